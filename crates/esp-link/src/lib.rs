@@ -1,0 +1,1 @@
+//! Talks to Espressif chips over a [`esp_model::port::Port`].

@@ -1,0 +1,31 @@
+//! Lists the chip folders, so that a new chip needs a folder and no Rust.
+// The build may touch files; the crate itself may not.
+#![allow(clippy::disallowed_methods)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let chips = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("chips");
+    println!("cargo::rerun-if-changed={}", chips.display());
+    let mut folders: Vec<_> = fs::read_dir(&chips)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join("chip.toml").is_file());
+    folders.sort();
+
+    let mut list = String::from("&[\n");
+    for folder in folders {
+        let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = |file: &str| {
+            let path = folder.join(file);
+            println!("cargo::rerun-if-changed={}", path.display());
+            if path.is_file() { format!("include_str!({path:?})") } else { String::from("\"\"") }
+        };
+        let (chip, efuse, registers) = (text("chip.toml"), text("efuse.toml"), text("registers.toml"));
+        writeln!(list, "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers} }},")
+            .map_err(io::Error::other)?;
+    }
+    list.push(']');
+    let out = env::var("OUT_DIR").map_err(io::Error::other)?;
+    fs::write(Path::new(&out).join("chips.rs"), list)
+}

@@ -1,0 +1,11 @@
+//! What Espressif chips, their serial protocol, images, partitions, NVS and eFuses *are*.
+//!
+//! Everything here is pure: bytes and values in, bytes and values out. There are no files, no network, no
+//! clock and no environment (a per-crate `clippy.toml` refuses them), so that the client (`esp-link`) and the
+//! simulator (`esp-sim`) share one codec and every parser can be fuzzed on its own.
+
+pub mod chip;
+pub mod efuse;
+pub mod job;
+pub mod port;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! A virtual Espressif chip: line levels and bytes in, bytes out.

@@ -1,0 +1,12 @@
+//! The program, its simulator and its client against other people's tools.
+
+#[path = "../../../../tests/support/reference.rs"]
+mod reference;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One line a topic: `trials.extend(topic::trials())`.
+    let trials = Vec::new();
+    reference::main(trials)
+}

@@ -1,0 +1,202 @@
+//! Other people's tools as oracles: installs them, runs them, counts what ran and what was skipped.
+//!
+//! Shared by the `reference` test binaries of several crates (`#[path]`). A missing *tool* is a failure in CI
+//! (`CI` is set) and a counted skip elsewhere; a missing *corpus* is a counted skip everywhere.
+#![allow(dead_code, clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+use std::sync::{Mutex, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Why a test did not run.
+#[derive(Debug, Clone)]
+pub struct Skip(pub String);
+
+/// What went wrong, or that nothing could be compared.
+#[derive(Debug)]
+pub enum Stop {
+    Skipped(Skip),
+    Failed(String),
+}
+
+impl From<Skip> for Stop {
+    fn from(skip: Skip) -> Self {
+        Self::Skipped(skip)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// A failed comparison.
+pub fn fail<T>(text: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Failed(text.into()))
+}
+
+static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
+static RAN: Mutex<usize> = Mutex::new(0);
+
+/// One test against a reference.
+pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + Send + 'static) -> Trial {
+    let name = name.into();
+    let label = name.clone();
+    Trial::test(name, move || match body() {
+        Ok(()) => {
+            *RAN.lock().unwrap() += 1;
+            Ok(())
+        }
+        Err(Stop::Failed(text)) => Err(Failed::from(text)),
+        Err(Stop::Skipped(Skip(reason))) => {
+            SKIPPED.lock().unwrap().entry(reason).or_default().push(label);
+            Ok(())
+        }
+    })
+}
+
+/// Runs the trials and says at the end how many compared something and how many did not, and why.
+pub fn main(trials: Vec<Trial>) -> ExitCode {
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let skipped = SKIPPED.lock().unwrap();
+    let count: usize = skipped.values().map(Vec::len).sum();
+    eprintln!("reference tests: {} compared, {} failed, {count} skipped", RAN.lock().unwrap(), conclusion.num_failed);
+    for (reason, names) in skipped.iter() {
+        eprintln!("  skipped {} ({}): {reason}", names.len(), names.join(", "));
+    }
+    conclusion.exit_code()
+}
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().find(|dir| dir.join("Cargo.lock").is_file()).unwrap_or(here).to_path_buf()
+}
+
+/// Where reference tools are installed: below the target directory.
+pub fn home() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("reference")
+}
+
+/// A directory of this test's own, emptied.
+pub fn scratch(name: &str) -> PathBuf {
+    let dir = home().join("scratch").join(format!("{}-{name}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// The corpus of real files: `MCP_ESPTOOL_CORPUS`, or `shared/corpus` beside the checkout.
+pub fn corpus() -> Result<PathBuf, Skip> {
+    let given = std::env::var_os("MCP_ESPTOOL_CORPUS").map(PathBuf::from);
+    let found =
+        given.into_iter().chain([root().join("../shared/corpus")]).find(|dir| dir.join("MANIFEST.tsv").is_file());
+    found.ok_or_else(|| Skip("no corpus (set MCP_ESPTOOL_CORPUS)".into()))
+}
+
+/// A program of the reference environment (`esptool`, `espefuse`, `espsecure`, `python` …), installed on first use.
+pub fn tool(name: &str) -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env(name, READY.get_or_init(|| environment("venv", "requirements.txt")))
+}
+
+/// A program of the older esptool's environment.
+pub fn tool4(name: &str) -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env(name, READY.get_or_init(|| environment("venv4", "requirements-esptool4.txt")))
+}
+
+fn from_env(name: &str, ready: &Result<PathBuf, String>) -> Result<PathBuf, Stop> {
+    match ready {
+        Ok(bin) => Ok(bin.join(name)),
+        Err(reason) => missing(reason.clone()),
+    }
+}
+
+/// A tool that is not there: a failure in CI, a skip elsewhere.
+pub fn missing<T>(reason: String) -> Result<T, Stop> {
+    if std::env::var_os("CI").is_some() { Err(Stop::Failed(reason)) } else { Err(Skip(reason).into()) }
+}
+
+/// Creates the environment once; other test processes wait for it.
+fn environment(name: &str, list: &str) -> Result<PathBuf, String> {
+    let wanted = root().join("tests/support").join(list);
+    once(name, &fs::read_to_string(&wanted).map_err(|e| e.to_string())?, |dir| {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
+        succeed(
+            Command::new(dir.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(&wanted),
+        )
+    })
+    .map(|dir| dir.join("bin"))
+}
+
+/// espflash, built from crates.io on first use.
+pub fn espflash() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let ready = READY.get_or_init(|| {
+        once("espflash", "4.7.0", |dir| {
+            let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            install.args(["install", "espflash", "--version", "=4.7.0", "--locked", "--quiet", "--root"]).arg(dir);
+            succeed(install.env_remove("CARGO_TARGET_DIR").env("CARGO_TARGET_DIR", dir.join("build")))?;
+            let _ = fs::remove_dir_all(dir.join("build"));
+            Ok(())
+        })
+        .map(|dir| dir.join("bin"))
+    });
+    from_env("espflash", ready)
+}
+
+/// Does `make` once for this `version`, under a lock that other processes respect.
+pub fn once(name: &str, version: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
+    let dir = home().join(name);
+    fs::create_dir_all(home()).map_err(|e| e.to_string())?;
+    let lock = File::create(home().join(format!("{name}.lock"))).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    let stamp = dir.join(".installed");
+    if fs::read_to_string(&stamp).ok().as_deref() == Some(version) {
+        return Ok(dir);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    make(&dir)?;
+    fs::write(&stamp, version).map_err(|e| e.to_string())?;
+    Ok(dir)
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", text(&output))) }
+}
+
+/// Runs a command; its output, or a failure that shows it.
+pub fn run(command: &mut Command) -> Result<Output, Stop> {
+    let output = command.output()?;
+    if output.status.success() {
+        Ok(output)
+    } else {
+        fail(format!("{command:?}: {}\n{}", output.status, text(&output)))
+    }
+}
+
+/// Both output streams as text.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Compares bytes and names the first difference.
+pub fn same_bytes(what: &str, ours: &[u8], theirs: &[u8]) -> Result<(), Stop> {
+    if ours == theirs {
+        return Ok(());
+    }
+    let at = ours.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or(ours.len().min(theirs.len()));
+    let cut = |bytes: &[u8]| format!("{:02x?}", &bytes[at.min(bytes.len())..bytes.len().min(at + 16)]);
+    let lengths = format!("{} and {} bytes", ours.len(), theirs.len());
+    fail(format!("{what}: differs at {at:#x} ({lengths}): ours {} theirs {}", cut(ours), cut(theirs)))
+}
