@@ -6,6 +6,7 @@
 
 pub mod chip;
 pub mod efuse;
+pub mod flash;
 pub mod job;
 pub mod port;
 pub mod wire;

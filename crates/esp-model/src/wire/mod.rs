@@ -10,7 +10,7 @@ pub mod slip;
 pub mod status;
 
 pub use reply::Reply;
-pub use request::{Command, Request};
+pub use request::{Begin, Command, RegWrite, Request, SpiParams};
 pub use status::Status;
 
 /// Start value of the 8-bit XOR checksum over a data block.

@@ -1,0 +1,51 @@
+//! Collects the stub binaries (esp-flasher-stub, MIT OR Apache-2.0) from the published `espflash` package.
+//!
+//! The package is a dependency for a target that does not exist: cargo fetches it but never compiles it.
+//! Without it the build still works; the client is then limited to the ROM loader unless `--stub-dir` is given.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=Cargo.toml");
+    println!("cargo::rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
+    let mut list = String::from("&[\n");
+    match package_folder("espflash") {
+        Some(folder) => {
+            for (name, text) in stubs(&folder.join("resources/stubs"))? {
+                let copy = out.join(format!("{name}.toml"));
+                fs::write(&copy, text)?;
+                list += &format!("({name:?}, include_str!({copy:?})),\n");
+            }
+        }
+        None => println!("cargo::warning=the espflash package was not found: no stubs are built in"),
+    }
+    list.push(']');
+    fs::write(out.join("stubs.rs"), list)
+}
+
+/// Where cargo keeps the source of a package of our dependency graph. Without network first.
+fn package_folder(name: &str) -> Option<PathBuf> {
+    [&["--offline"][..], &[]].into_iter().find_map(|extra| {
+        let mut cargo = Command::new(env::var_os("CARGO")?);
+        cargo.args(["metadata", "--format-version", "1", "--manifest-path"]);
+        cargo.arg(Path::new(&env::var_os("CARGO_MANIFEST_DIR")?).join("Cargo.toml")).args(extra);
+        let metadata: serde_json::Value = serde_json::from_slice(&cargo.output().ok()?.stdout).ok()?;
+        let package = metadata["packages"].as_array()?.iter().find(|package| package["name"] == name)?;
+        Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_path_buf())
+    })
+}
+
+fn stubs(folder: &Path) -> io::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let (Some(name), true) = (path.file_stem(), path.extension().is_some_and(|end| end == "toml")) {
+            found.push((name.to_string_lossy().into_owned(), fs::read_to_string(&path)?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,247 @@
+//! From an open port to a connected loader: reset, synchronise, recognise the chip, upload the stub, raise the rate.
+
+use std::time::Duration;
+
+use esp_model::chip::{self, Chip};
+use esp_model::job::Job;
+use esp_model::port::Port;
+use serde::Serialize;
+
+use crate::detect;
+use crate::error::LoaderError;
+use crate::loader::{Loader, Mode};
+use crate::reset::Sequence;
+use crate::stub::{Stub, StubSource};
+
+/// Rate at which the ROM is first spoken to, in baud.
+pub const ROM_BAUD: u32 = 115_200;
+
+/// What to do before the first SYNC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Before {
+    /// The ladder: what fits the port, then its variants.
+    #[default]
+    Ladder,
+    /// Nothing: the chip is in download mode already.
+    NoReset,
+    /// One sequence only.
+    Only(Sequence),
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Reset before the first SYNC.
+    pub before: Before,
+    /// Reset sequences to try, at most.
+    pub attempts: u32,
+    /// Rate to work at, in baud; taken when the loader and the line can.
+    pub baud: u32,
+    /// Where the stub comes from.
+    pub stub: StubSource,
+    /// Refuse any other chip.
+    pub expect: Option<&'static Chip>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { before: Before::Ladder, attempts: 7, baud: 460_800, stub: StubSource::BuiltIn, expect: None }
+    }
+}
+
+/// One rung of the ladder, as it went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// Name of the reset sequence, `no-reset` for none.
+    pub sequence: String,
+    /// Bytes that came after the reset, before SYNC was answered: boot messages or noise. The last 256.
+    pub seen: Vec<u8>,
+    /// The `boot:0x..` value of the ROM's message, when there was one.
+    pub boot_mode: Option<u32>,
+    /// The ROM said that it waits for a download.
+    pub waiting_for_download: bool,
+    /// SYNC was answered.
+    pub synced: bool,
+}
+
+/// Why no loader answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered SYNC.
+    #[error("no loader answered in {} attempts", .attempts.len())]
+    NoSync {
+        /// What each attempt saw.
+        attempts: Vec<Attempt>,
+    },
+    /// A loader answered, but something after it failed.
+    #[error("{error}")]
+    Loader {
+        /// What each attempt saw.
+        attempts: Vec<Attempt>,
+        /// What failed.
+        #[source]
+        error: LoaderError,
+    },
+    /// The chip is not the one that was asked for.
+    #[error("the chip is {found}, not {expected}")]
+    WrongChip {
+        /// What answered.
+        found: String,
+        /// What was asked for.
+        expected: String,
+    },
+}
+
+impl Loader {
+    /// Connects. The port should be open at any rate; it is set to 115200 baud first.
+    pub fn connect(port: Box<dyn Port>, options: &ConnectOptions, job: &Job) -> Result<(Self, Report), ConnectError> {
+        let guess = options.expect.or_else(|| chip::all().first());
+        let Some(guess) = guess else { return Err(ConnectError::NoSync { attempts: Vec::new() }) };
+        let mut loader = Self::new(port, guess);
+        let mut attempts = Vec::new();
+        let stub_runs = match loader.ladder(job, options, &mut attempts) {
+            Ok(Some(stub_runs)) => stub_runs,
+            Ok(None) => return Err(ConnectError::NoSync { attempts }),
+            Err(error) => return Err(ConnectError::Loader { attempts, error }),
+        };
+        match loader.settle(job, options, stub_runs) {
+            Ok(stub) => loader.expect(options).map(|loader| (loader, Report { attempts, stub })),
+            Err(error) => Err(ConnectError::Loader { attempts, error }),
+        }
+    }
+
+    fn expect(self, options: &ConnectOptions) -> Result<Self, ConnectError> {
+        match options.expect {
+            Some(expected) if expected.id != self.chip().id => {
+                Err(ConnectError::WrongChip { found: self.chip().name.clone(), expected: expected.name.clone() })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Tries the rungs. `Some(true)`: a stub answers; `Some(false)`: the ROM; `None`: nobody.
+    fn ladder(
+        &mut self,
+        job: &Job,
+        options: &ConnectOptions,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Option<bool>, LoaderError> {
+        self.port().set_baud(ROM_BAUD)?;
+        let rungs = rungs(self.port(), &options.before);
+        for index in 0..options.attempts.max(1) as usize {
+            job.check()?;
+            job.progress(index as u64, options.attempts.into(), "connecting");
+            let (attempt, stub_runs) = self.attempt(job, rungs[index % rungs.len()].as_ref())?;
+            let synced = attempt.synced;
+            attempts.push(attempt);
+            if synced {
+                return Ok(Some(stub_runs));
+            }
+        }
+        Ok(None)
+    }
+
+    fn attempt(&mut self, job: &Job, sequence: Option<&Sequence>) -> Result<(Attempt, bool), LoaderError> {
+        let mut seen = Vec::new();
+        if let Some(sequence) = sequence {
+            self.drain(Duration::from_millis(1), Duration::from_millis(50))?;
+            sequence.run(self.port())?;
+            if self.port().info().is_usb_serial_jtag() {
+                self.port().reopen()?;
+            }
+            seen = self.drain(Duration::from_millis(10), Duration::from_millis(200))?;
+        }
+        let answer = self.sync(job, 5);
+        let synced = answer.is_ok();
+        let stub_runs = match answer {
+            Ok(stub_runs) => stub_runs,
+            Err(LoaderError::NoAnswer { seen: more, .. }) => {
+                seen.extend_from_slice(&more.0);
+                false
+            }
+            Err(error) if error.is_final() => return Err(error),
+            Err(_) => false,
+        };
+        seen.drain(..seen.len().saturating_sub(256));
+        let (boot_mode, waiting_for_download) = boot_message(&seen);
+        let name = sequence.map_or("no-reset", |sequence| &sequence.name);
+        Ok((Attempt { sequence: name.into(), seen, boot_mode, waiting_for_download, synced }, stub_runs))
+    }
+
+    /// After SYNC: recognise the chip, quieten its watchdogs, upload the stub, raise the rate.
+    fn settle(&mut self, job: &Job, options: &ConnectOptions, stub_runs: bool) -> Result<Option<String>, LoaderError> {
+        self.set_mode(if stub_runs { Mode::Stub } else { Mode::Rom });
+        detect::recognise(self, job)?;
+        if self.mode() == Mode::SecureDownload {
+            self.raise_baud(job, options.baud)?;
+            return Ok(None);
+        }
+        if stub_runs {
+            self.raise_baud(job, options.baud)?;
+            return Ok(Some("already running".into()));
+        }
+        self.prepare_chip(job)?;
+        let stub = Stub::find(self.chip(), self.revision().unwrap_or(0), &options.stub)?;
+        // The rate is raised before the upload where the ROM can do it: the stub is 6 to 12 KiB.
+        self.raise_baud(job, options.baud)?;
+        let Some(stub) = stub else { return Ok(None) };
+        self.run_stub(job, &stub)?;
+        if self.port().baud() == ROM_BAUD {
+            self.raise_baud(job, options.baud)?;
+        }
+        Ok(Some(stub.origin))
+    }
+}
+
+/// How a connection came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Each reset and what was seen after it.
+    pub attempts: Vec<Attempt>,
+    /// Where the stub came from; `None` when the ROM serves.
+    pub stub: Option<String>,
+}
+
+/// The reset sequences to go through; `None` is "no reset".
+fn rungs(port: &mut dyn Port, before: &Before) -> Vec<Option<Sequence>> {
+    match before {
+        _ if !port.info().modem_lines => vec![None],
+        Before::NoReset => vec![None],
+        Before::Only(sequence) => vec![Some(sequence.clone())],
+        Before::Ladder if port.info().is_usb_serial_jtag() => {
+            vec![Some(Sequence::usb_serial_jtag()), Some(Sequence::classic(50)), None]
+        }
+        Before::Ladder => vec![
+            Some(Sequence::tight(50)),
+            Some(Sequence::classic(50)),
+            Some(Sequence::tight(550)),
+            Some(Sequence::classic(550)),
+            Some(Sequence::usb_serial_jtag()),
+            None,
+        ],
+    }
+}
+
+/// Finds `boot:0x13` and "waiting for download" in what the ROM printed.
+fn boot_message(seen: &[u8]) -> (Option<u32>, bool) {
+    let text = String::from_utf8_lossy(seen);
+    let mode = text.rsplit_once("boot:0x").map(|(_, rest)| {
+        let digits: String = rest.chars().take_while(char::is_ascii_hexdigit).take(8).collect();
+        u32::from_str_radix(&digits, 16).unwrap_or(0)
+    });
+    (mode, text.to_ascii_lowercase().contains("waiting for download"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boot_line_is_found() {
+        let log =
+            b"ets Jun  8 2016\r\nrst:0x1 (POWERON_RESET),boot:0x3 (DOWNLOAD_BOOT(UART0))\r\nwaiting for download\r\n";
+        assert_eq!(boot_message(log), (Some(3), true));
+        assert_eq!(boot_message(b"rst:0x1 (POWERON),boot:0x13 (SPI_FAST_FLASH_BOOT)"), (Some(0x13), false));
+        assert_eq!(boot_message(b"\xff\xfe"), (None, false));
+    }
+}

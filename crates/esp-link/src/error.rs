@@ -1,0 +1,130 @@
+//! What can go wrong on the way to a chip: what happened and what was seen, no advice.
+
+use std::io;
+use std::time::Duration;
+
+use esp_model::job::Cancelled;
+use esp_model::wire::{Command, Status};
+
+/// A command to the loader did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum LoaderError {
+    /// The line itself failed: unplugged, closed by the peer.
+    #[error("the line failed: {0}")]
+    Line(#[from] io::Error),
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// No answer came in time.
+    #[error("no answer to {command} within {waited:?}{seen}", command = .command.name())]
+    NoAnswer {
+        /// The command that was sent.
+        command: Command,
+        /// How long was waited.
+        waited: Duration,
+        /// The bytes that came instead.
+        seen: Seen,
+    },
+    /// The loader answered that it failed.
+    #[error("{command} refused with {status}", command = .command.name())]
+    Refused {
+        /// The command that was sent.
+        command: Command,
+        /// The loader's status bytes.
+        status: Status,
+    },
+    /// An answer that breaks the protocol.
+    #[error("{command}: {what}{seen}", command = .command.name())]
+    Protocol {
+        /// The command that was sent.
+        command: Command,
+        /// What is wrong with the answer.
+        what: &'static str,
+        /// The bytes of the answer.
+        seen: Seen,
+    },
+    /// This loader (ROM, stub, secure download mode) cannot do it on this chip.
+    #[error("{what} is not possible with the {mode} of {chip}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// `ROM loader`, `stub` or `ROM loader in secure download mode`.
+        mode: &'static str,
+        /// The chip's name.
+        chip: String,
+    },
+    /// No stub for this chip.
+    #[error("stub: {0}")]
+    Stub(String),
+    /// An address or size that the flash does not have.
+    #[error("{0}")]
+    Range(String),
+    /// What is in the flash is not what was written.
+    #[error("flash differs at {address:#x} after {attempts} attempts: {what}")]
+    Mismatch {
+        /// First differing sector.
+        address: u32,
+        /// How often it was written.
+        attempts: u32,
+        /// Kind of difference.
+        what: String,
+    },
+    /// The line loses too much to get on.
+    #[error("the line is too bad: no progress at {address:#x} in {attempts} attempts (last: {last})")]
+    BadLine {
+        /// Where it got stuck.
+        address: u32,
+        /// Attempts in a row without progress.
+        attempts: u32,
+        /// The last thing that went wrong.
+        last: String,
+    },
+    /// A data source or sink of the caller failed.
+    #[error("data: {0}")]
+    Data(String),
+}
+
+impl From<Cancelled> for LoaderError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl LoaderError {
+    /// The line is gone or the caller wants to stop: trying again is no use.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::NoAnswer { .. } | Self::Protocol { .. } | Self::Refused { .. })
+    }
+
+    /// The loader understood and said no.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// The loader does not know the command, or does not allow it in its present mode.
+    pub fn is_unknown_command(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code == Status::INVALID.code || status.code == 0xff)
+    }
+}
+
+/// Bytes that came in, kept as evidence: the last 256 at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen(pub Vec<u8>);
+
+impl Seen {
+    /// Keeps the end of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(bytes[bytes.len().saturating_sub(256)..].to_vec())
+    }
+}
+
+impl std::fmt::Display for Seen {
+    /// `; seen 4 bytes "ets "` or `; nothing was seen`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("; nothing was seen");
+        }
+        let end = &self.0[self.0.len().saturating_sub(64)..];
+        write!(f, "; seen {} bytes, at the end \"{}\"", self.0.len(), end.escape_ascii())
+    }
+}

@@ -1,0 +1,135 @@
+//! Flash through the loader: attach, read, write what differs, erase, verify.
+
+mod diff;
+mod erase;
+mod read;
+mod source;
+mod spi;
+mod verify;
+mod write;
+
+use std::time::Duration;
+
+use esp_model::flash::jedec::JedecId;
+use esp_model::job::Job;
+use esp_model::wire::{Begin, Command, Request, SpiParams};
+
+pub use self::source::{Part, Source};
+pub use self::spi::SpiCommand;
+pub use self::verify::{Difference, Kind};
+pub use self::write::{Compress, WriteOptions, WriteReport};
+use crate::error::LoaderError;
+use crate::loader::{COMMAND_TIME, Loader, Mode};
+
+pub use esp_model::flash::{BLOCK, SECTOR};
+
+/// Longest time an operation over `bytes` may take, at `per_mb` seconds each megabyte, and 3 s at least.
+pub(crate) fn time_for(bytes: u32, per_mb: u32) -> Duration {
+    COMMAND_TIME.max(Duration::from_micros(u64::from(bytes) * u64::from(per_mb)))
+}
+
+/// Seconds a megabyte may take to erase: slow chips need over 30 s by ROM.
+pub(crate) const ERASE_PER_MB: u32 = 40;
+/// Seconds a megabyte may take to hash.
+pub(crate) const MD5_PER_MB: u32 = 8;
+
+impl Loader {
+    /// Makes the flash reachable and tells the loader its size. Does nothing the second time.
+    ///
+    /// `size` overrides what the flash says of itself; in secure download mode it must be given, because the
+    /// flash cannot be asked there.
+    pub fn attach_flash(&mut self, job: &Job, size: Option<u32>) -> Result<u32, LoaderError> {
+        if !self.state.flash_attached {
+            self.connect_pins(job)?;
+            self.state.flash_attached = true;
+        }
+        if let Some(known) = self.state.flash_size.filter(|known| size.is_none_or(|size| size == *known)) {
+            return Ok(known);
+        }
+        let size = match size {
+            Some(size) => size,
+            None if self.mode() == Mode::SecureDownload => {
+                return Err(self.unsupported("detecting the flash size (give it explicitly)"));
+            }
+            None => {
+                let id = self.flash_id(job)?;
+                let unknown = || LoaderError::Range(format!("the flash id {id} tells no size: give the flash size"));
+                id.size().ok_or_else(unknown)?
+            }
+        };
+        if self.allow(Command::SpiSetParams).is_ok() {
+            self.command(job, &Request::SpiSetParams(SpiParams::for_size(size)))?;
+        }
+        self.state.flash_size = Some(size);
+        Ok(size)
+    }
+
+    fn connect_pins(&mut self, job: &Job) -> Result<(), LoaderError> {
+        match self.mode() {
+            // The stub attaches the flash when it starts.
+            Mode::Stub => Ok(()),
+            _ if self.allow(Command::SpiAttach).is_ok() => {
+                self.command(job, &Request::SpiAttach { pins: 0, legacy: Some(0) }).map(|_| ())
+            }
+            // The ESP8266's ROM attaches it with the first FLASH_BEGIN.
+            _ => self.flash_begin(job, 0, 0, 0x400, 0).map(|_| ()),
+        }
+    }
+
+    /// FLASH_BEGIN with the words that this loader expects.
+    pub(crate) fn flash_begin(
+        &mut self,
+        job: &Job,
+        erase: u32,
+        blocks: u32,
+        block_size: u32,
+        address: u32,
+    ) -> Result<(), LoaderError> {
+        let encrypted = (self.mode() == Mode::Stub || self.chip().rom.begin_has_encrypted).then_some(false);
+        let begin = Begin { size: erase, blocks, block_size, address, encrypted };
+        let time = if self.mode() == Mode::Stub { COMMAND_TIME } else { time_for(erase, ERASE_PER_MB) };
+        self.call(job, &Request::FlashBegin(begin), 0, time).map(|_| ())
+    }
+
+    /// The JEDEC id. An error when nothing answers.
+    pub fn flash_id(&mut self, job: &Job) -> Result<JedecId, LoaderError> {
+        if !self.state.flash_attached {
+            self.connect_pins(job)?;
+            self.state.flash_attached = true;
+        }
+        let id = JedecId::from_word(self.spi_command(job, SpiCommand::read(0x9f, 24))?);
+        if id.is_absent() {
+            return Err(LoaderError::Range(format!("no flash answers (id {id})")));
+        }
+        Ok(id)
+    }
+
+    /// MD5 over a flash region, computed on the chip.
+    pub fn flash_md5(&mut self, job: &Job, address: u32, length: u32) -> Result<[u8; 16], LoaderError> {
+        let time = time_for(length, MD5_PER_MB);
+        let hex = self.mode() != Mode::Stub;
+        let answer = self.call(job, &Request::FlashMd5 { address, length }, if hex { 32 } else { 16 }, time)?;
+        let digest = if hex { from_hex(&answer.data) } else { answer.data.try_into().ok() };
+        let seen = crate::error::Seen::default();
+        digest.ok_or(LoaderError::Protocol { command: Command::FlashMd5, what: "the digest is damaged", seen })
+    }
+
+    /// Refuses a region that reaches beyond the flash.
+    pub(crate) fn check_range(&self, address: u32, length: u64) -> Result<(), LoaderError> {
+        let size = self.state.flash_size.unwrap_or(u32::MAX);
+        if u64::from(address) + length <= u64::from(size) {
+            return Ok(());
+        }
+        Err(LoaderError::Range(format!(
+            "{length} bytes at {address:#x} reach beyond the end of the flash at {size:#x}"
+        )))
+    }
+}
+
+fn from_hex(text: &[u8]) -> Option<[u8; 16]> {
+    let mut out = [0; 16];
+    for (byte, digits) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    (text.len() == 32).then_some(out)
+}

@@ -1,0 +1,401 @@
+//! Writing: only what differs, compressed where it pays, verified by MD5.
+//!
+//! A lost answer to a data block is never answered by sending the block again: the stub acknowledges before it
+//! writes and does not notice duplicates, so the block could be written twice. Instead the line is synchronised,
+//! the sectors are compared, and the write begins again at the last good boundary.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use esp_model::job::Job;
+use esp_model::wire::{Begin, Command, Request};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use serde::Serialize;
+
+use super::source::{Part, Sectors};
+use super::{BLOCK, ERASE_PER_MB, SECTOR, time_for};
+use crate::error::LoaderError;
+use crate::loader::{Loader, Mode};
+
+/// Sectors sent in one go, at most: what is compressed and held at once (1 MiB).
+const WINDOW: u32 = 256;
+/// Bytes in a data block for the stub and for the ROM.
+const STUB_BLOCK: u32 = 0x4000;
+const ROM_BLOCK: u32 = 0x400;
+/// Smallest block on a bad line.
+const LEAST_BLOCK: u32 = 0x200;
+/// Attempts in a row without progress before giving up.
+const PATIENCE: u32 = 24;
+/// A blank run of this many sectors is erased rather than sent.
+const BLANK_RUN: u32 = 16;
+/// Rates to step down to on a bad line, in baud.
+const SLOWER: [u32; 4] = [460_800, 230_400, 115_200, 57_600];
+
+/// When data is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compress {
+    /// With the stub, when it makes the data smaller.
+    #[default]
+    Auto,
+    /// Always, where the loader can.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How to write.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteOptions {
+    /// When data is compressed.
+    pub compress: Compress,
+    /// Send everything, also what is already there.
+    pub all: bool,
+    /// Flash size in bytes, where it cannot or shall not be detected.
+    pub flash_size: Option<u32>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct WriteReport {
+    /// Bytes of flash that were written, in whole sectors.
+    pub written_bytes: u64,
+    /// Bytes of flash that were right already.
+    pub skipped_bytes: u64,
+    /// Bytes of data that went over the line, compressed.
+    pub sent_bytes: u64,
+    /// Bytes that were blank and only erased.
+    pub erased_bytes: u64,
+    /// Times a transfer had to begin again.
+    pub restarts: u32,
+    /// Everything was compared on the chip afterwards. `false`: this loader cannot.
+    pub verified: bool,
+    /// Seconds spent comparing before the write.
+    pub compare_s: f64,
+    /// Seconds spent erasing, sending and programming.
+    pub write_s: f64,
+    /// Seconds spent verifying.
+    pub verify_s: f64,
+}
+
+/// A run of sectors to be written in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    first: u32,
+    end: u32,
+    blank: bool,
+}
+
+/// How the line is used just now.
+struct Pace {
+    block: u32,
+    failures: u32,
+}
+
+impl Loader {
+    /// Writes the parts. On return every part is on the chip, or an error says where it stopped.
+    pub fn write_flash(
+        &mut self,
+        job: &Job,
+        parts: &mut [Part],
+        options: &WriteOptions,
+    ) -> Result<WriteReport, LoaderError> {
+        self.attach_flash(job, options.flash_size)?;
+        for part in &*parts {
+            self.check_range(part.address, part.source.len())?;
+        }
+        let mut report = WriteReport { verified: true, ..WriteReport::default() };
+        for part in parts {
+            self.write_part(job, part, options, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn write_part(
+        &mut self,
+        job: &Job,
+        part: &mut Part,
+        options: &WriteOptions,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let began = self.port().now();
+        let mut sectors = self.sectors(job, part)?;
+        let differing = match options.all {
+            true => vec![true; sectors.count as usize],
+            false => self.differing(job, &mut sectors)?,
+        };
+        report.compare_s += self.since(began);
+        let total = u64::from(sectors.count) * u64::from(SECTOR);
+        let dirty = differing.iter().filter(|differs| **differs).count() as u64 * u64::from(SECTOR);
+        report.skipped_bytes += total - dirty;
+        let mut written = 0;
+        for run in runs(&differing, sectors.start) {
+            for run in split_blank(&mut sectors, run)? {
+                let message = format!("writing {:#x}", sectors.address(run.first));
+                job.progress(written, dirty, message);
+                self.write_run(job, &mut sectors, run, options, report)?;
+                written += u64::from(run.end - run.first) * u64::from(SECTOR);
+            }
+        }
+        report.written_bytes += written;
+        job.progress(dirty, dirty, "written");
+        Ok(())
+    }
+
+    /// Writes one run until it is right.
+    fn write_run(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        run: Run,
+        options: &WriteOptions,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let can_compare = self.allow(Command::FlashMd5).is_ok();
+        let mut pace = Pace { block: if self.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK }, failures: 0 };
+        let (mut from, mut mismatches) = (run.first, 0);
+        loop {
+            let began = self.port().now();
+            let sent = self.send_run(job, sectors, Run { first: from, ..run }, options.compress, pace.block, report);
+            report.write_s += self.since(began);
+            let last = match sent {
+                Ok(()) if !can_compare => {
+                    report.verified = false;
+                    return Ok(());
+                }
+                Ok(()) => None,
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = &last {
+                report.restarts += 1;
+                self.slow_down(job, sectors.address(from), error, &mut pace)?;
+            }
+            if !can_compare {
+                continue;
+            }
+            let began = self.port().now();
+            let wrong = self.first_wrong(job, sectors, from, run.end)?;
+            report.verify_s += self.since(began);
+            let Some(wrong) = wrong else { return Ok(()) };
+            if wrong > from {
+                (pace.failures, mismatches) = (0, 0);
+            }
+            from = wrong;
+            if last.is_none() {
+                mismatches += 1;
+                report.restarts += 1;
+                self.give_up_on_mismatch(job, sectors, wrong, mismatches)?;
+            }
+        }
+    }
+
+    /// The first sector of a run that is not right; one MD5 when all is well.
+    fn first_wrong(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        from: u32,
+        end: u32,
+    ) -> Result<Option<u32>, LoaderError> {
+        if from == end || !self.differs(job, sectors, from, end - from)? {
+            return Ok(None);
+        }
+        self.first_differing(job, sectors, from, end)
+    }
+
+    fn give_up_on_mismatch(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        sector: u32,
+        attempts: u32,
+    ) -> Result<(), LoaderError> {
+        if attempts < 3 {
+            return Ok(());
+        }
+        let address = sectors.address(sector);
+        let wanted = sectors.read(sector, 1)?;
+        let difference = self.name_difference(job, address, &wanted)?;
+        Err(LoaderError::Mismatch { address, attempts, what: difference.kind.to_string() })
+    }
+
+    /// After a failure: gets in step again, makes blocks smaller, and every third time the rate lower.
+    fn slow_down(&mut self, job: &Job, address: u32, error: &LoaderError, pace: &mut Pace) -> Result<(), LoaderError> {
+        pace.failures += 1;
+        if pace.failures > PATIENCE {
+            return Err(LoaderError::BadLine { address, attempts: pace.failures, last: error.to_string() });
+        }
+        pace.block = (pace.block / 2).max(LEAST_BLOCK);
+        let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
+        self.resync(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
+        let present = self.port().baud();
+        let slower = SLOWER.into_iter().find(|rate| *rate < present);
+        if let (0, Some(rate), true) = (pace.failures % 3, slower, self.mode() == Mode::Stub) {
+            self.retrying(job, |loader| loader.change_baud(job, rate))?;
+        }
+        Ok(())
+    }
+
+    fn since(&mut self, began: Duration) -> f64 {
+        (self.port().now().saturating_sub(began)).as_secs_f64()
+    }
+
+    /// Sends one run; an error leaves the flash in it undefined.
+    fn send_run(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        run: Run,
+        compress: Compress,
+        block: u32,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let (address, length) = (sectors.address(run.first), (run.end - run.first) * SECTOR);
+        if run.blank {
+            self.erase_region(job, address, length)?;
+            report.erased_bytes += u64::from(length);
+            return Ok(());
+        }
+        let data = sectors.read(run.first, run.end - run.first)?;
+        let deflate = match compress {
+            Compress::Never => false,
+            Compress::Auto => self.mode() == Mode::Stub,
+            Compress::Always => self.allow(Command::DeflBegin).is_ok(),
+        };
+        let packed = if deflate { Some(pack(&data)?) } else { None };
+        match packed.filter(|packed| packed.len() < data.len() || compress == Compress::Always) {
+            Some(packed) => self.send_packed(job, address, length, &packed, block, report),
+            None => self.send_plain(job, address, &data, block, report),
+        }
+    }
+
+    fn send_plain(
+        &mut self,
+        job: &Job,
+        address: u32,
+        data: &[u8],
+        block: u32,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let length = data.len() as u32;
+        match self.mode() {
+            Mode::Stub => self.flash_begin(job, length, length.div_ceil(block), block, address)?,
+            _ => self.rom_erase(job, address, length)?,
+        }
+        self.send_blocks(job, Command::FlashData, data, block, length, report)
+    }
+
+    fn send_packed(
+        &mut self,
+        job: &Job,
+        address: u32,
+        length: u32,
+        packed: &[u8],
+        block: u32,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let blocks = (packed.len() as u32).div_ceil(block);
+        let stub = self.mode() == Mode::Stub;
+        // The ROM erases up front and wants whole blocks; the stub erases as it writes.
+        let size = if stub { length } else { length.next_multiple_of(block) };
+        let encrypted = (stub || self.chip().rom.begin_has_encrypted).then_some(false);
+        let begin = Begin { size, blocks, block_size: block, address, encrypted };
+        let time = if stub { time_for(0, 0) } else { time_for(length, ERASE_PER_MB) };
+        self.call(job, &Request::DeflBegin(begin), 0, time)?;
+        self.send_blocks(job, Command::DeflData, packed, block, length, report)
+    }
+
+    /// Sends the blocks, each after the answer to the one before. `flash_bytes` is what they become in flash.
+    fn send_blocks(
+        &mut self,
+        job: &Job,
+        command: Command,
+        data: &[u8],
+        block: u32,
+        flash_bytes: u32,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let blocks = data.len().div_ceil(block as usize).max(1) as u32;
+        // A block may have to wait for the erase of all that the one before it inflated to.
+        let time = time_for(flash_bytes.div_ceil(blocks).max(BLOCK), ERASE_PER_MB);
+        for (sequence, piece) in data.chunks(block as usize).enumerate() {
+            let request = Request::Data { command, sequence: sequence as u32, data: piece.to_vec() };
+            self.call(job, &request, 0, time)?;
+            report.sent_bytes += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn pack(data: &[u8]) -> Result<Vec<u8>, LoaderError> {
+    let failed = |error: std::io::Error| LoaderError::Data(error.to_string());
+    let mut encoder = ZlibEncoder::new(Vec::with_capacity(data.len() / 2), Compression::new(9));
+    encoder.write_all(data).map_err(failed)?;
+    encoder.finish().map_err(failed)
+}
+
+/// Cuts the differing sectors into runs of at most [`WINDOW`], broken where large erase blocks begin.
+fn runs(differing: &[bool], start: u32) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (index, _) in differing.iter().enumerate().filter(|(_, differs)| **differs) {
+        let sector = index as u32;
+        let aligned = (start + sector * SECTOR).is_multiple_of(BLOCK);
+        match runs.last_mut() {
+            Some(run) if run.end == sector && !(aligned && sector - run.first >= WINDOW - BLOCK / SECTOR) => {
+                run.end += 1;
+            }
+            _ => runs.push(Run { first: sector, end: sector + 1, blank: false }),
+        }
+    }
+    runs
+}
+
+/// Cuts long blank stretches out of a run.
+fn split_blank(sectors: &mut Sectors, run: Run) -> Result<Vec<Run>, LoaderError> {
+    let mut pieces: Vec<Run> = Vec::new();
+    for sector in run.first..run.end {
+        let blank = sectors.read(sector, 1)?.iter().all(|byte| *byte == 0xff);
+        match pieces.last_mut() {
+            Some(piece) if piece.blank == blank => piece.end = sector + 1,
+            _ => pieces.push(Run { first: sector, end: sector + 1, blank }),
+        }
+    }
+    // Short blank stretches go with their neighbours.
+    let mut merged: Vec<Run> = Vec::new();
+    for mut piece in pieces {
+        piece.blank &= piece.end - piece.first >= BLANK_RUN;
+        match merged.last_mut() {
+            Some(last) if last.blank == piece.blank => last.end = piece.end,
+            _ => merged.push(piece),
+        }
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_cut_at_gaps_and_windows() {
+        let mut differing = vec![true; 600];
+        differing[3] = false;
+        let runs = runs(&differing, 0);
+        assert_eq!((runs[0].first, runs[0].end), (0, 3));
+        assert!(runs.iter().all(|run| run.end - run.first <= WINDOW));
+        assert_eq!(runs.iter().map(|run| run.end - run.first).sum::<u32>(), 599);
+        assert!(runs[1..].windows(2).all(|pair| (pair[1].first * SECTOR).is_multiple_of(BLOCK)));
+    }
+
+    #[test]
+    fn long_blank_stretches_are_erased_not_sent() {
+        let mut data = vec![0xff; 40 * SECTOR as usize];
+        data[0] = 1;
+        data[39 * SECTOR as usize] = 1;
+        let mut part = Part::bytes(0, data);
+        let mut sectors = Sectors::new(&mut part, Vec::new());
+        let pieces = split_blank(&mut sectors, Run { first: 0, end: 40, blank: false }).unwrap();
+        assert_eq!(pieces.iter().map(|piece| piece.blank).collect::<Vec<_>>(), [false, true, false]);
+    }
+}

@@ -1,0 +1,325 @@
+//! A loader on the line: the one place where requests and replies move.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use esp_model::chip::Chip;
+use esp_model::job::Job;
+use esp_model::port::Port;
+use esp_model::wire::{Command, Reply, Request, slip};
+
+use crate::error::{LoaderError, Seen};
+
+/// Time most commands may take.
+pub const COMMAND_TIME: Duration = Duration::from_secs(3);
+/// How long one wait for bytes lasts, so that a cancel is seen soon.
+const SLICE: Duration = Duration::from_millis(50);
+/// Longest frame that is kept: a 16 KiB block with escapes fits well.
+const FRAME_LIMIT: usize = 64 * 1024;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The ROM loader.
+    Rom,
+    /// The stub.
+    Stub,
+    /// The ROM loader with most commands locked by eFuse.
+    SecureDownload,
+}
+
+impl Mode {
+    /// For people: `ROM loader`, `stub`, `ROM loader in secure download mode`.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Rom => "ROM loader",
+            Self::Stub => "stub",
+            Self::SecureDownload => "ROM loader in secure download mode",
+        }
+    }
+}
+
+/// A connected loader.
+pub struct Loader {
+    port: Box<dyn Port>,
+    chip: &'static Chip,
+    mode: Mode,
+    decoder: slip::Decoder,
+    frames: VecDeque<Vec<u8>>,
+    /// Bytes outside frames since the last command, as evidence.
+    noise: Vec<u8>,
+    buffer: Vec<u8>,
+    line: Vec<u8>,
+    pub(crate) state: State,
+}
+
+/// What is known of the session beyond the chip.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct State {
+    /// Revision, major × 100 + minor, where it could be read.
+    pub revision: Option<u16>,
+    /// SPI_ATTACH was done.
+    pub flash_attached: bool,
+    /// Flash size in bytes, once detected or told.
+    pub flash_size: Option<u32>,
+    /// Frames, bytes and waits, for reports.
+    pub stats: Stats,
+}
+
+/// What moved over the line so far.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Commands sent.
+    pub commands: u64,
+    /// Bytes sent, with framing.
+    pub sent: u64,
+    /// Bytes received, with framing and noise.
+    pub received: u64,
+    /// Times the line had to be synchronised again.
+    pub resyncs: u64,
+}
+
+/// The loader's answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The value word.
+    pub value: u32,
+    /// Data before the status bytes.
+    pub data: Vec<u8>,
+}
+
+impl Loader {
+    /// Wraps a port on which nothing has been said yet. `chip` may be a guess until it was detected.
+    pub fn new(port: Box<dyn Port>, chip: &'static Chip) -> Self {
+        Self {
+            port,
+            chip,
+            mode: Mode::Rom,
+            decoder: slip::Decoder::new(FRAME_LIMIT),
+            frames: VecDeque::new(),
+            noise: Vec::new(),
+            buffer: vec![0; 64 * 1024],
+            line: Vec::new(),
+            state: State::default(),
+        }
+    }
+
+    /// The chip that answers.
+    pub fn chip(&self) -> &'static Chip {
+        self.chip
+    }
+
+    /// Who answers: ROM, stub, or the ROM in secure download mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The chip's revision as major × 100 + minor, where it could be read.
+    pub fn revision(&self) -> Option<u16> {
+        self.state.revision
+    }
+
+    /// What moved over the line so far.
+    pub fn stats(&self) -> Stats {
+        self.state.stats
+    }
+
+    /// The port, for its clock, its rate and its description.
+    pub fn port(&mut self) -> &mut dyn Port {
+        &mut *self.port
+    }
+
+    /// Gives the port back, as it is.
+    pub fn into_port(self) -> Box<dyn Port> {
+        self.port
+    }
+
+    pub(crate) fn set_chip(&mut self, chip: &'static Chip) {
+        self.chip = chip;
+    }
+
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    /// Sends `request` and waits for its answer with `data_len` bytes of data before the status.
+    ///
+    /// Cancellation is checked before the request and while waiting. Nothing is ever sent twice here.
+    pub fn call(
+        &mut self,
+        job: &Job,
+        request: &Request,
+        data_len: usize,
+        time: Duration,
+    ) -> Result<Answer, LoaderError> {
+        self.allow(request.command())?;
+        self.send(job, request)?;
+        self.answer(job, request.command(), data_len, time)
+    }
+
+    /// The common case: no data, the usual time.
+    pub fn command(&mut self, job: &Job, request: &Request) -> Result<u32, LoaderError> {
+        self.call(job, request, 0, COMMAND_TIME).map(|answer| answer.value)
+    }
+
+    /// Sends a request without waiting.
+    pub(crate) fn send(&mut self, job: &Job, request: &Request) -> Result<(), LoaderError> {
+        job.check()?;
+        self.noise.clear();
+        self.state.stats.commands += 1;
+        self.send_frame(&request.encode())
+    }
+
+    /// Sends raw frame content (the acknowledgements of READ_FLASH).
+    pub(crate) fn send_frame(&mut self, payload: &[u8]) -> Result<(), LoaderError> {
+        self.line.clear();
+        slip::encode(payload, &mut self.line);
+        self.state.stats.sent += self.line.len() as u64;
+        Ok(self.port.write(&self.line)?)
+    }
+
+    /// Waits for the answer to `command`; answers to other commands are late ones and are dropped.
+    pub(crate) fn answer(
+        &mut self,
+        job: &Job,
+        command: Command,
+        data_len: usize,
+        time: Duration,
+    ) -> Result<Answer, LoaderError> {
+        let until = self.port.now() + time;
+        let mut frames_seen: Vec<u8> = Vec::new();
+        loop {
+            let Some(frame) = self.frame_until(job, until)? else {
+                frames_seen.extend_from_slice(&self.noise);
+                frames_seen.extend_from_slice(self.decoder.pending());
+                return Err(LoaderError::NoAnswer { command, waited: time, seen: Seen::of(&frames_seen) });
+            };
+            let Some(reply) = Reply::decode(&frame).filter(|reply| reply.command == command as u8) else {
+                frames_seen.extend_from_slice(&frame);
+                continue;
+            };
+            let Some((data, status)) = reply.split(data_len) else {
+                let what = "the answer has no status";
+                return Err(LoaderError::Protocol { command, what, seen: Seen::of(&frame) });
+            };
+            if !status.is_ok() {
+                return Err(LoaderError::Refused { command, status });
+            }
+            return Ok(Answer { value: reply.value, data: data.to_vec() });
+        }
+    }
+
+    /// The next frame, or `None` when none is whole by `until` on the port's clock.
+    pub(crate) fn frame_until(&mut self, job: &Job, until: Duration) -> Result<Option<Vec<u8>>, LoaderError> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Ok(Some(frame));
+            }
+            job.check()?;
+            let left = until.saturating_sub(self.port.now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.receive(left.min(SLICE))?;
+        }
+    }
+
+    /// Reads what is there, waiting at most `wait`; returns the number of bytes.
+    pub(crate) fn receive(&mut self, wait: Duration) -> Result<usize, LoaderError> {
+        let count = self.port.read(&mut self.buffer, wait)?;
+        self.state.stats.received += count as u64;
+        let (frames, noise) = (&mut self.frames, &mut self.noise);
+        self.decoder.push(&self.buffer[..count], |event| match event {
+            slip::Event::Frame(frame) => frames.push_back(frame),
+            slip::Event::Noise(bytes) | slip::Event::Bad(bytes) => {
+                noise.extend_from_slice(&bytes);
+                let surplus = noise.len().saturating_sub(4096);
+                noise.drain(..surplus);
+            }
+        });
+        Ok(count)
+    }
+
+    /// Reads until the line was quiet for `quiet` (at most `most`) and forgets frames. Returns bytes outside frames.
+    pub(crate) fn drain(&mut self, quiet: Duration, most: Duration) -> Result<Vec<u8>, LoaderError> {
+        let until = self.port.now() + most;
+        while self.receive(quiet)? > 0 && self.port.now() < until {}
+        self.frames.clear();
+        let mut seen = std::mem::take(&mut self.noise);
+        seen.extend_from_slice(self.decoder.pending());
+        self.decoder.reset();
+        Ok(seen)
+    }
+
+    /// Sends SYNC up to `tries` times. True when the stub answers (its value word is 0), false for the ROM.
+    pub(crate) fn sync(&mut self, job: &Job, tries: u32) -> Result<bool, LoaderError> {
+        let mut last = None;
+        for _ in 0..tries {
+            self.send(job, &Request::Sync)?;
+            match self.answer(job, Command::Sync, 0, Duration::from_millis(100)) {
+                Ok(answer) => {
+                    // A loader answers each SYNC eight times: wait for the rest, or they would pass for later answers.
+                    self.drain(Duration::from_millis(30), Duration::from_millis(300))?;
+                    return Ok(answer.value == 0);
+                }
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) => last = Some(error),
+            }
+            self.port.sleep(Duration::from_millis(50));
+        }
+        Err(last.unwrap_or(LoaderError::Cancelled))
+    }
+
+    /// Gets back in step after an answer was lost: waits for quiet, then synchronises.
+    pub(crate) fn resync(&mut self, job: &Job) -> Result<(), LoaderError> {
+        self.state.stats.resyncs += 1;
+        self.drain(Duration::from_millis(100), Duration::from_secs(2))?;
+        // Closes a frame that the loader may be in the middle of.
+        self.port.write(&[0xc0])?;
+        self.sync(job, 20).map(|_| ())
+    }
+
+    /// Checks that the present loader knows the command: the one table of what a mode and a chip allow.
+    pub(crate) fn allow(&self, command: Command) -> Result<(), LoaderError> {
+        use Command as C;
+        let rom = &self.chip.rom;
+        let basic = matches!(
+            command,
+            C::FlashBegin
+                | C::FlashData
+                | C::FlashEnd
+                | C::MemBegin
+                | C::MemData
+                | C::MemEnd
+                | C::Sync
+                | C::ReadReg
+                | C::WriteReg
+        );
+        let extended = matches!(
+            command,
+            C::SpiSetParams
+                | C::SpiAttach
+                | C::ReadFlashSlow
+                | C::ChangeBaud
+                | C::DeflBegin
+                | C::DeflData
+                | C::DeflEnd
+                | C::FlashMd5
+        );
+        let locked =
+            matches!(command, C::MemBegin | C::MemData | C::MemEnd | C::ReadReg | C::WriteReg | C::ReadFlashSlow);
+        let known = match self.mode {
+            Mode::Stub => command != C::ReadFlashSlow,
+            Mode::Rom => basic || (extended && rom.extended) || command == C::SecurityInfo,
+            Mode::SecureDownload => {
+                ((basic || extended) && !locked && (command != C::ChangeBaud || rom.baud_in_secure_mode))
+                    || command == C::SecurityInfo
+            }
+        };
+        if known { Ok(()) } else { Err(self.unsupported(command.name())) }
+    }
+
+    pub(crate) fn unsupported(&self, what: impl Into<String>) -> LoaderError {
+        LoaderError::Unsupported { what: what.into(), mode: self.mode.describe(), chip: self.chip.name.clone() }
+    }
+}

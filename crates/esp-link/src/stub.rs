@@ -1,0 +1,157 @@
+//! Stubs: small loaders for the chip's RAM that do what the ROM does not.
+//!
+//! The binaries are Espressif's esp-flasher-stub (MIT OR Apache-2.0), built in from the published `espflash`
+//! package, or read at run time from a folder of JSON or TOML files in the layout that esptool uses.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use esp_model::chip::{Chip, Stub as StubFor};
+use esp_model::job::Job;
+use esp_model::wire::{Begin, Command, Request, STUB_GREETING};
+use serde::Deserialize;
+
+use crate::error::{LoaderError, Seen};
+use crate::loader::{COMMAND_TIME, Loader, Mode};
+
+static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/stubs.rs"));
+
+/// Where stubs come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum StubSource {
+    /// Built in.
+    #[default]
+    BuiltIn,
+    /// A folder with `NAME.toml` or `NAME.json`; what it lacks is taken from the built-in ones.
+    Folder(PathBuf),
+    /// No stub: the ROM loader does what it can.
+    None,
+}
+
+/// A stub program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stub {
+    /// Where it came from: `built in` or a path.
+    pub origin: String,
+    /// First instruction.
+    pub entry: u32,
+    /// Segments: load address and bytes.
+    pub segments: Vec<(u32, Vec<u8>)>,
+}
+
+#[derive(Deserialize)]
+struct StubFile {
+    entry: u32,
+    text: String,
+    text_start: u32,
+    data: Option<String>,
+    data_start: Option<u32>,
+}
+
+impl Stub {
+    /// The stub for a chip of this revision, `None` when there is none in the source.
+    pub fn find(chip: &Chip, revision: u16, source: &StubSource) -> Result<Option<Self>, LoaderError> {
+        let Some(wanted) = chip.stub_for(revision) else { return Ok(None) };
+        match source {
+            StubSource::None => Ok(None),
+            StubSource::BuiltIn => Self::built_in(wanted),
+            StubSource::Folder(folder) => match Self::in_folder(folder, wanted)? {
+                Some(stub) => Ok(Some(stub)),
+                None => Self::built_in(wanted),
+            },
+        }
+    }
+
+    fn built_in(wanted: &StubFor) -> Result<Option<Self>, LoaderError> {
+        let found = BUILT_IN.iter().find(|(name, _)| *name == wanted.name);
+        found.map(|(_, text)| Self::from_toml(text, "built in")).transpose()
+    }
+
+    fn in_folder(folder: &Path, wanted: &StubFor) -> Result<Option<Self>, LoaderError> {
+        let json = wanted.json_name.as_deref().unwrap_or(&wanted.name);
+        for (path, is_json) in
+            [(folder.join(format!("{}.toml", wanted.name)), false), (folder.join(format!("{json}.json")), true)]
+        {
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let origin = path.display().to_string();
+            return match is_json {
+                true => {
+                    serde_json::from_str(&text).map_err(|e| e.to_string()).and_then(|file| Self::decode(file, &origin))
+                }
+                false => toml::from_str(&text).map_err(|e| e.to_string()).and_then(|file| Self::decode(file, &origin)),
+            }
+            .map(Some)
+            .map_err(|error| LoaderError::Stub(format!("{origin}: {error}")));
+        }
+        Ok(None)
+    }
+
+    fn from_toml(text: &str, origin: &str) -> Result<Self, LoaderError> {
+        let file = toml::from_str(text).map_err(|error| LoaderError::Stub(format!("{origin}: {error}")))?;
+        Self::decode(file, origin).map_err(LoaderError::Stub)
+    }
+
+    fn decode(file: StubFile, origin: &str) -> Result<Self, String> {
+        let bytes = |text: &str| STANDARD.decode(text).map_err(|error| error.to_string());
+        let mut segments = vec![(file.text_start, bytes(&file.text)?)];
+        if let (Some(data), Some(start)) = (&file.data, file.data_start) {
+            segments.push((start, bytes(data)?));
+        }
+        Ok(Self { origin: origin.into(), entry: file.entry, segments })
+    }
+}
+
+impl Loader {
+    /// Uploads a stub and waits for its greeting.
+    pub fn run_stub(&mut self, job: &Job, stub: &Stub) -> Result<(), LoaderError> {
+        for (address, bytes) in &stub.segments {
+            self.load_memory(job, *address, bytes)?;
+        }
+        self.send(job, &Request::MemEnd { entry: stub.entry })?;
+        // The ROM's answer may be cut off by the jump; only the greeting counts.
+        let until = self.port().now() + Duration::from_secs(1);
+        while let Some(frame) = self.frame_until(job, until)? {
+            if frame == STUB_GREETING {
+                self.set_mode(Mode::Stub);
+                return Ok(());
+            }
+        }
+        Err(LoaderError::NoAnswer { command: Command::MemEnd, waited: Duration::from_secs(1), seen: Seen::default() })
+    }
+
+    /// Loads bytes into memory.
+    pub fn load_memory(&mut self, job: &Job, address: u32, bytes: &[u8]) -> Result<(), LoaderError> {
+        let block = self.ram_block();
+        let blocks = bytes.len().div_ceil(block as usize) as u32;
+        let begin = Begin { size: bytes.len() as u32, blocks, block_size: block, address, encrypted: None };
+        self.command(job, &Request::MemBegin(begin))?;
+        for (sequence, data) in bytes.chunks(block as usize).enumerate() {
+            let data = Request::Data { command: Command::MemData, sequence: sequence as u32, data: data.to_vec() };
+            self.call(job, &data, 0, COMMAND_TIME)?;
+        }
+        Ok(())
+    }
+
+    /// Largest memory block in bytes. Over USB-OTG the ROM takes no more than 2 KiB.
+    fn ram_block(&mut self) -> u32 {
+        let otg = self.chip().usb.otg.is_some();
+        let bridge_known = self.port().info().usb.is_some_and(|(vid, _)| vid != esp_model::port::ESPRESSIF_VID);
+        if otg && !bridge_known { self.chip().rom.ram_block.min(0x800) } else { self.chip().rom.ram_block }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_stub_can_be_decoded() {
+        assert!(!BUILT_IN.is_empty());
+        for (name, text) in BUILT_IN {
+            let stub = Stub::from_toml(text, "built in").unwrap();
+            assert!(stub.segments[0].1.len() > 1000, "{name}");
+        }
+    }
+}
