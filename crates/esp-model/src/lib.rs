@@ -5,8 +5,13 @@
 //! simulator (`esp-sim`) share one codec and every parser can be fuzzed on its own.
 
 pub mod chip;
+pub mod crc;
 pub mod efuse;
 pub mod flash;
 pub mod job;
+pub mod literal;
+pub mod partition;
 pub mod port;
+#[cfg(test)]
+mod testing;
 pub mod wire;

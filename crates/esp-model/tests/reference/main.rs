@@ -3,10 +3,13 @@
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod part;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
-    let trials = Vec::new();
+    let mut trials = Vec::new();
+    trials.extend(part::trials());
     reference::main(trials)
 }
