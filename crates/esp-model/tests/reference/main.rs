@@ -1,4 +1,6 @@
 //! Our pure code against other people's tools and files.
+// The oracles and the corpus are files and programs.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
