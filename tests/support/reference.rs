@@ -200,3 +200,32 @@ pub fn same_bytes(what: &str, ours: &[u8], theirs: &[u8]) -> Result<(), Stop> {
     let lengths = format!("{} and {} bytes", ours.len(), theirs.len());
     fail(format!("{what}: differs at {at:#x} ({lengths}): ours {} theirs {}", cut(ours), cut(theirs)))
 }
+
+/// What one case of a [`batch`] did.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Exit code 0.
+    pub ok: bool,
+    /// Both output streams.
+    pub text: String,
+}
+
+/// Runs `main` of a Python module of the reference environment once for each argument list, in one Python process.
+pub fn batch(module: &str, cases: &[Vec<String>]) -> Result<Vec<Answer>, Stop> {
+    let dir = scratch(&format!("batch-{module}-{}", cases.len()));
+    let input = dir.join("cases");
+    fs::write(&input, cases.iter().map(|argv| argv.join("\x1f") + "\n").collect::<String>())?;
+    let mut python = Command::new(tool("python")?);
+    python.arg(root().join("tests/support/batch.py")).arg(module).stdin(File::open(&input)?);
+    let output = run(python.env("COLUMNS", "200").env("NO_COLOR", "1"))?.stdout;
+    let mut rest = output.as_slice();
+    let mut answers = Vec::new();
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let head = String::from_utf8_lossy(&rest[..end]).into_owned();
+        let Some((code, len)) = head.split_once(' ') else { return fail(format!("batch answered {head:?}")) };
+        let text = end + 1..end + 1 + len.parse::<usize>()?;
+        answers.push(Answer { ok: code == "0", text: String::from_utf8_lossy(&rest[text.clone()]).into_owned() });
+        rest = &rest[text.end..];
+    }
+    if answers.len() == cases.len() { Ok(answers) } else { fail(format!("{} answers", answers.len())) }
+}

@@ -12,6 +12,7 @@ pub mod job;
 pub mod literal;
 pub mod partition;
 pub mod port;
+pub mod secure;
 #[cfg(test)]
 mod testing;
 pub mod wire;

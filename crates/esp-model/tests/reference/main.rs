@@ -6,6 +6,7 @@
 mod reference;
 
 mod part;
+mod secure;
 
 use std::process::ExitCode;
 
@@ -13,5 +14,6 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(part::trials());
+    trials.extend(secure::trials());
     reference::main(trials)
 }

@@ -1,0 +1,113 @@
+//! RSA-3072 with PSS padding as secure boot V2 uses it: SHA-256, MGF1 with SHA-256, 32 bytes of salt.
+
+use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPrivateKey, LineEnding};
+use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey};
+use rsa::rand_core::{CryptoRng, Error as RandError, RngCore};
+use rsa::sha2::Sha256;
+use rsa::traits::PublicKeyParts;
+use rsa::{BigUint, Pss, RsaPrivateKey, RsaPublicKey};
+use zeroize::Zeroizing;
+
+use super::{Random, SecureError};
+
+/// Bytes of the modulus and of a signature.
+pub(super) const BYTES: usize = 384;
+const BITS: usize = BYTES * 8;
+const SALT: usize = 32;
+
+/// The caller's randomness in the form that the library takes.
+struct Source<'a>(Random<'a>);
+
+impl RngCore for Source<'_> {
+    fn next_u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        (self.0)(&mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        (self.0)(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn fill_bytes(&mut self, buffer: &mut [u8]) {
+        (self.0)(buffer);
+    }
+
+    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), RandError> {
+        (self.0)(buffer);
+        Ok(())
+    }
+}
+
+impl CryptoRng for Source<'_> {}
+
+pub(super) fn generate(random: Random<'_>) -> Result<RsaPrivateKey, SecureError> {
+    RsaPrivateKey::new(&mut Source(random), BITS).map_err(|_| SecureError::Broken("no key could be generated"))
+}
+
+fn sized<K: PublicKeyParts>(key: K) -> Result<K, SecureError> {
+    let bits = key.n().bits();
+    if bits == BITS { Ok(key) } else { Err(SecureError::RsaSize { bits }) }
+}
+
+pub(super) fn private_from_pem(text: &str) -> Option<Result<RsaPrivateKey, SecureError>> {
+    let key = RsaPrivateKey::from_pkcs1_pem(text).ok().or_else(|| RsaPrivateKey::from_pkcs8_pem(text).ok());
+    key.map(sized)
+}
+
+pub(super) fn public_from_pem(text: &str) -> Option<Result<RsaPublicKey, SecureError>> {
+    RsaPublicKey::from_public_key_pem(text).ok().map(sized)
+}
+
+pub(super) fn private_to_pem(key: &RsaPrivateKey) -> Result<Zeroizing<String>, SecureError> {
+    key.to_pkcs1_pem(LineEnding::LF).map_err(|_| SecureError::Broken("cannot be encoded"))
+}
+
+pub(super) fn public_to_pem(key: &RsaPublicKey) -> Result<String, SecureError> {
+    key.to_public_key_pem(LineEnding::LF).map_err(|_| SecureError::Broken("cannot be encoded"))
+}
+
+pub(super) fn sign(key: &RsaPrivateKey, digest: &[u8], random: Random<'_>) -> Result<Vec<u8>, SecureError> {
+    key.sign_with_rng(&mut Source(random), Pss::new_blinded_with_salt::<Sha256>(SALT), digest)
+        .map_err(|_| SecureError::Broken("signing failed"))
+}
+
+pub(super) fn verify(key: &RsaPublicKey, digest: &[u8], signature: &[u8]) -> bool {
+    key.verify(Pss::new_with_salt::<Sha256>(SALT), digest, signature).is_ok()
+}
+
+/// The public key as it stands in a signature block: modulus, exponent, R² mod n and −n⁻¹ mod 2³², little-endian.
+pub(super) fn encode_public(key: &RsaPublicKey) -> Vec<u8> {
+    let square = (BigUint::from(1u8) << (BITS * 2)) % key.n();
+    let mut out = padded(key.n(), BYTES);
+    out.extend(padded(key.e(), 4));
+    out.extend(padded(&square, BYTES));
+    out.extend(negative_inverse(out.first_chunk().map_or(1, |low| u32::from_le_bytes(*low))).to_le_bytes());
+    out
+}
+
+/// The public key from the form in a signature block.
+pub(super) fn decode_public(bytes: &[u8]) -> Result<RsaPublicKey, SecureError> {
+    let short = SecureError::TooShort { found: bytes.len(), wanted: BYTES + 4 };
+    let (modulus, rest) = bytes.split_at_checked(BYTES).ok_or(short.clone())?;
+    let exponent = rest.first_chunk::<4>().ok_or(short)?;
+    let key = RsaPublicKey::new(BigUint::from_bytes_le(modulus), BigUint::from_bytes_le(exponent));
+    sized(key.map_err(|_| SecureError::Broken("modulus or exponent is out of range"))?)
+}
+
+fn padded(number: &BigUint, len: usize) -> Vec<u8> {
+    let mut bytes = number.to_bytes_le();
+    bytes.resize(len, 0);
+    bytes
+}
+
+/// −n⁻¹ mod 2³² for odd n: each step doubles the number of right bits.
+fn negative_inverse(n: u32) -> u32 {
+    let mut inverse = n;
+    for _ in 0..5 {
+        inverse = inverse.wrapping_mul(2u32.wrapping_sub(n.wrapping_mul(inverse)));
+    }
+    inverse.wrapping_neg()
+}

@@ -1,0 +1,39 @@
+"""Runs a Python program's `main(argv)` many times without starting Python each time.
+
+usage: batch.py MODULE < CASES
+Each line of CASES is one argument list, separated by 0x1f. Each case runs in a forked child, so that it starts from
+fresh state. For each the answer is one line "EXIT_CODE LENGTH" and LENGTH bytes of output.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+
+module = importlib.import_module(sys.argv[1])
+answers = sys.stdout.buffer
+for line in sys.stdin:
+    argv = line.rstrip("\n").split("\x1f")
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            code = 0
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            try:
+                module.main(argv)
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 1
+            except BaseException:
+                traceback.print_exc(limit=0)
+                code = 2
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        text = output.read()
+    answers.write(b"%d %d\n" % (os.waitstatus_to_exitcode(status), len(text)))
+    answers.write(text)
+answers.flush()
