@@ -2,11 +2,16 @@
 //!
 //! Code matches on the *behaviour* a chip's data names (`coding`, `reset`, `status_len` …), never on its name.
 
+mod factory;
+mod identity;
 mod schema;
 
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
-use crate::efuse::EfuseTable;
+use crate::efuse::{EfuseTable, Overlay};
+pub use factory::{FactoryState, default_efuses, mac_crc};
+pub use identity::*;
 pub use schema::*;
 
 /// The text of one chip's folder.
@@ -28,6 +33,8 @@ pub struct Chip {
     pub data: ChipData,
     files: usize,
     efuse: OnceLock<EfuseTable>,
+    other_data: Vec<(RangeInclusive<u16>, ChipData)>,
+    other_efuse: OnceLock<Vec<(RangeInclusive<u16>, EfuseTable)>>,
 }
 
 impl std::ops::Deref for Chip {
@@ -45,11 +52,36 @@ pub fn all() -> &'static [Chip] {
     static CHIPS: OnceLock<Vec<Chip>> = OnceLock::new();
     CHIPS.get_or_init(|| {
         let read = |(files, text): (usize, &ChipFiles)| {
-            let data = toml::from_str(text.chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", text.id));
-            Chip { id: text.id, data, files, efuse: OnceLock::new() }
+            let (data, other_data) =
+                read_data(text.chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", text.id));
+            let (efuse, other_efuse) = (OnceLock::new(), OnceLock::new());
+            Chip { id: text.id, data, files, efuse, other_data, other_efuse }
         };
         FILES.iter().enumerate().map(read).collect()
     })
+}
+
+/// A chip's data, and what it is on other revisions.
+fn read_data(text: &str) -> Result<(ChipData, Vec<(RangeInclusive<u16>, ChipData)>), toml::de::Error> {
+    let table: toml::Table = toml::from_str(text)?;
+    let data: ChipData = table.clone().try_into()?;
+    let mut others = Vec::new();
+    for other in &data.revisions {
+        let mut changed = table.clone();
+        merge(&mut changed, &other.change);
+        others.push((other.min_revision..=other.max_revision, changed.try_into()?));
+    }
+    Ok((data, others))
+}
+
+/// Puts `change` over `table`, going into tables that both have.
+fn merge(table: &mut toml::Table, change: &toml::Table) {
+    for (key, value) in change {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(other)) => merge(inner, other),
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
+    }
 }
 
 /// The chip with this name or id, in any of the usual spellings: `esp32c6`, `ESP32-C6`, `esp32-c6`.
@@ -65,7 +97,7 @@ pub fn by_chip_id(id: u16) -> Option<&'static Chip> {
 
 /// The chip with this value in the magic register, for those that are told apart by it.
 pub fn by_magic(magic: u32) -> Option<&'static Chip> {
-    all().iter().find(|chip| chip.detect.magic.contains(&magic))
+    all().iter().find(|chip| chip.detect.by_magic && chip.detect.magic.contains(&magic))
 }
 
 impl Chip {
@@ -78,6 +110,24 @@ impl Chip {
             EfuseTable::parse(FILES[self.files].efuse)
                 .unwrap_or_else(|error| panic!("chips/{}/efuse.toml: {error}", self.id))
         })
+    }
+
+    /// What `chip.toml` says of this revision (major × 100 + minor).
+    pub fn at(&self, revision: u16) -> &ChipData {
+        self.other_data.iter().find(|(range, _)| range.contains(&revision)).map_or(&self.data, |(_, data)| data)
+    }
+
+    /// The eFuse table of this revision (major × 100 + minor); [`Chip::efuse`] is that of the newest silicon.
+    pub fn efuse_at(&self, revision: u16) -> &EfuseTable {
+        let others = self.other_efuse.get_or_init(|| {
+            let table = self.efuse();
+            let at = |overlay: &Overlay| {
+                let range = overlay.min_revision..=overlay.max_revision;
+                (range.clone(), table.at(*range.start()))
+            };
+            table.overlays.iter().map(at).collect()
+        });
+        others.iter().find(|(range, _)| range.contains(&revision)).map_or(self.efuse(), |(_, table)| table)
     }
 
     /// The text of `registers.toml`, empty when the chip has none.

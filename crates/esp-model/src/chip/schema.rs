@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::identity::{Factory, Identity};
+
 /// The content of `chips/ID/chip.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,8 +45,30 @@ pub struct ChipData {
     pub image: Image,
     /// Memory regions, as image segments and dumps see them.
     pub memory: Vec<Region>,
+    /// Secure boot and flash encryption.
+    #[serde(default)]
+    pub security: Security,
     /// Revision, package, features, MAC addresses.
     pub identity: Identity,
+    /// What a new chip's eFuses and registers hold, for simulated ones.
+    pub factory: Factory,
+    /// What differs on other revisions of the silicon; see [`super::Chip::at`].
+    #[serde(default)]
+    pub revisions: Vec<RevisionChange>,
+}
+
+/// What differs on some revisions of the silicon.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevisionChange {
+    /// First revision that differs, as major × 100 + minor.
+    #[serde(default)]
+    pub min_revision: u16,
+    /// Last revision that differs.
+    #[serde(default = "any_revision")]
+    pub max_revision: u16,
+    /// Keys of `chip.toml` and their other values.
+    pub change: toml::Table,
 }
 
 /// Instruction set.
@@ -61,9 +85,17 @@ pub enum Arch {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detect {
-    /// Values of the word at 0x4000_1000, for chips whose security info carries no chip id.
+    /// Known values of the word at [`Detect::MAGIC_REGISTER`]: the first ROM instruction, or whatever the chip answers.
     #[serde(default)]
     pub magic: Vec<u32>,
+    /// The chip is recognised by that word, because its security info is refused or names no chip.
+    #[serde(default)]
+    pub by_magic: bool,
+}
+
+impl Detect {
+    /// The ROM word whose content differs from chip to chip.
+    pub const MAGIC_REGISTER: u32 = 0x4000_1000;
 }
 
 /// What the ROM loader does.
@@ -90,6 +122,9 @@ pub struct Rom {
     /// Bytes in a memory block, at most.
     #[serde(default = "ram_block")]
     pub ram_block: u32,
+    /// Bytes in a flash block, at most.
+    #[serde(default = "flash_block")]
+    pub flash_block: u32,
     /// The flash answers on the SPI registers before SPI_ATTACH.
     #[serde(default)]
     pub flash_attached: bool,
@@ -101,6 +136,10 @@ fn yes() -> bool {
 
 fn ram_block() -> u32 {
     0x1800
+}
+
+fn flash_block() -> u32 {
+    0x400
 }
 
 /// How the ROM's FLASH_BEGIN takes its size.
@@ -157,8 +196,10 @@ pub struct Uart {
     pub clkdiv_mask: u32,
     /// A register that may be written without effect (UART_DATE_REG).
     pub date: u32,
-    /// RAM word in which the ROM keeps the number of the unit it talks through, where there is one.
+    /// RAM word in which the ROM keeps the number of the unit it talks through, where it is known.
     pub buf_no: Option<u32>,
+    /// Pins of the download UART, for advice on wiring.
+    pub pins: Option<UartPins>,
     /// Rate of the ROM's boot messages in baud.
     #[serde(default = "boot_baud")]
     pub boot_baud: u32,
@@ -166,6 +207,16 @@ pub struct Uart {
 
 fn boot_baud() -> u32 {
     115_200
+}
+
+/// Pins of the download UART.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UartPins {
+    /// The chip's transmitter.
+    pub tx: u8,
+    /// The chip's receiver.
+    pub rx: u8,
 }
 
 /// Crystal frequencies.
@@ -180,10 +231,30 @@ pub struct Crystal {
     /// The UART's source clock is the crystal divided by this (2 on the ESP8266's 52 MHz UART clock).
     #[serde(default = "one")]
     pub uart_divider: u32,
-    /// Register that names the frequency in MHz.
+    /// Frequency in MHz that the ROM takes for granted when it computes a line rate, where it may be wrong.
+    pub rom_assumes: Option<u32>,
+    /// Register with the frequency in MHz that the ROM takes for granted.
     pub register: Option<Bits>,
-    /// The ROM's calibration count against the 8 MHz clock, ESP32.
-    pub calibration: Option<Bits>,
+    /// The ROM's calibration count against its internal clock (ESP32).
+    pub calibration: Option<Calibration>,
+}
+
+/// How a ROM measures its crystal: `count × 15625 × clock / 40` Hz, with the count from a register and the internal
+/// clock's frequency from an eFuse field.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// The count of crystal periods (TIMG_RTCCALICFG1).
+    pub count: Bits,
+    /// eFuse field with the internal clock's frequency.
+    pub clock: String,
+}
+
+impl Calibration {
+    /// The crystal frequency in Hz that the ROM believes in.
+    pub fn hertz(&self, count: u32, clock: u32) -> u64 {
+        u64::from(count) * 15_625 * u64::from(clock) / 40
+    }
 }
 
 fn one() -> u32 {
@@ -199,8 +270,6 @@ pub enum CrystalFoundBy {
     Fixed,
     /// From the UART divider after auto-baud.
     UartDivider,
-    /// From `register`.
-    Register,
 }
 
 /// Bits of a register.
@@ -218,7 +287,21 @@ pub struct Bits {
 impl Bits {
     /// The bits' value in a register's content.
     pub fn of(self, word: u32) -> u32 {
-        (word >> self.bit) & (u32::MAX >> (32 - u32::from(self.len.clamp(1, 32))))
+        (word >> self.bit) & self.low_mask()
+    }
+
+    /// A value at the place of these bits; what does not fit is cut off.
+    pub fn placed(self, value: u32) -> u32 {
+        (value & self.low_mask()) << self.bit
+    }
+
+    /// The bits' mask in the register.
+    pub fn mask(self) -> u32 {
+        self.placed(u32::MAX)
+    }
+
+    fn low_mask(self) -> u32 {
+        u32::MAX >> (32 - u32::from(self.len.clamp(1, 32)))
     }
 }
 
@@ -246,6 +329,14 @@ pub struct Spi {
     /// The command that starts a user transaction stands in SPI_CMD at this bit.
     #[serde(default = "usr_bit")]
     pub cmd_usr_bit: u8,
+    /// Pin numbers that the flash can be moved to, as inclusive ranges. Empty: it cannot be moved.
+    #[serde(default)]
+    pub custom_pins: Vec<[u8; 2]>,
+    /// The highest number for the HD pin, where it is more restricted than the others.
+    pub custom_hd_max: Option<u8>,
+    /// Pins that also serve USB: usable, but the USB connection is lost.
+    #[serde(default)]
+    pub usb_pins: Vec<u8>,
 }
 
 fn usr_bit() -> u8 {
@@ -266,9 +357,12 @@ pub struct Boot {
     pub download_strap: u32,
     /// Strap bit of the boot pin.
     pub pin_bit: u8,
+    /// Pins behind the strap bits, lowest bit first; an empty name is unknown.
+    #[serde(default)]
+    pub strap_pins: Vec<String>,
     /// GPIO_STRAP register, where there is one.
     pub strap_register: Option<u32>,
-    /// The ROM's first line: `ESP-ROM:esp32c6-20220919`.
+    /// What the ROM prints before its boot line, lines parted by CR LF: `ESP-ROM:esp32c6-20220919`, `Build:Sep 19 2022`.
     pub banner: String,
     /// The ROM's boot line with `{reset}`, `{reset_name}`, `{strap}` and `{mode}` to be filled in.
     pub line: String,
@@ -276,8 +370,55 @@ pub struct Boot {
     pub flash_mode_name: String,
     /// The name the ROM prints for download mode: `DOWNLOAD(USB/UART0)`.
     pub download_mode_name: String,
-    /// Register with the latched reset cause and its name in the manual.
+    /// The line after the boot line in download mode, where the ROM prints one.
+    pub waiting: Option<String>,
+    /// The same in secure download mode.
+    pub waiting_secure: Option<String>,
+    /// Register with the latched reset cause.
     pub reset_cause: Option<Bits>,
+    /// Names the ROM prints for reset causes, by number (decimal).
+    #[serde(default)]
+    pub reset_names: BTreeMap<String, String>,
+    /// Numbers of the resets that a tool brings about.
+    #[serde(default)]
+    pub resets: ResetNumbers,
+}
+
+/// Numbers of the resets that a tool brings about.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResetNumbers {
+    /// Power up, or the EN pin.
+    pub power_on: u8,
+    /// RTC or low-power watchdog.
+    pub watchdog: u8,
+    /// RTS through the USB-Serial/JTAG unit.
+    pub usb: Option<u8>,
+}
+
+impl Default for ResetNumbers {
+    fn default() -> Self {
+        Self { power_on: 1, watchdog: 16, usb: None }
+    }
+}
+
+impl Boot {
+    /// The name the ROM prints for a reset cause.
+    pub fn reset_name(&self, number: u32) -> Option<&str> {
+        self.reset_names.get(&number.to_string()).map(String::as_str)
+    }
+
+    /// The ROM's boot line for a reset cause and a latched strap value, without line end.
+    pub fn line_for(&self, reset: u32, strap: u32) -> String {
+        let download = strap & (1 << self.pin_bit) == 0;
+        let mode = if download { &self.download_mode_name } else { &self.flash_mode_name };
+        let hex = |number: u32| format!("{number:x}");
+        self.line
+            .replace("{reset}", &hex(reset))
+            .replace("{reset_name}", self.reset_name(reset).unwrap_or("N/A"))
+            .replace("{strap}", &hex(strap))
+            .replace("{mode}", mode)
+    }
 }
 
 /// Resets beyond DTR and RTS.
@@ -293,6 +434,9 @@ pub struct Reset {
     pub by_watchdog: bool,
     /// Register that forces download mode over USB.
     pub force_download: Option<Bits>,
+    /// The force-download bit survives a hard reset and must be cleared before it.
+    #[serde(default)]
+    pub clear_force_download: bool,
 }
 
 /// Registers of the RTC watchdog.
@@ -307,6 +451,14 @@ pub struct Watchdog {
     pub protect: u32,
     /// Value that unlocks it.
     pub key: u32,
+    /// WDTCONFIG0 for a reset of the whole system at the end of stage 0.
+    #[serde(default = "watchdog_enable")]
+    pub enable: u32,
+}
+
+/// WDT_EN, action 5 for stage 0, WDT_CHIP_RESET_EN with a width of 2.
+fn watchdog_enable() -> u32 {
+    (1 << 31) | (5 << 28) | (1 << 8) | 2
 }
 
 /// Registers of the super watchdog.
@@ -327,10 +479,22 @@ pub struct SuperWatchdog {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Usb {
-    /// It has a USB-Serial/JTAG unit; the value is what `uart.buf_no` holds when the ROM talks through it.
-    pub serial_jtag: Option<u32>,
-    /// It has USB-OTG; the value is what `uart.buf_no` holds when the ROM talks through it.
-    pub otg: Option<u32>,
+    /// USB-Serial/JTAG unit.
+    pub serial_jtag: Option<UsbUnit>,
+    /// USB-OTG, which the ROM uses as a CDC device.
+    pub otg: Option<UsbUnit>,
+}
+
+/// A USB unit that the ROM loader talks through. Espressif's vendor id is 0x303A.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsbUnit {
+    /// USB product id.
+    pub pid: u16,
+    /// What `uart.buf_no` holds when the ROM talks through it, where it is known.
+    pub buf_no: Option<u32>,
+    /// Bytes in a memory block through this unit, at most; `rom.ram_block` where it says nothing.
+    pub ram_block: Option<u32>,
 }
 
 /// Flash: offsets, sizes, frequencies.
@@ -350,6 +514,56 @@ pub struct Flash {
     pub frequencies: BTreeMap<String, u8>,
     /// The frequency used when none is asked for.
     pub default_frequency: String,
+    /// What must be done before the flash answers, by revision; the first entry that fits counts.
+    #[serde(default)]
+    pub power_on: Vec<PowerOn>,
+    /// Register that overrides the flash voltage without burning an eFuse (ESP32).
+    pub voltage_override: Option<VoltageOverride>,
+}
+
+/// What must be done before the flash answers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerOn {
+    /// Chip revisions (major × 100 + minor) that need it.
+    pub revisions: Vec<u16>,
+    /// eFuse fields and the values that must hold.
+    #[serde(default)]
+    pub when: BTreeMap<String, Vec<u32>>,
+    /// The steps in order.
+    pub steps: Vec<PowerStep>,
+}
+
+/// One change of a register: read, clear bits, set bits, write, wait.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerStep {
+    /// Register address.
+    pub register: u32,
+    /// The step applies only when all these bits are set.
+    #[serde(default)]
+    pub only_if: u32,
+    /// Written as it is, without reading.
+    pub write: Option<u32>,
+    /// Bits to clear.
+    #[serde(default)]
+    pub clear: u32,
+    /// Bits to set.
+    #[serde(default)]
+    pub set: u32,
+    /// Microseconds to wait afterwards.
+    #[serde(default)]
+    pub wait_us: u32,
+}
+
+/// Register that overrides the flash voltage, with the words for each choice.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VoltageOverride {
+    /// Register address.
+    pub register: u32,
+    /// Word by choice: `1.8V`, `1.9V`, `OFF`.
+    pub values: BTreeMap<String, u32>,
 }
 
 /// Image format.
@@ -358,8 +572,8 @@ pub struct Flash {
 pub struct Image {
     /// Layout of the header and the way segments are built.
     pub format: ImageFormat,
-    /// UF2 family id.
-    pub uf2_family: u32,
+    /// UF2 family id; none for chips that have none.
+    pub uf2_family: Option<u32>,
     /// Addresses mapped to flash for instructions, `[start, end)`.
     pub irom: [u32; 2],
     /// Addresses mapped to flash for data, `[start, end)`.
@@ -367,10 +581,28 @@ pub struct Image {
     /// Possible MMU page sizes in bytes, the default first.
     #[serde(default = "mmu_pages")]
     pub mmu_page_sizes: Vec<u32>,
+    /// Bytes that the last page of a mapped segment must hold at least: less would be lost in the ESP32's cache when
+    /// it prefetches beyond the end of the segment.
+    #[serde(default)]
+    pub min_last_page: u32,
+    /// Number of segments the ROM and the second-stage bootloader accept.
+    #[serde(default = "max_segments")]
+    pub max_segments: u8,
 }
 
 fn mmu_pages() -> Vec<u32> {
     vec![0x1_0000]
+}
+
+fn max_segments() -> u8 {
+    16
+}
+
+impl Image {
+    /// The address is mapped to flash.
+    pub fn is_flash(&self, address: u32) -> bool {
+        [self.irom, self.drom].iter().any(|[start, end]| (*start..*end).contains(&address))
+    }
 }
 
 /// Layout of an image.
@@ -395,86 +627,66 @@ pub struct Region {
     pub end: u32,
 }
 
-/// Revision, package, features, MAC addresses: what they are read from.
-#[derive(Debug, Deserialize)]
+/// Secure boot and flash encryption.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// Major revision.
-    pub major: Value,
-    /// Minor revision.
-    pub minor: Value,
-    /// eFuse field with the base MAC, or the way it is put together.
+pub struct Security {
+    /// Secure boot schemes; several may be possible on one chip.
     #[serde(default)]
-    pub mac: MacSource,
-    /// eFuse field whose two bytes stand between the MAC's halves in an EUI-64 (C6, H2, C5 …).
-    pub mac_ext: Option<String>,
-    /// Package names; the first rule that holds counts.
-    pub packages: Vec<Rule>,
-    /// Features; every rule that holds counts, in order.
-    pub features: Vec<Rule>,
+    pub secure_boot: Vec<SecureBoot>,
+    /// Flash encryption, where the chip has it.
+    pub flash_encryption: Option<FlashEncryption>,
 }
 
-/// Where the base MAC comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// A secure boot scheme.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecureBoot {
+    /// What is signed and how.
+    pub scheme: SecureBootScheme,
+    /// eFuse field that enables it.
+    pub enable: String,
+    /// Number of public key digests.
+    pub digests: u8,
+    /// First chip revision (major × 100 + minor) that has it.
+    #[serde(default)]
+    pub min_revision: u16,
+}
+
+/// Secure boot schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MacSource {
-    /// The eFuse field `MAC`, most significant byte first.
-    #[default]
-    Field,
-    /// ESP8266: three OTP words, the vendor part partly implied.
-    Esp8266Otp,
+pub enum SecureBootScheme {
+    /// Symmetric bootloader digest, ECDSA-signed apps (ESP32).
+    V1,
+    /// RSA-3072 PSS signature blocks.
+    V2Rsa,
+    /// ECDSA signature blocks.
+    V2Ecdsa,
 }
 
-/// A number put together from eFuse fields and register bits, lowest part first, then looked up.
+/// Flash encryption.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Value {
-    /// The parts, lowest bits first. None: always 0.
-    #[serde(default)]
-    pub parts: Vec<Part>,
-    /// What the combined number stands for; without an entry it stands for 0 where the table is not empty.
-    #[serde(default)]
-    pub map: BTreeMap<String, u32>,
+pub struct FlashEncryption {
+    /// Algorithm.
+    pub cipher: FlashCipher,
+    /// eFuse field whose number of set bits, when odd, turns it on.
+    pub count: String,
+    /// Possible key lengths in bits.
+    pub key_bits: Vec<u16>,
+    /// eFuse field that forbids the loader to encrypt what it writes.
+    pub no_manual_encrypt: Option<String>,
 }
 
-/// One part of a [`Value`].
-#[derive(Debug, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub enum Part {
-    /// An eFuse field by name.
-    Efuse(String),
-    /// Bits of a register.
-    Register(Bits),
-}
-
-/// A text that applies when all conditions hold.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The package's or feature's name.
-    pub text: String,
-    /// eFuse fields (or `MAJOR`, `MINOR`) and the values that satisfy the rule.
-    #[serde(default)]
-    pub when: BTreeMap<String, Vec<u32>>,
-}
-
-impl Rule {
-    /// The rule holds, given a way to look up a field's value.
-    pub fn holds(&self, mut value_of: impl FnMut(&str) -> Option<u32>) -> bool {
-        self.when.iter().all(|(field, values)| value_of(field).is_some_and(|value| values.contains(&value)))
-    }
-}
-
-impl Identity {
-    /// All eFuse fields that the identity is read from.
-    pub fn fields(&self) -> impl Iterator<Item = &str> {
-        let parts = self.major.parts.iter().chain(&self.minor.parts).filter_map(|part| match part {
-            Part::Efuse(name) => Some(name.as_str()),
-            Part::Register(_) => None,
-        });
-        let rules = self.packages.iter().chain(&self.features).flat_map(|rule| rule.when.keys().map(String::as_str));
-        parts.chain(rules).chain(self.mac_ext.as_deref()).filter(|name| !matches!(*name, "MAJOR" | "MINOR"))
-    }
+/// Flash encryption algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlashCipher {
+    /// AES-256 with an address tweak of the key (ESP32).
+    Esp32Aes,
+    /// XTS-AES.
+    XtsAes,
 }
 
 impl ChipData {

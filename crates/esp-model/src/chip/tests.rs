@@ -1,15 +1,150 @@
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
 use super::*;
+use crate::efuse::Field;
+
+/// Who a chip with these factory words says it is.
+fn identified(chip: &Chip, state: &FactoryState) -> Identified {
+    let block = |id| Ok::<_, Infallible>(state.efuses.get(&id).cloned().unwrap_or_default());
+    let register = |address| {
+        let preset = state.registers.iter().find(|preset| preset.register == address);
+        Ok(preset.map_or(0, |preset| preset.value))
+    };
+    match identify(chip, block, register) {
+        Ok(identified) => identified,
+    }
+}
 
 #[test]
 fn every_chip_folder_is_valid() {
-    assert!(all().len() >= 2);
+    assert!(all().len() >= 15);
     for chip in all() {
         chip.data.validate().unwrap_or_else(|error| panic!("{}: {error}", chip.id));
         let table = chip.efuse();
-        for field in chip.identity.fields() {
+        let security = chip.security.secure_boot.iter().map(|scheme| scheme.enable.as_str());
+        let encryption = chip.security.flash_encryption.iter();
+        let encryption = encryption
+            .flat_map(|encryption| [Some(encryption.count.as_str()), encryption.no_manual_encrypt.as_deref()])
+            .flatten();
+        let power = chip.flash.power_on.iter().flat_map(|step| step.when.keys()).map(String::as_str);
+        let factory = chip.factory.efuses.keys().map(String::as_str);
+        for field in chip.identity.fields().chain(security).chain(encryption).chain(power).chain(factory) {
             assert!(table.field(field).is_some(), "{}: no eFuse field {field}", chip.id);
         }
     }
+}
+
+#[test]
+fn efuse_fields_fit_their_blocks_and_overlap_only_when_composed() {
+    for chip in all() {
+        let revisions = chip.efuse().overlays.iter().flat_map(|overlay| [overlay.min_revision, overlay.max_revision]);
+        for revision in revisions.chain([chip.factory.revision, u16::MAX]) {
+            check_fields(chip.id, chip.efuse_at(revision));
+        }
+    }
+}
+
+fn check_fields(id: &str, table: &EfuseTable) {
+    let mut names = BTreeSet::new();
+    for field in &table.fields {
+        for name in field.aliases.iter().chain([&field.name]) {
+            assert!(names.insert(name), "{id}: {name} is said twice");
+        }
+        let block = table.block(field.block).unwrap_or_else(|| panic!("{id}: {}: no such block", field.name));
+        for range in &field.bits {
+            let end = range.0 + range.1;
+            assert!(range.1 > 0 && end <= u16::from(block.words) * 32, "{id}: {} does not fit", field.name);
+        }
+    }
+    let plain = || table.fields.iter().filter(|field| !field.composed);
+    for (at, one) in plain().enumerate() {
+        for other in plain().skip(at + 1).filter(|other| other.block == one.block) {
+            assert!(disjoint_or_nested(one, other), "{id}: {} and {} overlap", one.name, other.name);
+        }
+    }
+}
+
+/// Fields share no bit, or one is a part of the other (a MAC in user data, half of a key).
+fn disjoint_or_nested(one: &Field, other: &Field) -> bool {
+    let bits = |field: &Field| field.bits.iter().flat_map(|range| range.0..range.0 + range.1).collect::<BTreeSet<_>>();
+    let (one, other) = (bits(one), bits(other));
+    one.is_disjoint(&other) || one.is_subset(&other) || other.is_subset(&one)
+}
+
+#[test]
+fn key_blocks_name_fields_and_purposes_that_exist() {
+    for chip in all() {
+        let table = chip.efuse();
+        for block in &table.blocks {
+            if let Some(field) = &block.purpose_field {
+                assert!(block.is_key && table.field(field).is_some(), "{}: {}", chip.id, block.name);
+            }
+        }
+        for half in table.key_purposes.iter().flat_map(|purpose| &purpose.split) {
+            assert!(table.key_purposes.iter().any(|purpose| purpose.name == *half), "{}: {half}", chip.id);
+        }
+    }
+}
+
+#[test]
+fn a_new_chip_identifies_itself() {
+    for chip in all() {
+        let mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+        let state = default_efuses(chip, Some(mac), None);
+        let who = identified(chip, &state);
+        assert_eq!(who.mac, mac, "{}", chip.id);
+        assert_eq!(who.revision_number(), chip.factory.revision, "{}", chip.id);
+        assert!(!who.package.contains("nknown"), "{}: {}", chip.id, who.package);
+        let stub = chip.stub_for(who.revision_number());
+        assert!(chip.stub.is_empty() || stub.is_some(), "{}: no stub for a new chip", chip.id);
+    }
+}
+
+#[test]
+fn revisions_can_be_chosen() {
+    for (name, revision, description) in [
+        ("esp32", 300, "ESP32-D0WDQ6-V3 (revision v3.0)"),
+        ("esp32", 100, "ESP32-D0WDQ6 (revision v1.0)"),
+        ("esp32c3", 4, "ESP32-C3 (QFN32) (revision v0.4)"),
+        ("esp32c3", 11, "ESP32-C3 (QFN32) (revision v0.11)"),
+        ("esp32p4", 102, "ESP32-P4 (revision v1.2)"),
+        ("esp32p4", 401, "ESP32-P4 (revision v4.1)"),
+    ] {
+        let chip = by_name(name).unwrap();
+        assert_eq!(identified(chip, &default_efuses(chip, None, Some(revision))).description, description);
+    }
+}
+
+#[test]
+fn the_first_s3_has_no_revision_fields() {
+    let chip = by_name("esp32s3").unwrap();
+    let mut state = default_efuses(chip, None, Some(300));
+    let mut set = |name: &str| {
+        let field = chip.efuse().field(name).unwrap();
+        field.store(state.efuses.get_mut(&field.block).unwrap(), &[1]);
+    };
+    set("BLK_VERSION_MAJOR");
+    set("BLK_VERSION_MINOR");
+    assert_eq!(identified(chip, &state).revision, Some((0, 0)));
+}
+
+#[test]
+fn older_silicon_has_other_data() {
+    let p4 = by_name("esp32p4").unwrap();
+    assert_ne!(p4.at(102).uart.buf_no, p4.at(300).uart.buf_no);
+    assert_eq!(p4.at(102).uart.clkdiv, p4.uart.clkdiv);
+    let h2 = by_name("esp32h2").unwrap();
+    assert!(h2.efuse_at(101).field("ECDSA_FORCE_USE_HARDWARE_K").is_some());
+    assert!(h2.efuse_at(102).field("ECDSA_FORCE_USE_HARDWARE_K").is_none());
+}
+
+#[test]
+fn boot_lines_are_those_of_the_rom() {
+    let line = |name: &str, reset, strap| by_name(name).unwrap().boot.line_for(reset, strap);
+    assert_eq!(line("esp32", 1, 0x13), "rst:0x1 (POWERON_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)");
+    assert_eq!(line("esp32c3", 0x15, 4), "rst:0x15 (USB_UART_CHIP_RESET),boot:0x4 (DOWNLOAD(USB/UART0/1))");
+    assert_eq!(line("esp8266", 2, 3), ",rst cause:2, boot mode:(3,6)");
 }
 
 #[test]
@@ -18,4 +153,24 @@ fn chips_are_found_in_any_spelling() {
         assert_eq!(by_name(name).map(|chip| chip.id), Some("esp32c3"));
     }
     assert!(by_name("esp99").is_none());
+}
+
+#[test]
+fn ids_and_magic_words_name_one_chip() {
+    for chip in all() {
+        if let Some(id) = chip.chip_id {
+            assert_eq!(by_chip_id(id).map(|found| found.id), Some(chip.id));
+        }
+        for magic in chip.detect.magic.iter().filter(|_| chip.detect.by_magic) {
+            assert_eq!(by_magic(*magic).map(|found| found.id), Some(chip.id));
+        }
+    }
+    assert_eq!(by_magic(0x0000_07c6).map(|chip| chip.id), Some("esp32s2"));
+}
+
+#[test]
+fn the_mac_check_byte_is_that_of_a_real_chip() {
+    // A published ESP32 eFuse dump: MAC 24:0a:c4:00:c8:70, check byte 0x5d is not in it; the CRC of zeros is zero.
+    assert_eq!(mac_crc([0; 6]), 0);
+    assert_ne!(mac_crc([0x24, 0x0a, 0xc4, 0, 0xc8, 0x70]), 0);
 }

@@ -2,4 +2,7 @@
 
 mod table;
 
-pub use table::{BitRange, Block, Coding, EfuseTable, Field, FieldKind};
+pub use table::{
+    BitRange, Block, BlockErrors, Coding, Controller, ControllerStyle, EfuseTable, Field, FieldKind, KeyPurpose,
+    Overlay,
+};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+use crate::chip::Bits;
 
 /// All blocks and fields of a chip.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EfuseTable {
     /// Where the facts come from.
@@ -14,10 +16,128 @@ pub struct EfuseTable {
     pub blocks: Vec<Block>,
     /// Fields in block and bit order.
     pub fields: Vec<Field>,
+    /// What a key block can be used for.
+    #[serde(default)]
+    pub key_purposes: Vec<KeyPurpose>,
+    /// Registers of the eFuse controller; none where eFuses cannot be burned by a tool (ESP8266).
+    pub controller: Option<Controller>,
+    /// What differs on other revisions of the silicon; see [`super::super::chip::Chip::efuse_at`].
+    #[serde(default)]
+    pub overlays: Vec<Overlay>,
+}
+
+/// What differs on some revisions of the silicon.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    /// First revision that differs, as major × 100 + minor.
+    #[serde(default)]
+    pub min_revision: u16,
+    /// Last revision that differs.
+    #[serde(default = "any_revision")]
+    pub max_revision: u16,
+    /// Fields that these revisions do not have.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Fields that these revisions have in addition, or that are different on them.
+    #[serde(default)]
+    pub fields: Vec<Field>,
+}
+
+fn any_revision() -> u16 {
+    u16::MAX
+}
+
+/// What a key block can be used for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPurpose {
+    /// Name, as burned with `KEY_PURPOSE_n`.
+    pub name: String,
+    /// Value in the purpose field. None: a key in two blocks, see `split`.
+    pub value: Option<u8>,
+    /// The block holds the digest of a public key.
+    #[serde(default)]
+    pub digest: bool,
+    /// The hardware takes the key's bytes in reverse order.
+    #[serde(default)]
+    pub reversed: bool,
+    /// The key must be hidden from software by RD_DIS.
+    #[serde(default)]
+    pub read_protect: bool,
+    /// The purposes of the two blocks that a long key takes, first half first.
+    #[serde(default)]
+    pub split: Vec<String>,
+}
+
+/// Registers of the eFuse controller.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    /// How blocks are written.
+    pub style: ControllerStyle,
+    /// First of eight data registers, shared by all blocks.
+    pub pgm_data: Option<u32>,
+    /// First of three registers for Reed-Solomon check symbols.
+    pub check_value: Option<u32>,
+    /// EFUSE_CLK.
+    pub clk: u32,
+    /// EFUSE_CONF: takes `write_code` or `read_code`.
+    pub conf: u32,
+    /// EFUSE_CMD: 1 reads, 2 programs (with the block's number in bits 2 and up on newer chips).
+    pub cmd: u32,
+    /// EFUSE_STATUS: state in bits 0 to 3.
+    pub status: Option<u32>,
+    /// EFUSE_DAC_CONF.
+    pub dac_conf: u32,
+    /// EFUSE_RD_TIM_CONF.
+    pub rd_tim_conf: Option<u32>,
+    /// EFUSE_WR_TIM_CONF0.
+    pub wr_tim_conf0: Option<u32>,
+    /// EFUSE_WR_TIM_CONF1.
+    pub wr_tim_conf1: Option<u32>,
+    /// EFUSE_WR_TIM_CONF2.
+    pub wr_tim_conf2: Option<u32>,
+    /// EFUSE_DATE.
+    pub date: Option<u32>,
+    /// EFUSE_DEC_STATUS: errors of the 3/4 coding (ESP32).
+    pub decode_status: Option<u32>,
+    /// Operation code for programming.
+    pub write_code: u32,
+    /// Operation code for reading.
+    pub read_code: u32,
+    /// EFUSE_RD_REPEAT_ERRn: bits of BLOCK0 whose copies disagree.
+    #[serde(default)]
+    pub block0_errors: Vec<u32>,
+    /// Errors of the Reed-Solomon blocks.
+    #[serde(default)]
+    pub errors: Vec<BlockErrors>,
+}
+
+/// How blocks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControllerStyle {
+    /// Each block has its own programming registers (ESP32).
+    Esp32,
+    /// All blocks share data and check registers.
+    PgmData,
+}
+
+/// Where the controller reports errors of a block.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockErrors {
+    /// Block number.
+    pub block: u8,
+    /// Number of corrected errors.
+    pub count: Bits,
+    /// Set when the block cannot be corrected.
+    pub fail: Option<Bits>,
 }
 
 /// A block of eFuse bits.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Number as in the manual.
@@ -37,8 +157,9 @@ pub struct Block {
     pub coding: Coding,
     /// Bit of WR_DIS that freezes the block.
     pub write_protect: Option<u8>,
-    /// Bit of RD_DIS that hides the block.
-    pub read_protect: Option<u8>,
+    /// Bits of RD_DIS that hide the block; several when each hides a part of it.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub read_protect: Vec<u8>,
     /// The block can hold a key.
     #[serde(default)]
     pub is_key: bool,
@@ -59,7 +180,7 @@ pub enum Coding {
 }
 
 /// A named group of bits.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     /// The chip's own name.
@@ -73,17 +194,42 @@ pub struct Field {
     pub kind: FieldKind,
     /// Bit of WR_DIS that freezes the field.
     pub write_protect: Option<u8>,
-    /// Bit of RD_DIS that hides the field.
-    pub read_protect: Option<u8>,
+    /// Bits of RD_DIS that hide the field; several when each hides a part of it.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub read_protect: Vec<u8>,
     /// Other names.
     #[serde(default)]
     pub aliases: Vec<String>,
     /// What it is for, in a few words.
     #[serde(default)]
     pub about: String,
-    /// Meaning of values.
+    /// Meaning of values, by number (decimal).
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// The reference tools show it in their summaries.
+    #[serde(default = "yes")]
+    pub shown: bool,
+    /// It is put together from bits that have fields of their own.
+    #[serde(default)]
+    pub composed: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A number or a list of numbers.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(u8),
+        Many(Vec<u8>),
+    }
+    Either::deserialize(deserializer).map(|either| match either {
+        Either::One(bit) => vec![bit],
+        Either::Many(bits) => bits,
+    })
 }
 
 /// First bit in the block and number of bits.
@@ -99,6 +245,8 @@ pub enum FieldKind {
     Number,
     /// One bit.
     Flag,
+    /// The number of set bits counts.
+    BitCount,
     /// Bytes.
     Bytes,
     /// A MAC address.
@@ -111,6 +259,22 @@ impl EfuseTable {
     /// Reads the text of an `efuse.toml`.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
+    }
+
+    /// The table as it is on a chip of this revision (major × 100 + minor).
+    pub fn at(&self, revision: u16) -> Self {
+        let mut table = self.clone();
+        for overlay in std::mem::take(&mut table.overlays) {
+            if (overlay.min_revision..=overlay.max_revision).contains(&revision) {
+                let gone = |field: &Field| {
+                    overlay.remove.contains(&field.name) || overlay.fields.iter().any(|other| other.name == field.name)
+                };
+                table.fields.retain(|field| !gone(field));
+                table.fields.extend(overlay.fields);
+            }
+        }
+        table.fields.sort_by_key(|field| (field.block, field.bits.first().map_or(0, |range| range.0)));
+        table
     }
 
     /// The field of this name or alias.
@@ -145,6 +309,16 @@ impl Field {
             out[to / 8] |= (((word >> (from % 32)) & 1) as u8) << (to % 8);
         }
         out
+    }
+
+    /// Puts a value, packed into bytes lowest first, into its block's words. What does not fit is cut off.
+    pub fn store(&self, words: &mut [u32], bytes: &[u8]) {
+        let positions = self.bits.iter().flat_map(|range| range.0..range.0 + range.1);
+        for (from, to) in positions.enumerate() {
+            let Some(word) = words.get_mut(usize::from(to / 32)) else { return };
+            let bit = bytes.get(from / 8).is_some_and(|byte| (byte >> (from % 8)) & 1 == 1);
+            *word = *word & !(1 << (to % 32)) | u32::from(bit) << (to % 32);
+        }
     }
 
     /// The field's value as a number; the lowest 32 bits of longer fields.
