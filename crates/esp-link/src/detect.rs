@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use esp_model::chip::{self, BaudScale, Chip, CrystalFoundBy, Part, Value};
+use esp_model::chip::{self, BaudScale, Chip, CrystalFoundBy, Detect, Identified, PowerStep};
 use esp_model::job::Job;
 use esp_model::wire::{Command, RegWrite, Request};
 use serde::Serialize;
 
 use crate::error::{LoaderError, Seen};
 use crate::loader::{COMMAND_TIME, Loader, Mode};
-
-/// Word that differs between the older chips.
-const MAGIC_REGISTER: u32 = 0x4000_1000;
 
 /// What GET_SECURITY_INFO says.
 ///
@@ -74,45 +71,48 @@ impl SecurityInfo {
     }
 }
 
-/// Finds out which chip answers and sets chip, mode and revision of the loader.
+/// Finds out which chip answers and sets chip, mode and identity of the loader.
 pub(crate) fn recognise(loader: &mut Loader, job: &Job) -> Result<(), LoaderError> {
-    match loader.security_info(job) {
-        Ok(info) => {
-            if info.is_secure_download() {
-                loader.set_mode(Mode::SecureDownload);
-            }
-            if let Some(found) = info.chip_id.and_then(|id| u16::try_from(id).ok()).and_then(chip::by_chip_id) {
-                loader.set_chip(found);
-                return read_revision(loader, job);
-            }
-            if let Some(id) = info.chip_id {
-                return Err(unknown_chip(format!("chip id {id}")));
-            }
-        }
-        Err(error) if error.is_unknown_command() => {}
+    let info = match loader.security_info(job) {
+        Ok(info) => Some(info),
+        Err(error) if error.is_unknown_command() => None,
         Err(error) => return Err(error),
+    };
+    let secure = info.as_ref().is_some_and(SecurityInfo::is_secure_download);
+    if secure {
+        loader.set_mode(Mode::SecureDownload);
     }
-    if loader.mode() == Mode::SecureDownload {
-        // Only the S2 has a security info without chip id, and its magic word cannot be read in this mode.
-        let found = chip::all().iter().find(|chip| chip.rom.security_info_len == 12);
-        loader.set_chip(found.ok_or_else(|| unknown_chip("security info without chip id".into()))?);
-        return Ok(());
+    let chip_id = info.as_ref().and_then(|info| info.chip_id);
+    let found = match chip_id {
+        Some(id) => {
+            u16::try_from(id).ok().and_then(chip::by_chip_id).ok_or_else(|| unknown_chip(format!("chip id {id}")))?
+        }
+        // Only one chip has a security info without chip id, and its magic word cannot be read in this mode.
+        None if secure => chip::all()
+            .iter()
+            .find(|chip| chip.rom.security_info_len == 12)
+            .ok_or_else(|| unknown_chip("security info without chip id".into()))?,
+        None => by_magic(loader, job)?,
+    };
+    loader.set_chip(found);
+    if !secure {
+        let identity = loader.identify(job)?;
+        loader.state.revision = Some(identity.revision_number());
+        loader.state.identity = Some(identity);
     }
-    let magic = read_magic(loader, job)?;
-    loader.set_chip(chip::by_magic(magic).ok_or_else(|| unknown_chip(format!("magic word {magic:#010x}")))?);
-    read_revision(loader, job)
+    Ok(())
 }
 
-/// The magic word, read until two readings agree: an answer carries no checksum.
-fn read_magic(loader: &mut Loader, job: &Job) -> Result<u32, LoaderError> {
-    let mut last = loader.read_reg(job, MAGIC_REGISTER)?;
+/// The chip with the magic word that is read, asked again when the word is unknown: an answer carries no checksum.
+fn by_magic(loader: &mut Loader, job: &Job) -> Result<&'static Chip, LoaderError> {
+    let mut magic = 0;
     for _ in 0..4 {
-        if chip::by_magic(last).is_some() {
-            break;
+        magic = loader.read_reg(job, Detect::MAGIC_REGISTER)?;
+        if let Some(found) = chip::by_magic(magic) {
+            return Ok(found);
         }
-        last = loader.read_reg(job, MAGIC_REGISTER)?;
     }
-    Ok(last)
+    Err(unknown_chip(format!("magic word {magic:#010x}")))
 }
 
 fn unknown_chip(what: String) -> LoaderError {
@@ -121,17 +121,6 @@ fn unknown_chip(what: String) -> LoaderError {
         mode: "this version",
         chip: "the known chips".into(),
     }
-}
-
-fn read_revision(loader: &mut Loader, job: &Job) -> Result<(), LoaderError> {
-    if loader.mode() == Mode::SecureDownload {
-        return Ok(());
-    }
-    let chip = loader.chip();
-    let major = loader.value(job, chip, &chip.identity.major)?;
-    let minor = loader.value(job, chip, &chip.identity.minor)?;
-    loader.state.revision = u16::try_from(major * 100 + minor).ok();
-    Ok(())
 }
 
 impl Loader {
@@ -160,38 +149,43 @@ impl Loader {
         self.command(job, &Request::WriteReg(vec![RegWrite { address, value, mask, delay_us: 0 }])).map(|_| ())
     }
 
-    /// A value of the chip's identity, put together from eFuse fields and registers.
-    fn value(&mut self, job: &Job, chip: &Chip, value: &Value) -> Result<u32, LoaderError> {
-        let (mut sum, mut shift) = (0, 0);
-        for part in &value.parts {
-            let (bits, len) = match part {
-                Part::Efuse(name) => self.efuse_field(job, chip, name)?,
-                Part::Register(bits) => (bits.of(self.read_reg(job, bits.register)?), u32::from(bits.len)),
-            };
-            sum |= bits.checked_shl(shift).unwrap_or(0);
-            shift += len;
+    /// Reads a word until two readings agree: an answer carries no checksum, and an identity must not be a guess.
+    fn read_reg_surely(&mut self, job: &Job, address: u32) -> Result<u32, LoaderError> {
+        let mut last = self.read_reg(job, address)?;
+        for _ in 0..4 {
+            let again = self.read_reg(job, address)?;
+            if again == last {
+                return Ok(again);
+            }
+            last = again;
         }
-        Ok(match value.map.is_empty() {
-            true => sum,
-            false => value.map.get(&sum.to_string()).copied().unwrap_or(0),
-        })
+        let what = "the same register reads differently each time";
+        Err(LoaderError::Protocol { command: Command::ReadReg, what, seen: Seen::default() })
     }
 
-    fn efuse_field(&mut self, job: &Job, chip: &Chip, name: &str) -> Result<(u32, u32), LoaderError> {
-        let table = chip.efuse();
-        let (Some(field), Some(block)) = (table.field(name), table.field(name).and_then(|f| table.block(f.block)))
-        else {
-            return Ok((0, 0));
-        };
-        let mut words = vec![0; usize::from(block.words)];
-        for range in &field.bits {
-            for word in range.0 / 32..=(range.0 + range.1 - 1) / 32 {
-                if let Some(slot) = words.get_mut(usize::from(word)) {
-                    *slot = self.read_reg(job, block.read + u32::from(word) * 4)?;
-                }
-            }
-        }
-        Ok((field.number(&words), u32::from(field.len())))
+    /// Reads all words of an eFuse block from its read registers.
+    pub fn read_efuse_block(&mut self, job: &Job, block: u8) -> Result<Vec<u32>, LoaderError> {
+        let Some(block) = self.chip().efuse().block(block) else { return Ok(Vec::new()) };
+        (0..u32::from(block.words)).map(|word| self.read_reg_surely(job, block.read + word * 4)).collect()
+    }
+
+    /// Reads who the chip is. Not possible in secure download mode.
+    pub fn identify(&mut self, job: &Job) -> Result<Identified, LoaderError> {
+        let chip = self.chip();
+        let loader = std::cell::RefCell::new(self);
+        let block = |id| loader.borrow_mut().read_efuse_block(job, id);
+        let register = |address| loader.borrow_mut().read_reg_surely(job, address);
+        chip::identify(chip, block, register)
+    }
+
+    /// Who the chip is, as read when it was connected. `None` in secure download mode.
+    pub fn identity(&self) -> Option<&Identified> {
+        self.state.identity.as_ref()
+    }
+
+    fn efuse_number(&mut self, job: &Job, name: &str) -> Result<u32, LoaderError> {
+        let Some(field) = self.chip().efuse().field(name) else { return Ok(0) };
+        Ok(field.number(&self.read_efuse_block(job, field.block)?))
     }
 
     /// The crystal's frequency in MHz.
@@ -200,10 +194,6 @@ impl Loader {
         let usual = chip.crystal.mhz.first().copied().unwrap_or(40);
         let measured = match chip.crystal.found_by {
             CrystalFoundBy::Fixed => return Ok(usual),
-            CrystalFoundBy::Register => match chip.crystal.register {
-                Some(bits) => bits.of(self.read_reg(job, bits.register)?),
-                None => return Ok(usual),
-            },
             // The stub runs the UART from another clock: only the ROM's divider tells.
             CrystalFoundBy::UartDivider if self.mode() == Mode::Stub => match self.rom_measured_hz(job)? {
                 Some(hz) => (hz / 1_000_000) as u32,
@@ -222,10 +212,10 @@ impl Loader {
     /// The crystal's frequency in Hz as the ESP32's ROM measured it against its 8 MHz oscillator.
     fn rom_measured_hz(&mut self, job: &Job) -> Result<Option<u64>, LoaderError> {
         let chip = self.chip();
-        let Some(bits) = chip.crystal.calibration else { return Ok(None) };
-        let count = bits.of(self.read_reg(job, bits.register)?);
-        let (ck8m, _) = self.efuse_field(job, chip, "CK8M_FREQ")?;
-        Ok(Some(u64::from(count) * 15_625 * u64::from(ck8m) / 40))
+        let Some(calibration) = &chip.crystal.calibration else { return Ok(None) };
+        let count = calibration.count.of(self.read_reg(job, calibration.count.register)?);
+        let clock = self.efuse_number(job, &calibration.clock)?;
+        Ok(Some(calibration.hertz(count, clock)))
     }
 
     /// Changes the rate on both sides. The ROM of some chips must be told another number than is meant.
@@ -248,8 +238,13 @@ impl Loader {
                 _ => baud,
             },
             BaudScale::RomCrystal => {
-                let assumed = self.chip().crystal.mhz.first().copied().unwrap_or(40);
                 let fitted = self.crystal_mhz(job)?;
+                let crystal = &self.chip().crystal;
+                let assumed = match (crystal.rom_assumes, crystal.register) {
+                    (Some(mhz), _) => mhz,
+                    (None, Some(bits)) => bits.of(self.read_reg(job, bits.register)?),
+                    (None, None) => fitted,
+                };
                 scale(assumed.into(), fitted.into())
             }
         })
@@ -268,9 +263,42 @@ impl Loader {
         Err(LoaderError::BadLine { address: 0, attempts: 3, last: format!("no answer at {baud} baud") })
     }
 
+    /// Switches the flash's supply on, for chips whose ROM does not.
+    fn power_flash(&mut self, job: &Job) -> Result<(), LoaderError> {
+        let chip = self.chip();
+        let revision = self.revision().unwrap_or(0);
+        for power in chip.flash.power_on.iter().filter(|power| power.revisions.contains(&revision)) {
+            let mut applies = true;
+            for (field, values) in &power.when {
+                applies &= values.contains(&self.efuse_number(job, field)?);
+            }
+            if applies {
+                return power.steps.iter().try_for_each(|step| self.power_step(job, step));
+            }
+        }
+        Ok(())
+    }
+
+    fn power_step(&mut self, job: &Job, step: &PowerStep) -> Result<(), LoaderError> {
+        let word = match step.write {
+            Some(word) => word,
+            None => {
+                let present = self.read_reg(job, step.register)?;
+                if present & step.only_if != step.only_if {
+                    return Ok(());
+                }
+                present & !step.clear | step.set
+            }
+        };
+        self.write_reg(job, step.register, word, u32::MAX)?;
+        self.port().sleep(Duration::from_micros(step.wait_us.into()));
+        Ok(())
+    }
+
     /// Quietens the watchdogs that a built-in USB connection leaves running: they would reset the chip in mid-write.
     pub(crate) fn prepare_chip(&mut self, job: &Job) -> Result<(), LoaderError> {
         let reset = &self.chip().reset;
+        self.power_flash(job)?;
         if !self.port().info().is_usb_serial_jtag() {
             return Ok(());
         }

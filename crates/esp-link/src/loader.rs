@@ -58,6 +58,8 @@ pub struct Loader {
 pub(crate) struct State {
     /// Revision, major × 100 + minor, where it could be read.
     pub revision: Option<u16>,
+    /// Who the chip is, where it could be read.
+    pub identity: Option<esp_model::chip::Identified>,
     /// SPI_ATTACH was done.
     pub flash_attached: bool,
     /// Flash size in bytes, once detected or told.

@@ -48,10 +48,10 @@ impl Loader {
         let Some(watchdog) = reset.watchdog.as_ref().filter(|_| reset.by_watchdog) else {
             return Err(self.unsupported("a watchdog reset"));
         };
-        // Stage 0 resets the system after 2000 slow clock cycles (RTC_CNTL_WDTCONFIG0: enable, stage 0, pulse width).
+        // Stage 0 ends after 2000 slow clock cycles.
         self.write_reg(job, watchdog.protect, watchdog.key, u32::MAX)?;
         self.write_reg(job, watchdog.config1, 2000, u32::MAX)?;
-        self.write_reg(job, watchdog.config0, 1 << 31 | 5 << 28 | 1 << 8 | 2, u32::MAX)?;
+        self.write_reg(job, watchdog.config0, watchdog.enable, u32::MAX)?;
         self.write_reg(job, watchdog.protect, 0, u32::MAX)?;
         self.port().sleep(std::time::Duration::from_millis(500));
         Ok(())

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use esp_model::chip::{Chip, Stub as StubFor};
 use esp_model::job::Job;
+use esp_model::port::ESPRESSIF_VID;
 use esp_model::wire::{Begin, Command, Request, STUB_GREETING};
 use serde::Deserialize;
 
@@ -62,6 +63,11 @@ impl Stub {
                 None => Self::built_in(wanted),
             },
         }
+    }
+
+    /// A stub for some revision of this chip is built in.
+    pub fn is_built_in(chip: &Chip) -> bool {
+        chip.stub.iter().any(|stub| BUILT_IN.iter().any(|(name, _)| *name == stub.name))
     }
 
     fn built_in(wanted: &StubFor) -> Result<Option<Self>, LoaderError> {
@@ -134,11 +140,13 @@ impl Loader {
         Ok(())
     }
 
-    /// Largest memory block in bytes. Over USB-OTG the ROM takes no more than 2 KiB.
+    /// Largest memory block in bytes. Over USB-OTG the ROM takes less, and a line without USB ids may lead there.
     fn ram_block(&mut self) -> u32 {
-        let otg = self.chip().usb.otg.is_some();
-        let bridge_known = self.port().info().usb.is_some_and(|(vid, _)| vid != esp_model::port::ESPRESSIF_VID);
-        if otg && !bridge_known { self.chip().rom.ram_block.min(0x800) } else { self.chip().rom.ram_block }
+        let info = self.port().info();
+        let chip = self.chip();
+        let through_otg = |pid: u16| info.usb.is_none_or(|ids| ids == (ESPRESSIF_VID, pid));
+        let otg = chip.usb.otg.filter(|unit| through_otg(unit.pid)).and_then(|unit| unit.ram_block);
+        otg.unwrap_or(chip.rom.ram_block)
     }
 }
 

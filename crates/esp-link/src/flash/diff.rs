@@ -1,7 +1,6 @@
 //! Which sectors differ, asked from the chip itself: no old file is needed.
 
 use esp_model::job::Job;
-use esp_model::wire::Command;
 
 use super::source::Sectors;
 use super::{BLOCK, SECTOR};
@@ -18,7 +17,7 @@ impl Loader {
     /// called different rather than hashed for nothing.
     pub(super) fn differing(&mut self, job: &Job, sectors: &mut Sectors) -> Result<Vec<bool>, LoaderError> {
         let all = vec![true; sectors.count as usize];
-        if self.allow(Command::FlashMd5).is_err() {
+        if !self.can_verify() {
             return Ok(all);
         }
         let mut same = false;

@@ -114,6 +114,11 @@ impl Loader {
         digest.ok_or(LoaderError::Protocol { command: Command::FlashMd5, what: "the digest is damaged", seen })
     }
 
+    /// The present loader can compare flash contents by MD5.
+    pub fn can_verify(&self) -> bool {
+        self.allow(Command::FlashMd5).is_ok()
+    }
+
     /// Refuses a region that reaches beyond the flash.
     pub(crate) fn check_range(&self, address: u32, length: u64) -> Result<(), LoaderError> {
         let size = self.state.flash_size.unwrap_or(u32::MAX);

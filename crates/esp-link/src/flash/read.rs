@@ -78,7 +78,7 @@ impl Loader {
             return self.stream(job, address, length, progress).map(|bytes| (bytes, true));
         }
         let bytes = self.read_slow(job, address, length)?;
-        if self.allow(Command::FlashMd5).is_err() {
+        if !self.can_verify() {
             return Ok((bytes, false));
         }
         let digest: [u8; 16] = Md5::digest(&bytes).into();

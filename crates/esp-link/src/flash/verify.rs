@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn differences_are_told_apart() {
         let wanted: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let shifted = [&[9; 16][..], &wanted[..4080]].concat();
+        let shifted = [&wanted[..100], &wanted[36..4032]].concat();
         let stuck: Vec<u8> = wanted.iter().map(|byte| byte & 0xfe).collect();
         let other: Vec<u8> = wanted.iter().map(|byte| byte ^ 0x55).collect();
         assert_eq!(Kind::of(&wanted, &[0xff; 4096]), Kind::Blank);

@@ -151,7 +151,7 @@ impl Loader {
         options: &WriteOptions,
         report: &mut WriteReport,
     ) -> Result<(), LoaderError> {
-        let can_compare = self.allow(Command::FlashMd5).is_ok();
+        let can_compare = self.can_verify();
         let mut pace = Pace { block: if self.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK }, failures: 0 };
         let (mut from, mut mismatches) = (run.first, 0);
         loop {
