@@ -2,6 +2,7 @@
 //! `chip.toml`, and the reverse for simulated chips.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::Deserialize;
 
@@ -243,8 +244,8 @@ pub fn identify<E>(
     let mut facts = Facts { chip, blocks: BTreeMap::new(), registers: BTreeMap::new() };
     for name in chip.identity.fields() {
         let Some(field) = chip.efuse().field(name) else { continue };
-        if !facts.blocks.contains_key(&field.block) {
-            facts.blocks.insert(field.block, read_block(field.block)?);
+        if let Entry::Vacant(slot) = facts.blocks.entry(field.block) {
+            slot.insert(read_block(field.block)?);
         }
     }
     for bits in chip.identity.registers() {

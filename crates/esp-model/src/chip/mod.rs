@@ -62,7 +62,10 @@ pub fn all() -> &'static [Chip] {
 }
 
 /// A chip's data, and what it is on other revisions.
-fn read_data(text: &str) -> Result<(ChipData, Vec<(RangeInclusive<u16>, ChipData)>), toml::de::Error> {
+/// A chip's usual data, and the data of the revisions that differ.
+type AllData = (ChipData, Vec<(RangeInclusive<u16>, ChipData)>);
+
+fn read_data(text: &str) -> Result<AllData, toml::de::Error> {
     let table: toml::Table = toml::from_str(text)?;
     let data: ChipData = table.clone().try_into()?;
     let mut others = Vec::new();
