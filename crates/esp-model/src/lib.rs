@@ -5,6 +5,7 @@
 //! simulator (`esp-sim`) share one codec and every parser can be fuzzed on its own.
 
 pub mod chip;
+pub mod coredump;
 pub mod crc;
 pub mod efuse;
 pub mod flash;
@@ -13,6 +14,7 @@ pub mod literal;
 pub mod partition;
 pub mod port;
 pub mod secure;
+pub mod symbols;
 #[cfg(test)]
 mod testing;
 pub mod wire;

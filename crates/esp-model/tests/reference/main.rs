@@ -5,15 +5,21 @@
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod coredump;
 mod part;
 mod secure;
+mod symbols;
+#[path = "../../src/testing.rs"]
+mod testing;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
+    trials.extend(coredump::trials());
     trials.extend(part::trials());
     trials.extend(secure::trials());
+    trials.extend(symbols::trials());
     reference::main(trials)
 }
