@@ -2,11 +2,13 @@
 
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
+mod rfc2217;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
-    let trials = Vec::new();
+    let mut trials = Vec::new();
+    trials.extend(rfc2217::trials());
     reference::main(trials)
 }

@@ -31,6 +31,8 @@ pub mod command {
     pub const SET_STOPSIZE: u8 = 4;
     /// One byte, of [`super::control`].
     pub const SET_CONTROL: u8 = 5;
+    /// One byte, the state of CTS, DSR, RI and CD (high half) and what changed (low half); from the server only.
+    pub const NOTIFY_MODEMSTATE: u8 = 7;
     /// The receiver of this is to stop sending data.
     pub const FLOW_SUSPEND: u8 = 8;
     /// The receiver of this may go on.

@@ -26,6 +26,9 @@ pub enum Event {
     },
 }
 
+/// Modem state: clear to send, data set ready, carrier (RFC 2217, section 3). Clients that poll it fail without one.
+const READY: u8 = 0xb0;
+
 /// One client's connection.
 #[derive(Debug)]
 pub struct Session {
@@ -33,6 +36,7 @@ pub struct Session {
     dtr: bool,
     rts: bool,
     baud: u32,
+    told_state: bool,
     /// Options that this side has said it will do or wants done.
     said: Vec<(Verb, u8)>,
 }
@@ -40,7 +44,7 @@ pub struct Session {
 impl Session {
     /// A new connection; `baud` is the line's rate before the client sets one.
     pub fn new(baud: u32) -> Self {
-        Self { decoder: Decoder::default(), dtr: false, rts: false, baud, said: Vec::new() }
+        Self { decoder: Decoder::default(), dtr: false, rts: false, baud, told_state: false, said: Vec::new() }
     }
 
     /// What to send as soon as the client has connected.
@@ -93,6 +97,10 @@ impl Session {
             (Verb::Will, false) => telnet::negotiate(Verb::Dont, option, answer),
             (Verb::Do, false) => telnet::negotiate(Verb::Wont, option, answer),
             (Verb::Wont | Verb::Dont, _) => {}
+        }
+        if option == option::COM_PORT && matches!(verb, Verb::Will | Verb::Do) && !self.told_state {
+            self.told_state = true;
+            telnet::sub(option::COM_PORT, &[command::NOTIFY_MODEMSTATE + command::ANSWER, READY], answer);
         }
     }
 
