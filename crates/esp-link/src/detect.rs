@@ -171,11 +171,7 @@ impl Loader {
 
     /// Reads who the chip is. Not possible in secure download mode.
     pub fn identify(&mut self, job: &Job) -> Result<Identified, LoaderError> {
-        let chip = self.chip();
-        let loader = std::cell::RefCell::new(self);
-        let block = |id| loader.borrow_mut().read_efuse_block(job, id);
-        let register = |address| loader.borrow_mut().read_reg_surely(job, address);
-        chip::identify(chip, block, register)
+        chip::identify(self.chip(), |address| self.read_reg_surely(job, address))
     }
 
     /// Who the chip is, as read when it was connected. `None` in secure download mode.

@@ -31,6 +31,18 @@ pub fn default_efuses(chip: &Chip, mac: Option<[u8; 6]>, revision: Option<u16>) 
 }
 
 impl FactoryState {
+    /// The word a read of this address gives: an eFuse word, a register with a known content, or 0.
+    pub fn word(&self, chip: &Chip, address: u32) -> u32 {
+        if let Some(preset) = self.registers.iter().find(|preset| preset.register == address) {
+            return preset.value;
+        }
+        let efuse = chip.efuse().blocks.iter().find_map(|block| {
+            let index = usize::try_from(address.checked_sub(block.read)? / 4).ok()?;
+            self.efuses.get(&block.id)?.get(index).copied()
+        });
+        efuse.unwrap_or(0)
+    }
+
     fn set(&mut self, chip: &Chip, name: &str, value: u32) {
         if let Some(field) = chip.efuse().field(name)
             && let Some(words) = self.efuses.get_mut(&field.block)

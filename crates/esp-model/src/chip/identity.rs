@@ -147,18 +147,49 @@ impl Identified {
 /// The words that an identity is made from.
 struct Facts<'c> {
     chip: &'c Chip,
-    blocks: BTreeMap<u8, Vec<u32>>,
-    registers: BTreeMap<u32, u32>,
+    /// Register and eFuse words by address.
+    words: BTreeMap<u32, u32>,
 }
 
-impl Facts<'_> {
-    fn field(&self, name: &str) -> Option<(&Field, &[u32])> {
+impl<'c> Facts<'c> {
+    /// Reads the words of these fields and registers, each once.
+    fn read<'n, E>(
+        chip: &'c Chip,
+        fields: impl Iterator<Item = &'n str>,
+        registers: impl Iterator<Item = Bits>,
+        mut read: impl FnMut(u32) -> Result<u32, E>,
+    ) -> Result<Self, E> {
+        let of_fields =
+            fields.filter_map(|name| chip.efuse().field(name)).flat_map(|field| chip.efuse().addresses(field));
+        let mut words = BTreeMap::new();
+        for address in of_fields.chain(registers.map(|bits| bits.register)) {
+            if let Entry::Vacant(slot) = words.entry(address) {
+                slot.insert(read(address)?);
+            }
+        }
+        Ok(Self { chip, words })
+    }
+
+    fn word(&self, address: u32) -> u32 {
+        self.words.get(&address).copied().unwrap_or(0)
+    }
+
+    fn field(&self, name: &str) -> Option<(&Field, Vec<u32>)> {
         let field = self.chip.efuse().field(name)?;
-        Some((field, self.blocks.get(&field.block)?))
+        let block = self.chip.efuse().block(field.block)?;
+        let words = (0..u32::from(block.words)).map(|index| self.word(block.read + index * 4));
+        Some((field, words.collect()))
     }
 
     fn number(&self, name: &str) -> Option<u32> {
-        self.field(name).map(|(field, words)| field.number(words))
+        self.field(name).map(|(field, words)| field.number(&words))
+    }
+
+    /// Major and minor revision.
+    fn revision(&self) -> Option<(u8, u8)> {
+        let identity = &self.chip.identity;
+        let part = |value: &Option<Value>| value.as_ref().map_or(0, |value| self.value(value));
+        identity.major.is_some().then(|| (part(&identity.major), part(&identity.minor)))
     }
 
     fn holds(&self, when: &BTreeMap<String, Vec<u32>>, revision: (u8, u8)) -> bool {
@@ -178,12 +209,10 @@ impl Facts<'_> {
         for part in &value.parts {
             let (bits, len) = match part {
                 Part::Efuse(name) => match self.field(name) {
-                    Some((field, words)) => (field.number(words), u32::from(field.len())),
+                    Some((field, words)) => (field.number(&words), u32::from(field.len())),
                     None => (0, 0),
                 },
-                Part::Register(bits) => {
-                    (bits.of(self.registers.get(&bits.register).copied().unwrap_or(0)), u32::from(bits.len))
-                }
+                Part::Register(bits) => (bits.of(self.word(bits.register)), u32::from(bits.len)),
             };
             combined |= bits.checked_shl(shift).unwrap_or(0);
             shift += len;
@@ -206,14 +235,16 @@ impl Facts<'_> {
     fn fill(&self, text: &str) -> String {
         let Some((before, rest)) = text.split_once('{') else { return text.to_owned() };
         let Some((name, after)) = rest.split_once('}') else { return text.to_owned() };
-        let meaning = self.field(name).and_then(|(field, words)| field.values.get(&field.number(words).to_string()));
+        let known =
+            self.field(name).map(|(field, words)| (field, field.number(&words))).filter(|(_, number)| *number > 0);
+        let meaning = known.and_then(|(field, number)| field.values.get(&number.to_string()));
         format!("{before}{}{after}", meaning.map_or("", String::as_str))
     }
 
     fn mac(&self) -> [u8; 6] {
         match self.chip.identity.mac {
             MacSource::Field => {
-                let mut bytes = self.field("MAC").map_or_else(Vec::new, |(field, words)| field.bytes(words));
+                let mut bytes = self.field("MAC").map_or_else(Vec::new, |(field, words)| field.bytes(&words));
                 bytes.resize(6, 0);
                 bytes.reverse();
                 <[u8; 6]>::try_from(bytes).unwrap_or_default()
@@ -232,48 +263,42 @@ impl Facts<'_> {
     }
 }
 
-/// Reads who a chip is: `read_block` gives the words of an eFuse block by number, `read_register` a register's word.
+/// Reads who a chip is. `read` gives a 32-bit word by address: eFuse words and registers.
 ///
 /// # Errors
-/// The first error of either closure.
-pub fn identify<E>(
-    chip: &Chip,
-    mut read_block: impl FnMut(u8) -> Result<Vec<u32>, E>,
-    mut read_register: impl FnMut(u32) -> Result<u32, E>,
-) -> Result<Identified, E> {
-    let mut facts = Facts { chip, blocks: BTreeMap::new(), registers: BTreeMap::new() };
-    for name in chip.identity.fields() {
-        let Some(field) = chip.efuse().field(name) else { continue };
-        if let Entry::Vacant(slot) = facts.blocks.entry(field.block) {
-            slot.insert(read_block(field.block)?);
-        }
-    }
-    for bits in chip.identity.registers() {
-        facts.registers.insert(bits.register, read_register(bits.register)?);
-    }
-    Ok(conclude(&facts))
+/// The first error of `read`.
+pub fn identify<E>(chip: &Chip, read: impl FnMut(u32) -> Result<u32, E>) -> Result<Identified, E> {
+    Ok(conclude(&Facts::read(chip, chip.identity.fields(), chip.identity.registers(), read)?))
+}
+
+/// Reads only the revision, as major and minor; none for chips that have none.
+///
+/// # Errors
+/// The first error of `read`.
+pub fn revision<E>(chip: &Chip, read: impl FnMut(u32) -> Result<u32, E>) -> Result<Option<(u8, u8)>, E> {
+    let identity = &chip.identity;
+    Ok(Facts::read(chip, identity.revision_fields(), identity.registers(), read)?.revision())
 }
 
 fn conclude(facts: &Facts<'_>) -> Identified {
     let identity = &facts.chip.identity;
-    let part = |value: &Option<Value>| value.as_ref().map_or(0, |value| facts.value(value));
-    let revision = (part(&identity.major), part(&identity.minor));
-    let known = identity.major.is_some();
+    let known = facts.revision();
+    let revision = known.unwrap_or_default();
 
     let mut package: String = identity.name.iter().map(|rules| facts.pick(rules, revision)).collect();
     if package.contains('?') {
         package.insert_str(0, "Unknown ");
     }
     let description = match known {
-        true => format!("{package} (revision v{}.{})", revision.0, revision.1),
-        false => package.clone(),
+        Some((major, minor)) => format!("{package} (revision v{major}.{minor})"),
+        None => package.clone(),
     };
     let features = identity.features.iter().map(|rules| facts.pick(rules, revision)).filter(|text| !text.is_empty());
     let mac_ext = identity.mac_ext.as_deref().and_then(|name| facts.number(name));
     Identified {
         description,
         package,
-        revision: known.then_some(revision),
+        revision: known,
         features: features.collect(),
         mac: facts.mac(),
         mac_ext: mac_ext.map(|ext| [(ext >> 8) as u8, ext as u8]),
@@ -285,18 +310,22 @@ fn conclude(facts: &Facts<'_>) -> Identified {
 impl Identity {
     /// All eFuse fields that the identity is read from.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
+        let rules = || self.name.iter().chain(&self.features).flatten();
+        let conditions = rules().flat_map(|rule| rule.when.keys().map(String::as_str));
+        let mentions = rules().filter_map(|rule| Some(rule.text.split_once('{')?.1.split_once('}')?.0));
+        let named = [&self.mac_ext, &self.flash_cap, &self.psram_cap].into_iter().filter_map(|name| name.as_deref());
+        let all = self.revision_fields().chain(conditions).chain(mentions).chain(named);
+        all.filter(|name| !matches!(*name, "MAJOR" | "MINOR")).chain(self.mac.fields().iter().copied())
+    }
+
+    /// The eFuse fields that the revision is read from.
+    pub fn revision_fields(&self) -> impl Iterator<Item = &str> {
         let values = || self.major.iter().chain(&self.minor);
         let parts = values().flat_map(|value| &value.parts).filter_map(|part| match part {
             Part::Efuse(name) => Some(name.as_str()),
             Part::Register(_) => None,
         });
-        let zeros = values().flat_map(|value| value.zero_when.keys().map(String::as_str));
-        let rules = || self.name.iter().chain(&self.features).flatten();
-        let conditions = rules().flat_map(|rule| rule.when.keys().map(String::as_str));
-        let mentions = rules().filter_map(|rule| Some(rule.text.split_once('{')?.1.split_once('}')?.0));
-        let named = [&self.mac_ext, &self.flash_cap, &self.psram_cap].into_iter().filter_map(|name| name.as_deref());
-        let all = parts.chain(zeros).chain(conditions).chain(mentions).chain(named);
-        all.filter(|name| !matches!(*name, "MAJOR" | "MINOR")).chain(self.mac.fields().iter().copied())
+        parts.chain(values().flat_map(|value| value.zero_when.keys().map(String::as_str)))
     }
 
     /// All registers that the identity is read from.

@@ -24,6 +24,9 @@ struct ChipFiles {
 
 static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
 
+/// What differs on ranges of revisions (major × 100 + minor).
+type ByRevision<T> = Vec<(RangeInclusive<u16>, T)>;
+
 /// A chip's data with its lazily read eFuse table.
 #[derive(Debug)]
 pub struct Chip {
@@ -33,8 +36,8 @@ pub struct Chip {
     pub data: ChipData,
     files: usize,
     efuse: OnceLock<EfuseTable>,
-    other_data: Vec<(RangeInclusive<u16>, ChipData)>,
-    other_efuse: OnceLock<Vec<(RangeInclusive<u16>, EfuseTable)>>,
+    other_data: ByRevision<ChipData>,
+    other_efuse: OnceLock<ByRevision<EfuseTable>>,
 }
 
 impl std::ops::Deref for Chip {
@@ -62,10 +65,7 @@ pub fn all() -> &'static [Chip] {
 }
 
 /// A chip's data, and what it is on other revisions.
-/// A chip's usual data, and the data of the revisions that differ.
-type AllData = (ChipData, Vec<(RangeInclusive<u16>, ChipData)>);
-
-fn read_data(text: &str) -> Result<AllData, toml::de::Error> {
+fn read_data(text: &str) -> Result<(ChipData, ByRevision<ChipData>), toml::de::Error> {
     let table: toml::Table = toml::from_str(text)?;
     let data: ChipData = table.clone().try_into()?;
     let mut others = Vec::new();

@@ -6,14 +6,8 @@ use crate::efuse::Field;
 
 /// Who a chip with these factory words says it is.
 fn identified(chip: &Chip, state: &FactoryState) -> Identified {
-    let block = |id| Ok::<_, Infallible>(state.efuses.get(&id).cloned().unwrap_or_default());
-    let register = |address| {
-        let preset = state.registers.iter().find(|preset| preset.register == address);
-        Ok(preset.map_or(0, |preset| preset.value))
-    };
-    match identify(chip, block, register) {
-        Ok(identified) => identified,
-    }
+    let Ok(identified) = identify(chip, |address| Ok::<_, Infallible>(state.word(chip, address)));
+    identified
 }
 
 #[test]

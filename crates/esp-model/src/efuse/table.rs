@@ -283,6 +283,14 @@ impl EfuseTable {
         self.fields.iter().find(fits)
     }
 
+    /// Addresses of the read registers that hold a field's bits, each once.
+    pub fn addresses(&self, field: &Field) -> impl Iterator<Item = u32> + use<> {
+        let start = self.block(field.block).map_or(0, |block| block.read);
+        let words = field.bits.iter().flat_map(|range| range.0 / 32..(range.0 + range.1).div_ceil(32));
+        let words: std::collections::BTreeSet<u16> = words.collect();
+        words.into_iter().map(move |word| start + u32::from(word) * 4)
+    }
+
     /// The block of this number.
     pub fn block(&self, id: u8) -> Option<&Block> {
         self.blocks.iter().find(|block| block.id == id)
