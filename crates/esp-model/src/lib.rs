@@ -11,6 +11,7 @@ pub mod efuse;
 pub mod flash;
 pub mod job;
 pub mod literal;
+pub mod nvs;
 pub mod partition;
 pub mod port;
 pub mod secure;

@@ -6,6 +6,7 @@
 mod reference;
 
 mod coredump;
+mod nvs;
 mod part;
 mod secure;
 mod symbols;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(coredump::trials());
+    trials.extend(nvs::trials());
     trials.extend(part::trials());
     trials.extend(secure::trials());
     trials.extend(symbols::trials());
