@@ -5,6 +5,7 @@
 //! simulator (`esp-sim`) share one codec and every parser can be fuzzed on its own.
 
 pub mod chip;
+pub mod console;
 pub mod coredump;
 pub mod crc;
 pub mod efuse;

@@ -15,7 +15,7 @@ mod text;
 use serde::Serialize;
 
 pub use container::{Checksum, ChecksumKind, Version};
-pub use registers::{Registers, cause_name};
+pub use registers::{RISCV_NAMES, Registers, XTENSA_NAMES, cause_name};
 pub use report::{Analysis, AnalysisError, ElfMatch, FrameReport, TaskReport, analyse};
 pub use task::{TaskState, Tcb};
 

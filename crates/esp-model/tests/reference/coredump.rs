@@ -29,10 +29,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Name, dump, ELF file.
-type Sample = (String, Vec<u8>, Vec<u8>);
+pub type Sample = (String, Vec<u8>, Vec<u8>);
 
 /// The dumps of the corpus.
-fn dumps() -> Result<Vec<Sample>, Stop> {
+pub fn dumps() -> Result<Vec<Sample>, Stop> {
     let dir = reference::corpus()?.join("coredump");
     let mut found = Vec::new();
     for entry in fs::read_dir(&dir)? {

@@ -5,6 +5,7 @@
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod console;
 mod coredump;
 mod nvs;
 mod part;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
+    trials.extend(console::trials());
     trials.extend(coredump::trials());
     trials.extend(nvs::trials());
     trials.extend(part::trials());
