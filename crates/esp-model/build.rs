@@ -22,8 +22,12 @@ fn main() -> io::Result<()> {
             if path.is_file() { format!("include_str!({path:?})") } else { String::from("\"\"") }
         };
         let (chip, efuse, registers) = (text("chip.toml"), text("efuse.toml"), text("registers.toml"));
-        writeln!(list, "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers} }},")
-            .map_err(io::Error::other)?;
+        let size = text("size.toml");
+        writeln!(
+            list,
+            "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers}, size: {size} }},"
+        )
+        .map_err(io::Error::other)?;
     }
     list.push(']');
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;

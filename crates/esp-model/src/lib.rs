@@ -10,6 +10,7 @@ pub mod coredump;
 pub mod crc;
 pub mod efuse;
 pub mod flash;
+pub mod image;
 pub mod job;
 pub mod literal;
 pub mod nvs;

@@ -20,6 +20,7 @@ struct ChipFiles {
     chip: &'static str,
     efuse: &'static str,
     registers: &'static str,
+    size: &'static str,
 }
 
 static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
@@ -136,6 +137,11 @@ impl Chip {
     /// The text of `registers.toml`, empty when the chip has none.
     pub fn registers_text(&self) -> &'static str {
         FILES[self.files].registers
+    }
+
+    /// The text of `size.toml`, empty when the chip has none.
+    pub fn size_text(&self) -> &'static str {
+        FILES[self.files].size
     }
 }
 

@@ -7,9 +7,12 @@ mod reference;
 
 mod console;
 mod coredump;
+mod image;
+mod image_random;
 mod nvs;
 mod part;
 mod secure;
+mod size;
 mod symbols;
 #[path = "../../src/testing.rs"]
 mod testing;
@@ -21,9 +24,12 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(console::trials());
     trials.extend(coredump::trials());
+    trials.extend(image::trials());
+    trials.extend(image_random::trials());
     trials.extend(nvs::trials());
     trials.extend(part::trials());
     trials.extend(secure::trials());
+    trials.extend(size::trials());
     trials.extend(symbols::trials());
     reference::main(trials)
 }

@@ -1,0 +1,288 @@
+//! Reading an image. Nothing is copied: segments are views on the input, whatever lengths it claims.
+
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    AppDesc, BootDesc, CHECKSUM_SEED, DIGEST_LEN, Extended, Header, MAGIC, MAGIC_V2, MAX_SEGMENTS, SEGMENT_HEADER_LEN,
+    checksum, chip_without_id,
+};
+use crate::chip::{self, Chip, ImageFormat};
+
+/// Why bytes are not an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// Another first byte.
+    #[error("not an image: the first byte is {0:#04x}")]
+    Magic(u8),
+    /// The bytes end within a header.
+    #[error("the image ends within its header")]
+    Header,
+    /// The last byte of the extended header is neither 0 nor 1.
+    #[error("byte 23 of the header (SHA-256 appended) is {0:#04x}, not 0 or 1")]
+    AppendDigest(u8),
+    /// No chip data for this image.
+    #[error("no chip has images of this kind")]
+    Chip,
+    /// The bytes end within a segment's header.
+    #[error("the image ends in the header of segment {0}")]
+    SegmentHeader(usize),
+    /// A segment is longer than the file.
+    #[error("segment {index} at {addr:#010x} claims {len} bytes, the file has {left} left")]
+    SegmentData {
+        /// Which one, from 0.
+        index: usize,
+        /// Its load address.
+        addr: u32,
+        /// What it claims.
+        len: u32,
+        /// What is there.
+        left: usize,
+    },
+    /// The bytes end before the checksum.
+    #[error("the image ends before its checksum")]
+    Checksum,
+    /// More than 16 segments.
+    #[error("{0} segments, 16 are possible")]
+    TooManySegments(usize),
+}
+
+/// Which headers an image has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// ESP8266: the plain header.
+    V1,
+    /// ESP8266: a header with one flash-mapped segment, then the plain header.
+    V2,
+    /// All others: plain and extended header.
+    Extended,
+}
+
+/// A segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Load address; 0 is padding, and the flash-mapped segment of [`Layout::V2`].
+    pub addr: u32,
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// Where its header stands in the file.
+    pub offset: usize,
+    /// It counts in the checksum.
+    pub checksummed: bool,
+}
+
+impl Segment<'_> {
+    /// The names of the memory regions that hold its first address, in the order of the chip's data.
+    pub fn regions<'c>(&self, chip: &'c Chip) -> Vec<&'c str> {
+        regions_at(chip, u64::from(self.addr))
+    }
+}
+
+/// The names of the chip's memory regions that hold an address.
+pub(crate) fn regions_at(chip: &Chip, addr: u64) -> Vec<&str> {
+    let holds = |region: &&chip::Region| (u64::from(region.start)..u64::from(region.end)).contains(&addr);
+    chip.memory.iter().filter(holds).map(|region| region.name.as_str()).collect()
+}
+
+/// A SHA-256 that stands in an image beside the one that it should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendedDigest<'a> {
+    /// What stands there; shorter than 32 bytes when the file ends in it.
+    pub stored: &'a [u8],
+    /// What the bytes give.
+    pub computed: [u8; DIGEST_LEN],
+}
+
+impl AppendedDigest<'_> {
+    /// Both are the same.
+    pub fn is_valid(&self) -> bool {
+        self.stored == self.computed
+    }
+}
+
+/// An image that was read.
+#[derive(Debug)]
+pub struct Image<'a> {
+    /// The chip it is for.
+    pub chip: &'static Chip,
+    /// Which headers it has.
+    pub layout: Layout,
+    /// The header that counts (the second one of [`Layout::V2`]).
+    pub header: Header,
+    /// The leading header of [`Layout::V2`].
+    pub first_header: Option<Header>,
+    /// The extended header.
+    pub extended: Option<Extended>,
+    /// The segments in file order.
+    pub segments: Vec<Segment<'a>>,
+    /// The checksum that stands in it.
+    pub checksum: u8,
+    /// Bytes up to and with the checksum.
+    pub data_len: usize,
+    bytes: &'a [u8],
+    digest: OnceLock<Option<AppendedDigest<'a>>>,
+}
+
+/// The chip that an image's header names. An image without a valid extended header is an ESP8266's.
+pub fn detect(bytes: &[u8]) -> Result<&'static Chip, ParseError> {
+    let magic = *bytes.first().ok_or(ParseError::Empty)?;
+    if magic != MAGIC && magic != MAGIC_V2 {
+        return Err(ParseError::Magic(magic));
+    }
+    let extended = bytes.get(Header::LEN..).unwrap_or_default();
+    let extended = extended.get(..Extended::LEN).unwrap_or(extended);
+    let last = *extended.last().ok_or(ParseError::Header)?;
+    // Only the low byte of the chip id is looked at, like the reference does: no chip has a larger one.
+    let id = u16::from(extended.get(4).copied().unwrap_or(0));
+    let named = if last <= 1 { chip::by_chip_id(id) } else { None };
+    named.or_else(chip_without_id).ok_or(ParseError::Chip)
+}
+
+/// Reads an image for the chip that it names.
+pub fn parse(bytes: &[u8]) -> Result<Image<'_>, ParseError> {
+    parse_for(detect(bytes)?, bytes)
+}
+
+/// Reads an image for this chip.
+pub fn parse_for<'a>(chip: &'static Chip, bytes: &'a [u8]) -> Result<Image<'a>, ParseError> {
+    let mut reader = Reader { bytes, at: 0, segments: Vec::new() };
+    let mut header = reader.header()?;
+    let layout = match (chip.image.format, header.magic) {
+        (ImageFormat::Esp8266, MAGIC) => Layout::V1,
+        (ImageFormat::Esp8266, MAGIC_V2) => Layout::V2,
+        (ImageFormat::Esp32, MAGIC) => Layout::Extended,
+        (_, other) => return Err(ParseError::Magic(other)),
+    };
+    let (mut first_header, mut extended) = (None, None);
+    match layout {
+        Layout::V1 => {}
+        Layout::V2 => {
+            reader.segment()?;
+            if let Some(mapped) = reader.segments.last_mut() {
+                (mapped.addr, mapped.checksummed) = (0, false);
+            }
+            first_header = Some(std::mem::replace(&mut header, reader.header()?));
+            if header.magic != MAGIC {
+                return Err(ParseError::Magic(header.magic));
+            }
+        }
+        Layout::Extended => extended = Some(reader.extended()?),
+    }
+    for _ in 0..header.segments {
+        reader.segment()?;
+    }
+    let (checksum, data_len) = reader.checksum()?;
+    if reader.segments.len() > MAX_SEGMENTS {
+        return Err(ParseError::TooManySegments(reader.segments.len()));
+    }
+    let segments = reader.segments;
+    let digest = OnceLock::new();
+    Ok(Image { chip, layout, header, first_header, extended, segments, checksum, data_len, bytes, digest })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    segments: Vec<Segment<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn header(&mut self) -> Result<Header, ParseError> {
+        let header = Header::decode(self.rest()).ok_or(ParseError::Header)?;
+        self.at += Header::LEN;
+        Ok(header)
+    }
+
+    fn extended(&mut self) -> Result<Extended, ParseError> {
+        let extended = Extended::decode(self.rest()).ok_or(ParseError::Header)?;
+        if extended.append_digest > 1 {
+            return Err(ParseError::AppendDigest(extended.append_digest));
+        }
+        self.at += Extended::LEN;
+        Ok(extended)
+    }
+
+    fn segment(&mut self) -> Result<(), ParseError> {
+        let (index, offset) = (self.segments.len(), self.at);
+        let [a0, a1, a2, a3, l0, l1, l2, l3] =
+            *self.rest().first_chunk::<SEGMENT_HEADER_LEN>().ok_or(ParseError::SegmentHeader(index))?;
+        let (addr, len) = (u32::from_le_bytes([a0, a1, a2, a3]), u32::from_le_bytes([l0, l1, l2, l3]));
+        self.at += SEGMENT_HEADER_LEN;
+        let short = ParseError::SegmentData { index, addr, len, left: self.rest().len() };
+        let data = self.rest().get(..len as usize).ok_or(short)?;
+        self.at += data.len();
+        self.segments.push(Segment { addr, data, offset, checksummed: true });
+        Ok(())
+    }
+
+    /// The checksum is the last byte of a multiple of 16.
+    fn checksum(&self) -> Result<(u8, usize), ParseError> {
+        let at = self.at | 0xf;
+        self.bytes.get(at).map(|byte| (*byte, at + 1)).ok_or(ParseError::Checksum)
+    }
+}
+
+impl<'a> Image<'a> {
+    /// The checksum that the segments give.
+    pub fn computed_checksum(&self) -> u8 {
+        let counted = self.segments.iter().filter(|segment| segment.checksummed);
+        counted.fold(CHECKSUM_SEED, |sum, segment| checksum(segment.data, sum))
+    }
+
+    /// The SHA-256 behind the checksum; None when the header says that there is none. Computed once.
+    pub fn digest(&self) -> Option<&AppendedDigest<'a>> {
+        self.digest.get_or_init(|| self.read_digest()).as_ref()
+    }
+
+    fn read_digest(&self) -> Option<AppendedDigest<'a>> {
+        self.extended.filter(|extended| extended.append_digest == 1)?;
+        let (data, rest) = self.bytes.split_at_checked(self.data_len)?;
+        let stored = rest.get(..DIGEST_LEN).unwrap_or(rest);
+        Some(AppendedDigest { stored, computed: Sha256::digest(data).into() })
+    }
+
+    /// Bytes of the image with its SHA-256, without signatures and padding behind it.
+    pub fn len(&self) -> usize {
+        let digest = self.digest().map_or(0, |digest| digest.stored.len());
+        self.data_len + digest
+    }
+
+    /// Never: an image has a header.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What stands behind the image: signatures, padding, or nothing.
+    pub fn trailer(&self) -> &'a [u8] {
+        self.bytes.get(self.len()..).unwrap_or_default()
+    }
+
+    /// The segment that begins with the app's description, where there is one: the first mapped for data.
+    pub fn app_desc_segment(&self) -> Option<&Segment<'a>> {
+        self.segments.iter().find(|segment| segment.regions(self.chip).contains(&"DROM"))
+    }
+
+    /// The app's description.
+    pub fn app_desc(&self) -> Option<AppDesc> {
+        AppDesc::decode(self.app_desc_segment()?.data)
+    }
+
+    /// The bootloader's description: at the start of a RAM segment of an image without mapped data.
+    pub fn boot_desc(&self) -> Option<BootDesc> {
+        if self.layout != Layout::Extended || self.app_desc_segment().is_some() {
+            return None;
+        }
+        let in_ram = |segment: &&Segment<'_>| {
+            segment.data.len() >= BootDesc::LEN && segment.regions(self.chip).contains(&"DRAM")
+        };
+        self.segments.iter().rfind(in_ram).and_then(|segment| BootDesc::decode(segment.data))
+    }
+}
