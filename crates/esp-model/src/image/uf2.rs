@@ -141,7 +141,7 @@ fn join(mut chunks: Vec<(u32, &[u8])>) -> Result<Vec<Part>, Uf2Error> {
 pub fn write(parts: &[Part], family: u32, chunk: Option<u32>, md5: bool) -> Result<Vec<u8>, Uf2Error> {
     let room = if md5 { DATA - MD5_PART } else { DATA };
     let size = chunk.map_or(room, |chunk| chunk as usize);
-    if size == 0 || size % 4 != 0 || parts.iter().any(|part| part.data.len().min(size) > room) {
+    if size == 0 || !size.is_multiple_of(4) || parts.iter().any(|part| part.data.len().min(size) > room) {
         return Err(Uf2Error::Chunk(size as u32, room));
     }
     let mut out = Vec::with_capacity(parts.iter().map(|part| part.data.len().div_ceil(size) * BLOCK).sum());

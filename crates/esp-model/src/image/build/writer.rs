@@ -33,7 +33,7 @@ impl Writer {
     pub fn hidden_segment(&mut self, name: &str, addr: u64, data: &[u8]) -> Result<usize, BuildError> {
         let position = self.at();
         self.check_sha256(position, data)?;
-        if data.len() % 4 != 0 {
+        if !data.len().is_multiple_of(4) {
             return Err(BuildError::Unaligned { name: name.to_owned(), len: data.len() });
         }
         if data.len() >= SEGMENT_LIMIT {

@@ -32,7 +32,7 @@ impl ElfFacts {
         for section in file.sections() {
             let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
             let Ok(name) = section.name() else { continue };
-            if section.size() == 0 || sh_flags.0 & u64::from(object::elf::SHF_ALLOC.0) == 0 {
+            if section.size() == 0 || sh_flags.0 & object::elf::SHF_ALLOC.0 == 0 {
                 continue;
             }
             let progbits = section.elf_section_header().sh_type.get(file.endian()) == object::elf::SHT_PROGBITS;
