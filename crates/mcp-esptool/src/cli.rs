@@ -1,0 +1,248 @@
+//! The command line: the same tools as over MCP, and what surrounds them.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use esp_model::job::{Job, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, Sources};
+use crate::ctx::Ctx;
+use crate::tool::Entry;
+use crate::tools::error::ToolError;
+use crate::{docs, doctor, mcp, tools};
+
+/// Work with Espressif chips: an MCP server and a command line in one program.
+#[derive(Parser)]
+#[command(name = "mcp-esptool", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Configuration file (default: ~/.config/mcp-esptool/config.toml)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets a value of the configuration; `doctor` lists all of them
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Folder that files may be read from and written to (may be repeated)
+    #[arg(long = "root", global = true, value_name = "DIR")]
+    roots: Vec<String>,
+    /// Offers only tools that change neither devices nor files
+    #[arg(long, global = true)]
+    read_only: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve MCP on standard input and output (the default when a program starts us)
+    Serve,
+    /// Call one tool: `call esp_flash_read port=sim://esp32 address=0x0 size=4K output_file=boot.bin`
+    Call {
+        /// The tool's name
+        tool: String,
+        /// Parameters as `name=value`, or one JSON object
+        args: Vec<String>,
+        /// Print the result, or the error, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tools
+    Tools {
+        /// Print them as `tools/list` would, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is found, what is missing and how to fix it, and which settings count
+    Doctor,
+    /// Print a completion script
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write the generated documents below a folder
+    #[command(hide = true)]
+    Docs {
+        /// The folder
+        #[arg(default_value = "docs")]
+        dir: PathBuf,
+    },
+}
+
+/// What went wrong, and the exit code that says so.
+enum Failure {
+    /// Wrong usage: 2.
+    Usage(String),
+    /// A tool failed: 1, or 130 when it was cancelled.
+    Tool(ToolError, bool),
+    /// Anything else: 1.
+    Other(String),
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        Self::Tool(error, false)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Reads the command line and runs it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            eprintln!("{text}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Tool(error, as_json)) => {
+            if as_json {
+                let _ = print(&format!("{:#}", json!({ "error": error })));
+            } else {
+                eprintln!("{error}");
+            }
+            ExitCode::from(match error.code {
+                "cancelled" => 130,
+                "unknown_parameter" | "missing_parameter" | "bad_parameter" | "unknown_tool" => 2,
+                _ => 1,
+            })
+        }
+        Err(Failure::Other(text)) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let config = load_config(&cli)?;
+    log_to_stderr(config.text("log"));
+    match cli.command {
+        None if io::stdin().is_terminal() => {
+            Cli::command().print_help()?;
+            Ok(())
+        }
+        None | Some(Command::Serve) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
+        Some(Command::Call { tool, args, json }) => call(&Ctx::new(config)?, &tool, &args, json),
+        Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
+        Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
+            Ok(())
+        }
+        Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
+    }
+}
+
+fn load_config(cli: &Cli) -> Result<Config, Failure> {
+    let mut flags = Vec::new();
+    for setting in &cli.settings {
+        let pair = setting.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
+        flags.push(pair.ok_or_else(|| Failure::Usage(format!("--set wants NAME=VALUE, not `{setting}`")))?);
+    }
+    if !cli.roots.is_empty() {
+        flags.push(("project_roots".into(), cli.roots.join(",")));
+    }
+    if cli.read_only {
+        flags.push(("read_only".into(), "true".into()));
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    Ok(Config::load(&Sources { file: cli.config.clone(), flags, env: &env })?)
+}
+
+fn log_to_stderr(level: &str) {
+    let level = level.parse().unwrap_or(tracing_subscriber::filter::LevelFilter::WARN);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
+}
+
+/// Standard output is written here and by the MCP transport, nowhere else.
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool) -> Result<(), Failure> {
+    let entry = tools::find(name).ok_or_else(|| {
+        let near = tools::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+        Failure::Usage(match near {
+            Some(near) => format!("there is no tool `{name}`; did you mean `{near}`?"),
+            None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),
+        })
+    })?;
+    let input = arguments(args)?;
+    let (job, bar) = job_with_bar();
+    cancel_on_ctrl_c(job.clone());
+    let result = entry.call(ctx, &job, input);
+    bar.finish_and_clear();
+    ctx.jobs.wait_all();
+    match result {
+        Ok(reply) if as_json => Ok(print(&format!("{:#}", Value::Object(reply.data)))?),
+        Ok(reply) => Ok(print(&reply.text)?),
+        Err(error) => Err(Failure::Tool(error, as_json)),
+    }
+}
+
+/// `name=value` pairs and JSON objects, later ones first. Values stay text: the schema says what they become.
+fn arguments(args: &[String]) -> Result<Value, Failure> {
+    let mut input = Map::new();
+    for arg in args {
+        if arg.trim_start().starts_with('{') {
+            let object = serde_json::from_str::<Map<String, Value>>(arg);
+            input.extend(object.map_err(|error| Failure::Usage(format!("not a JSON object: {error}: {arg}")))?);
+            continue;
+        }
+        let (name, value) = arg.split_once('=').ok_or_else(|| Failure::Usage(format!("not `name=value`: {arg}")))?;
+        input.insert(name.into(), value.into());
+    }
+    Ok(Value::Object(input))
+}
+
+/// A job whose progress is drawn on stderr, if that is a terminal.
+pub fn job_with_bar() -> (Job, ProgressBar) {
+    if !io::stderr().is_terminal() {
+        return (Job::new(), ProgressBar::hidden());
+    }
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg:32!} {wide_bar} {percent:>3} %");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let drawn = Mutex::new(bar.clone());
+    let draw = move |progress: Progress| {
+        if let Ok(bar) = drawn.lock() {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            bar.set_message(progress.message);
+        }
+    };
+    (Job::with_progress(draw), bar)
+}
+
+fn cancel_on_ctrl_c(job: Job) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            job.cancel();
+        }
+    });
+}
+
+fn list(ctx: &Ctx, as_json: bool) -> Result<(), Failure> {
+    let offered: Vec<&Entry> = tools::offered(ctx).collect();
+    if as_json {
+        let listed: Vec<Value> = offered.iter().map(|entry| mcp::listed_json(entry)).collect();
+        return Ok(print(&format!("{:#}", json!({ "tools": listed })))?);
+    }
+    let width = offered.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
+    let lines = offered.iter().map(|entry| format!("{:width$}  {}", entry.name, entry.about));
+    Ok(print(&lines.collect::<Vec<_>>().join("\n"))?)
+}

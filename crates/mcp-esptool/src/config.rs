@@ -1,0 +1,281 @@
+//! Configuration: flags before environment before file before default, each value with its origin.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::tools::error::ToolError;
+
+/// One setting.
+pub struct Key {
+    /// Its name in the file and in `--set name=value`.
+    pub name: &'static str,
+    /// Environment variables that set it, first one first.
+    pub env: &'static [&'static str],
+    /// The value when nothing sets it; empty for none.
+    pub default: &'static str,
+    /// What it is.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, env: &'static [&'static str], default: &'static str, about: &'static str) -> Key {
+    Key { name, env, default, about }
+}
+
+/// All settings.
+pub static KEYS: &[Key] = &[
+    key(
+        "project_roots",
+        &["MCP_ESP_PROJECT_DIR"],
+        "",
+        "folders that files may be read from and written to (default: the current one)",
+    ),
+    key("device_timeout_s", &["ESP_DEVICE_TIMEOUT"], "30", "longest wait for a busy or silent device, in seconds"),
+    key(
+        "session_idle_s",
+        &["MCP_ESPTOOL_SESSION_IDLE"],
+        "20",
+        "how long a connection stays open for the next call, in seconds",
+    ),
+    key("baud", &["ESP_DEFAULT_BAUD_RATE"], "460800", "baud rate for transfers"),
+    key("remote_ports", &["MCP_ESPTOOL_PORTS"], "", "port URLs that are offered beside the serial ports found here"),
+    key("read_only", &["MCP_ESPTOOL_READ_ONLY"], "false", "offer only tools that change neither devices nor files"),
+    key("toolsets", &["MCP_ESPTOOL_TOOLSETS"], "", "sets or profiles of tools to offer (default: all)"),
+    key("tools", &["MCP_ESPTOOL_TOOLS"], "", "further tools to offer, by name"),
+    key("exclude_tools", &["MCP_ESPTOOL_EXCLUDE_TOOLS"], "", "tools not to offer, by name"),
+    key("policy_file", &["MCP_ESPTOOL_POLICY"], "", "TOML file that says what may be done to which device"),
+    key(
+        "stub_dir",
+        &["MCP_ESPTOOL_STUB_DIR"],
+        "",
+        "folder with flasher stubs (JSON) to use instead of the built-in ones",
+    ),
+    key("idf_path", &["IDF_PATH"], "", "an installed ESP-IDF, for the tools that build"),
+    key("idf_tools_path", &["IDF_TOOLS_PATH"], "", "where ESP-IDF keeps its tools (default: ~/.espressif)"),
+    key("qemu_xtensa", &["QEMU_XTENSA_PATH"], "", "Espressif's qemu-system-xtensa"),
+    key("qemu_riscv", &["QEMU_RISCV_PATH"], "", "Espressif's qemu-system-riscv32"),
+    key("arduino_cli_path", &["ARDUINO_CLI_PATH"], "", "the arduino-cli program"),
+    key("sketch_directories", &["ARDUINO_SKETCH_DIRS"], "", "folders with Arduino sketches"),
+    key("log", &["MCP_ESPTOOL_LOG"], "warn", "what goes to stderr: off, error, warn, info, debug or trace"),
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of the configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Env(&'static str),
+    /// The command line.
+    Flag,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Env(name) => write!(f, "${name}"),
+            Self::Flag => write!(f, "command line"),
+        }
+    }
+}
+
+/// The settings that hold.
+#[derive(Debug, Clone)]
+pub struct Config {
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+/// What sets values, for tests to replace.
+pub struct Sources<'a> {
+    /// The configuration file named on the command line.
+    pub file: Option<PathBuf>,
+    /// `name=value` from the command line.
+    pub flags: Vec<(String, String)>,
+    /// Reads an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { values: KEYS.iter().map(|key| (key.name, (key.default.to_string(), Origin::Default))).collect() }
+    }
+}
+
+impl Config {
+    /// Reads file, environment and flags. Unknown names are errors.
+    pub fn load(sources: &Sources) -> Result<Self, ToolError> {
+        let mut config = Self::default();
+        let named = sources.file.clone().or_else(|| (sources.env)("MCP_ESPTOOL_CONFIG").map(PathBuf::from));
+        let usual = default_file(sources.env).filter(|path| path.is_file());
+        if let Some(path) = named.or(usual) {
+            config.read_file(&path)?;
+        }
+        for key in KEYS {
+            let set =
+                key.env.iter().find_map(|name| Some((*name, (sources.env)(name).filter(|value| !value.is_empty())?)));
+            if let Some((name, value)) = set {
+                config.set(key.name, value, Origin::Env(name))?;
+            }
+        }
+        for (name, value) in &sources.flags {
+            config.set(name, value.clone(), Origin::Flag)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ToolError> {
+        let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        for (name, value) in table {
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Array(items) => {
+                    let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_string));
+                    texts.collect::<Vec<_>>().join(",")
+                }
+                other => other.to_string(),
+            };
+            self.set(&name, value, Origin::File(path.to_path_buf()))?;
+        }
+        Ok(())
+    }
+
+    /// Sets one value.
+    pub fn set(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ToolError> {
+        match self.values.get_mut(name) {
+            Some(slot) => *slot = (value, origin),
+            None => {
+                let error = ToolError::new("bad_configuration", format!("there is no setting `{name}` ({origin})"));
+                let near = crate::tools::nearest(name, KEYS.iter().map(|key| key.name));
+                return Err(match near {
+                    Some(near) => error.next(format!("use `{near}`")),
+                    None => error,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<(), ToolError> {
+        for name in ["device_timeout_s", "session_idle_s", "baud"] {
+            let text = self.text(name);
+            if text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0).is_none() {
+                return Err(ToolError::new("bad_configuration", format!("`{name}` is not a number: {text}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A value as text; empty for none.
+    pub fn text(&self, name: &str) -> &str {
+        self.values.get(name).map_or("", |(value, _)| value)
+    }
+
+    /// A value's origin.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.values.get(name).map(|(_, origin)| origin)
+    }
+
+    /// A truth value.
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.text(name), "1" | "true" | "yes" | "on")
+    }
+
+    /// A path, with `~` for the home folder.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        Some(self.text(name)).filter(|text| !text.is_empty()).map(expand)
+    }
+
+    /// A list: parts between commas.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.text(name).split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_string).collect()
+    }
+
+    /// The project roots: those set, or the current folder.
+    pub fn project_roots(&self) -> Vec<PathBuf> {
+        let text = self.text("project_roots");
+        let set: Vec<PathBuf> = std::env::split_paths(text)
+            .flat_map(|part| part.to_string_lossy().split(',').map(str::to_string).collect::<Vec<_>>())
+            .filter(|part| !part.trim().is_empty())
+            .map(|part| expand(part.trim()))
+            .collect();
+        if set.is_empty() { std::env::current_dir().into_iter().collect() } else { set }
+    }
+
+    /// Baud rate for transfers.
+    pub fn baud(&self) -> u32 {
+        self.text("baud").parse().unwrap_or(460_800)
+    }
+
+    /// Longest wait for a device.
+    pub fn device_timeout(&self) -> Duration {
+        self.seconds("device_timeout_s")
+    }
+
+    /// How long a connection stays warm.
+    pub fn session_idle(&self) -> Duration {
+        self.seconds("session_idle_s")
+    }
+
+    fn seconds(&self, name: &str) -> Duration {
+        self.text(name).parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
+    }
+}
+
+fn expand(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+/// The usual place of the configuration file on this system.
+pub fn default_file(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let folder = env("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env("APPDATA").map(PathBuf::from))
+        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")))?;
+    Some(folder.join("mcp-esptool").join("config.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "baud = 1\nlog = \"info\"\nremote_ports = [\"sim://a\", \"sim://b\"]\n").unwrap();
+        let env = |name: &str| match name {
+            "ESP_DEFAULT_BAUD_RATE" => Some("2".to_string()),
+            "ESP_DEVICE_TIMEOUT" => Some("7".to_string()),
+            _ => None,
+        };
+        let flags = vec![("baud".to_string(), "3".to_string())];
+        let config = Config::load(&Sources { file: Some(file.clone()), flags, env: &env }).unwrap();
+        assert_eq!((config.baud(), config.origin("baud")), (3, Some(&Origin::Flag)));
+        assert_eq!(config.device_timeout(), Duration::from_secs(7));
+        assert_eq!(config.origin("device_timeout_s"), Some(&Origin::Env("ESP_DEVICE_TIMEOUT")));
+        assert_eq!((config.text("log"), config.origin("log")), ("info", Some(&Origin::File(file))));
+        assert_eq!(config.list("remote_ports"), ["sim://a", "sim://b"]);
+        assert_eq!(config.session_idle(), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn unknown_and_bad_settings_are_errors() {
+        let load = |name: &str, value: &str| {
+            let flags = vec![(name.to_string(), value.to_string())];
+            Config::load(&Sources { file: None, flags, env: &|_| None })
+        };
+        assert!(load("bauds", "1").unwrap_err().next_step.contains("`baud`"));
+        assert_eq!(load("baud", "fast").unwrap_err().code, "bad_configuration");
+        assert!(load("baud", "115200").is_ok());
+    }
+}

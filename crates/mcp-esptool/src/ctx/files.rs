@@ -1,0 +1,237 @@
+//! Files below the project roots. `..` and links that lead out are refused; outputs appear whole or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::tools::error::ToolError;
+
+/// Largest file that is read into memory, in bytes: more than any chip's flash.
+const LARGEST: u64 = 256 << 20;
+
+/// The project roots.
+#[derive(Debug, Clone)]
+pub struct Files {
+    roots: Vec<PathBuf>,
+}
+
+/// A file being written: it gets its name when it is whole.
+#[derive(Debug)]
+pub struct OutputFile {
+    temp: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Files {
+    /// Relative paths start at the first root.
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        let roots = roots.into_iter().map(|root| fs::canonicalize(&root).unwrap_or(root)).collect();
+        Self { roots }
+    }
+
+    /// The roots, links resolved.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// The real path of a file or folder that is there.
+    pub fn input(&self, path: &str) -> Result<PathBuf, ToolError> {
+        let full = self.absolute(path)?;
+        let real = fs::canonicalize(&full).map_err(|error| read_error(path, &error))?;
+        self.inside(path, real)
+    }
+
+    /// A file's bytes.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>, ToolError> {
+        let real = self.input(path)?;
+        let about = fs::metadata(&real).map_err(|error| read_error(path, &error))?;
+        if about.is_dir() {
+            return Err(ToolError::new("file_unreadable", format!("`{path}` is a folder")));
+        }
+        if about.len() > LARGEST {
+            let size = about.len();
+            return Err(ToolError::new(
+                "file_too_large",
+                format!("`{path}` has {size} bytes; at most {LARGEST} are read"),
+            ));
+        }
+        fs::read(&real).map_err(|error| read_error(path, &error))
+    }
+
+    /// A file's bytes; an empty file is an error.
+    pub fn read_some(&self, path: &str) -> Result<Vec<u8>, ToolError> {
+        let bytes = self.read(path)?;
+        if bytes.is_empty() { Err(ToolError::new("file_empty", format!("`{path}` is empty"))) } else { Ok(bytes) }
+    }
+
+    /// A file's text.
+    pub fn read_text(&self, path: &str) -> Result<String, ToolError> {
+        let not_text = |_| ToolError::new("file_unreadable", format!("`{path}` is not UTF-8 text"));
+        String::from_utf8(self.read(path)?).map_err(not_text)
+    }
+
+    /// Begins a file. Its folder is created when it is missing. Nothing appears under this name before
+    /// [`OutputFile::finish`].
+    pub fn create(&self, path: &str) -> Result<OutputFile, ToolError> {
+        let full = self.absolute(path)?;
+        let name = full.file_name().ok_or_else(|| ToolError::new("path_refused", format!("`{path}` names no file")))?;
+        let folder = self.folder(path, full.parent().unwrap_or(&full))?;
+        let target = folder.join(name);
+        if target.is_dir() {
+            return Err(ToolError::new("file_unwritable", format!("`{path}` is a folder")));
+        }
+        // A link is replaced by the rename, never followed.
+        let temp = tempfile::Builder::new().prefix(".mcp-esptool-").tempfile_in(&folder);
+        Ok(OutputFile { temp: temp.map_err(|error| write_error(path, &error))?, path: target })
+    }
+
+    /// Writes a whole file.
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<PathBuf, ToolError> {
+        let mut file = self.create(path)?;
+        file.write_all(bytes).map_err(|error| write_error(path, &error))?;
+        file.finish()
+    }
+
+    /// A folder for outputs, created when it is missing.
+    pub fn output_dir(&self, path: &str) -> Result<PathBuf, ToolError> {
+        let full = self.absolute(path)?;
+        self.folder(path, &full)
+    }
+
+    /// Creates what is missing of a folder, after checking that the part that is there lies inside.
+    fn folder(&self, path: &str, folder: &Path) -> Result<PathBuf, ToolError> {
+        let there = folder.ancestors().find(|part| part.exists()).unwrap_or(folder);
+        let real = fs::canonicalize(there).map_err(|error| write_error(path, &error))?;
+        let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
+        let whole = self.inside(path, real)?.join(rest);
+        fs::create_dir_all(&whole).map_err(|error| write_error(path, &error))?;
+        let whole = fs::canonicalize(&whole).map_err(|error| write_error(path, &error))?;
+        self.inside(path, whole)
+    }
+
+    fn absolute(&self, path: &str) -> Result<PathBuf, ToolError> {
+        if path.is_empty() || path.contains('\0') {
+            return Err(ToolError::new("path_refused", "a file name is empty or holds a NUL"));
+        }
+        let given = Path::new(path);
+        if given.components().any(|part| part == Component::ParentDir) {
+            return Err(ToolError::new("path_refused", format!("`{path}` contains `..`")));
+        }
+        match self.roots.first() {
+            _ if given.is_absolute() => Ok(given.to_path_buf()),
+            Some(root) => Ok(root.join(given)),
+            None => Err(ToolError::new("path_refused", "there is no project root")),
+        }
+    }
+
+    fn inside(&self, path: &str, real: PathBuf) -> Result<PathBuf, ToolError> {
+        if self.roots.iter().any(|root| real.starts_with(root)) {
+            return Ok(real);
+        }
+        let roots = self.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
+        Err(ToolError::new("path_refused", format!("`{path}` is outside of the project roots")).seen("roots", roots))
+    }
+}
+
+impl OutputFile {
+    /// Gives the file its name, and returns its full path. An older file of this name is replaced.
+    pub fn finish(self) -> Result<PathBuf, ToolError> {
+        let shown = self.path.display().to_string();
+        self.temp.as_file().sync_all().map_err(|error| write_error(&shown, &error))?;
+        open_up(self.temp.path()).map_err(|error| write_error(&shown, &error))?;
+        self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
+        Ok(self.path)
+    }
+
+    /// Like [`Self::finish`], for keys: only the owner may read the file.
+    pub fn finish_secret(self) -> Result<PathBuf, ToolError> {
+        let shown = self.path.display().to_string();
+        self.temp.as_file().sync_all().map_err(|error| write_error(&shown, &error))?;
+        self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
+        Ok(self.path)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temp.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.temp.flush()
+    }
+}
+
+/// Temporary files are private to their owner; finished ones are ordinary files.
+#[cfg(unix)]
+fn open_up(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn open_up(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn read_error(path: &str, error: &io::Error) -> ToolError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ToolError::new("file_not_found", format!("there is no file `{path}`")),
+        _ => ToolError::new("file_unreadable", format!("`{path}` cannot be read: {error}")),
+    }
+}
+
+fn write_error(path: &str, error: &io::Error) -> ToolError {
+    ToolError::new("file_unwritable", format!("`{path}` cannot be written: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, Files) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(dir.path().join("outside"), b"secret").unwrap();
+        (dir, Files::new(vec![root]))
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        let (dir, files) = files();
+        let outside = dir.path().join("outside").display().to_string();
+        for path in ["../outside", "a/../../outside", outside.as_str(), "", "/etc/passwd"] {
+            assert_eq!(files.read(path).unwrap_err().code, "path_refused", "{path}");
+            assert_eq!(files.create(path).unwrap_err().code, "path_refused", "{path}");
+        }
+        assert_eq!(files.read("none").unwrap_err().code, "file_not_found");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_out_are_refused() {
+        let (dir, files) = files();
+        std::os::unix::fs::symlink(dir.path(), files.roots()[0].join("up")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("outside"), files.roots()[0].join("link")).unwrap();
+        assert_eq!(files.read("up/outside").unwrap_err().code, "path_refused");
+        assert_eq!(files.read("link").unwrap_err().code, "path_refused");
+        assert_eq!(files.write("up/new", b"x").unwrap_err().code, "path_refused");
+        assert_eq!(files.write("up/new/deeper", b"x").unwrap_err().code, "path_refused");
+        files.write("link", b"mine").unwrap();
+        assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"secret");
+    }
+
+    #[test]
+    fn outputs_appear_whole_or_not_at_all() {
+        let (_dir, files) = files();
+        let mut half = files.create("new/deep/file").unwrap();
+        half.write_all(b"ha").unwrap();
+        assert!(!files.roots()[0].join("new/deep/file").exists());
+        drop(half);
+        assert_eq!(fs::read_dir(files.roots()[0].join("new/deep")).unwrap().count(), 0);
+        files.write("new/deep/file", b"whole").unwrap();
+        assert_eq!(files.read("new/deep/file").unwrap(), b"whole");
+    }
+}

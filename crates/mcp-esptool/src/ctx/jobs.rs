@@ -1,0 +1,264 @@
+//! Background jobs: the calls that were made with `background: true`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use esp_model::job::{Job, Progress};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::ctx::Ctx;
+use crate::tool::{Entry, Reply};
+use crate::tools::error::ToolError;
+
+/// Finished jobs that are remembered.
+const REMEMBERED: usize = 100;
+/// Longest wait for running jobs when the server ends.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// All jobs of this server.
+#[derive(Default)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    table: Mutex<Table>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    jobs: BTreeMap<u64, Record>,
+}
+
+struct Record {
+    tool: &'static str,
+    job: Job,
+    began: Instant,
+    ended: Option<Instant>,
+    progress: Option<Progress>,
+    result: Option<Result<Reply, ToolError>>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// At work.
+    Running,
+    /// Ended well.
+    Done,
+    /// Ended with an error.
+    Failed,
+    /// Stopped because somebody asked for it.
+    Cancelled,
+}
+
+/// A job as `esp_job` shows it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct JobView {
+    /// The job.
+    pub job_id: String,
+    /// The tool that runs in it.
+    pub tool: String,
+    /// Where it stands.
+    pub state: State,
+    /// Seconds since it began, or that it took.
+    pub seconds: f64,
+    /// What it does now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Units done of this phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
+    /// Units in this phase, 0 if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// The result's summary, or the whole error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The tool's own result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Map<String, Value>>,
+}
+
+impl Jobs {
+    /// Starts a tool in a thread of its own.
+    pub fn start(&self, ctx: Ctx, entry: &'static Entry, input: Value) -> Reply {
+        let mut table = self.inner.lock();
+        table.last += 1;
+        let id = table.last;
+        let inner = self.inner.clone();
+        let job = Job::with_progress(move |progress| {
+            if let Some(record) = inner.lock().jobs.get_mut(&id) {
+                record.progress = Some(progress);
+            }
+        });
+        let record = Record {
+            tool: entry.name,
+            job: job.clone(),
+            began: Instant::now(),
+            ended: None,
+            progress: None,
+            result: None,
+        };
+        table.jobs.insert(id, record);
+        table.forget_old();
+        drop(table);
+        let inner = self.inner.clone();
+        std::thread::spawn(move || {
+            let result = entry.call_checked(&ctx, &job, input);
+            if let Some(record) = inner.lock().jobs.get_mut(&id) {
+                record.ended = Some(Instant::now());
+                record.result = Some(result);
+            }
+            inner.changed.notify_all();
+        });
+        let job_id = name(id);
+        let text = format!("{} runs as {job_id}; esp_job tells how far it is", entry.name);
+        Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]) }
+    }
+
+    /// All jobs, oldest first.
+    pub fn list(&self) -> Vec<JobView> {
+        let table = self.inner.lock();
+        table.jobs.iter().map(|(id, record)| record.view(*id)).collect()
+    }
+
+    /// One job.
+    pub fn view(&self, id: &str) -> Result<JobView, ToolError> {
+        let table = self.inner.lock();
+        table.get(id).map(|(id, record)| record.view(id))
+    }
+
+    /// Asks a job to stop at its next safe point.
+    pub fn cancel(&self, id: &str) -> Result<JobView, ToolError> {
+        let table = self.inner.lock();
+        let (id, record) = table.get(id)?;
+        record.job.cancel();
+        Ok(record.view(id))
+    }
+
+    /// Waits for a job's end, at most `timeout`, or until `caller` is cancelled.
+    pub fn wait(&self, id: &str, timeout: Duration, caller: &Job) -> Result<JobView, ToolError> {
+        let until = Instant::now() + timeout;
+        let mut table = self.inner.lock();
+        loop {
+            let (number, record) = table.get(id)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if record.ended.is_some() || left.is_zero() {
+                return Ok(record.view(number));
+            }
+            if let Some(progress) = &record.progress {
+                caller.progress(progress.done, progress.total, progress.message.clone());
+            }
+            caller.check()?;
+            table = self.inner.wait(table, left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Waits until no job runs any more.
+    pub fn wait_all(&self) {
+        let mut table = self.inner.lock();
+        while table.jobs.values().any(|record| record.ended.is_none()) {
+            table = self.inner.wait(table, Duration::from_millis(100));
+        }
+    }
+
+    /// Cancels all running jobs and waits a little until they have stopped.
+    pub fn close(&self) {
+        let until = Instant::now() + CLOSING;
+        let mut table = self.inner.lock();
+        table.jobs.values().for_each(|record| record.job.cancel());
+        while table.jobs.values().any(|record| record.ended.is_none()) && Instant::now() < until {
+            table = self.inner.wait(table, Duration::from_millis(100));
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, table: MutexGuard<'a, Table>, time: Duration) -> MutexGuard<'a, Table> {
+        self.changed.wait_timeout(table, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+fn name(id: u64) -> String {
+    format!("job-{id}")
+}
+
+impl Table {
+    fn get(&self, id: &str) -> Result<(u64, &Record), ToolError> {
+        let number = id.strip_prefix("job-").and_then(|number| number.parse().ok());
+        let found = number.and_then(|number| self.jobs.get(&number).map(|record| (number, record)));
+        found.ok_or_else(|| {
+            let known: Vec<String> = self.jobs.keys().map(|id| name(*id)).collect();
+            ToolError::new("unknown_job", format!("there is no job `{id}`")).seen("known", known.join(", "))
+        })
+    }
+
+    fn forget_old(&mut self) {
+        while self.jobs.len() > REMEMBERED {
+            let oldest = self.jobs.iter().find(|(_, record)| record.ended.is_some()).map(|(id, _)| *id);
+            match oldest {
+                Some(id) => self.jobs.remove(&id),
+                None => return,
+            };
+        }
+    }
+}
+
+impl Record {
+    fn view(&self, id: u64) -> JobView {
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let state = match &self.result {
+            None => State::Running,
+            Some(Ok(_)) => State::Done,
+            Some(Err(error)) if error.code == "cancelled" => State::Cancelled,
+            Some(Err(_)) => State::Failed,
+        };
+        let progress = self.progress.as_ref().filter(|_| state == State::Running);
+        JobView {
+            job_id: name(id),
+            tool: self.tool.into(),
+            state,
+            seconds: (ended - self.began).as_millis() as f64 / 1000.0,
+            message: progress.map(|progress| progress.message.clone()),
+            done: progress.map(|progress| progress.done),
+            total: progress.map(|progress| progress.total),
+            summary: self.result.as_ref().map(|result| match result {
+                Ok(reply) => reply.text.clone(),
+                Err(error) => error.to_string(),
+            }),
+            result: self.result.as_ref().and_then(|result| result.as_ref().ok()).map(|reply| reply.data.clone()),
+        }
+    }
+}
+
+impl fmt::Display for JobView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Running => "running",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+        };
+        write!(f, "{} {}: {state} ({:.1} s)", self.job_id, self.tool, self.seconds)?;
+        if let Some(message) = &self.message {
+            write!(f, ", {message}")?;
+        }
+        match &self.summary {
+            Some(summary) => write!(f, ": {summary}"),
+            None => Ok(()),
+        }
+    }
+}

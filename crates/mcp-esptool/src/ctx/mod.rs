@@ -1,0 +1,63 @@
+//! What every tool may use: configuration, policy, files, ports, warm sessions, background jobs.
+
+pub mod files;
+pub mod jobs;
+pub mod policy;
+pub mod ports;
+pub mod sessions;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::tools::error::ToolError;
+
+/// Handed to every call; cheap to clone.
+#[derive(Clone)]
+pub struct Ctx {
+    shared: Arc<Shared>,
+    /// The tool that runs; names the holder of a device's lock.
+    pub tool: &'static str,
+}
+
+/// What all calls share.
+pub struct Shared {
+    /// File, environment and flags.
+    pub config: Config,
+    /// What may be done to which device.
+    pub policy: policy::Policy,
+    /// Files below the project roots.
+    pub files: files::Files,
+    /// Where ports are found and opened.
+    pub ports: ports::Ports,
+    /// Background jobs.
+    pub jobs: jobs::Jobs,
+}
+
+impl Deref for Ctx {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Ctx {
+    /// Reads the policy and prepares the rest; opens and asks nothing.
+    pub fn new(config: Config) -> Result<Self, ToolError> {
+        let policy = policy::Policy::load(&config)?;
+        let files = files::Files::new(config.project_roots());
+        let ports = ports::Ports::new(&config);
+        let shared = Shared { policy, files, ports, jobs: jobs::Jobs::default(), config };
+        Ok(Self { shared: Arc::new(shared), tool: "" })
+    }
+
+    /// The same, for a call of this tool.
+    pub fn for_tool(&self, tool: &'static str) -> Self {
+        Self { shared: self.shared.clone(), tool }
+    }
+
+    /// Stops what still runs in the background and waits a little for it.
+    pub fn close(&self) {
+        self.jobs.close();
+    }
+}

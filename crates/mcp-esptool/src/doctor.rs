@@ -1,0 +1,64 @@
+//! What is found, what is missing and how to fix it; which settings count and where they came from.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::config::{Config, KEYS, Origin, default_file};
+use crate::ctx::Ctx;
+use crate::tools;
+
+/// The report for this configuration.
+pub fn report(config: &Config) -> String {
+    let mut text = format!("mcp-esptool {} on {}\n", env!("CARGO_PKG_VERSION"), std::env::consts::OS);
+    settings(&mut text, config);
+    checks(&mut text, config);
+    text
+}
+
+fn settings(text: &mut String, config: &Config) {
+    let _ = writeln!(text, "\nSettings");
+    for key in KEYS {
+        let value = Some(config.text(key.name)).filter(|value| !value.is_empty()).unwrap_or("-");
+        let origin = config.origin(key.name).unwrap_or(&Origin::Default);
+        let _ = writeln!(text, "  {:20} {value}  ({origin})", key.name);
+    }
+    if let Some(path) = default_file(&|name| std::env::var(name).ok()) {
+        let there = if path.is_file() { "" } else { " (not there)" };
+        let _ = writeln!(text, "  configuration file: {}{there}", path.display());
+    }
+}
+
+fn checks(text: &mut String, config: &Config) {
+    let _ = writeln!(text, "\nChecks");
+    let mut line = |good: bool, what: String| {
+        let _ = writeln!(text, "  {} {what}", if good { "ok     " } else { "missing" });
+    };
+    for root in config.project_roots() {
+        let good = root.is_dir();
+        let fix = if good { "" } else { ": create it or set project_roots" };
+        line(good, format!("project root {}{fix}", root.display()));
+    }
+    match Ctx::new(config.clone()) {
+        Ok(ctx) => {
+            line(true, format!("{} tools offered of {}", tools::offered(&ctx).count(), tools::ALL.len()));
+            let found = ctx.ports.candidates();
+            let names = found.iter().map(|found| found.url.as_str()).collect::<Vec<_>>().join(", ");
+            let advice = if found.is_empty() { "none; plug in a device or use sim://esp32" } else { &names };
+            line(!found.is_empty(), format!("ports: {advice}"));
+        }
+        Err(error) => line(false, error.to_string()),
+    }
+    for (name, what) in [
+        ("idf_path", "ESP-IDF (only for esp_bootloader_build and esp_idf_build)"),
+        ("qemu_xtensa", "Espressif's QEMU for Xtensa (only for qemu:// devices)"),
+        ("qemu_riscv", "Espressif's QEMU for RISC-V (only for qemu:// devices)"),
+        ("arduino_cli_path", "arduino-cli (only for Arduino sketches)"),
+    ] {
+        let found = config.path(name).filter(|path| path.exists());
+        let place = found.as_deref().map(Path::display);
+        match place {
+            Some(place) => line(true, format!("{what}: {place}")),
+            None => line(false, format!("{what}: set {name} if you want it")),
+        }
+    }
+}

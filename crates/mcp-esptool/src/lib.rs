@@ -1,0 +1,12 @@
+//! mcp-esptool: work with Espressif chips through the Model Context Protocol, or from the command line.
+//!
+//! `mcp.rs` and `cli.rs` are two edges of the same list of tools ([`tools::ALL`]); `ctx/` is what the tools share.
+
+pub mod cli;
+pub mod config;
+pub mod ctx;
+pub mod docs;
+pub mod doctor;
+pub mod mcp;
+pub mod tool;
+pub mod tools;

@@ -1,0 +1,309 @@
+//! The MCP server over stdio. The only file that knows the SDK.
+//!
+//! A call runs in a blocking thread of its own. Progress goes out strictly increasing; after a cancellation the
+//! worker is waited for and nothing more is sent for the request.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use esp_model::job::{Job, Progress};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, JsonRpcMessage,
+    ListToolsResult, MetaObject, PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ServerCapabilities,
+    ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::{RequestContext, RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::{ServerHandler, ServiceExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use crate::ctx::Ctx;
+use crate::tool::{Entry, Reply};
+use crate::tools;
+use crate::tools::error::ToolError;
+use crate::tools::schema::listed_output;
+
+/// What a client's model reads before its first call; below 1,000 characters.
+pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
+/// Key of an error's machine-readable form in a result's `_meta`.
+pub const ERROR_META: &str = "mcp-esptool/error";
+/// Shortest time between two progress notifications of a call.
+const PROGRESS_STEP: Duration = Duration::from_millis(50);
+
+/// Serves MCP on standard input and output until the client closes them.
+pub fn serve_stdio(ctx: Ctx) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let (input, output) = rmcp::transport::stdio_pipes();
+        serve(ctx.clone(), input, output).await
+    });
+    ctx.close();
+    // A pending read of standard input cannot be cancelled: do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Serves MCP on a pair of byte streams until the client closes them.
+pub async fn serve<R, W>(ctx: Ctx, input: R, output: W) -> io::Result<()>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let transport = Opening { inner: AsyncRwTransport::new_server(input, output), opened: false };
+    match (Server { ctx }).serve(transport).await {
+        Ok(running) => running.waiting().await.map(drop).map_err(io::Error::other),
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// The transport, without what a client must not send before its first request: a stray notification there would
+/// end the server.
+struct Opening<T> {
+    inner: T,
+    opened: bool,
+}
+
+impl<T: Transport<RoleServer>> Transport<RoleServer> for Opening<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.inner.send(item)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            let message = self.inner.receive().await?;
+            self.opened |= matches!(message, JsonRpcMessage::Request(_));
+            if self.opened {
+                return Some(message);
+            }
+        }
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.inner.close()
+    }
+}
+
+struct Server {
+    ctx: Ctx,
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let mut info = Implementation::new("mcp-esptool", env!("CARGO_PKG_VERSION"));
+        info.title = Some("mcp-esptool".into());
+        info.description = Some("Espressif chips: flash, partitions, security, production, diagnostics".into());
+        info.website_url = Some(env!("CARGO_PKG_REPOSITORY").into());
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(info)
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(tools::offered(&self.ctx).map(listed).collect()))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        tools::offered(&self.ctx).find(|entry| entry.name == name).map(listed)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let entry = tools::find(&request.name).ok_or_else(|| unknown_tool(&request.name))?;
+        let sender = context.meta.get_progress_token().map(|token| Arc::new(ProgressSender::new(token)));
+        let job = match sender.clone() {
+            Some(sender) => Job::with_progress(move |progress| sender.note(progress)),
+            None => Job::new(),
+        };
+        // If this future is dropped, nobody waits for the answer any more: the worker stops too.
+        let stop = CancelOnDrop(job.clone());
+        let (ctx, input) = (self.ctx.clone(), request.arguments.map_or(Value::Null, Value::Object));
+        let mut worker = tokio::task::spawn_blocking(move || entry.call(&ctx, &job, input));
+        let mut cancelled = false;
+        let result = loop {
+            tokio::select! {
+                biased;
+                () = context.ct.cancelled(), if !cancelled => {
+                    stop.0.cancel();
+                    cancelled = true;
+                }
+                result = &mut worker => break result,
+                () = forward(sender.as_deref(), &context), if !cancelled && sender.is_some() => {}
+            }
+        };
+        if let (Some(sender), false) = (&sender, cancelled || context.ct.is_cancelled()) {
+            sender.send_latest(&context).await;
+        }
+        let result = result.unwrap_or_else(|error| Err(ToolError::new("internal", format!("the tool broke: {error}"))));
+        Ok(answer(result).into())
+    }
+}
+
+/// One tool as `tools/list` shows it.
+fn listed(entry: &'static Entry) -> Tool {
+    let hints = entry.hints();
+    let annotations = ToolAnnotations::new()
+        .read_only(hints.read_only)
+        .destructive(hints.destructive)
+        .idempotent(hints.idempotent)
+        .open_world(hints.open_world);
+    Tool::new(entry.name, entry.about, Arc::new(entry.input_schema()))
+        .with_title(entry.title)
+        .with_raw_output_schema(Arc::new(listed_output(entry.output_schema())))
+        .with_annotations(annotations)
+}
+
+/// One tool as `tools/list` shows it, as JSON.
+pub fn listed_json(entry: &'static Entry) -> Value {
+    serde_json::to_value(listed(entry)).unwrap_or_default()
+}
+
+fn unknown_tool(name: &str) -> ErrorData {
+    let near = tools::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+    let advice = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    ErrorData::invalid_params(Cow::from(format!("unknown tool: {name}{advice}")), None)
+}
+
+/// Errors go out as text, with the machine form beside it: a strict client would check `structuredContent` against
+/// the schema of a success and drop the whole answer.
+fn answer(result: Result<Reply, ToolError>) -> CallToolResult {
+    match result {
+        Ok(reply) => {
+            let mut result = CallToolResult::success(vec![ContentBlock::text(reply.text)]);
+            result.structured_content = Some(Value::Object(reply.data));
+            result
+        }
+        Err(error) => {
+            let mut result = CallToolResult::error(vec![ContentBlock::text(error.to_string())]);
+            let mut meta = MetaObject::new();
+            meta.0.insert(ERROR_META.into(), json!(error));
+            result.meta = Some(meta);
+            result
+        }
+    }
+}
+
+struct CancelOnDrop(Job);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Turns a job's progress, which starts anew with each phase, into one strictly increasing count.
+struct ProgressSender {
+    token: ProgressToken,
+    state: Mutex<Counted>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Counted {
+    base: u64,
+    done: u64,
+    total: u64,
+    message: String,
+    sent: Option<f64>,
+    waiting: bool,
+}
+
+impl Counted {
+    fn note(&mut self, progress: Progress) {
+        if progress.done < self.done || progress.total != self.total {
+            self.base += self.done.max(self.total.min(self.done + 1));
+        }
+        (self.done, self.total, self.message) = (progress.done, progress.total, progress.message);
+        self.waiting = true;
+    }
+
+    /// What to send now, if it is more than what was sent before.
+    fn take(&mut self) -> Option<(f64, Option<f64>, String)> {
+        self.waiting = false;
+        let value = (self.base + self.done) as f64;
+        if self.sent.is_some_and(|sent| value <= sent) {
+            return None;
+        }
+        self.sent = Some(value);
+        let total = (self.total > 0).then(|| (self.base + self.total.max(self.done)) as f64);
+        Some((value, total, self.message.clone()))
+    }
+}
+
+impl ProgressSender {
+    fn new(token: ProgressToken) -> Self {
+        Self { token, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn note(&self, progress: Progress) {
+        self.lock().note(progress);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send_latest(&self, context: &RequestContext<RoleServer>) {
+        let taken = {
+            let mut state = self.lock();
+            if state.waiting { state.take() } else { None }
+        };
+        let Some((value, total, message)) = taken else { return };
+        let mut param = ProgressNotificationParam::new(self.token.clone(), value).with_message(message);
+        param.total = total;
+        if let Err(error) = context.peer.notify_progress(param).await {
+            tracing::debug!("progress was not sent: {error}");
+        }
+    }
+}
+
+/// Waits for progress, lets a little more gather, sends the newest.
+async fn forward(sender: Option<&ProgressSender>, context: &RequestContext<RoleServer>) {
+    let Some(sender) = sender else { return std::future::pending().await };
+    sender.changed.notified().await;
+    sender.send_latest(context).await;
+    tokio::time::sleep(PROGRESS_STEP).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_are_short() {
+        assert!(INSTRUCTIONS.len() < 1000, "{} characters", INSTRUCTIONS.len());
+    }
+
+    #[test]
+    fn progress_is_strictly_increasing_over_phases() {
+        let mut counted = Counted::default();
+        let mut last = -1.0;
+        for (done, total) in [(0, 10), (5, 10), (10, 10), (0, 100), (100, 100), (100, 100), (0, 0), (3, 0), (1, 4)] {
+            counted.note(Progress { done, total, message: String::new() });
+            if let Some((value, total, _)) = counted.take() {
+                assert!(value > last, "{value} after {last}");
+                assert!(total.is_none_or(|total| total >= value));
+                last = value;
+            }
+        }
+        assert!(last >= 113.0, "{last}");
+    }
+}

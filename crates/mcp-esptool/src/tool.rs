@@ -1,0 +1,170 @@
+//! What a tool is: one file, one type, one line in [`crate::tools::ALL`].
+//!
+//! The server, the command line, the generated documents and the snapshots all read the same list.
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ctx::Ctx;
+use crate::tools::error::ToolError;
+use crate::tools::schema;
+
+/// One tool. `In`'s field comments are the parameters' descriptions.
+pub trait Tool {
+    /// The name on the wire: `esp_flash_read`.
+    const NAME: &'static str;
+    /// The name for people: "Read flash".
+    const TITLE: &'static str;
+    /// What it does, when to use it, in one to three sentences.
+    const ABOUT: &'static str;
+    /// The worst it can do.
+    const RISK: Risk;
+    /// It may run for long: it then takes `background: true` and returns a job.
+    const LONG: bool = false;
+    /// It creates or changes files on this computer.
+    const FILES: bool = false;
+    /// Its parameters. Unknown ones are refused before this is read.
+    type In: DeserializeOwned + JsonSchema;
+    /// Its result; always a JSON object.
+    type Out: Serialize + JsonSchema;
+
+    /// Does the work. Blocks; checks `job` for cancellation and reports progress to it.
+    fn run(ctx: &Ctx, job: &Job, input: Self::In) -> Result<Self::Out, ToolError>;
+
+    /// The result in one to three lines, for people.
+    fn summary(out: &Self::Out) -> String;
+}
+
+/// The worst that a tool can do to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// Nothing stays changed. Reading may restart the running application.
+    Reads,
+    /// Restarts the device or changes its RAM.
+    Resets,
+    /// Writes what is kept or can be made again.
+    Writes,
+    /// May remove data that cannot be rebuilt.
+    Destroys,
+    /// Burns eFuses: for ever.
+    Irreversible,
+}
+
+/// The four hints that MCP knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Hints {
+    /// Changes neither a device's persistent state nor files.
+    pub read_only: bool,
+    /// May overwrite or remove something.
+    pub destructive: bool,
+    /// Calling it again with the same parameters changes nothing more.
+    pub idempotent: bool,
+    /// Deals with more than the devices and files that it is given.
+    pub open_world: bool,
+}
+
+/// What a call gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// One to three lines for people.
+    pub text: String,
+    /// The result, as the tool's output schema says.
+    pub data: Map<String, Value>,
+}
+
+/// One line of the list of tools.
+pub struct Entry {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// The name for people.
+    pub title: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// The set it belongs to: `chip`, `flash` …
+    pub set: &'static str,
+    /// The worst it can do.
+    pub risk: Risk,
+    /// It takes `background`.
+    pub long: bool,
+    /// It writes files on this computer.
+    pub files: bool,
+    input: fn() -> Map<String, Value>,
+    output: fn() -> Map<String, Value>,
+    run: fn(&Ctx, &Job, Value) -> Result<Reply, ToolError>,
+}
+
+/// Makes the list's line for a tool.
+pub const fn entry<T: Tool>(set: &'static str) -> Entry {
+    Entry {
+        name: T::NAME,
+        title: T::TITLE,
+        about: T::ABOUT,
+        set,
+        risk: T::RISK,
+        long: T::LONG,
+        files: T::FILES,
+        input: || schema::of_input::<T::In>(T::LONG),
+        output: || schema::of_output::<T::Out>(T::LONG),
+        run: run::<T>,
+    }
+}
+
+fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+    let input = serde_json::from_value(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
+    let out = T::run(ctx, job, input)?;
+    let text = T::summary(&out);
+    match serde_json::to_value(&out) {
+        Ok(Value::Object(data)) => Ok(Reply { text, data }),
+        Ok(other) => Err(ToolError::new("internal", format!("the result is not an object: {other}"))),
+        Err(error) => Err(ToolError::new("internal", format!("the result cannot be written as JSON: {error}"))),
+    }
+}
+
+impl Entry {
+    /// The schema of the parameters. Made anew each time: that takes microseconds, and keeping all of them megabytes.
+    pub fn input_schema(&self) -> Map<String, Value> {
+        (self.input)()
+    }
+
+    /// The schema of the result, with descriptions.
+    pub fn output_schema(&self) -> Map<String, Value> {
+        (self.output)()
+    }
+
+    /// The four hints, from the risk.
+    pub fn hints(&self) -> Hints {
+        Hints {
+            read_only: self.risk == Risk::Reads && !self.files,
+            destructive: self.risk >= Risk::Writes,
+            idempotent: self.risk < Risk::Irreversible,
+            open_world: false,
+        }
+    }
+
+    /// Checks the parameters against the schema, then the policy, then runs the tool (or starts it as a job).
+    ///
+    /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
+    pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+        let mut input = schema::check(input, self.input_schema())?;
+        ctx.policy.allows_tool(self)?;
+        if self.long && take_background(&mut input) {
+            return Ok(ctx.jobs.start(ctx.clone(), self, input));
+        }
+        self.call_checked(ctx, job, input)
+    }
+
+    /// Runs the tool with parameters that are known to fit its schema.
+    pub(crate) fn call_checked(&self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+        let _span = tracing::info_span!("tool", name = self.name).entered();
+        (self.run)(&ctx.for_tool(self.name), job, input)
+    }
+}
+
+fn take_background(input: &mut Value) -> bool {
+    let taken = input.as_object_mut().and_then(|fields| fields.remove("background"));
+    taken.and_then(|value| value.as_bool()).unwrap_or(false)
+}

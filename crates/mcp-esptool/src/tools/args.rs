@@ -1,0 +1,109 @@
+//! Parameters that many tools take.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// An address or a size: a number, or text such as `0x10000`, `64K`, `4MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Number(pub u64);
+
+impl Number {
+    /// The number, if it fits an address of the chips (32 bits).
+    pub fn as_u32(self) -> Option<u32> {
+        u32::try_from(self.0).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a number or text such as \"0x10000\", \"64K\", \"4MB\"")]
+        enum Either {
+            Number(u64),
+            Text(String),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Number(number) => Ok(Self(number)),
+            Either::Text(text) => parse_number(&text).map(Self).ok_or_else(|| {
+                serde::de::Error::custom(format!("`{text}` is no number: write 65536, \"0x10000\", \"64K\" or \"4MB\""))
+            }),
+        }
+    }
+}
+
+impl JsonSchema for Number {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["integer", "string"]})
+    }
+}
+
+/// Reads `65536`, `0x10000`, `0b1010`, `64K`, `4MB`, `1_000`. K and M are powers of 1024.
+pub fn parse_number(text: &str) -> Option<u64> {
+    let plain = text.trim().replace('_', "").to_ascii_lowercase();
+    if let Some(digits) = plain.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).ok();
+    }
+    if let Some(digits) = plain.strip_prefix("0b") {
+        return u64::from_str_radix(digits, 2).ok();
+    }
+    let plain = plain.strip_suffix("ib").or_else(|| plain.strip_suffix('b')).unwrap_or(&plain);
+    let (digits, factor) = match plain.strip_suffix('k') {
+        Some(digits) => (digits, 1u64 << 10),
+        None => plain.strip_suffix('m').map_or((plain, 1), |digits| (digits, 1 << 20)),
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// A port URL. Used as `port: Option<PortUrl>`: left out, the only device there is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PortUrl(pub String);
+
+impl JsonSchema for PortUrl {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "PortUrl".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "description": "Port or URL; may be left out if only one device is there."})
+    }
+}
+
+/// A file and where it goes in flash.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileAt {
+    /// The file, below a project root.
+    pub path: String,
+    /// Flash address.
+    pub address: Number,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_all_spellings() {
+        for (text, number) in
+            [("65536", 65536), ("0x10000", 65536), ("64K", 65536), ("4MB", 4 << 20), ("1 MiB", 1 << 20)]
+        {
+            assert_eq!(parse_number(text), Some(number), "{text}");
+        }
+        for text in ["", "x", "0x", "-1", "1.5M", "99999999999999999999", "K"] {
+            assert_eq!(parse_number(text), None, "{text}");
+        }
+        assert_eq!(serde_json::from_str::<Number>("\"0x20\"").unwrap(), Number(32));
+        assert!(serde_json::from_str::<Number>("-3").is_err());
+    }
+}

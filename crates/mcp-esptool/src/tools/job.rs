@@ -1,0 +1,84 @@
+//! `esp_job`: what became of work that was started with `background: true`.
+
+use std::time::Duration;
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::ctx::jobs::JobView;
+use crate::tool::{Risk, Tool};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct JobTool;
+
+/// What to do with a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// List all jobs.
+    List,
+    /// Say how far it is.
+    #[default]
+    Status,
+    /// Wait for its end.
+    Wait,
+    /// Stop it at the next safe point.
+    Cancel,
+}
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The job; not needed for `list`.
+    job_id: Option<String>,
+    /// `list`, `status` (default), `wait` or `cancel`.
+    #[serde(default)]
+    action: Action,
+    /// Longest wait in seconds (default 30, at most 600).
+    timeout_s: Option<u64>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The jobs asked for, oldest first.
+    jobs: Vec<JobView>,
+}
+
+impl Tool for JobTool {
+    const NAME: &'static str = "esp_job";
+    const TITLE: &'static str = "Background jobs";
+    const ABOUT: &'static str = "Poll, wait for, cancel or list jobs that were started with background: true.";
+    const RISK: Risk = Risk::Reads;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let Some(id) = &input.job_id else {
+            return match input.action {
+                Action::List => Ok(Out { jobs: ctx.jobs.list() }),
+                _ => Err(ToolError::new("missing_parameter", "the parameter `job_id` is missing")),
+            };
+        };
+        let view = match input.action {
+            Action::List | Action::Status => ctx.jobs.view(id)?,
+            Action::Cancel => ctx.jobs.cancel(id)?,
+            Action::Wait => {
+                let timeout = Duration::from_secs(input.timeout_s.unwrap_or(30).min(600));
+                ctx.jobs.wait(id, timeout, job)?
+            }
+        };
+        Ok(Out { jobs: vec![view] })
+    }
+
+    fn summary(out: &Out) -> String {
+        if out.jobs.is_empty() {
+            return "no jobs".into();
+        }
+        out.jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+}

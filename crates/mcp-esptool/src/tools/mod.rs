@@ -1,0 +1,35 @@
+//! The tools: one file each, one line each in [`ALL`].
+
+pub mod args;
+pub mod error;
+pub mod job;
+pub mod schema;
+
+use crate::ctx::Ctx;
+use crate::tool::{Entry, entry};
+
+/// All tools, in the order in which they are listed.
+pub static ALL: &[Entry] = &[entry::<job::JobTool>("core")];
+
+/// The sets that the tools belong to, in the list's order.
+pub fn sets() -> Vec<&'static str> {
+    let mut sets: Vec<&str> = ALL.iter().map(|entry| entry.set).collect();
+    sets.dedup();
+    sets
+}
+
+/// The tool with this name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    ALL.iter().find(|entry| entry.name == name)
+}
+
+/// The name nearest to `name` among `known`, if one is near enough to be a slip of the pen.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}
+
+/// The tools that this server offers, in the list's order.
+pub fn offered(ctx: &Ctx) -> impl Iterator<Item = &'static Entry> + '_ {
+    ALL.iter().filter(|entry| ctx.policy.offers(entry))
+}

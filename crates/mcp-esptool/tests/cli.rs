@@ -1,0 +1,65 @@
+//! The command line.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn run(args: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.args(args).current_dir(dir.path()).env("XDG_CONFIG_HOME", dir.path());
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn exit_codes_tell_usage_from_failure() {
+    assert_eq!(run(&["call", "esp_job", "action=list"]).status.code(), Some(0));
+    assert_eq!(run(&["call", "esp_job", "job_id=job-7"]).status.code(), Some(1));
+    assert_eq!(run(&["call", "esp_job", "job=7"]).status.code(), Some(2));
+    let unknown = run(&["call", "esp_jobs"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("did you mean `esp_job`"), "{}", stderr(&unknown));
+    assert_eq!(run(&["--set", "bauds=1", "tools"]).status.code(), Some(1));
+}
+
+#[test]
+fn call_prints_text_or_json() {
+    assert_eq!(stdout(&run(&["call", "esp_job", "action=list"])).trim(), "no jobs");
+    let json: Value =
+        serde_json::from_str(&stdout(&run(&["call", "esp_job", "{\"action\": \"list\"}", "--json"]))).unwrap();
+    assert_eq!(json, serde_json::json!({"jobs": []}));
+    let failed = run(&["call", "esp_job", "job_id=job-7", "--json"]);
+    let json: Value = serde_json::from_str(&stdout(&failed)).unwrap();
+    assert_eq!(json["error"]["code"], "unknown_job");
+}
+
+#[test]
+fn tools_lists_every_tool() {
+    let text = stdout(&run(&["tools"]));
+    let json: Value = serde_json::from_str(&stdout(&run(&["tools", "--json"]))).unwrap();
+    assert_eq!(json["tools"].as_array().unwrap().len(), mcp_esptool::tools::ALL.len());
+    assert!(mcp_esptool::tools::ALL.iter().all(|entry| text.contains(entry.name)));
+}
+
+#[test]
+fn doctor_says_where_settings_come_from() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    let output = command.args(["doctor", "--set", "baud=115200"]).env("ESP_DEVICE_TIMEOUT", "9").output().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("115200  (command line)") && text.contains("9  ($ESP_DEVICE_TIMEOUT)"), "{text}");
+}
+
+#[test]
+fn completions_for_all_shells() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(stdout(&run(&["completions", shell])).contains("mcp-esptool"), "{shell}");
+    }
+}

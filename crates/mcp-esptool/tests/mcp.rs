@@ -1,0 +1,133 @@
+//! The server as a client sees it, over standard input and output.
+
+#[path = "support/client.rs"]
+mod client;
+
+use client::Client;
+use serde_json::{Value, json};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn initialize_answers_who_we_are_in_all_revisions() {
+    for revision in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"] {
+        let dir = folder();
+        let mut client = Client::start(dir.path(), &[]);
+        let hello =
+            json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let answer = client.request("initialize", hello).unwrap();
+        assert_eq!(answer["protocolVersion"], revision);
+        assert_eq!(answer["serverInfo"]["name"], "mcp-esptool");
+        assert_eq!(answer["serverInfo"]["version"], env!("CARGO_PKG_VERSION"));
+        assert!(answer["instructions"].as_str().unwrap().chars().count() < 1000);
+        assert_eq!(client.close().0, Some(0));
+    }
+}
+
+/// What every request of the revision without `initialize` carries.
+fn modern(mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    params
+}
+
+#[test]
+fn the_revision_without_initialize_is_spoken_too() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &["serve"]);
+    let found = client.request("server/discover", modern(json!({}))).unwrap();
+    assert!(found["supportedVersions"].as_array().unwrap().contains(&json!("2026-07-28")), "{found}");
+    let listed = client.request("tools/list", modern(json!({}))).unwrap();
+    assert_eq!(listed["resultType"], "complete");
+    let called =
+        client.request("tools/call", modern(json!({"name": "esp_job", "arguments": {"action": "list"}}))).unwrap();
+    assert_eq!(called["structuredContent"], json!({"jobs": []}));
+}
+
+#[test]
+fn the_list_is_complete_and_always_the_same() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let first = client.request("tools/list", json!({})).unwrap();
+    assert_eq!(first, client.request("tools/list", json!({})).unwrap());
+    for tool in first["tools"].as_array().unwrap() {
+        let name = tool["name"].as_str().unwrap();
+        assert!(name.starts_with("esp_"), "{name}");
+        assert!(
+            !tool["title"].as_str().unwrap().is_empty() && tool["description"].as_str().unwrap().len() > 20,
+            "{name}"
+        );
+        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+            assert!(tool["annotations"][hint].is_boolean(), "{name} {hint}");
+        }
+        for schema in ["inputSchema", "outputSchema"] {
+            assert_eq!(tool[schema]["type"], "object", "{name} {schema}");
+        }
+        for (field, schema) in tool["inputSchema"]["properties"].as_object().unwrap() {
+            assert!(schema["description"].is_string(), "{name}: the parameter {field} is not described");
+        }
+    }
+    let bytes = first.to_string().len();
+    assert!(bytes <= 64 * 1024, "tools/list has {bytes} bytes");
+}
+
+#[test]
+fn errors_are_text_with_a_machine_form_beside_it() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let answer = client.call("esp_job", json!({"job": 1}));
+    assert_eq!(answer["isError"], true);
+    assert!(answer.get("structuredContent").is_none());
+    assert_eq!(answer["_meta"]["mcp-esptool/error"]["code"], "unknown_parameter");
+    assert!(answer["content"][0]["text"].as_str().unwrap().contains("use `job_id`"), "{answer}");
+    let error = client.request("tools/call", json!({"name": "esp_jop", "arguments": {}})).unwrap_err();
+    assert_eq!(error["code"], -32602);
+    assert!(error["message"].as_str().unwrap().contains("esp_job"), "{error}");
+}
+
+#[test]
+fn malformed_input_is_survived() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &[]);
+    let bad = [
+        "{",
+        "[]",
+        "null",
+        "\u{0}",
+        "{\"jsonrpc\":\"2.0\"}",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}",
+        "7",
+        "{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"tools/list\"}",
+        "\"\\ud800\"",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}",
+    ];
+    bad.iter().for_each(|line| client.raw(line));
+    let hello =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    client.request("initialize", hello).unwrap();
+    for round in 0..1000 {
+        client.raw(bad[round % bad.len()]);
+    }
+    client.raw(&"x".repeat(1 << 20));
+    assert!(client.request("tools/list", json!({})).is_ok());
+    assert_eq!(client.close().0, Some(0));
+}
+
+#[test]
+fn read_only_always_wins() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &["--read-only"]);
+    let listed = client.request("tools/list", json!({})).unwrap();
+    for tool in listed["tools"].as_array().unwrap() {
+        assert_eq!(tool["annotations"]["readOnlyHint"], true, "{tool}");
+    }
+    for entry in mcp_esptool::tools::ALL.iter().filter(|entry| !entry.hints().read_only) {
+        let answer = client.call(entry.name, json!({}));
+        assert_eq!(answer["isError"], true, "{}", entry.name);
+    }
+}

@@ -1,0 +1,23 @@
+# Everything is a test.
+test:
+    cargo test --workspace
+
+# What CI runs before the tests.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo deny check
+
+# Flash a virtual chip through MCP.
+demo:
+    cargo run --release -- demo
+
+# Generated documents and snapshots.
+docs:
+    cargo run -- docs
+    INSTA_UPDATE=always cargo test -p mcp-esptool --test tools
+
+# The tests against other people's tools only.
+reference:
+    cargo test -p esp-model --test reference
+    cargo test -p mcp-esptool --test reference
