@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output, Stdio};
 

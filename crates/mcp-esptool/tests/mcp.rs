@@ -1,4 +1,5 @@
 //! The server as a client sees it, over standard input and output.
+#![allow(clippy::unwrap_used)]
 
 #[path = "support/client.rs"]
 mod client;

@@ -1,4 +1,5 @@
 //! Invariants of the source tree (`ARCHITECTURE.md` names them).
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::fs;

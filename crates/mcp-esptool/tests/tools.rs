@@ -1,4 +1,5 @@
 //! One snapshot a tool: what a client sees of it. A change of a schema is a decision, not an accident.
+#![allow(clippy::unwrap_used)]
 
 use mcp_esptool::{mcp, tools};
 

@@ -59,7 +59,7 @@ impl Policy {
 
     /// This tool may be listed and called at all.
     pub fn offers(&self, entry: &Entry) -> bool {
-        entry.risk <= self.max_risk && !(self.read_only && !entry.hints().read_only)
+        entry.risk <= self.max_risk && (!self.read_only || entry.hints().read_only)
     }
 
     /// Fails unless this tool may be called.

@@ -1,5 +1,5 @@
 //! A plain JSON-RPC client over a child's standard input and output, for tests: it sees every byte.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
