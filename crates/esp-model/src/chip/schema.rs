@@ -636,6 +636,9 @@ pub struct Security {
     pub secure_boot: Vec<SecureBoot>,
     /// Flash encryption, where the chip has it.
     pub flash_encryption: Option<FlashEncryption>,
+    /// eFuse fields that lock the chip when all of a group are set.
+    #[serde(default)]
+    pub never_together: Vec<Vec<String>>,
 }
 
 /// A secure boot scheme.

@@ -19,6 +19,9 @@ pub struct EfuseTable {
     /// What a key block can be used for.
     #[serde(default)]
     pub key_purposes: Vec<KeyPurpose>,
+    /// Values of a purpose field that have no name of their own are open to users, as `CUSTOM_n`.
+    #[serde(default)]
+    pub custom_purposes: bool,
     /// Registers of the eFuse controller; none where eFuses cannot be burned by a tool (ESP8266).
     pub controller: Option<Controller>,
     /// What differs on other revisions of the silicon; see [`super::super::chip::Chip::efuse_at`].
@@ -68,6 +71,14 @@ pub struct KeyPurpose {
     /// The purposes of the two blocks that a long key takes, first half first.
     #[serde(default)]
     pub split: Vec<String>,
+    /// Blocks that can hold such a key; empty: every key block.
+    #[serde(default)]
+    pub blocks: Vec<u8>,
+    /// Field that the key goes into, where it is not a whole block.
+    pub field: Option<String>,
+    /// Fields that are burned with the key, where the chip has them.
+    #[serde(default)]
+    pub sets: BTreeMap<String, u32>,
 }
 
 /// Registers of the eFuse controller.
@@ -203,6 +214,8 @@ pub struct Field {
     /// What it is for, in a few words.
     #[serde(default)]
     pub about: String,
+    /// The number stands for a measured quantity.
+    pub scale: Option<Scale>,
     /// Meaning of values, by number (decimal).
     #[serde(default)]
     pub values: BTreeMap<String, String>,
@@ -253,6 +266,45 @@ pub enum FieldKind {
     Mac,
     /// A key or digest.
     Key,
+    /// A pin of the flash (ESP32): codes 30 and 31 stand for pins 32 and 33.
+    SpiPin,
+}
+
+/// How a number stands for a measured quantity: `offset + step × signed number`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// How the sign is kept.
+    pub sign: Sign,
+    /// Size of a step.
+    pub step: f64,
+    /// Value at 0.
+    #[serde(default)]
+    pub offset: f64,
+}
+
+/// How a sign is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// The highest bit is the sign of the others.
+    Magnitude,
+    /// The highest bit counts negative.
+    TwosComplement,
+}
+
+impl Scale {
+    /// The quantity for a number of `len` bits.
+    pub fn apply(&self, number: u32, len: u16) -> f64 {
+        let sign = 1i64 << len.clamp(1, 32).saturating_sub(1);
+        let (low, negative) = (i64::from(number) & (sign - 1), i64::from(number) & sign != 0);
+        let signed = match (self.sign, negative) {
+            (_, false) => low,
+            (Sign::Magnitude, true) => -low,
+            (Sign::TwosComplement, true) => low - sign,
+        };
+        self.offset + signed as f64 * self.step
+    }
 }
 
 impl EfuseTable {

@@ -7,6 +7,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{Random, SecureError};
+use crate::crc::rom_crc32;
 
 /// Bytes of both keys together.
 pub const KEYS: usize = 64;
@@ -45,7 +46,7 @@ pub fn from_hmac_key(hmac_key: &[u8]) -> Result<NvsKeys, SecureError> {
 pub fn to_partition(keys: &NvsKeys) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(PARTITION));
     out.extend_from_slice(keys.as_slice());
-    out.extend(crc32(keys.as_slice()).to_le_bytes());
+    out.extend(rom_crc32(keys.as_slice()).to_le_bytes());
     out.resize(PARTITION, 0xff);
     out
 }
@@ -53,12 +54,5 @@ pub fn to_partition(keys: &NvsKeys) -> Zeroizing<Vec<u8>> {
 /// The keys in an NVS key partition; `None` when blank or the CRC is wrong.
 pub fn from_partition(bytes: &[u8]) -> Option<NvsKeys> {
     let (keys, rest) = bytes.split_first_chunk::<KEYS>()?;
-    (crc32(keys).to_le_bytes() == *rest.first_chunk::<4>()?).then(|| Zeroizing::new(*keys))
-}
-
-/// CRC-32 as the ROM computes it with a start value of all ones.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut hash = crc32fast::Hasher::new_with_initial(u32::MAX);
-    hash.update(bytes);
-    hash.finalize()
+    (rom_crc32(keys).to_le_bytes() == *rest.first_chunk::<4>()?).then(|| Zeroizing::new(*keys))
 }

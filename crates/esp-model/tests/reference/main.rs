@@ -7,6 +7,7 @@ mod reference;
 
 mod console;
 mod coredump;
+mod efuse;
 mod image;
 mod image_random;
 mod nvs;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(image::trials());
     trials.extend(image_random::trials());
     trials.extend(nvs::trials());
+    trials.extend(efuse::trials());
     trials.extend(part::trials());
     trials.extend(secure::trials());
     trials.extend(size::trials());

@@ -1,0 +1,308 @@
+//! How safe a chip is: one row an aspect, with a severity that depends on what the chip is for.
+
+use super::lint::Profile;
+use super::security::{Digest, FlashEncryptionMode, SecurityView};
+use super::state::Efuses;
+use crate::chip::{Chip, SecureBootScheme};
+
+/// One aspect of a chip's security.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What it is about.
+    pub item: Item,
+    /// How it stands.
+    pub state: State,
+    /// How bad that is for the profile.
+    pub level: Level,
+    /// What it rests on: fields and their values.
+    pub evidence: String,
+}
+
+/// Aspects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// Only signed code runs.
+    SecureBoot,
+    /// Digests of public keys.
+    SecureBootKeys,
+    /// Flash content is encrypted.
+    FlashEncryption,
+    /// Keys are hidden from software.
+    KeyProtection,
+    /// Debugging on pins.
+    Jtag,
+    /// Debugging over USB.
+    UsbJtag,
+    /// The ROM loader.
+    DownloadMode,
+    /// Old versions are refused.
+    AntiRollback,
+}
+
+/// How an aspect stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// The chip does not have it.
+    Absent,
+    /// Cannot be read.
+    Unknown,
+    /// Off, or open to anybody.
+    Off,
+    /// On, but it can be undone or gone round.
+    Development,
+    /// Off until a secret is given.
+    SoftDisabled,
+    /// On, or closed for good.
+    On,
+    /// Restricted: secure download mode.
+    Restricted,
+    /// Something contradicts itself.
+    Broken,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Good,
+    /// Nothing to do for this profile.
+    Info,
+    /// Should be better.
+    Warning,
+    /// Must be better.
+    Critical,
+}
+
+/// Flags of GET_SECURITY_INFO, for chips whose eFuses cannot be read (ESP-IDF, `esp_rom_get_security_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecurityFlags {
+    /// The flag word.
+    pub flags: u32,
+    /// SPI_BOOT_CRYPT_CNT.
+    pub crypt_count: u8,
+}
+
+impl SecurityFlags {
+    const SECURE_BOOT: u32 = 1;
+    const SECURE_DOWNLOAD: u32 = 1 << 2;
+    const SOFT_JTAG: u32 = 1 << 6;
+    const HARD_JTAG: u32 = 1 << 7;
+
+    fn has(self, bit: u32) -> bool {
+        self.flags & bit != 0
+    }
+
+    /// The loader answers flash commands only.
+    pub fn secure_download(self) -> bool {
+        self.has(Self::SECURE_DOWNLOAD)
+    }
+}
+
+/// Audits a chip. Without eFuses (secure download mode) the flags of the security info say what they can, and the
+/// rest is unknown.
+pub fn audit(
+    chip: &Chip,
+    revision: u16,
+    efuses: Option<&Efuses>,
+    flags: Option<SecurityFlags>,
+    profile: Profile,
+) -> Vec<Row> {
+    let data = chip.at(revision);
+    let view = efuses.map(|efuses| SecurityView { chip: data, efuses });
+    let has_boot = !data.security.secure_boot.is_empty();
+    let has_encryption = data.security.flash_encryption.is_some();
+    let rows = match &view {
+        Some(view) => from_efuses(view),
+        None => from_flags(flags, has_boot, has_encryption),
+    };
+    rows.into_iter()
+        .map(|(item, state, evidence)| Row { item, state, level: level(item, state, profile), evidence })
+        .collect()
+}
+
+type Found = (Item, State, String);
+
+fn from_efuses(view: &SecurityView) -> Vec<Found> {
+    let keys = view.digests();
+    vec![
+        secure_boot(view, &keys),
+        secure_boot_keys(view, &keys),
+        flash_encryption(view),
+        key_protection(view),
+        jtag(view),
+        usb_jtag(view),
+        download_mode(view),
+        anti_rollback(view),
+    ]
+}
+
+fn secure_boot(view: &SecurityView, keys: &[Digest]) -> Found {
+    let enabled: Vec<_> = view.secure_boot().collect();
+    if view.chip.security.secure_boot.is_empty() {
+        return (Item::SecureBoot, State::Absent, "the chip has no secure boot".into());
+    }
+    let names: Vec<_> = enabled.iter().map(|scheme| format!("{} = 1", scheme.enable)).collect();
+    let v2 = enabled.iter().any(|scheme| scheme.scheme != SecureBootScheme::V1);
+    let usable = keys.iter().any(|key| !key.is_blank() && key.readable && !key.revoked);
+    let state = match (enabled.is_empty(), v2 && !usable) {
+        (true, _) => State::Off,
+        (false, true) => State::Broken,
+        (false, false) => State::On,
+    };
+    let off = view.chip.security.secure_boot.iter().map(|scheme| format!("{} = 0", scheme.enable));
+    let evidence = if names.is_empty() { off.collect() } else { names };
+    (Item::SecureBoot, state, dedup(evidence))
+}
+
+fn dedup(mut list: Vec<String>) -> String {
+    list.dedup();
+    list.join(", ")
+}
+
+fn secure_boot_keys(view: &SecurityView, keys: &[Digest]) -> Found {
+    let burned: Vec<_> = keys.iter().filter(|key| !key.is_blank() || !key.readable).collect();
+    let show = |key: &&Digest| {
+        let marks = [(key.revoked, "revoked"), (!key.readable, "hidden"), (!key.frozen, "not write-protected")];
+        let marks: Vec<_> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+        format!("digest {} in {}{}{}", key.index, key.place, if marks.is_empty() { "" } else { ": " }, marks.join(", "))
+    };
+    let evidence = burned.iter().map(show).collect::<Vec<_>>().join("; ");
+    let on = view.secure_boot().any(|scheme| scheme.scheme != SecureBootScheme::V1);
+    let state = match (on, burned.iter().any(|key| !key.frozen)) {
+        _ if burned.is_empty() => State::Off,
+        (true, true) => State::Development,
+        _ => State::On,
+    };
+    (Item::SecureBootKeys, state, if evidence.is_empty() { "no digest is burned".into() } else { evidence })
+}
+
+fn flash_encryption(view: &SecurityView) -> Found {
+    let (Some(encryption), Some((set, len))) = (view.encryption(), view.crypt_count()) else {
+        return (Item::FlashEncryption, State::Absent, "the chip has no flash encryption".into());
+    };
+    let state = match view.flash_encryption() {
+        FlashEncryptionMode::Off => State::Off,
+        FlashEncryptionMode::Development => State::Development,
+        FlashEncryptionMode::Release => State::On,
+    };
+    (Item::FlashEncryption, state, format!("{}: {set} of {len} bits", encryption.count))
+}
+
+fn key_protection(view: &SecurityView) -> Found {
+    let open: Vec<_> = view.secret_keys().into_iter().filter(|key| !key.is_blank && !key.hidden).collect();
+    let hidden = view.secret_keys().iter().any(|key| key.hidden);
+    if open.is_empty() {
+        let text = if hidden { "all keys are hidden" } else { "no secret key is burned" };
+        return (Item::KeyProtection, if hidden { State::On } else { State::Off }, text.into());
+    }
+    let places: Vec<_> = open.iter().map(|key| format!("{} ({})", key.place, key.purpose)).collect();
+    (Item::KeyProtection, State::Broken, format!("software can read the key in {}", places.join(", ")))
+}
+
+fn jtag(view: &SecurityView) -> Found {
+    let soft = view.efuses.number(super::security::SOFT_JTAG);
+    let shown = soft.map_or(String::new(), |bits| format!(", {} = {bits:#b}", super::security::SOFT_JTAG));
+    let hard = super::security::HARD_JTAG.iter().find(|name| view.efuses.table.field(name).is_some());
+    let state = match (view.jtag_hard(), view.jtag_soft()) {
+        (true, _) => State::On,
+        (false, true) => State::SoftDisabled,
+        (false, false) => State::Off,
+    };
+    let evidence = hard.map_or(String::new(), |name| format!("{name} = {}", u8::from(view.jtag_hard())));
+    (Item::Jtag, state, evidence + &shown)
+}
+
+fn usb_jtag(view: &SecurityView) -> Found {
+    let state = match (view.jtag_usb_hard(), view.jtag_soft()) {
+        (None, _) => return (Item::UsbJtag, State::Absent, "the chip has no JTAG over USB".into()),
+        (Some(true), _) => State::On,
+        (Some(false), true) => State::SoftDisabled,
+        (Some(false), false) => State::Off,
+    };
+    let known = super::security::USB_JTAG.iter().filter(|name| view.efuses.table.field(name).is_some());
+    let shown: Vec<_> = known.map(|name| format!("{name} = {}", u8::from(view.efuses.is_set(name)))).collect();
+    (Item::UsbJtag, state, shown.join(", "))
+}
+
+fn download_mode(view: &SecurityView) -> Found {
+    let state = match (view.download_closed(), view.download_secure()) {
+        (true, _) => State::On,
+        (false, true) => State::Restricted,
+        (false, false) => State::Off,
+    };
+    let names = super::security::NO_DOWNLOAD.into_iter().chain([super::security::SECURE_DOWNLOAD]);
+    let known = names.filter(|name| view.efuses.table.field(name).is_some());
+    let shown: Vec<_> = known.map(|name| format!("{name} = {}", u8::from(view.efuses.is_set(name)))).collect();
+    (Item::DownloadMode, state, shown.join(", "))
+}
+
+fn anti_rollback(view: &SecurityView) -> Found {
+    match view.efuses.number("SECURE_VERSION") {
+        None => (Item::AntiRollback, State::Absent, "the chip has no SECURE_VERSION".into()),
+        Some(0) => (Item::AntiRollback, State::Off, "SECURE_VERSION = 0".into()),
+        Some(bits) => (Item::AntiRollback, State::On, format!("SECURE_VERSION has {} bits set", bits.count_ones())),
+    }
+}
+
+fn from_flags(flags: Option<SecurityFlags>, has_boot: bool, has_encryption: bool) -> Vec<Found> {
+    let text = |what: &str| format!("{what}, by the security info; eFuses cannot be read");
+    let unknown = |item| (item, State::Unknown, "eFuses cannot be read".to_string());
+    let Some(flags) = flags else {
+        let items = [Item::SecureBoot, Item::SecureBootKeys, Item::FlashEncryption, Item::KeyProtection];
+        let more = [Item::Jtag, Item::UsbJtag, Item::DownloadMode, Item::AntiRollback];
+        return items.into_iter().chain(more).map(unknown).collect();
+    };
+    let on = |is: bool| if is { State::On } else { State::Off };
+    let boot = if has_boot { on(flags.has(SecurityFlags::SECURE_BOOT)) } else { State::Absent };
+    let odd = flags.crypt_count.count_ones() % 2 == 1;
+    // Whether it can be turned off again is not in the flags.
+    let encryption = match (has_encryption, odd) {
+        (false, _) => State::Absent,
+        (true, false) => State::Off,
+        (true, true) => State::Development,
+    };
+    let encrypted = format!("SPI_BOOT_CRYPT_CNT = {:#b}", flags.crypt_count);
+    let jtag = match (flags.has(SecurityFlags::HARD_JTAG), flags.has(SecurityFlags::SOFT_JTAG)) {
+        (true, _) => State::On,
+        (false, true) => State::SoftDisabled,
+        (false, false) => State::Off,
+    };
+    let download = if flags.secure_download() { State::Restricted } else { State::Off };
+    vec![
+        (Item::SecureBoot, boot, text("secure boot flag")),
+        unknown(Item::SecureBootKeys),
+        (Item::FlashEncryption, if odd && flags.crypt_count == 7 { State::On } else { encryption }, text(&encrypted)),
+        unknown(Item::KeyProtection),
+        (Item::Jtag, jtag, text("JTAG flags")),
+        unknown(Item::UsbJtag),
+        (Item::DownloadMode, download, text("secure download flag")),
+        unknown(Item::AntiRollback),
+    ]
+}
+
+/// How bad a state is for a product or for a board on a desk.
+fn level(item: Item, state: State, profile: Profile) -> Level {
+    let production = profile == Profile::Production;
+    match (item, state) {
+        (_, State::Broken) => Level::Critical,
+        (_, State::Absent) => Level::Info,
+        (_, State::Unknown) => {
+            if production {
+                Level::Warning
+            } else {
+                Level::Info
+            }
+        }
+        (_, State::On | State::Restricted) => Level::Good,
+        (Item::SecureBoot | Item::FlashEncryption | Item::Jtag | Item::UsbJtag, State::Off) if production => {
+            Level::Critical
+        }
+        (Item::AntiRollback | Item::SecureBootKeys | Item::KeyProtection, State::Off) => Level::Info,
+        (Item::FlashEncryption, State::Development) if production => Level::Critical,
+        (_, State::Off | State::Development | State::SoftDisabled) if production => Level::Warning,
+        _ => Level::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests;

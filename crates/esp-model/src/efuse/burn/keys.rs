@@ -1,0 +1,137 @@
+//! Keys: where they go, in which byte order, with which purpose and protection.
+
+use super::super::{Block, Field, KeyPurpose, bits};
+use super::{Burn, BurnError};
+
+impl Burn {
+    pub(super) fn add_key(
+        &mut self,
+        block: &str,
+        key: &[u8],
+        purpose: &str,
+        read_protect: bool,
+        write_protect: bool,
+    ) -> Result<(), BurnError> {
+        let block = self.block(block)?;
+        let purpose = self.purpose(purpose)?;
+        if !block.is_key {
+            return Err(BurnError::NotAKeyBlock(block.name.clone()));
+        }
+        let [first, second] = purpose.split.as_slice() else {
+            return self.add_one_key(block, key, purpose, read_protect, write_protect);
+        };
+        // A long key: its second half goes into the next block that is free.
+        let Some((low, high)) = key.split_at_checked(32).filter(|_| key.len() == 64) else {
+            return Err(BurnError::Length { name: block.name.clone(), found: key.len(), wanted: 64 });
+        };
+        let next = self.next_free_block(block).ok_or_else(|| BurnError::NoSecondBlock(purpose.name.clone()))?;
+        let (first, second) = (self.purpose(first)?, self.purpose(second)?);
+        self.add_one_key(block, low, first, read_protect, write_protect)?;
+        self.add_one_key(next, high, second, read_protect, write_protect)
+    }
+
+    fn purpose(&self, name: &str) -> Result<&'static KeyPurpose, BurnError> {
+        let known = self.before.table.key_purposes.iter().find(|purpose| purpose.name == name);
+        known.ok_or_else(|| BurnError::UnknownPurpose(name.into()))
+    }
+
+    fn add_one_key(
+        &mut self,
+        block: &'static Block,
+        key: &[u8],
+        purpose: &'static KeyPurpose,
+        read_protect: bool,
+        write_protect: bool,
+    ) -> Result<(), BurnError> {
+        if !purpose.blocks.is_empty() && !purpose.blocks.contains(&block.id) {
+            return Err(BurnError::PurposeNotHere { block: block.name.clone(), purpose: purpose.name.clone() });
+        }
+        let field = self.key_field(block, purpose)?;
+        let wanted = usize::from(field.len() / 8).min(self.before.capacity(block));
+        // A part of a block takes the first bytes of a digest.
+        let key = if purpose.digest && key.len() > wanted { &key[..wanted] } else { key };
+        if key.len() != wanted {
+            return Err(BurnError::Length { name: field.name.clone(), found: key.len(), wanted });
+        }
+        let mut key = key.to_vec();
+        if purpose.reversed {
+            key.reverse();
+        }
+        self.set(field, &key)?;
+        self.set_purpose(block, purpose)?;
+        for (name, value) in &purpose.sets {
+            if let Some(field) = self.before.table.field(name) {
+                self.set(field, &value.to_le_bytes())?;
+            }
+        }
+        if read_protect && purpose.read_protect {
+            self.protect("RD_DIS", &field.read_protect)?;
+        }
+        match field.write_protect.or(block.write_protect) {
+            Some(bit) if write_protect => self.protect("WR_DIS", &[bit]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The field that stands for the block or for the part of it that the purpose takes.
+    fn key_field(&self, block: &'static Block, purpose: &KeyPurpose) -> Result<&'static Field, BurnError> {
+        let name = purpose.field.as_deref().unwrap_or(&block.name);
+        self.before
+            .table
+            .field(name)
+            .filter(|field| field.block == block.id)
+            .ok_or_else(|| BurnError::Unknown(name.into()))
+    }
+
+    /// Burns the purpose and freezes it, so that nobody can turn the key to another use.
+    fn set_purpose(&mut self, block: &'static Block, purpose: &KeyPurpose) -> Result<(), BurnError> {
+        let (Some(name), Some(value)) = (&block.purpose_field, purpose.value) else { return Ok(()) };
+        let field = self.field(name)?;
+        let present = field.number(self.before.block(field.block));
+        let frozen = !self.before.writeable(field.write_protect);
+        if present != u32::from(value) {
+            if frozen || present != 0 {
+                let has = self.before.purpose_name(present);
+                return Err(BurnError::OtherPurpose { block: block.name.clone(), has });
+            }
+            self.set(field, &[value])?;
+        }
+        match field.write_protect {
+            Some(bit) if !frozen => self.protect("WR_DIS", &[bit]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next key block, going round from the given one, that nothing is in and nothing is asked for.
+    fn next_free_block(&self, after: &Block) -> Option<&'static Block> {
+        let blocks: Vec<_> = self.before.table.blocks.iter().filter(|block| block.purpose_field.is_some()).collect();
+        let start = blocks.iter().position(|block| block.id == after.id)?;
+        let free = |block: &&Block| {
+            let purpose = block.purpose_field.as_deref().and_then(|name| self.before.table.field(name));
+            let unset = purpose.is_some_and(|field| {
+                self.before.writeable(field.write_protect) && field.number(self.before.block(field.block)) == 0
+            });
+            block.id != after.id
+                && unset
+                && self.before.readable(&block.read_protect)
+                && self.before.writeable(block.write_protect)
+                && bits::is_zero(self.before.block(block.id))
+                && bits::is_zero(self.pending_of(block.id))
+        };
+        blocks[start..].iter().chain(&blocks[..start]).copied().find(|block| free(block))
+    }
+
+    /// A purpose that is burned as a plain field must exist, and be possible in its block.
+    pub(super) fn check_purpose_value(&self, field: &Field, value: &[u8]) -> Result<(), BurnError> {
+        let number = value.iter().rev().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
+        let known = self.before.table.key_purposes.iter().find(|purpose| purpose.value.map(u32::from) == Some(number));
+        let block = self.before.table.blocks.iter().find(|block| block.purpose_field.as_ref() == Some(&field.name));
+        match (known, block) {
+            (Some(purpose), Some(block)) if !purpose.blocks.is_empty() && !purpose.blocks.contains(&block.id) => {
+                Err(BurnError::PurposeNotHere { block: block.name.clone(), purpose: purpose.name.clone() })
+            }
+            (None, _) if !self.before.table.custom_purposes => Err(BurnError::UnknownPurpose(number.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
