@@ -9,6 +9,7 @@ pub mod error;
 pub mod flash;
 pub mod loader;
 pub mod memory;
+pub mod monitor;
 pub mod port;
 pub mod reset;
 pub mod stub;
