@@ -5,13 +5,16 @@
 
 pub mod app_desc;
 pub mod build;
+pub mod checks;
 pub mod elf;
 pub mod header;
 pub mod hex;
+pub mod kind;
 pub mod merge;
 pub mod parse;
 pub mod size;
 pub mod uf2;
+pub mod waste;
 
 pub use app_desc::{AppDesc, BootDesc};
 pub use build::{BuildError, Built, SecurePad, Settings, build};
