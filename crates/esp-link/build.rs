@@ -1,4 +1,5 @@
-//! Collects the stub binaries (esp-flasher-stub, MIT OR Apache-2.0) from the published `espflash` package.
+//! Collects the stub binaries (esp-flasher-stub) and stock second-stage bootloaders (ESP-IDF, Apache-2.0) from the
+//! published `espflash` package (MIT OR Apache-2.0).
 //!
 //! The package is a dependency for a target that does not exist: cargo fetches it but never compiles it.
 //! Without it the build still works; the client is then limited to the ROM loader unless `--stub-dir` is given.
@@ -11,9 +12,14 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=Cargo.toml");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
-    let mut list = String::from("&[\n");
+    let (mut list, mut bootloaders) = (String::from("&[\n"), String::from("&[\n"));
     match package_folder("espflash") {
         Some(folder) => {
+            for (name, path) in stock_bootloaders(&folder.join("resources/bootloaders"))? {
+                let copy = out.join(format!("{name}.bin"));
+                fs::copy(path, &copy)?;
+                bootloaders += &format!("({name:?}, include_bytes!({copy:?}) as &[u8]),\n");
+            }
             for (name, text) in stubs(&folder.join("resources/stubs"))? {
                 let copy = out.join(format!("{name}.toml"));
                 fs::write(&copy, text)?;
@@ -23,6 +29,8 @@ fn main() -> io::Result<()> {
         None => println!("cargo::warning=the espflash package was not found: no stubs are built in"),
     }
     list.push(']');
+    bootloaders.push(']');
+    fs::write(out.join("bootloaders.rs"), bootloaders)?;
     fs::write(out.join("stubs.rs"), list)
 }
 
@@ -44,6 +52,20 @@ fn stubs(folder: &Path) -> io::Result<Vec<(String, String)>> {
         let path = entry?.path();
         if let (Some(name), true) = (path.file_stem(), path.extension().is_some_and(|end| end == "toml")) {
             found.push((name.to_string_lossy().into_owned(), fs::read_to_string(&path)?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Names without `-bootloader.bin`, and paths.
+fn stock_bootloaders(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(name) = name.strip_suffix("-bootloader.bin") {
+            found.push((name.to_owned(), path));
         }
     }
     found.sort();

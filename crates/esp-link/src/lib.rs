@@ -3,6 +3,7 @@
 //! Blocking and straight-line, because the protocol is request and response. [`Loader::call`] is the only place
 //! where bytes move.
 
+pub mod bootloaders;
 pub mod connect;
 pub mod detect;
 pub mod error;

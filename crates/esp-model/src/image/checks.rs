@@ -1,5 +1,6 @@
 //! What would keep an image from starting.
 
+use super::size::memory_types;
 use super::{Image, Layout, MAX_SEGMENTS, SEGMENT_HEADER_LEN};
 use crate::chip::Chip;
 
@@ -32,8 +33,8 @@ pub enum Finding {
     /// The program would start where nothing is loaded.
     #[error("the entry point {0:#010x} is in no segment")]
     Entry(u32),
-    /// A segment is for an address without memory.
-    #[error("segment {index} is for {addr:#010x}, where the chip has no memory")]
+    /// A segment is for an address where no memory is known (later revisions of a chip may have more).
+    #[error("segment {index} is for {addr:#010x}, where no memory of the chip is known")]
     Nowhere {
         /// Which one, from 0.
         index: usize,
@@ -75,7 +76,7 @@ pub enum Finding {
 impl Finding {
     /// The image does not start with this. Others are repaired or ignored by the bootloaders.
     pub fn prevents_boot(&self) -> bool {
-        !matches!(self, Self::FlashMode(_) | Self::FlashSize(_) | Self::FlashFrequency(_))
+        !matches!(self, Self::Nowhere { .. } | Self::FlashMode(_) | Self::FlashSize(_) | Self::FlashFrequency(_))
     }
 }
 
@@ -111,17 +112,18 @@ pub fn check(image: &Image<'_>, meant: Option<&Chip>) -> Vec<Finding> {
 fn segments(image: &Image<'_>, found: &mut Vec<Finding>) {
     let loaded = || image.segments.iter().enumerate().filter(|(_, segment)| segment.addr != 0 && segment.checksummed);
     let entry = image.header.entry;
-    let holds = |segment: &super::Segment<'_>| {
-        segment.addr <= entry && ((entry - segment.addr) as usize) < segment.data.len()
-    };
+    let holds =
+        |segment: &super::Segment<'_>| segment.addr <= entry && ((entry - segment.addr) as usize) < segment.data.len();
     // The mapped segment of an ESP8266's second version carries no address.
     if image.layout == Layout::Extended && !loaded().any(|(_, segment)| holds(segment)) {
         found.push(Finding::Entry(entry));
     }
+    let types = memory_types(image.chip).unwrap_or_default();
+    let known = |addr: u32| types.iter().any(|memory| (addr.wrapping_sub(memory.start)) < memory.len);
     for (index, segment) in loaded() {
         let (addr, offset) = (segment.addr, segment.offset + SEGMENT_HEADER_LEN);
         let regions = segment.regions(image.chip);
-        if regions.iter().all(|name| *name == "PADDING") {
+        if regions.iter().all(|name| *name == "PADDING") && !known(addr) {
             found.push(Finding::Nowhere { index, addr });
         }
         let sizes = &image.chip.image.mmu_page_sizes;

@@ -275,14 +275,16 @@ impl<'a> Image<'a> {
         AppDesc::decode(self.app_desc_segment()?.data)
     }
 
-    /// The bootloader's description: at the start of a RAM segment of an image without mapped data.
+    /// The bootloader's description: at the start of a RAM segment of an image without mapped data. The reference looks
+    /// at the last such segment only; ESP-IDF puts the description at the start of the whole image.
     pub fn boot_desc(&self) -> Option<BootDesc> {
         if self.layout != Layout::Extended || self.app_desc_segment().is_some() {
             return None;
         }
-        let in_ram = |segment: &&Segment<'_>| {
-            segment.data.len() >= BootDesc::LEN && segment.regions(self.chip).contains(&"DRAM")
-        };
-        self.segments.iter().rfind(in_ram).and_then(|segment| BootDesc::decode(segment.data))
+        let in_ram = |segment: &&Segment<'_>| segment.regions(self.chip).contains(&"DRAM");
+        let last = self.segments.iter().filter(in_ram).rfind(|segment| segment.data.len() >= BootDesc::LEN);
+        let first = || self.segments.first().and_then(|segment| BootDesc::decode(segment.data));
+        let meant = || first().filter(|desc| desc.idf_version.starts_with('v'));
+        last.and_then(|segment| BootDesc::decode(segment.data)).or_else(meant)
     }
 }
