@@ -4,6 +4,7 @@
 //! clock and no environment (a per-crate `clippy.toml` refuses them), so that the client (`esp-link`) and the
 //! simulator (`esp-sim`) share one codec and every parser can be fuzzed on its own.
 
+pub mod boot;
 pub mod chip;
 pub mod console;
 pub mod coredump;
@@ -14,6 +15,7 @@ pub mod image;
 pub mod job;
 pub mod literal;
 pub mod nvs;
+pub mod ota;
 pub mod partition;
 pub mod port;
 pub mod secure;

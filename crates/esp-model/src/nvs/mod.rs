@@ -13,7 +13,7 @@ mod page;
 mod read;
 
 pub use build::{Builder, Source, generate};
-pub use crypt::{KEYS_LENGTH, Keys, KeysError, decrypt, encrypt};
+pub use crypt::{Keys, KeysError, decrypt, encrypt};
 pub use csv::{CsvError, Row, rows};
 pub use edit::{Change, Difference, diff, edit};
 pub use encode::ValueError;

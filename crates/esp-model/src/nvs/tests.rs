@@ -1,4 +1,5 @@
 use super::*;
+use crate::secure::nvs_keys;
 
 const CSV: &str = "key,type,encoding,value\n\
     # a comment\n\
@@ -36,7 +37,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn encryption_is_undone_by_the_same_keys() {
-    let keys = Keys::from_hmac_key(b"any key").unwrap();
+    let keys = Keys::from_bytes(&*nvs_keys::from_hmac_key(&[7; 32]).unwrap()).unwrap();
     let plain = build(&sample(), 0x6000, Version::V2).unwrap();
     let image =
         generate(&[sample().as_bytes()], 0x6000, Version::V2, Some(&keys), &mut |_| Err(String::new())).unwrap();
@@ -44,10 +45,6 @@ fn encryption_is_undone_by_the_same_keys() {
     assert_eq!(decrypt(&image, &keys), plain);
     assert_eq!(encrypt(&plain, &keys), image);
     assert_eq!(read(&image).findings, [Finding::Unreadable]);
-    assert_eq!(Keys::from_partition(&keys.partition()).unwrap(), keys);
-    let mut damaged = keys.partition();
-    damaged[3] ^= 1;
-    assert_eq!(Keys::from_partition(&damaged), Err(KeysError::Crc));
     assert_eq!(Keys::from_bytes(&[1; 64]), Err(KeysError::Same));
     assert_eq!(Keys::from_bytes(&[1; 63]), Err(KeysError::Short(63)));
 }
@@ -133,20 +130,27 @@ fn a_read_only_image_has_no_spare_pages() {
 #[test]
 fn mutated_images_and_texts_do_no_harm() {
     let image = build(&sample(), 0x3000, Version::V2).unwrap();
-    let mut readable = 0;
+    let (mut readable, mut round) = (0, 0);
     crate::testing::mutate(&[image], 10_000, |bytes| {
         let contents = read(bytes);
         readable += usize::from(!contents.entries.is_empty());
-        let _ = (contents.to_csv(), edit(bytes, &[], None));
+        round += 1;
+        if round % 8 == 0 {
+            let _ = (contents.to_csv(), edit(bytes, &[], None));
+        }
     });
     assert!(readable > 1000);
     let fill = "key,type,encoding,value\nn,namespace,,\na,data,blob_sz_fill(99;0x12),é\n";
-    let seeds = [sample().into_bytes(), fill.into(), "é,data,BINARY,éé\nsta.ssid,data,string,x\n".into()];
+    let seeds = [
+        sample().replace("5a5a5a", "5a").into_bytes(),
+        fill.into(),
+        "é,data,BINARY,éé\nsta.ssid,data,string,x\n".into(),
+    ];
     let mut made = 0;
     crate::testing::mutate(&seeds, 10_000, |bytes| {
-        for version in [Version::V1, Version::V2] {
-            made += usize::from(generate(&[bytes], 0x4000, version, None, &mut |_| Ok(vec![7; 40])).is_ok());
-        }
+        round += 1;
+        let version = if round % 2 == 0 { Version::V1 } else { Version::V2 };
+        made += usize::from(generate(&[bytes], 0x3000, version, None, &mut |_| Ok(vec![7; 40])).is_ok());
     });
-    assert!(made > 1000);
+    assert!(made > 500, "{made}");
 }
