@@ -50,6 +50,8 @@ pub enum State {
     Off,
     /// On, but it can be undone or gone round.
     Development,
+    /// On; whether for good cannot be told.
+    Enabled,
     /// Off until a secret is given.
     SoftDisabled,
     /// On, or closed for good.
@@ -259,7 +261,7 @@ fn from_flags(flags: Option<SecurityFlags>, has_boot: bool, has_encryption: bool
     let encryption = match (has_encryption, odd) {
         (false, _) => State::Absent,
         (true, false) => State::Off,
-        (true, true) => State::Development,
+        (true, true) => State::Enabled,
     };
     let encrypted = format!("SPI_BOOT_CRYPT_CNT = {:#b}", flags.crypt_count);
     let jtag = match (flags.has(SecurityFlags::HARD_JTAG), flags.has(SecurityFlags::SOFT_JTAG)) {
@@ -271,7 +273,7 @@ fn from_flags(flags: Option<SecurityFlags>, has_boot: bool, has_encryption: bool
     vec![
         (Item::SecureBoot, boot, text("secure boot flag")),
         unknown(Item::SecureBootKeys),
-        (Item::FlashEncryption, if odd && flags.crypt_count == 7 { State::On } else { encryption }, text(&encrypted)),
+        (Item::FlashEncryption, encryption, text(&encrypted)),
         unknown(Item::KeyProtection),
         (Item::Jtag, jtag, text("JTAG flags")),
         unknown(Item::UsbJtag),
@@ -299,7 +301,7 @@ fn level(item: Item, state: State, profile: Profile) -> Level {
         }
         (Item::AntiRollback | Item::SecureBootKeys | Item::KeyProtection, State::Off) => Level::Info,
         (Item::FlashEncryption, State::Development) if production => Level::Critical,
-        (_, State::Off | State::Development | State::SoftDisabled) if production => Level::Warning,
+        (_, State::Off | State::Development | State::Enabled | State::SoftDisabled) if production => Level::Warning,
         _ => Level::Info,
     }
 }

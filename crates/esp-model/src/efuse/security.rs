@@ -3,7 +3,7 @@
 use super::bits;
 use super::state::Efuses;
 use super::{Block, Field, KeyPurpose};
-use crate::chip::{ChipData, FlashEncryption, SecureBoot};
+use crate::chip::{ChipData, FlashEncryption, SecureBoot, SecureBootScheme};
 
 /// A place for the digest of a public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,12 @@ impl<'a> SecurityView<'a> {
     /// All places that hold, or can hold, the digest of a secure boot key.
     pub fn digests(&self) -> Vec<Digest> {
         let mut digests = Vec::new();
+        let v1 = self.secure_boot().any(|scheme| scheme.scheme == SecureBootScheme::V1);
         for (block, purpose) in self.keys().filter(|(_, purpose)| purpose.digest) {
+            // The symmetric key of version 1 takes the digest's place.
+            if v1 && self.is_ambiguous(block, purpose) {
+                continue;
+            }
             let Some(field) = self.place(block, purpose) else { continue };
             // The number at the purpose's end is that of the digest.
             let index = purpose.name.bytes().last().filter(u8::is_ascii_digit).map_or(0, |digit| digit - b'0');
@@ -123,7 +128,12 @@ impl<'a> SecurityView<'a> {
 
     /// Keys in use that software must not see.
     pub fn secret_keys(&self) -> Vec<SecretKey> {
-        let secret = self.keys().filter(|(_, purpose)| purpose.read_protect);
+        let v1 = self.secure_boot().any(|scheme| scheme.scheme == SecureBootScheme::V1);
+        // A block without a purpose that could as well hold a digest holds a secret when it is hidden or used as one.
+        let secret = self.keys().filter(move |(block, purpose)| {
+            let used = v1 || !self.efuses.readable(&block.read_protect);
+            purpose.read_protect && (used || !self.is_ambiguous(block, purpose))
+        });
         let key = |(block, purpose): (&'a Block, &'a KeyPurpose)| {
             let field = self.place(block, purpose)?;
             Some(SecretKey {
@@ -149,6 +159,14 @@ impl<'a> SecurityView<'a> {
         };
         let keys = table.blocks.iter().filter(|block| block.is_key);
         keys.flat_map(move |block| of_block(block).map(move |purpose| (block, purpose)))
+    }
+
+    /// Nothing in the eFuses tells whether the block holds a secret key or a digest.
+    fn is_ambiguous(&self, block: &Block, purpose: &KeyPurpose) -> bool {
+        let rival = |other: &KeyPurpose| {
+            other.value.is_none() && other.digest != purpose.digest && other.blocks.contains(&block.id)
+        };
+        purpose.value.is_none() && self.efuses.table.key_purposes.iter().any(rival)
     }
 
     fn place(&self, block: &Block, purpose: &KeyPurpose) -> Option<&'static Field> {
@@ -226,8 +244,7 @@ impl Efuses {
         let wanted = purpose.sets.iter().all(|(name, value)| self.number(name).is_none_or(|has| has == *value));
         let others = self.table.key_purposes.iter().filter(|other| other.read_protect && other.name != purpose.name);
         // Without such a field of its own, a purpose is meant only while nobody else's is set.
-        let taken = purpose.read_protect
-            && purpose.field.is_some()
+        let taken = purpose.field.is_some()
             && others.flat_map(|other| &other.sets).any(|(name, value)| self.number(name) == Some(*value));
         wanted && !taken
     }

@@ -6,7 +6,7 @@ use super::super::security::{
 use super::super::state::ActiveCoding;
 use super::{Case, Finding, FlashContent, Profile, Severity};
 use crate::chip::{SecureBoot, SecureBootScheme};
-use crate::secure::boot_v2;
+use crate::secure::{Scheme, boot_v2};
 
 use Severity::{Deny, Info, Warn};
 
@@ -38,7 +38,10 @@ impl Case<'_> {
     /// bootloader that is in flash.
     fn secure_boot(&self, found: &mut Vec<Finding>) {
         let mut deny = |text: String| found.push(Finding::new(1, Deny, text));
-        let Some(scheme) = self.enabled_now().next() else { return };
+        // A chip that already boots securely is checked again when a key is revoked.
+        let revokes = (0..3).any(|index| self.turns_on(&format!("SECURE_BOOT_KEY_REVOKE{index}")));
+        let secured = self.after.secure_boot().filter(|_| revokes);
+        let Some(scheme) = self.enabled_now().chain(secured).next() else { return };
         if scheme.scheme == SecureBootScheme::V1 {
             let key = self.united.secret_keys().into_iter().find(|key| key.purpose == "SECURE_BOOT_V1");
             match key {
@@ -68,7 +71,9 @@ impl Case<'_> {
         let blocks = boot_v2::check(bootloader).unwrap_or_default();
         let signed = |digest: &&&_| {
             let digest: &super::super::security::Digest = digest;
-            blocks.iter().any(|block| block.is_valid() && digest.fits(&block.block.key_digest()))
+            let right = |scheme: Scheme| self.after.secure_boot().any(|boot| takes(boot.scheme, scheme));
+            let fits = |block: &boot_v2::Checked| digest.fits(&block.block.key_digest()) && right(block.block.scheme());
+            blocks.iter().any(|block| block.is_valid() && fits(block))
         };
         if !usable.iter().any(|digest| signed(&digest)) {
             deny("the bootloader in flash is not signed by a key whose digest is burned".into());
@@ -309,6 +314,13 @@ impl Case<'_> {
         }
     }
 
+    /// Nothing else in the field's block changes.
+    fn only_changes(&self, field: &super::super::Field) -> bool {
+        let mask = self.united.efuses.bits_of(field);
+        let (old, new) = (self.before.efuses.block(field.block), self.united.efuses.block(field.block));
+        old.iter().zip(new).zip(mask).all(|((old, new), mask)| (old ^ new) & !mask == 0)
+    }
+
     /// Rule 15: a MAC address of one's own must be well-formed and nobody else's.
     fn custom_mac(&self, found: &mut Vec<Finding>) {
         let Some(field) = self.united.efuses.table.field("CUSTOM_MAC") else { return };
@@ -316,7 +328,11 @@ impl Case<'_> {
         if mac == field.bytes(self.before.efuses.block(field.block)) {
             return;
         }
-        let mut deny = |text: &str| found.push(Finding::new(15, Deny, text));
+        // Where nothing marks an address as such, the bits may as well be the user's data.
+        let marked = ["MAC_VERSION", "CUSTOM_MAC_USED"].iter().any(|name| self.united.efuses.is_set(name));
+        let alone = self.only_changes(field);
+        let severity = if marked || alone { Deny } else { Warn };
+        let mut deny = |text: &str| found.push(Finding::new(15, severity, text));
         let Ok(mac) = <[u8; 6]>::try_from(mac) else { return };
         if mac[0] & 1 != 0 {
             deny("the custom MAC address is a group address");
@@ -337,8 +353,17 @@ impl Case<'_> {
         if efuses.number("CUSTOM_MAC_USED") == Some(0) {
             deny("CUSTOM_MAC_USED must be set for a custom MAC address");
         }
-        if mac[0] & 2 == 0 {
+        if mac[0] & 2 == 0 && severity == Deny {
             found.push(Finding::new(15, Info, "the custom MAC address is universally administered: it must be bought"));
         }
+    }
+}
+
+/// The boot ROM's scheme takes signatures of this kind.
+fn takes(boot: SecureBootScheme, signature: Scheme) -> bool {
+    match boot {
+        SecureBootScheme::V1 => false,
+        SecureBootScheme::V2Rsa => signature == Scheme::Rsa3072,
+        SecureBootScheme::V2Ecdsa => signature != Scheme::Rsa3072,
     }
 }
