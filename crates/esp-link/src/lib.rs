@@ -6,6 +6,7 @@
 pub mod bootloaders;
 pub mod connect;
 pub mod detect;
+pub mod efuse;
 pub mod error;
 pub mod flash;
 pub mod loader;

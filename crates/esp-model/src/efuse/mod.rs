@@ -19,6 +19,6 @@ pub use request::{BurnError, Request, Voltage};
 pub use state::{ActiveCoding, BlockError, Efuses};
 pub use table::{
     BitRange, Block, BlockErrors, Coding, Controller, ControllerStyle, EfuseTable, Field, FieldKind, KeyPurpose,
-    Overlay, Scale, Sign,
+    Overlay, Scale, Sign, Timing,
 };
 pub use value::{FieldValue, Shown, hex, spi_pin};

@@ -117,12 +117,38 @@ pub struct Controller {
     pub write_code: u32,
     /// Operation code for reading.
     pub read_code: u32,
+    /// What must be set before programming, for the chip's crystal.
+    #[serde(default)]
+    pub timing: Vec<Timing>,
     /// EFUSE_RD_REPEAT_ERRn: bits of BLOCK0 whose copies disagree.
     #[serde(default)]
     pub block0_errors: Vec<u32>,
     /// Errors of the Reed-Solomon blocks.
     #[serde(default)]
     pub errors: Vec<BlockErrors>,
+}
+
+/// Bits of a timing register and their value.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Register address.
+    pub register: u32,
+    /// Lowest bit.
+    pub bit: u8,
+    /// Number of bits.
+    pub len: u8,
+    /// Value of these bits.
+    pub value: u32,
+    /// For this crystal only, in MHz.
+    pub crystal: Option<u32>,
+}
+
+impl Timing {
+    /// Where the bits are.
+    pub fn bits(&self) -> Bits {
+        Bits { register: self.register, bit: self.bit, len: self.len }
+    }
 }
 
 /// How blocks are written.
