@@ -22,10 +22,10 @@ fn main() -> io::Result<()> {
             if path.is_file() { format!("include_str!({path:?})") } else { String::from("\"\"") }
         };
         let (chip, efuse, registers) = (text("chip.toml"), text("efuse.toml"), text("registers.toml"));
-        let size = text("size.toml");
+        let (size, qemu) = (text("size.toml"), text("qemu.toml"));
         writeln!(
             list,
-            "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers}, size: {size} }},"
+            "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers}, size: {size}, qemu: {qemu} }},"
         )
         .map_err(io::Error::other)?;
     }

@@ -2,6 +2,7 @@
 //!
 //! Code matches on the *behaviour* a chip's data names (`coding`, `reset`, `status_len` …), never on its name.
 
+mod emulation;
 mod factory;
 mod identity;
 mod schema;
@@ -10,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use crate::efuse::{EfuseTable, Overlay};
+pub use emulation::Emulation;
 pub use factory::{FactoryState, default_efuses, mac_crc};
 pub use identity::*;
 pub use schema::*;
@@ -21,6 +23,7 @@ struct ChipFiles {
     efuse: &'static str,
     registers: &'static str,
     size: &'static str,
+    qemu: &'static str,
 }
 
 static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
