@@ -77,6 +77,7 @@ pub struct Rfc2217Port {
     lines: [Option<bool>; 2],
     confirms_lines: bool,
     url: String,
+    is_virtual: bool,
     baud: u32,
     options: OpenOptions,
     opened: Instant,
@@ -100,6 +101,7 @@ impl Rfc2217Port {
             lines: [None; 2],
             confirms_lines: true,
             url,
+            is_virtual: false,
             baud: options.baud,
             options: options.clone(),
             opened: Instant::now(),
@@ -108,6 +110,12 @@ impl Rfc2217Port {
         };
         port.greet().map_err(|error| PortError::Rfc2217 { url: port.url.clone(), what: error.to_string() })?;
         Ok(port)
+    }
+
+    /// The same port as the line of a virtual device that the user knows as `url`.
+    pub fn as_virtual(mut self, url: String) -> Self {
+        (self.url, self.is_virtual) = (url, true);
+        self
     }
 
     fn greet(&mut self) -> io::Result<()> {
@@ -303,7 +311,7 @@ impl Port for Rfc2217Port {
     }
 
     fn info(&self) -> PortInfo {
-        PortInfo { url: self.url.clone(), modem_lines: true, ..PortInfo::default() }
+        PortInfo { url: self.url.clone(), modem_lines: true, is_virtual: self.is_virtual, ..PortInfo::default() }
     }
 }
 

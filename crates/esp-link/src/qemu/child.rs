@@ -1,0 +1,45 @@
+//! A child process that ends with this one, however this one ends.
+
+use std::io;
+use std::process::Command;
+
+/// The kernel kills the child when the thread that starts it ends: start it from one that lasts.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub(super) fn end_with_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let bind = || -> io::Result<()> {
+        Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+    };
+    // SAFETY: between fork and exec only one system call (prctl) is made; nothing is allocated or locked.
+    unsafe {
+        command.pre_exec(bind);
+    }
+}
+
+/// Elsewhere an orphan is ended when its directory is next looked at.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn end_with_parent(_: &mut Command) {}
+
+/// Asks a process to end, or ends it. One that is gone is no error.
+#[cfg(unix)]
+pub(super) fn signal(pid: u32, force: bool) -> io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match kill_process(pid, if force { Signal::KILL } else { Signal::TERM }) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Windows has no gentle way.
+#[cfg(not(unix))]
+pub(super) fn signal(pid: u32, _: bool) -> io::Result<()> {
+    Command::new("taskkill").args(["/F", "/PID", &pid.to_string()]).output().map(drop)
+}
+
+/// The process exists and its command line has `part` in it; process ids are used again.
+pub(super) fn is_running(pid: u32, part: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).contains(part)
+}
