@@ -26,6 +26,9 @@ pub struct Identity {
     pub flash_cap: Option<String>,
     /// eFuse field with the capacity code of PSRAM in the package.
     pub psram_cap: Option<String>,
+    /// Meanings of eFuse values that the eFuse table does not name, by field and number (decimal).
+    #[serde(default)]
+    pub meanings: BTreeMap<String, BTreeMap<String, String>>,
     /// The parts of the package's name, joined. Of each part the first rule that holds counts; a `?` in the result
     /// means that something is not known.
     pub name: Vec<Vec<Rule>>,
@@ -237,7 +240,10 @@ impl<'c> Facts<'c> {
         let Some((name, after)) = rest.split_once('}') else { return text.to_owned() };
         let known =
             self.field(name).map(|(field, words)| (field, field.number(&words))).filter(|(_, number)| *number > 0);
-        let meaning = known.and_then(|(field, number)| field.values.get(&number.to_string()));
+        let meaning = known.and_then(|(field, number)| {
+            let values = self.chip.identity.meanings.get(name).unwrap_or(&field.values);
+            values.get(&number.to_string())
+        });
         format!("{before}{}{after}", meaning.map_or("", String::as_str))
     }
 

@@ -5,6 +5,7 @@
 mod emulation;
 mod factory;
 mod identity;
+mod registers;
 mod schema;
 
 use std::ops::RangeInclusive;
@@ -14,6 +15,7 @@ use crate::efuse::{EfuseTable, Overlay};
 pub use emulation::Emulation;
 pub use factory::{FactoryState, default_efuses, mac_crc};
 pub use identity::*;
+pub use registers::{FieldValue, Meaning, Register, RegisterGroup, RegisterTable};
 pub use schema::*;
 
 /// The text of one chip's folder.
@@ -40,6 +42,7 @@ pub struct Chip {
     pub data: ChipData,
     files: usize,
     efuse: OnceLock<EfuseTable>,
+    registers: OnceLock<RegisterTable>,
     other_data: ByRevision<ChipData>,
     other_efuse: OnceLock<ByRevision<EfuseTable>>,
 }
@@ -61,8 +64,8 @@ pub fn all() -> &'static [Chip] {
         let read = |(files, text): (usize, &ChipFiles)| {
             let (data, other_data) =
                 read_data(text.chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", text.id));
-            let (efuse, other_efuse) = (OnceLock::new(), OnceLock::new());
-            Chip { id: text.id, data, files, efuse, other_data, other_efuse }
+            let (efuse, registers, other_efuse) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+            Chip { id: text.id, data, files, efuse, registers, other_data, other_efuse }
         };
         FILES.iter().enumerate().map(read).collect()
     })
@@ -137,9 +140,15 @@ impl Chip {
         others.iter().find(|(range, _)| range.contains(&revision)).map_or(self.efuse(), |(_, table)| table)
     }
 
-    /// The text of `registers.toml`, empty when the chip has none.
-    pub fn registers_text(&self) -> &'static str {
-        FILES[self.files].registers
+    /// The chip's named registers.
+    ///
+    /// # Panics
+    /// Never on shipped data: a test reads every table.
+    pub fn registers(&self) -> &RegisterTable {
+        self.registers.get_or_init(|| {
+            RegisterTable::parse(FILES[self.files].registers)
+                .unwrap_or_else(|error| panic!("chips/{}/registers.toml: {error}", self.id))
+        })
     }
 
     /// The text of `size.toml`, empty when the chip has none.

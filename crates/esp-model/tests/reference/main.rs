@@ -5,6 +5,7 @@
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod chips;
 mod console;
 mod coredump;
 mod efuse;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
+    trials.extend(chips::trials());
     trials.extend(console::trials());
     trials.extend(coredump::trials());
     trials.extend(image::trials());
