@@ -145,7 +145,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::{all, by_name};
-    use super::*;
 
     #[test]
     fn every_register_has_its_own_name_and_address_and_fields_that_fit() {
