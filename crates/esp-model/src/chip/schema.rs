@@ -200,7 +200,8 @@ pub struct Uart {
     pub buf_no: Option<u32>,
     /// Pins of the download UART, for advice on wiring.
     pub pins: Option<UartPins>,
-    /// Rate of the ROM's boot messages in baud.
+    /// Rate of the ROM's boot messages in baud, on the crystal that the ROM takes for granted; see
+    /// [`ChipData::boot_rate`].
     #[serde(default = "boot_baud")]
     pub boot_baud: u32,
 }
@@ -696,6 +697,13 @@ impl ChipData {
     /// The stub for a chip of this revision (major × 100 + minor).
     pub fn stub_for(&self, revision: u16) -> Option<&Stub> {
         self.stub.iter().find(|stub| (stub.min_revision..=stub.max_revision).contains(&revision))
+    }
+
+    /// Rate in baud of the ROM's boot messages with this crystal in MHz: 74880 where the ROM takes 40 for granted and
+    /// 26 is fitted.
+    pub fn boot_rate(&self, mhz: u32) -> u32 {
+        let assumed = self.crystal.rom_assumes.unwrap_or(mhz).max(1);
+        (u64::from(self.uart.boot_baud) * u64::from(mhz) / u64::from(assumed)) as u32
     }
 
     /// The first memory region that holds `address`.

@@ -51,19 +51,24 @@ fn check_fields(id: &str, table: &EfuseTable) {
             assert!(range.1 > 0 && end <= u16::from(block.words) * 32, "{id}: {} does not fit", field.name);
         }
     }
-    let plain = || table.fields.iter().filter(|field| !field.composed);
-    for (at, one) in plain().enumerate() {
-        for other in plain().skip(at + 1).filter(|other| other.block == one.block) {
-            assert!(disjoint_or_nested(one, other), "{id}: {} and {} overlap", one.name, other.name);
+    let plain: Vec<_> = table.fields.iter().filter(|field| !field.composed).map(|field| (field, bits(field))).collect();
+    for (at, (one, ones)) in plain.iter().enumerate() {
+        for (other, others) in plain.iter().skip(at + 1).filter(|(other, _)| other.block == one.block) {
+            // Fields share no bit, or one is a part of the other (a MAC in user data, half of a key).
+            let shared: [u128; 3] = std::array::from_fn(|part| ones[part] & others[part]);
+            let fine = shared == [0; 3] || shared == *ones || shared == *others;
+            assert!(fine, "{id}: {} and {} overlap", one.name, other.name);
         }
     }
 }
 
-/// Fields share no bit, or one is a part of the other (a MAC in user data, half of a key).
-fn disjoint_or_nested(one: &Field, other: &Field) -> bool {
-    let bits = |field: &Field| field.bits.iter().flat_map(|range| range.0..range.0 + range.1).collect::<BTreeSet<_>>();
-    let (one, other) = (bits(one), bits(other));
-    one.is_disjoint(&other) || one.is_subset(&other) || other.is_subset(&one)
+/// The field's bits in its block.
+fn bits(field: &Field) -> [u128; 3] {
+    let mut mask = [0; 3];
+    for bit in field.bits.iter().flat_map(|range| range.0..range.0 + range.1) {
+        mask[usize::from(bit / 128)] |= 1 << (bit % 128);
+    }
+    mask
 }
 
 #[test]
@@ -139,6 +144,25 @@ fn boot_lines_are_those_of_the_rom() {
     assert_eq!(line("esp32", 1, 0x13), "rst:0x1 (POWERON_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)");
     assert_eq!(line("esp32c3", 0x15, 4), "rst:0x15 (USB_UART_CHIP_RESET),boot:0x4 (DOWNLOAD(USB/UART0/1))");
     assert_eq!(line("esp8266", 2, 3), ",rst cause:2, boot mode:(3,6)");
+}
+
+#[test]
+fn boot_messages_come_slower_on_another_crystal_than_the_rom_believes_in() {
+    for (name, mhz, rate) in [("esp8266", 26, 74_880), ("esp8266", 40, 115_200), ("esp32c2", 26, 74_880)] {
+        assert_eq!(by_name(name).unwrap().boot_rate(mhz), rate);
+    }
+    assert_eq!(by_name("esp32").unwrap().boot_rate(26), 115_200);
+}
+
+#[test]
+fn the_boot_pin_tells_download_mode_from_flash_boot() {
+    for chip in all() {
+        let boot = &chip.boot;
+        let pin = 1 << boot.pin_bit;
+        assert_eq!((boot.flash_strap & pin, boot.download_strap & pin), (pin, 0), "{}", chip.id);
+        let named = boot.strap_pins.get(usize::from(boot.pin_bit));
+        assert_eq!(named, Some(&boot.pin), "{}", chip.id);
+    }
 }
 
 #[test]
