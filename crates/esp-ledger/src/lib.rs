@@ -1,1 +1,23 @@
-//! Remembers what happened to each produced unit.
+//! Remembers what happened to each produced unit: identities, runs, events, artefacts.
+//!
+//! The promises are kept by the database itself (`schema/*.sql`), not by this code: a value belongs to one unit for
+//! ever, a unit has one live identity of a pool, states only go forward, events form a hash chain and never change.
+//! The same statements run on SQLite (one station, one file) and PostgreSQL (many stations): see [`db::Store`].
+
+mod audit;
+pub mod db;
+mod error;
+mod identity;
+mod lease;
+mod ledger;
+mod migrate;
+mod postgres;
+mod record;
+mod sqlite;
+
+pub use audit::Problem;
+pub use error::LedgerError;
+pub use identity::{Identity, State, Unit, Values};
+pub use lease::Lease;
+pub use ledger::Ledger;
+pub use record::{Event, Measurement, Outcome, Verdict};

@@ -1,0 +1,94 @@
+//! The little that the ledger needs of a database.
+//!
+//! Statements are the same for both: parameters are `$1`, `$2` … in the order of their first use, columns are 64-bit
+//! integers or text. What differs in dialect is behind [`Tx::skip_locked`].
+
+use crate::LedgerError;
+
+/// A parameter or a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// NULL.
+    Null,
+    /// A number.
+    Int(i64),
+    /// Text.
+    Text(String),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One row of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row(pub Vec<Value>);
+
+impl Row {
+    /// A number; 0 for NULL or text.
+    pub fn int(&self, column: usize) -> i64 {
+        if let Some(Value::Int(value)) = self.0.get(column) { *value } else { 0 }
+    }
+
+    /// A number that may be missing.
+    pub fn maybe_int(&self, column: usize) -> Option<i64> {
+        if let Some(Value::Int(value)) = self.0.get(column) { Some(*value) } else { None }
+    }
+
+    /// Text; empty for NULL or a number.
+    pub fn text(&self, column: usize) -> String {
+        self.maybe_text(column).unwrap_or_default()
+    }
+
+    /// Text that may be missing.
+    pub fn maybe_text(&self, column: usize) -> Option<String> {
+        if let Some(Value::Text(value)) = self.0.get(column) { Some(value.clone()) } else { None }
+    }
+}
+
+/// A running transaction.
+pub trait Tx {
+    /// Runs a statement; rows changed.
+    fn run(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, LedgerError>;
+    /// Runs a query.
+    fn rows(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, LedgerError>;
+    /// Runs several statements without parameters.
+    fn script(&mut self, sql: &str) -> Result<(), LedgerError>;
+    /// What makes a `SELECT` take rows that no other transaction is about to take.
+    fn skip_locked(&self) -> &'static str;
+}
+
+/// Work in a transaction. It may be called again when another writer was faster.
+pub type Work<'w> = dyn FnMut(&mut dyn Tx) -> Result<(), LedgerError> + 'w;
+
+/// A database: SQLite or PostgreSQL.
+pub trait Store: Send {
+    /// Runs `work` in one transaction that is kept whole, durably, or not at all.
+    fn transaction(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError>;
+    /// `(version, script)` of each step of the schema, in order.
+    fn migrations(&self) -> &'static [(i64, &'static str)];
+    /// Copies the whole database to a new file.
+    fn backup(&mut self, path: &std::path::Path) -> Result<(), LedgerError>;
+    /// `sqlite` or `postgres`.
+    fn kind(&self) -> &'static str;
+}

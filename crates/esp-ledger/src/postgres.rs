@@ -1,0 +1,131 @@
+//! PostgreSQL: many stations, one ledger.
+
+use std::error::Error;
+use std::path::Path;
+
+use postgres::error::SqlState;
+use postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+use postgres::{Client, NoTls};
+
+use crate::LedgerError;
+use crate::db::{Row, Store, Tx, Value, Work};
+
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/postgres_1.sql"))];
+
+/// A connection that is made anew when it broke.
+pub struct Postgres {
+    url: String,
+    client: Option<Client>,
+}
+
+impl Postgres {
+    /// Connects to `postgres://user@host/database` (or `host=… user=… dbname=…`).
+    pub fn open(url: &str) -> Result<Self, LedgerError> {
+        let mut opened = Self { url: url.into(), client: None };
+        opened.client().map_err(|error| LedgerError::Unreachable(error.to_string()))?;
+        Ok(opened)
+    }
+
+    fn client(&mut self) -> Result<&mut Client, LedgerError> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            let lost = |error: postgres::Error| LedgerError::Lost(describe(&error));
+            let mut client = Client::connect(&self.url, NoTls).map_err(lost)?;
+            client.batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'").map_err(lost)?;
+            self.client = Some(client);
+        }
+        self.client.as_mut().ok_or_else(|| LedgerError::Lost("no connection".into()))
+    }
+}
+
+impl Store for Postgres {
+    fn transaction(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError> {
+        let client = self.client()?;
+        let mut tx = PostgresTx(client.transaction().map_err(failed)?);
+        work(&mut tx)?;
+        tx.0.commit().map_err(failed)
+    }
+
+    fn migrations(&self) -> &'static [(i64, &'static str)] {
+        MIGRATIONS
+    }
+
+    fn backup(&mut self, _: &Path) -> Result<(), LedgerError> {
+        Err(LedgerError::File("a PostgreSQL ledger is backed up with pg_dump, or exported as JSON".into()))
+    }
+
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+}
+
+struct PostgresTx<'t>(postgres::Transaction<'t>);
+
+fn borrowed(parameters: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+    parameters.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
+impl Tx for PostgresTx<'_> {
+    fn run(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, LedgerError> {
+        self.0.execute(sql, &borrowed(parameters)).map_err(failed)
+    }
+
+    fn rows(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, LedgerError> {
+        let rows = self.0.query(sql, &borrowed(parameters)).map_err(failed)?;
+        rows.iter().map(|row| (0..row.len()).map(|i| column(row, i)).collect::<Result<Vec<_>, _>>().map(Row)).collect()
+    }
+
+    fn script(&mut self, sql: &str) -> Result<(), LedgerError> {
+        self.0.batch_execute(sql).map_err(failed)
+    }
+
+    fn skip_locked(&self) -> &'static str {
+        "FOR UPDATE SKIP LOCKED"
+    }
+}
+
+fn column(row: &postgres::Row, i: usize) -> Result<Value, LedgerError> {
+    let number = row.columns().get(i).is_some_and(|column| *column.type_() == Type::INT8);
+    if number {
+        return Ok(row.try_get::<_, Option<i64>>(i).map_err(failed)?.into());
+    }
+    Ok(row.try_get::<_, Option<String>>(i).map_err(failed)?.into())
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) => value.to_sql(kind, out),
+            Self::Text(text) => text.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+fn describe(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+}
+
+fn failed(error: postgres::Error) -> LedgerError {
+    let text = describe(&error);
+    let Some(code) = error.code() else { return LedgerError::Lost(text) };
+    let busy = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::LOCK_NOT_AVAILABLE,
+    ];
+    let lost = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    if busy.contains(code) {
+        LedgerError::Busy(text)
+    } else if lost.contains(code) {
+        LedgerError::Lost(text)
+    } else {
+        LedgerError::Database(text)
+    }
+}

@@ -1,0 +1,256 @@
+//! Runs, measurements, recipes, artefacts, and the chain of events.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+
+use crate::db::{Row, Tx};
+use crate::identity::register;
+use crate::ledger::now_ms;
+use crate::{Ledger, LedgerError, Unit};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// All that was required was done and measured.
+    Passed,
+    /// Something failed.
+    Failed,
+    /// It was stopped; it can be repeated.
+    Aborted,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Failed => "FAILED",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
+/// What a measurement says. Not measured is `Unknown`, never a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Within its limits.
+    Pass,
+    /// Outside.
+    Fail,
+    /// Not measured.
+    Unknown,
+}
+
+/// A measured value with its limits, all as text with their unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What was measured.
+    pub name: String,
+    /// The value, where there is one.
+    pub value: Option<String>,
+    /// Lower limit.
+    pub low: Option<String>,
+    /// Upper limit.
+    pub high: Option<String>,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Whose chain it is in.
+    pub station: String,
+    /// Place in the chain, from 1.
+    pub seq: i64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// The run it belongs to.
+    pub run: Option<i64>,
+    /// What sort of event.
+    pub kind: String,
+    /// Its content, JSON.
+    pub body: String,
+    /// Hash of the event before it; 64 zeros for the first.
+    pub prev_hash: String,
+    /// SHA-256 over all of the above.
+    pub hash: String,
+}
+
+pub(crate) const EVENT_COLUMNS: &str = "station, seq, at_ms, run, kind, body, prev_hash, hash";
+
+pub(crate) fn event(row: &Row) -> Event {
+    Event {
+        station: row.text(0),
+        seq: row.int(1),
+        at_ms: row.int(2),
+        run: row.maybe_int(3),
+        kind: row.text(4),
+        body: row.text(5),
+        prev_hash: row.text(6),
+        hash: row.text(7),
+    }
+}
+
+impl Event {
+    /// The hash that this event must have.
+    pub fn computed_hash(&self) -> String {
+        // A list in JSON: no two different events give the same text.
+        let text = json!([self.prev_hash, self.station, self.seq, self.at_ms, self.run, self.kind, self.body]);
+        hex(&Sha256::digest(text.to_string().as_bytes()))
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Adds an event to the station's chain. Two processes of one station cannot take the same place: the slower one
+/// begins its transaction again.
+pub(crate) fn append(
+    tx: &mut dyn Tx,
+    station: &str,
+    run: Option<i64>,
+    kind: &str,
+    body: &Json,
+) -> Result<(), LedgerError> {
+    let sql = "SELECT seq, hash FROM event WHERE station = $1 ORDER BY seq DESC LIMIT 1";
+    let last = tx.rows(sql, &[station.into()])?;
+    let (seq, prev_hash) = last.first().map_or((0, "0".repeat(64)), |row| (row.int(0), row.text(1)));
+    let mut event = Event {
+        station: station.into(),
+        seq: seq + 1,
+        at_ms: now_ms(),
+        run,
+        kind: kind.into(),
+        body: body.to_string(),
+        prev_hash,
+        hash: String::new(),
+    };
+    event.hash = event.computed_hash();
+    tx.run(
+        &format!("INSERT INTO event ({EVENT_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"),
+        &[
+            event.station.into(),
+            event.seq.into(),
+            event.at_ms.into(),
+            event.run.into(),
+            event.kind.into(),
+            event.body.into(),
+            event.prev_hash.into(),
+            event.hash.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+impl Ledger {
+    /// Records an event, of a run or of none. Secrets do not belong here.
+    pub fn record(&mut self, run: Option<i64>, kind: &str, body: &Json) -> Result<(), LedgerError> {
+        let station = self.station.clone();
+        self.tx(|tx| append(tx, &station, run, kind, body))
+    }
+
+    /// Keeps a recipe; its hash names it.
+    pub fn add_recipe(&mut self, name: &str, body: &str) -> Result<String, LedgerError> {
+        let hash = hex(&Sha256::digest(body.as_bytes()));
+        self.tx(|tx| {
+            tx.run(
+                "INSERT INTO recipe (hash, name, body, added_ms) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING",
+                &[hash.as_str().into(), name.into(), body.into(), now_ms().into()],
+            )
+        })?;
+        Ok(hash)
+    }
+
+    /// Notes a file that is written to units, by the hex of its SHA-256.
+    pub fn add_artefact(&mut self, name: &str, sha256: &str, size: u64) -> Result<(), LedgerError> {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.tx(|tx| {
+            tx.run(
+                "INSERT INTO artefact (sha256, name, size, added_ms) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (sha256) DO NOTHING",
+                &[sha256.into(), name.into(), size.into(), now_ms().into()],
+            )
+            .map(|_| ())
+        })
+    }
+
+    /// Begins a run on a unit.
+    pub fn begin_run(&mut self, unit: &Unit, recipe: Option<&str>) -> Result<i64, LedgerError> {
+        let station = self.station.clone();
+        self.tx(|tx| {
+            let mac = register(tx, unit)?;
+            let rows = tx.rows(
+                "INSERT INTO run (device, station, recipe, started_ms) VALUES ($1, $2, $3, $4) RETURNING id",
+                &[mac.as_str().into(), station.as_str().into(), recipe.into(), now_ms().into()],
+            )?;
+            let id = rows.first().map_or(0, |row| row.int(0));
+            append(tx, &station, Some(id), "run_begins", &json!({"unit": mac, "recipe": recipe}))?;
+            Ok(id)
+        })
+    }
+
+    /// Ends a run. The first outcome counts; ending it again with the same one is fine.
+    pub fn end_run(&mut self, run: i64, outcome: Outcome) -> Result<(), LedgerError> {
+        let station = self.station.clone();
+        self.tx(|tx| {
+            let changed = tx.run(
+                "UPDATE run SET state = $1, ended_ms = $2 WHERE id = $3 AND state = 'RUNNING'",
+                &[outcome.name().into(), now_ms().into(), run.into()],
+            )?;
+            if changed > 0 {
+                return append(tx, &station, Some(run), "run_ends", &json!({ "outcome": outcome }));
+            }
+            let rows = tx.rows("SELECT state FROM run WHERE id = $1", &[run.into()])?;
+            match rows.first().map(|row| row.text(0)) {
+                Some(state) if state == outcome.name() => Ok(()),
+                Some(from) => Err(LedgerError::Step { value: format!("run {run}"), from, to: outcome.name().into() }),
+                None => Err(LedgerError::Unknown(format!("run {run}"))),
+            }
+        })
+    }
+
+    /// Keeps what a run measured. A second measurement of the same name is an error: runs are not rewritten.
+    pub fn measure(&mut self, run: i64, measured: &Measurement) -> Result<(), LedgerError> {
+        let verdict = match measured.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::Unknown => "unknown",
+        };
+        let there = "SELECT name FROM measurement WHERE run = $1 AND name = $2";
+        self.tx(|tx| {
+            if !tx.rows(there, &[run.into(), measured.name.as_str().into()])?.is_empty() {
+                return Err(LedgerError::Database(format!("run {run} has measured {} already", measured.name)));
+            }
+            tx.run(
+                "INSERT INTO measurement (run, name, value, low, high, verdict, at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                &[
+                    run.into(),
+                    measured.name.as_str().into(),
+                    measured.value.as_deref().into(),
+                    measured.low.as_deref().into(),
+                    measured.high.as_deref().into(),
+                    verdict.into(),
+                    now_ms().into(),
+                ],
+            )
+            .map(|_| ())
+        })
+    }
+
+    /// All events of a station, or of all, in order.
+    pub fn events(&mut self, station: Option<&str>) -> Result<Vec<Event>, LedgerError> {
+        let all = format!("SELECT {EVENT_COLUMNS} FROM event ORDER BY station, seq");
+        let one = format!("SELECT {EVENT_COLUMNS} FROM event WHERE station = $1 ORDER BY seq");
+        self.tx(|tx| {
+            let rows = match station {
+                Some(station) => tx.rows(&one, &[station.into()])?,
+                None => tx.rows(&all, &[])?,
+            };
+            Ok(rows.iter().map(event).collect())
+        })
+    }
+}

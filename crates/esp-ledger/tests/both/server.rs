@@ -1,0 +1,128 @@
+//! A PostgreSQL server of the test's own, from the installed binaries, as an unprivileged user.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+pub struct Server {
+    bin: PathBuf,
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+    user: Option<(u32, u32)>,
+}
+
+/// Where Debian, Fedora and a PATH keep the server.
+fn binaries() -> Option<PathBuf> {
+    let given = std::env::var_os("MCP_ESPTOOL_PG_BIN").map(PathBuf::from);
+    let mut places: Vec<PathBuf> = given.into_iter().collect();
+    if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
+        places.extend(versions.filter_map(Result::ok).map(|entry| entry.path().join("bin")));
+    }
+    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    places.into_iter().find(|place| place.join("initdb").is_file() && place.join("postgres").is_file())
+}
+
+/// PostgreSQL refuses to run as root: another user's number, then.
+fn unprivileged() -> Option<(u32, u32)> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.to_owned();
+    if uid != "0" {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let of = |name: &str| {
+        let line = users.lines().find(|line| line.starts_with(&format!("{name}:")))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    of("postgres").or_else(|| of("nobody"))
+}
+
+impl Server {
+    /// None: no binaries on this machine.
+    pub fn start() -> Option<Self> {
+        let bin = binaries()?;
+        let dir = tempfile::Builder::new().prefix("ledger-pg").tempdir_in("/tmp").unwrap();
+        let user = unprivileged();
+        if let Some((uid, gid)) = user {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut server = Self { bin, dir, child: None, user };
+        let data = server.dir.path().join("data");
+        let init = server
+            .command("initdb")
+            .args(["-U", "ledger", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
+            .arg(&data)
+            .output();
+        let init = init.unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        server.run();
+        Some(server)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.current_dir("/tmp").stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn run(&mut self) {
+        let dir = self.dir.path();
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "max_connections=60",
+        ]);
+        self.child = Some(command.spawn().unwrap());
+        let begin = Instant::now();
+        loop {
+            match postgres::Client::connect(&self.url(), postgres::NoTls) {
+                Ok(_) => return,
+                Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "{error}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Takes the server down at once, as a crash would, and starts it again.
+    pub fn crash_and_restart(&mut self) {
+        self.stop("-QUIT");
+        self.run();
+    }
+
+    fn stop(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+
+    pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        format!("host={} user=ledger dbname={database}", Path::new(self.dir.path()).display())
+    }
+
+    /// A new, empty database.
+    pub fn database(&self, name: &str) -> String {
+        let mut client = postgres::Client::connect(&self.url(), postgres::NoTls).unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        self.url_of(name)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop("-INT");
+    }
+}
