@@ -1,1 +1,32 @@
-//! A virtual Espressif chip: line levels and bytes in, bytes out.
+//! A virtual Espressif chip: reset circuit, ROM and stub loader, NOR flash, eFuses, boot log; bytes in, bytes out.
+//!
+//! Everything is pure. The caller owns the clock and hands the time in; in-process users take [`SimPort`], whose
+//! time is virtual, others serve a [`VirtualChip`] in real time. Code is never executed: the stub is recognised by
+//! its upload and imitated, an app's start is told by its headers.
+
+pub mod boot;
+mod bus;
+mod circuit;
+pub mod config;
+pub mod efuse;
+pub mod faults;
+mod flash_job;
+mod machine;
+pub mod nor;
+pub mod port;
+mod rng;
+mod rom;
+mod security;
+mod sfdp;
+mod spi;
+mod stub;
+pub mod timing;
+mod uart;
+mod virtual_chip;
+mod watchdog;
+
+pub use circuit::Wiring;
+pub use config::Config;
+pub use faults::Faults;
+pub use port::{SimDevice, SimPort};
+pub use virtual_chip::VirtualChip;

@@ -1,0 +1,194 @@
+//! Faults that can be injected, all seeded: the same seed gives the same damage.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::nor::NorFaults;
+use crate::rng::Rng;
+
+/// What is wrong with the device or its line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Faults {
+    /// Damage to bytes on their way to the chip.
+    pub to_chip: LineFaults,
+    /// Damage to bytes on their way to the host.
+    pub to_host: LineFaults,
+    /// The host's transmit line is dead: nothing reaches the chip.
+    pub tx_dead: bool,
+    /// The chip never says anything.
+    pub silent: bool,
+    /// The boot pin cannot be pulled low: every reset starts the app.
+    pub no_boot_pin: bool,
+    /// EN cannot be pulled low: resets by the lines do nothing.
+    pub no_reset: bool,
+    /// The app writes a log line at this interval.
+    pub app_log: Option<Duration>,
+    /// The supply fails for a moment when this many commands were handled; the chip restarts into the app.
+    pub brown_out_after: Option<u64>,
+    /// The loader stops answering when this many commands were handled.
+    pub hang_after: Option<u64>,
+    /// The flash part.
+    pub flash: NorFaults,
+    /// Above this rate nothing arrives whole (a bad cable), in baud.
+    pub max_clean_baud: Option<u32>,
+}
+
+/// Chances of damage per byte, 0…1.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LineFaults {
+    /// A byte is lost.
+    pub drop: f64,
+    /// A byte arrives twice.
+    pub duplicate: f64,
+    /// A bit flips.
+    pub corrupt: f64,
+}
+
+impl LineFaults {
+    /// The same chance for each kind.
+    pub fn all(p: f64) -> Self {
+        Self { drop: p, duplicate: p, corrupt: p }
+    }
+
+    fn total(&self) -> f64 {
+        self.drop + self.duplicate + self.corrupt
+    }
+}
+
+/// A damaging line: keeps the distance to the next hit, so that clean stretches cost nothing.
+#[derive(Debug)]
+pub struct Damage {
+    chances: LineFaults,
+    rng: Rng,
+    clean: u64,
+}
+
+impl Damage {
+    /// A line with these chances of damage.
+    pub fn new(chances: LineFaults, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let clean = rng.gap(chances.total());
+        Self { chances, rng, clean }
+    }
+
+    /// What arrives of `bytes`; `None` when nothing is damaged.
+    pub fn apply(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.clean >= bytes.len() as u64 {
+            self.clean = self.clean.saturating_sub(bytes.len() as u64);
+            return None;
+        }
+        let mut out = Vec::with_capacity(bytes.len() + 4);
+        let mut rest = bytes;
+        while self.clean < rest.len() as u64 {
+            let (good, hit) = rest.split_at(self.clean as usize);
+            out.extend_from_slice(good);
+            self.hit(hit[0], &mut out);
+            rest = &hit[1..];
+            self.clean = self.rng.gap(self.chances.total());
+        }
+        self.clean -= rest.len() as u64;
+        out.extend_from_slice(rest);
+        Some(out)
+    }
+
+    fn hit(&mut self, byte: u8, out: &mut Vec<u8>) {
+        let dice = self.rng.unit() * self.chances.total();
+        if dice < self.chances.drop {
+        } else if dice < self.chances.drop + self.chances.duplicate {
+            out.extend_from_slice(&[byte, byte]);
+        } else {
+            out.push(byte ^ 1 << self.rng.below(8));
+        }
+    }
+}
+
+/// A fault's description could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown fault {0:?} (known: {KNOWN})")]
+pub struct BadFault(String);
+
+/// The faults' names, for help texts.
+pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, app-log=MS, \
+brown-out=N, hang=N, flash-absent, flash-protected, flash-stuck=ADDRESS:MASK, max-baud=BAUD";
+
+impl Faults {
+    /// Adds what `text` describes: `NAME` or `NAME=VALUE`, see [`KNOWN`].
+    pub fn add(&mut self, text: &str) -> Result<(), BadFault> {
+        let bad = || BadFault(text.into());
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let chance = || value.parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(bad);
+        let count = || number(value).ok_or_else(bad);
+        let mut both = |set: fn(&mut LineFaults, f64)| -> Result<(), BadFault> {
+            let p = chance()?;
+            set(&mut self.to_chip, p);
+            set(&mut self.to_host, p);
+            Ok(())
+        };
+        match name {
+            "line" => both(|line, p| *line = LineFaults::all(p))?,
+            "drop" => both(|line, p| line.drop = p)?,
+            "duplicate" => both(|line, p| line.duplicate = p)?,
+            "corrupt" => both(|line, p| line.corrupt = p)?,
+            "tx-dead" => self.tx_dead = true,
+            "silent" => self.silent = true,
+            "no-boot-pin" => self.no_boot_pin = true,
+            "no-reset" => self.no_reset = true,
+            "app-log" => self.app_log = Some(Duration::from_millis(count()?.max(1))),
+            "brown-out" => self.brown_out_after = Some(count()?),
+            "hang" => self.hang_after = Some(count()?),
+            "flash-absent" => self.flash.absent = true,
+            "flash-protected" => self.flash.write_protected = true,
+            "flash-stuck" => {
+                let (address, mask) = value.split_once(':').ok_or_else(bad)?;
+                let (address, mask) = (number(address).ok_or_else(bad)?, number(mask).ok_or_else(bad)?);
+                self.flash.stuck_low.push((address as u32, mask as u8));
+            }
+            "max-baud" => self.max_clean_baud = Some(count()? as u32),
+            _ => return Err(bad()),
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Faults {
+    type Err = BadFault;
+
+    /// Several faults, separated by commas.
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        let mut faults = Self::default();
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).try_for_each(|part| faults.add(part))?;
+        Ok(faults)
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read_from_text() {
+        let faults: Faults = "line=1e-4, app-log=100, flash-stuck=0x1000:0x80".parse().unwrap();
+        assert_eq!(faults.to_chip, LineFaults::all(1e-4));
+        assert_eq!(faults.app_log, Some(Duration::from_millis(100)));
+        assert_eq!(faults.flash.stuck_low, [(0x1000, 0x80)]);
+        assert!("drop=2".parse::<Faults>().is_err());
+        assert!("nonsense".parse::<Faults>().is_err());
+    }
+
+    #[test]
+    fn damage_repeats_by_seed_and_matches_its_chance() {
+        let bytes = vec![0x55; 100_000];
+        let run = |seed| Damage::new(LineFaults { drop: 0.01, ..LineFaults::default() }, seed).apply(&bytes).unwrap();
+        assert_eq!(run(1), run(1));
+        let lost = bytes.len() - run(2).len();
+        assert!((800..1200).contains(&lost), "{lost}");
+        assert_eq!(Damage::new(LineFaults::default(), 3).apply(&bytes), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! What a loader finds inside the chip: registers, flash, eFuses, its line and its own sense of time.
+
+use std::time::Duration;
+
+use esp_model::chip::{BaudScale, Chip};
+use esp_model::wire::{Reply, Status, slip};
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::efuse::{self, Efuse};
+use crate::nor::{Nor, PastEnd};
+use crate::rng::Rng;
+use crate::spi::SpiController;
+use crate::uart::Uart;
+use crate::watchdog::Watchdog;
+
+/// Address of the word by which early chips are told apart.
+const MAGIC: u32 = 0x4000_1000;
+/// Time a loader needs to look at one command.
+const COMMAND_TIME: Duration = Duration::from_micros(100);
+
+/// The hardware.
+#[derive(Debug)]
+pub struct Machine {
+    pub chip: &'static Chip,
+    pub nor: Nor,
+    pub efuse: Efuse,
+    pub uart: Uart,
+    pub watchdog: Watchdog,
+    spi: SpiController,
+    bus: Bus,
+    /// Registers with a given content after reset.
+    preset: Vec<(u32, u32)>,
+    crystal_mhz: u32,
+    /// The flash pins are connected to the controller.
+    pub attached: bool,
+    /// The processor's own time while it works on a command.
+    pub time: Duration,
+    /// When the flash has finished what it was told.
+    flash_free: Duration,
+    paced: bool,
+}
+
+impl Machine {
+    pub fn new(config: &Config) -> Self {
+        let chip = config.chip;
+        let mut efuse = Efuse::new(chip.efuse());
+        let mut preset = Vec::new();
+        match &config.efuse {
+            Some(image) => efuse.load(image),
+            None => preset = efuse::factory(&mut efuse, chip, config.mac, config.revision),
+        }
+        let unique = Rng::new(u64::from_le_bytes([&config.mac[..], &[0, 0]].concat().try_into().unwrap_or_default()));
+        let unique_id = unique.clone().next().to_le_bytes();
+        let mut nor =
+            Nor::new(config.flash_size, config.jedec_id(), unique_id, config.flash_timing, config.faults.flash.clone());
+        nor.unlock();
+        let crystal_mhz = config.crystal_mhz.or(chip.crystal.mhz.first().copied()).unwrap_or(40);
+        preset.extend(chip.detect.magic.first().map(|&magic| (MAGIC, magic)));
+        if let Some(bits) = chip.crystal.register {
+            preset.push((bits.register, crystal_mhz << bits.bit));
+        }
+        let mut machine = Self {
+            chip,
+            nor,
+            efuse,
+            uart: Uart::new(chip.uart.boot_baud, config.pacing, &config.faults, config.seed),
+            watchdog: Watchdog::default(),
+            spi: SpiController::new(&chip.spi),
+            bus: Bus::default(),
+            preset,
+            crystal_mhz,
+            attached: chip.rom.flash_attached,
+            time: Duration::ZERO,
+            flash_free: Duration::ZERO,
+            paced: config.pacing,
+        };
+        if let Some(bits) = chip.crystal.calibration {
+            machine.preset.push((bits.register, machine.calibration_count() << bits.bit));
+        }
+        machine
+    }
+
+    /// The chip's reset: registers and RAM lose their content, the flash and the eFuses keep theirs.
+    pub fn reset(&mut self, strap: u32, cause: u32, buffer_number: Option<u32>) {
+        self.bus.clear();
+        self.spi.reset();
+        self.watchdog = Watchdog::default();
+        self.attached = self.chip.rom.flash_attached;
+        for &(address, value) in &self.preset {
+            self.bus.write(address, value);
+        }
+        let chip = self.chip;
+        if let Some(register) = chip.boot.strap_register {
+            self.bus.write(register, strap);
+        }
+        if let Some(bits) = chip.boot.reset_cause {
+            self.bus.write(bits.register, cause << bits.bit | cause << (bits.bit + bits.len));
+        }
+        if let (Some(register), Some(number)) = (chip.uart.buf_no, buffer_number) {
+            self.bus.write(register, number);
+        }
+    }
+
+    /// Begins work on a command that arrived at `when`.
+    pub fn wake(&mut self, when: Duration) {
+        self.time = self.time.max(when) + if self.paced { COMMAND_TIME } else { Duration::ZERO };
+    }
+
+    pub fn read_register(&mut self, address: u32) -> u32 {
+        let uart = &self.chip.uart;
+        if let Some(word) = self.efuse.read(address) {
+            return word;
+        }
+        if let Some(word) = self.spi.read(address) {
+            return word;
+        }
+        if address == uart.clkdiv {
+            return self.clock_divider();
+        }
+        self.bus.read(address)
+    }
+
+    /// Writes a register. Addresses that nobody claims keep what is written.
+    pub fn write_register(&mut self, address: u32, value: u32) {
+        let busy = match self.attached {
+            true => {
+                let nor = &mut self.nor;
+                self.spi.write(address, value, Some(nor))
+            }
+            false => self.spi.write(address, value, None),
+        };
+        match busy {
+            Some(busy) => self.flash_works(busy),
+            None if self.efuse.read(address).is_some() => {}
+            None => {
+                self.bus.write(address, value);
+                self.watchdog.register(&self.chip.reset, self.time, address, value);
+            }
+        }
+    }
+
+    pub fn store(&mut self, address: u32, bytes: &[u8]) {
+        self.bus.store(address, bytes);
+    }
+
+    /// The divider that makes the present rate out of the UART's clock.
+    fn clock_divider(&self) -> u32 {
+        let clock = u64::from(self.crystal_mhz) * 1_000_000 * u64::from(self.chip.crystal.uart_divider);
+        (clock / u64::from(self.uart.baud.max(1))) as u32 & self.chip.uart.clkdiv_mask
+    }
+
+    /// The ROM's count of crystal ticks against its internal 8 MHz clock (see `BaudScale::RomCalibration`).
+    fn calibration_count(&self) -> u32 {
+        let slow = u64::from(self.efuse.number("CK8M_FREQ").max(1)) * 15_625;
+        (u64::from(self.crystal_mhz) * 40_000_000).div_ceil(slow) as u32
+    }
+
+    /// The rate that results when the ROM is told `wanted`.
+    pub fn rom_baud(&self, wanted: u32) -> u32 {
+        let real = u64::from(self.crystal_mhz) * 1_000_000;
+        let assumed = match self.chip.rom.baud_scale {
+            BaudScale::None => real,
+            BaudScale::RomCrystal => u64::from(self.chip.crystal.mhz.iter().copied().max().unwrap_or(40)) * 1_000_000,
+            BaudScale::RomCalibration => {
+                let slow = u64::from(self.efuse.number("CK8M_FREQ")) * 15_625;
+                u64::from(self.calibration_count()) * slow / 40
+            }
+        };
+        (u64::from(wanted) * real / assumed.max(1)) as u32
+    }
+
+    /// Sends one frame.
+    pub fn send_frame(&mut self, payload: &[u8]) {
+        let mut line = Vec::with_capacity(payload.len() + payload.len() / 32 + 8);
+        slip::encode(payload, &mut line);
+        self.uart.chip_sends(self.time, line);
+    }
+
+    /// Answers a command.
+    pub fn reply(&mut self, command: u8, value: u32, data: &[u8], status: Status, status_len: usize) {
+        self.send_frame(&Reply::new(command, value, data, status, status_len).encode());
+    }
+
+    /// Sends text as it is.
+    pub fn say(&mut self, text: &str) {
+        self.uart.chip_sends(self.time, text.as_bytes().to_vec());
+    }
+
+    /// The flash is given `busy` more work; the processor does not wait.
+    pub fn flash_works(&mut self, busy: Duration) {
+        self.flash_free = self.flash_free.max(self.time) + busy;
+    }
+
+    /// The processor waits until the flash is ready.
+    pub fn wait_flash(&mut self) {
+        self.time = self.time.max(self.flash_free);
+    }
+
+    /// Runs a flash operation and waits for its end.
+    pub fn flash_now(&mut self, work: impl FnOnce(&mut Nor) -> Result<Duration, PastEnd>) -> Result<(), PastEnd> {
+        self.wait_flash();
+        let busy = work(&mut self.nor)?;
+        self.flash_works(busy);
+        self.wait_flash();
+        Ok(())
+    }
+
+    /// The eFuse that leaves only what is needed to write flash.
+    pub fn secure_download(&self) -> bool {
+        self.efuse.number("ENABLE_SECURITY_DOWNLOAD") != 0
+    }
+}

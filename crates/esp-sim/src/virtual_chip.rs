@@ -1,0 +1,354 @@
+//! The chip as its line sees it: levels and bytes in, bytes out, on a clock that the caller owns.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use esp_model::chip::Chip;
+use esp_model::wire::slip::{Decoder, Event};
+
+use crate::boot::{self, Cause};
+use crate::circuit::{Circuit, Effect, Wiring};
+use crate::config::Config;
+use crate::efuse::Efuse;
+use crate::faults::Faults;
+use crate::machine::Machine;
+use crate::nor::Nor;
+use crate::rom::{Next, Rom};
+use crate::stub::Stub;
+
+/// Longest frame a loader takes: the stub's buffer holds 16 KiB of data, header and some room.
+const MAX_FRAME: usize = 0x4000 + 64;
+/// From reset to the ROM's first byte.
+const ROM_START: Duration = Duration::from_millis(2);
+/// From MEM_END to the stub's greeting.
+const STUB_START: Duration = Duration::from_millis(3);
+/// Frames that wait at most while a loader is busy. The stub has two buffers: one it works on, one it fills.
+const STUB_WAITING: usize = 1;
+const ROM_WAITING: usize = 64;
+/// A chip whose image cannot be started is reset by its watchdog about this often.
+const BOOT_LOOP: Duration = Duration::from_millis(350);
+
+/// What the processor does.
+#[derive(Debug)]
+enum Program {
+    /// EN is low.
+    Held,
+    /// EN is rising; the straps are read at this time.
+    Rising {
+        until: Duration,
+        cause: Cause,
+    },
+    Rom(Rom),
+    Stub(Stub),
+    /// An app or an uploaded program: the loader is gone.
+    App,
+    /// No image could be started; the ROM tries again.
+    BootLoop,
+}
+
+/// A virtual chip.
+#[derive(Debug)]
+pub struct VirtualChip {
+    machine: Machine,
+    circuit: Circuit,
+    program: Program,
+    decoder: Decoder,
+    /// Whole frames that arrived while the processor was busy.
+    waiting: VecDeque<(Duration, Vec<u8>)>,
+    /// The next line of the app, or the next turn of a boot loop.
+    timer: Option<Duration>,
+    faults: Faults,
+    boot_pin_low: bool,
+    commands: u64,
+    hung: bool,
+    pacing: bool,
+    now: Duration,
+}
+
+impl VirtualChip {
+    /// A chip whose power comes at time 0.
+    pub fn new(config: &Config) -> Self {
+        let mut chip = Self {
+            machine: Machine::new(config),
+            circuit: Circuit::new(config.wiring),
+            program: Program::Held,
+            decoder: Decoder::new(MAX_FRAME),
+            waiting: VecDeque::new(),
+            timer: None,
+            faults: config.faults.clone(),
+            boot_pin_low: config.boot_pin_low,
+            commands: 0,
+            hung: false,
+            pacing: config.pacing,
+            now: Duration::ZERO,
+        };
+        if config.wiring != Wiring::Bridge {
+            chip.machine.uart.host_baud = None;
+            chip.machine.uart.usb = true;
+        }
+        chip.restart(Duration::ZERO, Cause::PowerOn);
+        chip
+    }
+
+    /// What kind of chip it is.
+    pub fn chip(&self) -> &'static Chip {
+        self.machine.chip
+    }
+
+    /// How the lines reach it.
+    pub fn wiring(&self) -> Wiring {
+        self.circuit.wiring()
+    }
+
+    /// Its flash.
+    pub fn flash(&mut self) -> &mut Nor {
+        &mut self.machine.nor
+    }
+
+    /// Its eFuses.
+    pub fn efuse(&mut self) -> &mut Efuse {
+        &mut self.machine.efuse
+    }
+
+    /// Its line rate in baud.
+    pub fn baud(&self) -> u32 {
+        self.machine.uart.baud
+    }
+
+    /// A loader runs, ROM or stub.
+    pub fn in_loader(&self) -> bool {
+        matches!(self.program, Program::Rom(_) | Program::Stub(_))
+    }
+
+    /// Somebody holds the boot button (or a jumper does), or lets go of it.
+    pub fn hold_boot_pin(&mut self, low: bool) {
+        self.boot_pin_low = low;
+    }
+
+    /// Power goes and comes again; nothing holds the boot pin unless the lines do.
+    pub fn power_cycle(&mut self, now: Duration) {
+        self.advance(now);
+        self.machine.uart.cut(now);
+        self.restart(now, Cause::PowerOn);
+    }
+
+    /// The host sets both modem lines (`true` asserts).
+    pub fn set_lines(&mut self, now: Duration, dtr: bool, rts: bool) {
+        self.advance(now);
+        let held = matches!(self.program, Program::Held | Program::Rising { .. });
+        match self.circuit.set(dtr, rts, held) {
+            _ if self.faults.no_reset => {}
+            Effect::None => {}
+            Effect::Hold => {
+                self.stop();
+                self.program = Program::Held;
+            }
+            Effect::Release(time) => self.program = Program::Rising { until: now + time, cause: Cause::PowerOn },
+            Effect::Reset => self.restart(now, Cause::Usb),
+        }
+    }
+
+    /// The host changes its line rate; `None` for a line without a rate.
+    pub fn set_host_baud(&mut self, now: Duration, baud: Option<u32>) {
+        self.advance(now);
+        if self.circuit.wiring() == Wiring::Bridge {
+            self.machine.uart.host_baud = baud;
+        }
+    }
+
+    /// For a line without a rate (a socket, a pseudo terminal): host and chip always agree, and `baud` is the rate
+    /// that the host believes in. Only pacing and the clock divider register show it.
+    pub fn agree_baud(&mut self, now: Duration, baud: u32) {
+        self.set_host_baud(now, None);
+        self.machine.uart.baud = baud;
+    }
+
+    /// The host sends bytes. Returns when the last of them will have left the host.
+    pub fn send(&mut self, now: Duration, bytes: &[u8]) -> Duration {
+        self.advance(now);
+        let left = self.machine.uart.host_sends(now, bytes);
+        self.advance(now);
+        left
+    }
+
+    /// Fills `buf` with what has reached the host by `now`.
+    pub fn receive(&mut self, now: Duration, buf: &mut [u8]) -> usize {
+        self.advance(now);
+        self.machine.uart.host_takes(now, buf)
+    }
+
+    /// When something will happen next without the host's doing: a byte reaches the host, or the chip has work.
+    /// `None`: nothing ever.
+    pub fn next_event(&self) -> Option<Duration> {
+        [self.machine.uart.next_for_host(), self.next_work()].into_iter().flatten().min()
+    }
+
+    /// Lets the chip live until `now`.
+    pub fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        while let Some(when) = self.next_work().filter(|&when| when <= now) {
+            self.step(when);
+        }
+    }
+
+    /// When the chip itself has something to do next.
+    fn next_work(&self) -> Option<Duration> {
+        let rising = match self.program {
+            Program::Rising { until, .. } => Some(until),
+            _ => None,
+        };
+        let frame = self.waiting.front().map(|&(arrived, _)| arrived.max(self.machine.time));
+        [rising, frame, self.timer, self.machine.watchdog.fires(), self.machine.uart.next_for_chip()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due at `when`.
+    fn step(&mut self, when: Duration) {
+        if let Program::Rising { until, cause } = self.program
+            && until <= when
+        {
+            return self.restart(until, cause);
+        }
+        if let Some(fires) = self.machine.watchdog.fires().filter(|&fires| fires <= when) {
+            return self.restart(fires, Cause::Watchdog);
+        }
+        if let Some(due) = self.timer.filter(|&due| due <= when) {
+            return self.tick(due);
+        }
+        let ready = self.waiting.front().is_some_and(|&(arrived, _)| arrived.max(self.machine.time) <= when);
+        if ready && let Some((arrived, frame)) = self.waiting.pop_front() {
+            return self.execute(arrived, &frame);
+        }
+        if let Some((arrived, bytes)) = self.machine.uart.chip_takes(when) {
+            self.take(arrived, &bytes);
+        }
+    }
+
+    /// Bytes reached the chip.
+    fn take(&mut self, arrived: Duration, bytes: &[u8]) {
+        let room = match self.program {
+            Program::Rom(_) => ROM_WAITING,
+            Program::Stub(_) => STUB_WAITING + usize::from(self.machine.time <= arrived),
+            _ => return,
+        };
+        let waiting = &mut self.waiting;
+        self.decoder.push(bytes, |event| {
+            if let Event::Frame(frame) = event
+                && waiting.len() < room
+            {
+                waiting.push_back((arrived, frame));
+            }
+        });
+    }
+
+    /// A whole frame is carried out.
+    fn execute(&mut self, arrived: Duration, frame: &[u8]) {
+        if self.hung {
+            return;
+        }
+        self.commands += 1;
+        self.hung = self.faults.hang_after.is_some_and(|limit| self.commands > limit);
+        if self.faults.brown_out_after == Some(self.commands) {
+            self.faults.brown_out_after = None;
+            return self.restart(arrived, Cause::BrownOut);
+        }
+        if self.hung {
+            return;
+        }
+        self.machine.wake(arrived);
+        let next = match &mut self.program {
+            Program::Rom(rom) => rom.handle(&mut self.machine, frame),
+            Program::Stub(stub) => stub.handle(&mut self.machine, frame),
+            _ => Next::Stay,
+        };
+        match next {
+            Next::Stay => {}
+            Next::Stub => {
+                self.pause(STUB_START);
+                self.program = Program::Stub(Stub::start(&mut self.machine));
+            }
+            Next::Program => {
+                self.stop();
+                self.program = Program::App;
+            }
+            Next::Restart => {
+                let now = self.machine.time;
+                self.restart(now, Cause::Software);
+            }
+        }
+    }
+
+    fn pause(&mut self, time: Duration) {
+        if self.pacing {
+            self.machine.time += time;
+        }
+    }
+
+    fn stop(&mut self) {
+        self.waiting.clear();
+        self.decoder.reset();
+        self.timer = None;
+    }
+
+    /// Restarts with the boot pin as the lines have it.
+    fn restart(&mut self, at: Duration, cause: Cause) {
+        let low = self.boot_pin_low || self.circuit.wants_download();
+        self.start(at, cause, low && !self.faults.no_boot_pin);
+    }
+
+    fn start(&mut self, at: Duration, cause: Cause, download: bool) {
+        self.stop();
+        self.hung = false;
+        let chip = self.machine.chip;
+        let download = download && !self.download_disabled();
+        let strap = if download { chip.boot.download_strap } else { chip.boot.flash_strap };
+        let unit = match self.circuit.wiring() {
+            Wiring::Bridge => Some(0),
+            Wiring::UsbSerialJtag => chip.usb.serial_jtag,
+            Wiring::UsbOtg => chip.usb.otg,
+        };
+        self.machine.time = at;
+        self.machine.reset(strap, cause.code(chip), unit);
+        self.machine.uart.baud = chip.uart.boot_baud;
+        self.machine.uart.auto_baud = download;
+        self.pause(ROM_START);
+        self.machine.say(&boot::banner(chip, cause, strap, download));
+        if download {
+            self.program = Program::Rom(Rom::default());
+        } else {
+            self.boot();
+        }
+    }
+
+    /// DIS_DOWNLOAD_MODE and its older form keep the chip out of its loader.
+    fn download_disabled(&self) -> bool {
+        ["DIS_DOWNLOAD_MODE", "UART_DOWNLOAD_DIS"].iter().any(|name| self.machine.efuse.number(name) != 0)
+    }
+
+    fn boot(&mut self) {
+        let walk = boot::walk(self.machine.chip, &self.machine.nor);
+        self.machine.say(&walk.text);
+        let wait = self.faults.app_log.filter(|_| walk.started || self.faults.no_boot_pin);
+        self.program = if walk.started || wait.is_some() { Program::App } else { Program::BootLoop };
+        self.timer = match self.program {
+            Program::App => wait.map(|wait| self.machine.time + wait),
+            _ => Some(self.machine.time + BOOT_LOOP),
+        };
+    }
+
+    /// The app's next line, or the next turn of the boot loop.
+    fn tick(&mut self, due: Duration) {
+        self.machine.time = self.machine.time.max(due);
+        match (&self.program, self.faults.app_log) {
+            (Program::BootLoop, _) => self.restart(due, Cause::Watchdog),
+            (Program::App, Some(wait)) => {
+                let line = format!("I ({}) app: working\r\n", due.as_millis());
+                self.machine.say(&line);
+                self.timer = Some(due + wait);
+            }
+            _ => self.timer = None,
+        }
+    }
+}
