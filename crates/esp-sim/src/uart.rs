@@ -177,10 +177,16 @@ impl Uart {
         filled
     }
 
-    /// Forgets what is under way in both directions: the chip lost its power, or the cable was pulled.
-    pub fn cut(&mut self, now: Duration) {
-        self.to_chip.clear();
-        self.to_host.clear();
+    /// The chip stops sending at `now`: what has not left it by then never will.
+    pub fn chip_stops(&mut self, now: Duration) {
+        while let Some(chunk) = self.to_host.back_mut() {
+            let left = chunk.arrived(now).max(chunk.used);
+            chunk.bytes.truncate(left);
+            if chunk.used < left {
+                break;
+            }
+            self.to_host.pop_back();
+        }
         self.to_host_free = now;
     }
 

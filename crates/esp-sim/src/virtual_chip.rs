@@ -128,7 +128,6 @@ impl VirtualChip {
     /// Power goes and comes again; nothing holds the boot pin unless the lines do.
     pub fn power_cycle(&mut self, now: Duration) {
         self.advance(now);
-        self.machine.uart.cut(now);
         self.restart(now, Cause::PowerOn);
     }
 
@@ -310,6 +309,7 @@ impl VirtualChip {
             Wiring::UsbOtg => chip.usb.otg,
         };
         self.machine.time = at;
+        self.machine.uart.chip_stops(at);
         self.machine.reset(strap, cause.code(chip), unit);
         self.machine.uart.baud = chip.uart.boot_baud;
         self.machine.uart.auto_baud = download;
