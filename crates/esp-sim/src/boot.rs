@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use esp_model::chip::{Chip, ImageFormat};
+use esp_model::chip::{ChipData, ImageFormat};
 
 use crate::nor::Nor;
 
@@ -22,58 +22,32 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The code in the reset cause register.
-    pub fn code(self, chip: &Chip) -> u32 {
-        match (chip.image.format, self) {
-            (ImageFormat::Esp8266, Self::PowerOn | Self::Usb) => 2,
-            (ImageFormat::Esp8266, Self::Software) => 2,
-            (ImageFormat::Esp8266, _) => 4,
-            (_, Self::PowerOn) => 0x01,
-            (_, Self::Software) => 0x03,
-            (_, Self::BrownOut) => 0x0f,
-            (_, Self::Watchdog) => 0x10,
-            (_, Self::Usb) => 0x15,
-        }
-    }
-
-    /// The name that the ROM prints: the first ROM writes `_RESET`, later ones shorter forms.
-    pub fn name(self, chip: &Chip) -> &'static str {
-        let first = chip.boot.banner.starts_with("ets ");
+    /// The number in the reset cause register, as this chip's ROM prints it.
+    pub fn number(self, chip: &ChipData) -> u32 {
+        let resets = &chip.boot.resets;
+        let known = |number: u32| if chip.boot.reset_name(number).is_some() { number } else { resets.power_on.into() };
         match self {
-            Self::PowerOn if first => "POWERON_RESET",
-            Self::Software if first => "SW_RESET",
-            Self::BrownOut if first => "RTCWDT_BROWN_OUT_RESET",
-            Self::Watchdog if first => "RTCWDT_RTC_RESET",
-            Self::PowerOn => "POWERON",
-            Self::Software => "RTC_SW_SYS_RST",
-            Self::BrownOut => "BROWN_OUT_RST",
-            Self::Watchdog => "RTCWDT_RTC_RST",
-            Self::Usb => "USB_UART_CHIP_RESET",
+            Self::PowerOn => resets.power_on.into(),
+            Self::Software => known(3),
+            Self::BrownOut => known(15),
+            Self::Watchdog => resets.watchdog.into(),
+            Self::Usb => resets.usb.unwrap_or(resets.power_on).into(),
         }
     }
 }
 
 /// The ROM's first lines.
-pub fn banner(chip: &Chip, cause: Cause, strap: u32, download: bool) -> String {
+pub fn banner(chip: &ChipData, cause: Cause, strap: u32, secure: bool) -> String {
     let boot = &chip.boot;
-    let mode = if download { &boot.download_mode_name } else { &boot.flash_mode_name };
-    let reset = match chip.image.format {
-        ImageFormat::Esp8266 => cause.code(chip).to_string(),
-        ImageFormat::Esp32 => format!("{:#x}", cause.code(chip)),
-    };
-    let strap_text = match chip.image.format {
-        ImageFormat::Esp8266 => strap.to_string(),
-        ImageFormat::Esp32 => format!("{strap:#x}"),
-    };
-    let line = boot
-        .line
-        .replace("{reset}", &reset)
-        .replace("{reset_name}", cause.name(chip))
-        .replace("{strap}", &strap_text)
-        .replace("{mode}", mode);
-    let mut text = format!("{}\r\n{line}\r\n", boot.banner.replace('\n', "\r\n"));
-    if download && chip.image.format == ImageFormat::Esp32 {
-        text.push_str("waiting for download\r\n");
+    let line = boot.line_for(cause.number(chip), strap);
+    // The ESP8266's line goes on where its banner stops.
+    let gap = if line.starts_with(',') { "" } else { "\r\n" };
+    let mut text = format!("{}{gap}{line}\r\n", boot.banner);
+    let download = strap & (1 << boot.pin_bit) == 0;
+    let waiting = if secure { &boot.waiting_secure } else { &boot.waiting };
+    if let Some(waiting) = waiting.as_ref().filter(|_| download) {
+        text.push_str(waiting);
+        text.push_str("\r\n");
     }
     text
 }
@@ -87,7 +61,7 @@ pub struct Walk {
 }
 
 /// Walks bootloader, partition table and app as far as their headers say.
-pub fn walk(chip: &Chip, nor: &Nor) -> Walk {
+pub fn walk(chip: &ChipData, nor: &Nor) -> Walk {
     let mut text = String::new();
     let started = rom_loads(chip, nor, chip.flash.bootloader_offset, &mut text);
     if started && chip.image.format == ImageFormat::Esp32 {
@@ -99,7 +73,7 @@ pub fn walk(chip: &Chip, nor: &Nor) -> Walk {
 const IMAGE_MAGIC: u8 = 0xe9;
 
 /// The ROM reads an image's header and segments.
-fn rom_loads(chip: &Chip, nor: &Nor, offset: u32, text: &mut String) -> bool {
+fn rom_loads(chip: &ChipData, nor: &Nor, offset: u32, text: &mut String) -> bool {
     let old = chip.image.format == ImageFormat::Esp8266;
     let Some(header) = bytes(nor, offset, 24) else { return false };
     if header[0] != IMAGE_MAGIC {
@@ -133,7 +107,7 @@ const TABLE_SIZE: u32 = 0xc00;
 const ENTRY: [u8; 2] = [0xaa, 0x50];
 
 /// The second stage lists the partition table and loads the first app in it.
-fn second_stage(chip: &Chip, nor: &Nor, text: &mut String) {
+fn second_stage(chip: &ChipData, nor: &Nor, text: &mut String) {
     let _ = write!(text, "I (28) boot: ESP-IDF 2nd stage bootloader\r\nI (35) boot: chip: {}\r\n", chip.name);
     let Some(table) = bytes(nor, TABLE_OFFSET, TABLE_SIZE as usize) else { return };
     let entries: Vec<_> = table.chunks_exact(32).take_while(|entry| entry[..2] == ENTRY).collect();

@@ -17,7 +17,7 @@ pub struct Config {
     pub flash_id: Option<[u8; 3]>,
     /// Base MAC address.
     pub mac: [u8; 6],
-    /// Chip revision as major × 100 + minor; `None` takes the data's usual one.
+    /// Chip revision as major × 100 + minor; `None` takes the usual one of the chip's data.
     pub revision: Option<u16>,
     /// Crystal in MHz; `None` takes the usual one.
     pub crystal_mhz: Option<u32>,

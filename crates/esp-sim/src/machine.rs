@@ -2,27 +2,25 @@
 
 use std::time::Duration;
 
-use esp_model::chip::{BaudScale, Chip};
+use esp_model::chip::{BaudScale, ChipData, Detect, default_efuses};
 use esp_model::wire::{Reply, Status, slip};
 
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::efuse::{self, Efuse};
+use crate::efuse::Efuse;
 use crate::nor::{Nor, PastEnd};
 use crate::rng::Rng;
 use crate::spi::SpiController;
 use crate::uart::Uart;
 use crate::watchdog::Watchdog;
 
-/// Address of the word by which early chips are told apart.
-const MAGIC: u32 = 0x4000_1000;
 /// Time a loader needs to look at one command.
 const COMMAND_TIME: Duration = Duration::from_micros(100);
 
 /// The hardware.
 #[derive(Debug)]
 pub struct Machine {
-    pub chip: &'static Chip,
+    pub chip: &'static ChipData,
     pub nor: Nor,
     pub efuse: Efuse,
     pub uart: Uart,
@@ -43,22 +41,25 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(config: &Config) -> Self {
-        let chip = config.chip;
-        let mut efuse = Efuse::new(chip.efuse());
-        let mut preset = Vec::new();
-        match &config.efuse {
-            Some(image) => efuse.load(image),
-            None => preset = efuse::factory(&mut efuse, chip, config.mac, config.revision),
+        let revision = config.revision.unwrap_or(config.chip.factory.revision);
+        let chip = config.chip.at(revision);
+        let factory = default_efuses(config.chip, Some(config.mac), Some(revision));
+        let mut efuse = Efuse::new(config.chip.efuse_at(revision), factory.efuses);
+        if let Some(image) = &config.efuse {
+            efuse.load(image);
         }
+        let mut preset: Vec<_> = factory.registers.iter().map(|preset| (preset.register, preset.value)).collect();
         let unique = Rng::new(u64::from_le_bytes([&config.mac[..], &[0, 0]].concat().try_into().unwrap_or_default()));
         let unique_id = unique.clone().next().to_le_bytes();
         let mut nor =
             Nor::new(config.flash_size, config.jedec_id(), unique_id, config.flash_timing, config.faults.flash.clone());
         nor.unlock();
-        let crystal_mhz = config.crystal_mhz.or(chip.crystal.mhz.first().copied()).unwrap_or(40);
-        preset.extend(chip.detect.magic.first().map(|&magic| (MAGIC, magic)));
+        let crystal_mhz = config.crystal_mhz.unwrap_or_else(|| usual_crystal(chip));
+        preset.extend(chip.detect.magic.first().map(|&magic| (Detect::MAGIC_REGISTER, magic)));
         if let Some(bits) = chip.crystal.register {
-            preset.push((bits.register, crystal_mhz << bits.bit));
+            // What the ROM takes for granted, whatever is fitted.
+            let assumed = chip.crystal.rom_assumes.or(chip.crystal.mhz.first().copied()).unwrap_or(crystal_mhz);
+            preset.push((bits.register, bits.placed(assumed)));
         }
         let mut machine = Self {
             chip,
@@ -75,8 +76,10 @@ impl Machine {
             flash_free: Duration::ZERO,
             paced: config.pacing,
         };
-        if let Some(bits) = chip.crystal.calibration {
-            machine.preset.push((bits.register, machine.calibration_count() << bits.bit));
+        if let Some(calibration) = &chip.crystal.calibration {
+            let count = calibration.count.placed(machine.calibration_count());
+            machine.preset.retain(|(register, _)| *register != calibration.count.register);
+            machine.preset.push((calibration.count.register, count));
         }
         machine
     }
@@ -95,7 +98,7 @@ impl Machine {
             self.bus.write(register, strap);
         }
         if let Some(bits) = chip.boot.reset_cause {
-            self.bus.write(bits.register, cause << bits.bit | cause << (bits.bit + bits.len));
+            self.bus.write(bits.register, bits.placed(cause));
         }
         if let (Some(register), Some(number)) = (chip.uart.buf_no, buffer_number) {
             self.bus.write(register, number);
@@ -152,8 +155,9 @@ impl Machine {
 
     /// The ROM's count of crystal ticks against its internal 8 MHz clock (see `BaudScale::RomCalibration`).
     fn calibration_count(&self) -> u32 {
-        let slow = u64::from(self.efuse.number("CK8M_FREQ").max(1)) * 15_625;
-        (u64::from(self.crystal_mhz) * 40_000_000).div_ceil(slow) as u32
+        let Some(calibration) = &self.chip.crystal.calibration else { return 0 };
+        let one = calibration.hertz(1, self.efuse.number(&calibration.clock)).max(1);
+        (u64::from(self.crystal_mhz) * 1_000_000 / one) as u32
     }
 
     /// The rate that results when the ROM is told `wanted`.
@@ -161,11 +165,10 @@ impl Machine {
         let real = u64::from(self.crystal_mhz) * 1_000_000;
         let assumed = match self.chip.rom.baud_scale {
             BaudScale::None => real,
-            BaudScale::RomCrystal => u64::from(self.chip.crystal.mhz.iter().copied().max().unwrap_or(40)) * 1_000_000,
-            BaudScale::RomCalibration => {
-                let slow = u64::from(self.efuse.number("CK8M_FREQ")) * 15_625;
-                u64::from(self.calibration_count()) * slow / 40
-            }
+            BaudScale::RomCrystal => u64::from(self.chip.crystal.rom_assumes.unwrap_or(self.crystal_mhz)) * 1_000_000,
+            BaudScale::RomCalibration => self.chip.crystal.calibration.as_ref().map_or(real, |calibration| {
+                calibration.hertz(self.calibration_count(), self.efuse.number(&calibration.clock))
+            }),
         };
         (u64::from(wanted) * real / assumed.max(1)) as u32
     }
@@ -210,4 +213,11 @@ impl Machine {
     pub fn secure_download(&self) -> bool {
         self.efuse.number("ENABLE_SECURITY_DOWNLOAD") != 0
     }
+}
+
+/// The crystal that fits the rate of the ROM's messages: 115200 baud comes from the first one listed (an ESP8266 that
+/// greets at 74880 baud has 26 MHz, not 40).
+fn usual_crystal(chip: &ChipData) -> u32 {
+    let first = chip.crystal.mhz.first().copied().unwrap_or(40);
+    (u64::from(first) * u64::from(chip.uart.boot_baud) / 115_200) as u32
 }

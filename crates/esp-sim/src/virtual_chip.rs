@@ -49,6 +49,7 @@ enum Program {
 /// A virtual chip.
 #[derive(Debug)]
 pub struct VirtualChip {
+    chip: &'static Chip,
     machine: Machine,
     circuit: Circuit,
     program: Program,
@@ -69,6 +70,7 @@ impl VirtualChip {
     /// A chip whose power comes at time 0.
     pub fn new(config: &Config) -> Self {
         let mut chip = Self {
+            chip: config.chip,
             machine: Machine::new(config),
             circuit: Circuit::new(config.wiring),
             program: Program::Held,
@@ -92,7 +94,7 @@ impl VirtualChip {
 
     /// What kind of chip it is.
     pub fn chip(&self) -> &'static Chip {
-        self.machine.chip
+        self.chip
     }
 
     /// How the lines reach it.
@@ -305,16 +307,16 @@ impl VirtualChip {
         let strap = if download { chip.boot.download_strap } else { chip.boot.flash_strap };
         let unit = match self.circuit.wiring() {
             Wiring::Bridge => Some(0),
-            Wiring::UsbSerialJtag => chip.usb.serial_jtag,
-            Wiring::UsbOtg => chip.usb.otg,
+            Wiring::UsbSerialJtag => chip.usb.serial_jtag.and_then(|unit| unit.buf_no),
+            Wiring::UsbOtg => chip.usb.otg.and_then(|unit| unit.buf_no),
         };
         self.machine.time = at;
         self.machine.uart.chip_stops(at);
-        self.machine.reset(strap, cause.code(chip), unit);
+        self.machine.reset(strap, cause.number(chip), unit);
         self.machine.uart.baud = chip.uart.boot_baud;
         self.machine.uart.auto_baud = download;
         self.pause(ROM_START);
-        self.machine.say(&boot::banner(chip, cause, strap, download));
+        self.machine.say(&boot::banner(chip, cause, strap, self.machine.secure_download()));
         if download {
             self.program = Program::Rom(Rom::default());
         } else {

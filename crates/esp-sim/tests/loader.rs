@@ -40,6 +40,14 @@ impl Client {
         while self.poll(wait) > 0 {}
     }
 
+    /// Listens for this long.
+    fn listen(&mut self, time: Duration) {
+        let end = self.port.now() + time;
+        while self.port.now() < end {
+            self.poll(end - self.port.now());
+        }
+    }
+
     fn poll(&mut self, wait: Duration) -> usize {
         let mut buf = [0; 4096];
         let got = self.port.read(&mut buf, wait).unwrap();
@@ -265,9 +273,9 @@ fn faults_show_as_on_a_bench() {
         let mut client = Client::new(&config);
         client.port.set_lines(false, true).unwrap();
         client.port.set_lines(true, false).unwrap();
-        (0..200).for_each(|_| drop(client.poll(Duration::from_millis(1))));
+        client.listen(Duration::from_millis(250));
         client.send(&Request::Sync.encode());
-        (0..200).for_each(|_| drop(client.poll(Duration::from_millis(2))));
+        client.listen(Duration::from_millis(400));
         client
     };
     let deaf = start("tx-dead");

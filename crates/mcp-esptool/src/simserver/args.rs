@@ -1,0 +1,173 @@
+//! The simulator's command line.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use esp_model::chip;
+use esp_sim::timing::FlashTiming;
+use esp_sim::{Config, Faults, Wiring};
+
+use super::SimError;
+
+/// Serve a virtual chip for esptool, espflash and others
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("line").required(true).args(["tcp", "rfc2217", "pty"])))]
+pub struct Args {
+    /// The chip: esp32, esp32c3 …
+    pub chip: String,
+    /// Serve the plain serial line on this address (`socket://` of pyserial); it has no modem lines
+    #[arg(long, value_name = "HOST:PORT")]
+    pub tcp: Option<String>,
+    /// Serve RFC 2217 on this address (`rfc2217://` of pyserial), with DTR, RTS and line rate
+    #[arg(long, value_name = "HOST:PORT")]
+    pub rfc2217: Option<String>,
+    /// Make a pseudo terminal and let this link lead to it; it has no modem lines
+    #[arg(long, value_name = "LINK")]
+    pub pty: Option<PathBuf>,
+    /// File with the flash content; made when it is missing, written as the flash is
+    #[arg(long, value_name = "FILE")]
+    pub flash: Option<PathBuf>,
+    /// Size of the flash: 1MB, 2MB, 4MB, 8MB, 16MB …
+    #[arg(long, value_name = "SIZE", default_value = "4MB")]
+    pub flash_size: String,
+    /// JEDEC id of the flash: `ef4016`
+    #[arg(long, value_name = "HEX")]
+    pub flash_id: Option<String>,
+    /// File with the eFuse words, block by block; made when it is missing, written when eFuses are burned
+    #[arg(long, value_name = "FILE")]
+    pub efuse: Option<PathBuf>,
+    /// Base MAC address; made from the name otherwise
+    #[arg(long, value_name = "MAC")]
+    pub mac: Option<String>,
+    /// A name that tells this device from others
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// Chip revision: `3.1`
+    #[arg(long, value_name = "MAJOR.MINOR")]
+    pub revision: Option<String>,
+    /// Crystal in MHz
+    #[arg(long, value_name = "MHZ")]
+    pub crystal: Option<u32>,
+    /// How the lines reach the chip
+    #[arg(long, value_enum, default_value_t = Via::Bridge)]
+    pub via: Via,
+    /// Level of the boot pin when no modem line drives it. `low` leads every restart into download mode
+    /// (default: low on lines without DTR and RTS, else high)
+    #[arg(long, value_enum)]
+    pub boot_pin: Option<Level>,
+    /// Let bytes take as long as the line rate says
+    #[arg(long)]
+    pub baud_pacing: bool,
+    /// Let flash operations take as long as on a usual part
+    #[arg(long)]
+    pub flash_timing: bool,
+    /// Restart the chip when a client disconnects from the socket
+    #[arg(long)]
+    pub reset_on_disconnect: bool,
+    /// A fault; may be repeated. `--fault help` lists them
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub faults: Vec<String>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// How the lines reach the chip.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Via {
+    /// A USB-UART bridge with the usual reset circuit
+    Bridge,
+    /// The chip's USB-Serial/JTAG unit
+    UsbSerialJtag,
+    /// The chip's USB-OTG unit
+    UsbOtg,
+}
+
+/// A pin's level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    Low,
+    High,
+}
+
+impl Args {
+    /// The chip that is asked for.
+    pub fn config(&self) -> Result<Config, SimError> {
+        let usage = |text: String| SimError::Usage(text);
+        let chip = chip::by_name(&self.chip).ok_or_else(|| {
+            let known: Vec<_> = chip::all().iter().map(|chip| chip.id).collect();
+            usage(format!("unknown chip {:?} (known: {})", self.chip, known.join(", ")))
+        })?;
+        let mut config = Config::new(chip, &self.name);
+        config.flash_size = size(&self.flash_size)?;
+        config.flash_id = self.flash_id.as_deref().map(flash_id).transpose()?;
+        if let Some(mac) = &self.mac {
+            config.mac = parse_mac(mac).ok_or_else(|| usage(format!("{mac:?} is not a MAC address")))?;
+        }
+        config.revision = self.revision.as_deref().map(revision).transpose()?;
+        config.crystal_mhz = self.crystal;
+        config.wiring = match self.via {
+            Via::Bridge => Wiring::Bridge,
+            Via::UsbSerialJtag => Wiring::UsbSerialJtag,
+            Via::UsbOtg => Wiring::UsbOtg,
+        };
+        config.boot_pin_low = self.boot_pin.map_or(self.rfc2217.is_none(), |level| level == Level::Low);
+        config.pacing = self.baud_pacing;
+        config.flash_timing = if self.flash_timing { FlashTiming::typical() } else { FlashTiming::NONE };
+        config.seed = self.seed;
+        let mut faults = Faults::default();
+        for fault in &self.faults {
+            faults.add(fault).map_err(|e| usage(e.to_string()))?;
+        }
+        config.faults = faults;
+        Ok(config)
+    }
+}
+
+/// `4MB`, `512KB` or bytes; a power of two of at least one sector.
+fn size(text: &str) -> Result<u32, SimError> {
+    let upper = text.to_ascii_uppercase();
+    let (digits, unit) = match (upper.strip_suffix("MB"), upper.strip_suffix("KB")) {
+        (Some(digits), _) => (digits.to_owned(), 1 << 20),
+        (_, Some(digits)) => (digits.to_owned(), 1 << 10),
+        _ => (upper.clone(), 1),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|count| count.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=128 << 20).contains(bytes))
+        .ok_or_else(|| SimError::Usage(format!("{text:?} is not a flash size (1MB, 2MB, 4MB … 128MB)")))
+}
+
+fn flash_id(text: &str) -> Result<[u8; 3], SimError> {
+    let number = u32::from_str_radix(text.trim_start_matches("0x"), 16).ok().filter(|_| text.len() >= 6);
+    let [_, a, b, c] = number.ok_or_else(|| SimError::Usage(format!("{text:?} is not a flash id")))?.to_be_bytes();
+    Ok([a, b, c])
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    bytes?.try_into().ok()
+}
+
+fn revision(text: &str) -> Result<u16, SimError> {
+    let parts = text.trim_start_matches('v').split_once('.').unwrap_or((text, "0"));
+    let (major, minor) = (parts.0.parse::<u16>().ok(), parts.1.parse::<u16>().ok().filter(|minor| *minor < 100));
+    let number = major.zip(minor).and_then(|(major, minor)| major.checked_mul(100)?.checked_add(minor));
+    number.ok_or_else(|| SimError::Usage(format!("{text:?} is not a revision (3.1)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_or_refused() {
+        assert_eq!(size("4MB").unwrap(), 4 << 20);
+        assert_eq!(size("512kb").unwrap(), 512 << 10);
+        assert!(size("3MB").is_err() && size("x").is_err() && size("999999MB").is_err());
+        assert_eq!(flash_id("ef4016").unwrap(), [0xef, 0x40, 0x16]);
+        assert_eq!(revision("v3.1").unwrap(), 301);
+        assert!(revision("700000.1").is_err());
+        assert_eq!(parse_mac("02:00:00:00:00:01"), Some([2, 0, 0, 0, 0, 1]));
+    }
+}
