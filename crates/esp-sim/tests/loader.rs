@@ -285,7 +285,7 @@ fn faults_show_as_on_a_bench() {
     let unstrapped = start("no-boot-pin,app-log=100");
     assert!(text(&unstrapped).contains("app: working") && unstrapped.frames.is_empty());
     let brown = start("brown-out=1");
-    assert!(text(&brown).contains("BROWN_OUT"), "{}", text(&brown));
+    assert!(text(&brown).contains("BROWNOUT"), "{}", text(&brown));
     let hung = start("hang=0");
     assert!(hung.frames.is_empty());
 }

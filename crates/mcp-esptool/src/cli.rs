@@ -14,7 +14,7 @@ use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, mcp, tools};
+use crate::{docs, doctor, mcp, simserver, tools};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -56,6 +56,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve a virtual chip for esptool, espflash and others
+    Sim(Box<simserver::Args>),
     /// Say what is found, what is missing and how to fix it, and which settings count
     Doctor,
     /// Print a completion script
@@ -133,6 +135,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         None | Some(Command::Serve) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
         Some(Command::Call { tool, args, json }) => call(&Ctx::new(config)?, &tool, &args, json),
         Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
+        Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
@@ -140,6 +143,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
     }
+}
+
+fn simulate(args: &simserver::Args) -> Result<(), Failure> {
+    simserver::run(args).map_err(|error| match error {
+        simserver::SimError::Usage(text) => Failure::Usage(text),
+        error => Failure::Other(error.to_string()),
+    })
 }
 
 fn load_config(cli: &Cli) -> Result<Config, Failure> {

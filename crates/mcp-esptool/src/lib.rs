@@ -8,5 +8,6 @@ pub mod ctx;
 pub mod docs;
 pub mod doctor;
 pub mod mcp;
+pub mod simserver;
 pub mod tool;
 pub mod tools;

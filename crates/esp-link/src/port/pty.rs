@@ -41,6 +41,11 @@ impl PtyMaster {
         Ok(Self { master: File::from(master), _near: Some(near), path, link: None })
     }
 
+    /// Another handle to the same terminal, for a second thread. The link stays with the first.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { master: self.master.try_clone()?, _near: None, path: self.path.clone(), link: None })
+    }
+
     /// The device to open, `/dev/pts/3`.
     pub fn path(&self) -> &Path {
         &self.path

@@ -2,9 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SendError, Sender};
 use std::thread;
-use std::time::Duration;
 
 use esp_link::port::rfc2217::server::{Event as Rfc2217Event, Session};
 
@@ -43,33 +42,26 @@ fn accept(
 }
 
 /// Reads until the client is gone.
-fn pump(mut stream: TcpStream, mut take: impl FnMut(&[u8]) -> Result<(), mpsc_closed::Closed>) -> io::Result<()> {
+fn pump(mut stream: TcpStream, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut buf = vec![0; 65536];
     loop {
         match stream.read(&mut buf) {
             Ok(0) => return Ok(()),
-            Ok(got) => take(&buf[..got]).map_err(|_| io::Error::other("the simulation has ended"))?,
+            Ok(got) => take(&buf[..got])?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
 }
 
-mod mpsc_closed {
-    /// The engine is gone.
-    pub struct Closed;
-
-    impl<T> From<std::sync::mpsc::SendError<T>> for Closed {
-        fn from(_: std::sync::mpsc::SendError<T>) -> Self {
-            Self
-        }
-    }
+/// The engine is gone: there is nobody to serve.
+fn ended<T>(_: SendError<T>) -> io::Error {
+    io::Error::other("the simulation has ended")
 }
 
 fn plain(stream: TcpStream, events: &Sender<Event>) -> io::Result<()> {
-    let ended = |_| io::Error::other("the simulation has ended");
     events.send(Event::Connected(Box::new(Plain(stream.try_clone()?)))).map_err(ended)?;
-    pump(stream, |bytes| Ok(events.send(Event::Bytes(bytes.to_vec()))?))
+    pump(stream, |bytes| events.send(Event::Bytes(bytes.to_vec())).map_err(ended))
 }
 
 struct Plain(TcpStream);
@@ -81,7 +73,6 @@ impl Line for Plain {
 }
 
 fn rfc2217(stream: TcpStream, events: &Sender<Event>) -> io::Result<()> {
-    let ended = |_| io::Error::other("the simulation has ended");
     let mut session = Session::new(115_200);
     events.send(Event::Connected(Box::new(Telnet(stream.try_clone()?)))).map_err(ended)?;
     // A new client finds the lines released and the rate at its start.
@@ -92,15 +83,15 @@ fn rfc2217(stream: TcpStream, events: &Sender<Event>) -> io::Result<()> {
         let mut answer = Vec::new();
         for event in session.receive(bytes, &mut answer) {
             match event {
-                Rfc2217Event::Data(data) => events.send(Event::Bytes(data))?,
-                Rfc2217Event::Lines { dtr, rts } => events.send(Event::Lines { dtr, rts })?,
-                Rfc2217Event::Baud(baud) => events.send(Event::Baud(baud))?,
+                Rfc2217Event::Data(data) => events.send(Event::Bytes(data)).map_err(ended)?,
+                Rfc2217Event::Lines { dtr, rts } => events.send(Event::Lines { dtr, rts }).map_err(ended)?,
+                Rfc2217Event::Baud(baud) => events.send(Event::Baud(baud)).map_err(ended)?,
                 // Nothing waits here: bytes go on at once in both directions.
                 Rfc2217Event::Purge { .. } => {}
             }
         }
         if !answer.is_empty() {
-            events.send(Event::Answer(answer))?;
+            events.send(Event::Answer(answer)).map_err(ended)?;
         }
         Ok(())
     })
@@ -136,7 +127,7 @@ use unix::terminal;
 #[cfg(unix)]
 mod unix {
     use std::path::Path;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::Duration;
 
     use esp_link::port::pty::PtyMaster;
 
@@ -153,7 +144,7 @@ mod unix {
         master.link_at(link).map_err(SimError::io(what()))?;
         let mut reader = master.try_clone().map_err(SimError::io("pseudo terminal"))?;
         let place = format!("{} ({})", link.display(), master.path().display());
-        let line = Terminal { master: Arc::new(Mutex::new(master)), clogged: false };
+        let line = Terminal { master, clogged: false };
         let _ = events.send(Event::Connected(Box::new(line)));
         thread::spawn(move || {
             let mut buf = vec![0; 65536];
@@ -169,16 +160,15 @@ mod unix {
     }
 
     struct Terminal {
-        master: Arc<Mutex<PtyMaster>>,
+        master: PtyMaster,
         /// Nobody reads: the next bytes are dropped unless there is room at once.
         clogged: bool,
     }
 
     impl Line for Terminal {
         fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-            let mut master = self.master.lock().unwrap_or_else(PoisonError::into_inner);
             let wait = if self.clogged { Duration::ZERO } else { STALL };
-            match master.write(bytes, wait) {
+            match self.master.write(bytes, wait) {
                 Ok(()) => self.clogged = false,
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => self.clogged = true,
                 Err(e) => return Err(e),
@@ -187,8 +177,7 @@ mod unix {
         }
 
         fn baud(&self) -> Option<u32> {
-            let master = self.master.lock().unwrap_or_else(PoisonError::into_inner);
-            Some(master.baud()).filter(|baud| *baud > 0)
+            Some(self.master.baud()).filter(|baud| *baud > 0)
         }
     }
 }

@@ -39,10 +39,28 @@ pub fn run(args: &Args) -> Result<(), SimError> {
     let files = files::Files::open(args, &config)?;
     let (events, inbox) = mpsc::channel();
     let stop = events.clone();
-    ctrlc::set_handler(move || drop(stop.send(Event::Stop)))
-        .map_err(|e| SimError::Usage(format!("cannot catch signals: {e}")))?;
+    std::thread::spawn(move || {
+        wait_for_signal();
+        let _ = stop.send(Event::Stop);
+    });
     let mut engine = Engine::new(&config, files, args.reset_on_disconnect);
     let place = lines::listen(args, events)?;
     eprintln!("{} ready on {place}", config.chip.name);
     engine.run(&inbox)
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+fn wait_for_signal() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+    runtime.block_on(async {
+        #[cfg(unix)]
+        if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+        let _ = tokio::signal::ctrl_c().await;
+    });
 }
