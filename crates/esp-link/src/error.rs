@@ -56,6 +56,12 @@ pub enum LoaderError {
     /// No stub for this chip.
     #[error("stub: {0}")]
     Stub(String),
+    /// The flash chip does not answer.
+    #[error("no flash answers (id {0})")]
+    NoFlash(String),
+    /// The flash does not say how large it is.
+    #[error("the flash id {0} tells no size")]
+    FlashSize(String),
     /// An address or size that the flash does not have.
     #[error("{0}")]
     Range(String),

@@ -58,6 +58,8 @@ enum Command {
     },
     /// Serve a virtual chip for esptool, espflash and others
     Sim(Box<simserver::Args>),
+    /// Flash a virtual chip through MCP, from beginning to end, and show each step
+    Demo,
     /// Say what is found, what is missing and how to fix it, and which settings count
     Doctor,
     /// Print a completion script
@@ -136,6 +138,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Call { tool, args, json }) => call(&Ctx::new(config)?, &tool, &args, json),
         Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
         Some(Command::Sim(args)) => simulate(&args),
+        Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
         Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
@@ -175,7 +178,7 @@ fn log_to_stderr(level: &str) {
 }
 
 /// Standard output is written here and by the MCP transport, nowhere else.
-fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,

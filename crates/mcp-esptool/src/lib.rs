@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod ctx;
+pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod mcp;

@@ -53,7 +53,7 @@ impl Loader {
             }
             None => {
                 let id = self.flash_id(job)?;
-                let unknown = || LoaderError::Range(format!("the flash id {id} tells no size: give the flash size"));
+                let unknown = || LoaderError::FlashSize(id.to_string());
                 id.size().ok_or_else(unknown)?
             }
         };
@@ -99,7 +99,7 @@ impl Loader {
         }
         let id = JedecId::from_word(self.spi_command(job, SpiCommand::read(0x9f, 24))?);
         if id.is_absent() {
-            return Err(LoaderError::Range(format!("no flash answers (id {id})")));
+            return Err(LoaderError::NoFlash(id.to_string()));
         }
         Ok(id)
     }

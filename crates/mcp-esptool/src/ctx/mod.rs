@@ -1,5 +1,6 @@
 //! What every tool may use: configuration, policy, files, ports, warm sessions, background jobs.
 
+pub mod device;
 pub mod files;
 pub mod jobs;
 pub mod policy;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub files: files::Files,
     /// Where ports are found and opened.
     pub ports: ports::Ports,
+    /// Locks, warm connections, rates that the lines carry.
+    pub devices: device::Devices,
     /// Background jobs.
     pub jobs: jobs::Jobs,
 }
@@ -47,7 +50,9 @@ impl Ctx {
         let policy = policy::Policy::load(&config)?;
         let files = files::Files::new(config.project_roots());
         let ports = ports::Ports::new(&config);
-        let shared = Shared { policy, files, ports, jobs: jobs::Jobs::default(), config };
+        let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
+        let devices = device::Devices::new(sessions);
+        let shared = Shared { devices, policy, files, ports, jobs: jobs::Jobs::default(), config };
         Ok(Self { shared: Arc::new(shared), tool: "" })
     }
 
@@ -56,8 +61,9 @@ impl Ctx {
         Self { shared: self.shared.clone(), tool }
     }
 
-    /// Stops what still runs in the background and waits a little for it.
+    /// Stops what still runs in the background, waits a little for it, and gives all devices back.
     pub fn close(&self) {
         self.jobs.close();
+        self.devices.sessions.close();
     }
 }

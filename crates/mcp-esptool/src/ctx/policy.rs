@@ -76,6 +76,11 @@ impl Policy {
         self.listed("port", url, &self.allow_ports, &self.deny_ports)
     }
 
+    /// The policy tells devices apart by MAC, so that the MAC must be known before anything is done.
+    pub fn names_macs(&self) -> bool {
+        !self.allow_macs.is_empty() || !self.deny_macs.is_empty()
+    }
+
     /// Fails unless the device with this base MAC may be used.
     pub fn allows_mac(&self, mac: &str) -> Result<(), ToolError> {
         self.listed("device", mac, &self.allow_macs, &self.deny_macs)

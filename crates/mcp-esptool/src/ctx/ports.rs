@@ -1,11 +1,22 @@
 //! The one place where port URLs become ports.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use esp_link::port::scan::{self, FoundPort};
+use esp_link::port::{self, OpenOptions, PortError, PortUrl};
+use esp_model::chip;
+use esp_model::port::Port;
+use esp_sim::SimDevice;
+
 use crate::config::Config;
+use crate::ctx::policy::Policy;
 use crate::tools::error::ToolError;
 
 /// Where ports are found and opened.
 pub struct Ports {
     remote: Vec<String>,
+    sims: Mutex<BTreeMap<String, SimDevice>>,
 }
 
 /// A port that may be meant when none is named.
@@ -20,29 +31,101 @@ pub struct Candidate {
 impl Ports {
     /// Remembers the configured remote ports; looks at nothing yet.
     pub fn new(config: &Config) -> Self {
-        Self { remote: config.list("remote_ports") }
+        Self { remote: config.list("remote_ports"), sims: Mutex::default() }
+    }
+
+    /// The configured remote ports.
+    pub fn remote(&self) -> &[String] {
+        &self.remote
+    }
+
+    /// The serial ports of this machine, looked up without opening any.
+    pub fn serial(&self) -> Vec<FoundPort> {
+        scan::scan()
+    }
+
+    /// The simulated devices of this process.
+    pub fn simulated(&self) -> Vec<SimDevice> {
+        self.sims().values().cloned().collect()
+    }
+
+    /// Puts a simulated device under its URL, in place of an older one.
+    pub fn add_simulated(&self, device: SimDevice) {
+        self.sims().insert(device.url().to_string(), device);
+    }
+
+    /// Removes a simulated device; true if it was there.
+    pub fn remove_simulated(&self, url: &str) -> bool {
+        self.sims().remove(url).is_some()
     }
 
     /// The ports that may be meant when none is named. Opens nothing.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let remote = self.remote.iter();
-        remote.map(|url| Candidate { url: url.clone(), about: "configured".into() }).collect()
+        let serial = self.serial().into_iter().map(|found| Candidate { about: describe(&found), url: found.path });
+        let simulated = self.simulated().into_iter();
+        let simulated = simulated.map(|sim| Candidate { url: sim.url().to_string(), about: "simulated".into() });
+        let remote = self.remote.iter().map(|url| Candidate { url: url.clone(), about: "configured".into() });
+        serial.chain(simulated).chain(remote).collect()
     }
 
-    /// The port that is meant: the named one, or the only one there is.
-    pub fn choose(&self, named: Option<&str>) -> Result<String, ToolError> {
-        if let Some(url) = named {
-            return Ok(url.trim().to_string());
+    /// The port that is meant: the named one, or the only one there is that the policy allows.
+    pub fn choose(&self, named: Option<&str>, policy: &Policy) -> Result<PortUrl, ToolError> {
+        if let Some(text) = named {
+            let url: PortUrl = text.parse().map_err(PortError::Url)?;
+            policy.allows_port(&url.to_string())?;
+            return Ok(url);
         }
-        let found = self.candidates();
+        let mut found = self.candidates();
+        found.retain(|found| policy.allows_port(&found.url).is_ok());
         match found.as_slice() {
-            [only] => Ok(only.url.clone()),
+            [only] => Ok(only.url.parse().map_err(PortError::Url)?),
             [] => Err(ToolError::new("no_port", "no port was named and none was found")),
             many => {
                 let list: Vec<String> = many.iter().map(|found| format!("{} ({})", found.url, found.about)).collect();
-                Err(ToolError::new("which_port", "no port was named and there are several")
-                    .seen("ports", list.join(", ")))
+                let error = ToolError::new("which_port", "no port was named and there are several");
+                Err(error.seen("ports", list.join(", ")))
             }
         }
     }
+
+    /// Opens a port at 115200 baud.
+    pub fn open(&self, url: &PortUrl) -> Result<Box<dyn Port>, ToolError> {
+        Ok(port::open_with(url, &OpenOptions::default(), |url| self.open_virtual(url))?)
+    }
+
+    fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
+        match url {
+            PortUrl::Sim { chip, name } => Ok(Box::new(self.sim(url, chip, name.as_deref())?.open())),
+            _ => Err(PortError::Unsupported { url: url.to_string(), what: "no such virtual device runs".into() }),
+        }
+    }
+
+    /// The simulated device of this URL, made at its first use.
+    fn sim(&self, url: &PortUrl, chip: &str, name: Option<&str>) -> Result<SimDevice, PortError> {
+        let shown = url.to_string();
+        let mut sims = self.sims();
+        if let Some(device) = sims.get(&shown) {
+            return Ok(device.clone());
+        }
+        let chip = chip::by_name(chip).ok_or_else(|| {
+            let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
+            PortError::Virtual { url: shown.clone(), what: format!("there is no chip `{chip}` (known: {known})") }
+        })?;
+        let device = SimDevice::new(&esp_sim::Config::new(chip, name.unwrap_or_default()), shown.clone());
+        sims.insert(shown, device.clone());
+        Ok(device)
+    }
+
+    fn sims(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, SimDevice>> {
+        self.sims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A serial port in a few words: its product, or its driver.
+fn describe(found: &FoundPort) -> String {
+    let usb = found.usb.as_ref();
+    let product = usb.and_then(|usb| usb.product.clone());
+    let id = usb.map(|usb| format!("{:04x}:{:04x}", usb.vid, usb.pid));
+    let parts: Vec<String> = [id, product, found.driver.clone()].into_iter().flatten().collect();
+    if parts.is_empty() { "serial port".into() } else { parts.join(" ") }
 }

@@ -72,6 +72,15 @@ impl<T: Send + 'static> Sessions<T> {
         lock(&self.device(key).state).warm = None;
     }
 
+    /// Closes all warm connections.
+    pub fn close(&self) {
+        let devices: Vec<_> = lock(&self.devices).values().cloned().collect();
+        for device in devices {
+            drop(lock(&device.state).warm.take());
+            device.freed.notify_all();
+        }
+    }
+
     /// Devices with a warm connection or a running call: URL and the tool that holds it.
     pub fn in_use(&self) -> Vec<(String, Option<&'static str>)> {
         let devices = lock(&self.devices);

@@ -1,15 +1,35 @@
 //! The tools: one file each, one line each in [`ALL`].
 
 pub mod args;
+pub mod chip;
+pub mod device;
 pub mod error;
+pub mod flash;
 pub mod job;
+mod link_error;
 pub mod schema;
 
 use crate::ctx::Ctx;
 use crate::tool::{Entry, entry};
 
 /// All tools, in the order in which they are listed.
-pub static ALL: &[Entry] = &[entry::<job::JobTool>("core")];
+pub static ALL: &[Entry] = &[
+    entry::<chip::scan_ports::ScanPorts>("chip"),
+    entry::<chip::detect::Detect>("chip"),
+    entry::<chip::connect::Connect>("chip"),
+    entry::<chip::reset::Reset>("chip"),
+    entry::<chip::load_ram::LoadRam>("chip"),
+    entry::<chip::run_firmware::RunFirmware>("chip"),
+    entry::<chip::info::Info>("chip"),
+    entry::<chip::test_connection::TestConnection>("chip"),
+    entry::<chip::recover::Recover>("chip"),
+    entry::<flash::firmware::Firmware>("flash"),
+    entry::<flash::read::Read>("flash"),
+    entry::<flash::erase::Erase>("flash"),
+    entry::<flash::verify::Verify>("flash"),
+    entry::<flash::size_detect::SizeDetect>("flash"),
+    entry::<job::JobTool>("core"),
+];
 
 /// The sets that the tools belong to, in the list's order.
 pub fn sets() -> Vec<&'static str> {

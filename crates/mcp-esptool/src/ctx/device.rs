@@ -1,0 +1,262 @@
+//! A connected device: from a port's name to a loader that answers, kept warm for the next call.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use esp_link::connect::{Attempt, Report};
+use esp_link::port::PortUrl;
+use esp_link::stub::StubSource;
+use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
+use esp_model::chip::{self, Identified};
+use esp_model::job::Job;
+
+use crate::ctx::Ctx;
+use crate::ctx::sessions::{Lease, Sessions};
+use crate::tools::args;
+use crate::tools::error::ToolError;
+
+/// Rate that every bridge and cable can do.
+const SAFE_BAUD: u32 = 115_200;
+
+/// A device with a loader that answers.
+pub struct Connected {
+    /// The loader.
+    pub loader: Loader,
+    /// The port's URL.
+    pub url: String,
+    /// How the connection came about.
+    pub report: Report,
+    /// Whether the device is reset into its application when the connection goes.
+    pub reset_at_end: bool,
+}
+
+/// A connection that waits for the next call. Dropped, it starts the device's application again.
+pub struct Warm(Option<Connected>);
+
+impl Warm {
+    /// Keeps a connection.
+    pub fn new(connected: Connected) -> Self {
+        Self(Some(connected))
+    }
+
+    /// Closes the connection and leaves the device as it is.
+    pub fn leave(mut self) {
+        drop(self.0.take());
+    }
+
+    fn take(mut self) -> Option<Connected> {
+        self.0.take()
+    }
+}
+
+impl Drop for Warm {
+    fn drop(&mut self) {
+        if let Some(connected) = &mut self.0
+            && connected.reset_at_end
+            && connected.loader.port().info().modem_lines
+            && let Err(error) = connected.loader.hard_reset()
+        {
+            tracing::debug!("{} was not reset: {error}", connected.url);
+        }
+    }
+}
+
+/// All devices of this process, and the rates that their lines have turned out to carry.
+pub struct Devices {
+    /// Locks and warm connections.
+    pub sessions: Sessions<Warm>,
+    bauds: Mutex<HashMap<String, u32>>,
+}
+
+impl Devices {
+    /// See [`Sessions::new`].
+    pub fn new(sessions: Sessions<Warm>) -> Self {
+        Self { sessions, bauds: Mutex::default() }
+    }
+
+    /// The rate that this port is known to carry.
+    pub fn baud(&self, url: &str) -> Option<u32> {
+        self.bauds.lock().unwrap_or_else(PoisonError::into_inner).get(url).copied()
+    }
+
+    /// Remembers the rate that this port carries.
+    pub fn remember_baud(&self, url: &str, baud: u32) {
+        self.bauds.lock().unwrap_or_else(PoisonError::into_inner).insert(url.into(), baud);
+    }
+}
+
+impl Ctx {
+    /// Connects (or uses the warm connection), does `work`, and leaves the connection for the next call.
+    pub fn with_device<T>(
+        &self,
+        port: Option<&args::PortUrl>,
+        job: &Job,
+        work: impl FnOnce(&mut Connected) -> Result<T, ToolError>,
+    ) -> Result<T, ToolError> {
+        let (mut lease, mut connected) = self.take_device(port, job)?;
+        let result = work(&mut connected).map_err(|mut error| {
+            error.device_touched = true;
+            error
+        });
+        match &result {
+            // After these the loader may be in the middle of something: the next call begins anew.
+            Err(error) if matches!(error.code, "cancelled" | "link_lost" | "port_lost" | "internal") => drop(connected),
+            _ => lease.keep(Warm::new(connected)),
+        }
+        result
+    }
+
+    /// The same for work that does not leave a loader behind: a reset, a program in RAM. The lock goes with the lease.
+    pub fn take_device(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, Connected), ToolError> {
+        let (mut lease, url) = self.lease_port(port, job)?;
+        if let Some(mut connected) = lease.warm.take().and_then(Warm::take)
+            && still_answers(&mut connected.loader, job)
+        {
+            return Ok((lease, connected));
+        }
+        let connected = self.connect(&url, self.usual_options(), job)?;
+        Ok((lease, connected))
+    }
+
+    /// The lock of the port's device, and the port's URL.
+    pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
+        let url = self.ports.choose(port.map(|port| port.0.as_str()), &self.policy)?;
+        let lease = self.devices.sessions.lease(&url.to_string(), self.tool, job)?;
+        Ok((lease, url))
+    }
+
+    /// How to connect when the call says nothing about it.
+    pub fn usual_options(&self) -> ConnectOptions {
+        let stub = match (self.config.text("stub"), self.config.path("stub_dir")) {
+            ("none", _) => StubSource::None,
+            (_, Some(folder)) => StubSource::Folder(folder),
+            _ => StubSource::BuiltIn,
+        };
+        ConnectOptions { baud: self.config.baud(), stub, ..ConnectOptions::default() }
+    }
+
+    /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.
+    pub fn connect(&self, url: &PortUrl, options: ConnectOptions, job: &Job) -> Result<Connected, ToolError> {
+        let shown = url.to_string();
+        let first = self.devices.baud(&shown).unwrap_or(options.baud).min(options.baud);
+        let mut options = ConnectOptions { baud: first, ..options };
+        let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
+            Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
+                tracing::warn!("{shown}: {error}; trying again at {SAFE_BAUD} baud");
+                options.baud = SAFE_BAUD;
+                let connected = Loader::connect(self.ports.open(url)?, &options, job);
+                self.devices.remember_baud(&shown, SAFE_BAUD);
+                connected
+            }
+            other => other,
+        };
+        let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", shown.clone()))?;
+        let mut connected = Connected { loader, url: shown, report, reset_at_end: true };
+        self.check_identity(url, &mut connected, job)?;
+        Ok(connected)
+    }
+
+    /// Refuses a device that the policy or a `mac:` URL rules out.
+    fn check_identity(&self, url: &PortUrl, connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
+        let wanted = match url {
+            PortUrl::Mac(mac) => Some(mac_text(mac)),
+            _ => None,
+        };
+        if wanted.is_none() && !self.policy.names_macs() {
+            return Ok(());
+        }
+        let found = connected.identify(job)?.map(|identified| mac_text(&identified.mac));
+        if let (Some(wanted), true) = (&wanted, found != wanted) {
+            let found = found.unwrap_or_else(|| "unknown".into());
+            return Err(ToolError::new("identity_mismatch", format!("the device is {found}, not {wanted}")));
+        }
+        match found {
+            Some(mac) => self.policy.allows_mac(&mac),
+            None => {
+                Err(ToolError::new("policy_refused", "the policy names devices by MAC, and this one cannot be read"))
+            }
+        }
+    }
+}
+
+impl Connected {
+    /// Who the chip is, read now; `None` in secure download mode, where eFuses cannot be read.
+    pub fn identify(&mut self, job: &Job) -> Result<Option<Identified>, ToolError> {
+        if self.loader.mode() == Mode::SecureDownload {
+            return Ok(None);
+        }
+        let chip = self.loader.chip();
+        Ok(Some(chip::identify(chip, |address| self.loader.read_reg(job, address))?))
+    }
+
+    /// An eFuse field's value now; `None` where this chip has no such field or eFuses cannot be read.
+    pub fn efuse_number(&mut self, name: &str, job: &Job) -> Result<Option<u32>, ToolError> {
+        let chip = self.loader.chip();
+        let table = chip.efuse();
+        let Some(field) = table.field(name) else { return Ok(None) };
+        let Some(block) = table.block(field.block) else { return Ok(None) };
+        if self.loader.mode() == Mode::SecureDownload {
+            return Ok(None);
+        }
+        let mut words = vec![0; usize::from(block.words)];
+        for address in table.addresses(field) {
+            let word = self.loader.read_reg(job, address)?;
+            if let Some(slot) = words.get_mut((address.wrapping_sub(block.read) / 4) as usize) {
+                *slot = word;
+            }
+        }
+        Ok(Some(field.number(&words)))
+    }
+
+    /// Flash encryption is on: an odd number of bits of the counter is set.
+    pub fn is_encrypted(&mut self, job: &Job) -> Result<bool, ToolError> {
+        let count = match self.loader.security_info(job) {
+            Ok(info) => Some(info.flash_crypt_count.into()),
+            Err(error) if error.is_refusal() => match self.efuse_number("SPI_BOOT_CRYPT_CNT", job)? {
+                Some(count) => Some(count),
+                None => self.efuse_number("FLASH_CRYPT_CNT", job)?,
+            },
+            Err(LoaderError::Unsupported { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(count.is_some_and(|count: u32| count.count_ones() % 2 == 1))
+    }
+
+    /// The device is simulated or emulated.
+    pub fn is_virtual(&mut self) -> bool {
+        self.loader.port().info().is_virtual
+    }
+}
+
+/// `24:0a:c4:00:11:22`.
+pub fn mac_text(mac: &[u8; 6]) -> String {
+    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// A question that any loader answers, asked once.
+fn still_answers(loader: &mut Loader, job: &Job) -> bool {
+    let answer = match loader.mode() {
+        Mode::SecureDownload => loader.security_info(job).map(drop),
+        _ => loader.read_reg(job, loader.chip().uart.date).map(drop),
+    };
+    answer.is_ok()
+}
+
+fn is_the_line(error: &LoaderError) -> bool {
+    matches!(error, LoaderError::NoAnswer { .. } | LoaderError::Protocol { .. } | LoaderError::BadLine { .. })
+}
+
+/// What an attempt saw, in a few words.
+pub fn attempt_text(attempt: &Attempt) -> String {
+    let mut text = format!("{}: {} bytes", attempt.sequence, attempt.seen.len());
+    if let Some(mode) = attempt.boot_mode {
+        text += &format!(", boot:{mode:#x}");
+    }
+    if attempt.waiting_for_download {
+        text += ", waiting for download";
+    }
+    if attempt.synced {
+        text += ", answered";
+    }
+    text
+}

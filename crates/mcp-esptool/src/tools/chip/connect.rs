@@ -1,0 +1,140 @@
+//! `esp_connect_advanced`: a connection as wanted, kept warm for the next calls.
+
+use esp_link::connect::Before;
+use esp_link::reset::Sequence;
+use esp_link::stub::StubSource;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::ctx::device::{Warm, attempt_text};
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct Connect;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// Baud rate to work at (default 460800).
+    baud: Option<u32>,
+    /// Reset attempts (default 7).
+    retries: Option<u32>,
+    /// ladder (default), no-reset, classic, tight, usb-serial-jtag, or a sequence such as "D0|R1|W0.1|D1|R0|W0.05|D0".
+    before: Option<String>,
+    /// When the connection goes: hard-reset (default) or no-reset.
+    after: Option<String>,
+    /// auto (default) or none: the ROM loader alone.
+    stub: Option<String>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// Each attempt: reset sequence, bytes seen, boot mode.
+    attempts: Vec<String>,
+    /// What answers.
+    loader: String,
+    /// Where the stub came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stub: Option<String>,
+    /// Line rate now.
+    baud: u32,
+    /// Time of a command and its answer, the middle of nine.
+    round_trip_ms: f64,
+    /// How long the connection stays open without a call.
+    idle_timeout_s: f64,
+}
+
+impl Tool for Connect {
+    const NAME: &'static str = "esp_connect_advanced";
+    const TITLE: &'static str = "Connect";
+    const ABOUT: &'static str = "Open a connection with chosen baud rate, reset sequence and loader, and keep it for the next calls. Reports each \
+         attempt and what was seen.";
+    const RISK: Risk = Risk::Resets;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let mut options = ctx.usual_options();
+        options.baud = input.baud.unwrap_or(460_800);
+        options.attempts = input.retries.unwrap_or(7);
+        options.before = before(input.before.as_deref().unwrap_or("ladder"))?;
+        match input.stub.as_deref() {
+            None | Some("auto") => {}
+            Some("none" | "false") => options.stub = StubSource::None,
+            Some(other) => return Err(bad("stub", other, "auto, none")),
+        }
+        let reset_at_end = match input.after.as_deref() {
+            None | Some("hard-reset") => true,
+            Some("no-reset") => false,
+            Some(other) => return Err(bad("after", other, "hard-reset, no-reset")),
+        };
+        let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
+        // The old connection goes first: it holds the port.
+        drop(lease.warm.take());
+        let mut connected = ctx.connect(&url, options, job)?;
+        connected.reset_at_end = reset_at_end;
+        let device = Device::read(&mut connected, job)?;
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let began = connected.loader.port().now();
+            if connected.loader.mode() == esp_link::Mode::SecureDownload {
+                connected.loader.security_info(job)?;
+            } else {
+                let address = connected.loader.chip().uart.date;
+                connected.loader.read_reg(job, address)?;
+            }
+            times.push(connected.loader.port().now().saturating_sub(began));
+        }
+        times.sort();
+        let out = Out {
+            device,
+            attempts: connected.report.attempts.iter().map(attempt_text).collect(),
+            loader: connected.loader.mode().describe().into(),
+            stub: connected.report.stub.clone(),
+            baud: connected.loader.port().baud(),
+            round_trip_ms: times.get(4).map_or(0.0, |time| time.as_micros() as f64 / 1000.0),
+            idle_timeout_s: ctx.config.session_idle().as_secs_f64(),
+        };
+        lease.keep(Warm::new(connected));
+        Ok(out)
+    }
+
+    fn summary(out: &Out) -> String {
+        format!(
+            "{}\n{} at {} baud, round trip {:.1} ms\n{}",
+            out.device,
+            out.loader,
+            out.baud,
+            out.round_trip_ms,
+            out.attempts.join("; ")
+        )
+    }
+}
+
+fn before(text: &str) -> Result<Before, ToolError> {
+    Ok(match text {
+        "ladder" | "default-reset" => Before::Ladder,
+        "no-reset" => Before::NoReset,
+        "classic" => Before::Only(Sequence::classic(50)),
+        "tight" => Before::Only(Sequence::tight(50)),
+        "usb-serial-jtag" | "usb-reset" => Before::Only(Sequence::usb_serial_jtag()),
+        custom => {
+            let known = "ladder, no-reset, classic, tight, usb-serial-jtag, D0|R1|W0.1|…";
+            Before::Only(Sequence::custom(custom).map_err(|error| bad("before", &error.to_string(), known))?)
+        }
+    })
+}
+
+fn bad(name: &str, value: &str, known: &str) -> ToolError {
+    ToolError::new("bad_parameter", format!("`{name}`: {value}")).seen("known", known)
+}

@@ -1,0 +1,120 @@
+//! `esp_load_ram`: run a program from RAM, without wearing the flash.
+
+use esp_model::chip::Chip;
+use esp_model::image;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::boot_log::{self, BootLog};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::{FlashState, ToolError};
+
+/// The tool.
+pub struct LoadRam;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// RAM image or ELF file.
+    firmware: String,
+    /// Seconds to capture the console afterwards (default 0).
+    #[serde(default)]
+    capture_s: f64,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// Segments that were loaded.
+    segments: Vec<SegmentView>,
+    /// Where the program starts, hexadecimal.
+    entry: String,
+    /// What it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<BootLog>,
+}
+
+/// A segment.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct SegmentView {
+    /// Load address, hexadecimal.
+    address: String,
+    /// Its size.
+    size_bytes: u64,
+}
+
+impl Tool for LoadRam {
+    const NAME: &'static str = "esp_load_ram";
+    const TITLE: &'static str = "Run from RAM";
+    const ABOUT: &'static str = "Load a RAM image or ELF into RAM and run it; the flash stays as it is. Refuses programs with segments in flash.";
+    const RISK: Risk = Risk::Resets;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let bytes = ctx.files.read_some(&input.firmware)?;
+        let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
+        let device = Device::read(&mut connected, job)?;
+        let chip = connected.loader.chip();
+        let (segments, entry) = program(&input.firmware, &bytes, chip)?;
+        let in_flash = segments.iter().find(|(address, _)| is_flash(chip, *address));
+        if let Some((address, _)) = in_flash {
+            let text = format!("`{}` has a segment at {address:#010x}, which is mapped to flash", input.firmware);
+            return Err(ToolError::new("image_not_for_ram", text).touched(FlashState::Unchanged));
+        }
+        let views = segments.iter().map(|(address, bytes)| SegmentView {
+            address: format!("{address:#010x}"),
+            size_bytes: bytes.len() as u64,
+        });
+        let segments_shown = views.collect();
+        let mut port = connected.loader.run_in_ram(job, &segments, entry)?;
+        let console = match input.capture_s > 0.0 {
+            true => Some(boot_log::capture(&mut *port, chip, input.capture_s, None, None, job)?),
+            false => None,
+        };
+        Ok(Out { device, segments: segments_shown, entry: format!("{entry:#010x}"), console })
+    }
+
+    fn summary(out: &Out) -> String {
+        let bytes: u64 = out.segments.iter().map(|segment| segment.size_bytes).sum();
+        let console = out.console.as_ref().map_or_else(String::new, |log| format!("\n{}", log.line()));
+        format!("{}\n{bytes} bytes in {} segments, started at {}{console}", out.device, out.segments.len(), out.entry)
+    }
+}
+
+fn is_flash(chip: &Chip, address: u32) -> bool {
+    let within = |range: [u32; 2]| (range[0]..range[1]).contains(&address);
+    within(chip.image.irom) || within(chip.image.drom)
+}
+
+/// Load addresses with bytes, and the entry point, of an image or an ELF.
+fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<(Vec<(u32, Vec<u8>)>, u32), ToolError> {
+    let invalid = |error: String| ToolError::new("image_invalid", format!("`{path}`: {error}"));
+    if bytes.starts_with(b"\x7fELF") {
+        let built =
+            image::build(chip, bytes, &image::Settings::default()).map_err(|error| invalid(error.to_string()))?;
+        return match built {
+            image::Built::One(image) | image::Built::Split { ram: image, mapped: None } => program(path, &image, chip),
+            image::Built::Split { mapped: Some((offset, _)), .. } => {
+                let text = format!("`{path}` has a part that is mapped to flash at {offset:#x}");
+                Err(ToolError::new("image_not_for_ram", text))
+            }
+        };
+    }
+    let found = image::parse::parse(bytes).map_err(|error| invalid(error.to_string()))?;
+    if found.chip.id != chip.id {
+        let text = format!("`{path}` is an image for {}, the chip is {}", found.chip.name, chip.name);
+        return Err(ToolError::new("chip_mismatch", text));
+    }
+    let segments = found.segments.iter().filter(|segment| segment.addr != 0);
+    Ok((segments.map(|segment| (segment.addr, segment.data.to_vec())).collect(), found.header.entry))
+}

@@ -1,0 +1,81 @@
+//! `esp_run_firmware`: leave the loader, run the application, look at its start.
+
+use esp_link::reset::Sequence;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::boot_log::{self, BootLog};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct RunFirmware;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// Seconds to capture the console, from the first byte (default 0: no capture).
+    #[serde(default)]
+    capture_s: f64,
+    /// Regular expression that ends the capture.
+    until: Option<String>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// How the application was started.
+    started_by: String,
+    /// What it said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<BootLog>,
+}
+
+impl Tool for RunFirmware {
+    const NAME: &'static str = "esp_run_firmware";
+    const TITLE: &'static str = "Run firmware";
+    const ABOUT: &'static str = "Leave the loader and run the application; optionally capture its console from the first byte and judge the \
+         start (app banner, panic, boot loop).";
+    const RISK: Risk = Risk::Resets;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
+        let device = Device::read(&mut connected, job)?;
+        let chip = connected.loader.chip();
+        let info = connected.loader.port().info();
+        let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
+        let (reset, started_by) = if info.modem_lines {
+            (Some(Sequence::hard_reset(built_in)), "hard-reset")
+        } else {
+            connected.loader.soft_reset(job)?;
+            (None, "soft-reset")
+        };
+        let mut port = connected.loader.into_port();
+        if input.capture_s > 0.0 || input.until.is_some() {
+            let seconds = if input.capture_s > 0.0 { input.capture_s } else { 10.0 };
+            let log = boot_log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, job)?;
+            return Ok(Out { device, started_by: started_by.into(), console: Some(log) });
+        }
+        if let Some(reset) = reset {
+            let failed = |error: std::io::Error| ToolError::new("port_lost", error.to_string());
+            reset.run(&mut *port).map_err(failed)?;
+        }
+        Ok(Out { device, started_by: started_by.into(), console: None })
+    }
+
+    fn summary(out: &Out) -> String {
+        let console = out.console.as_ref().map_or_else(String::new, |log| format!("\n{}", log.line()));
+        format!("{}\nstarted by {}{console}", out.device, out.started_by)
+    }
+}

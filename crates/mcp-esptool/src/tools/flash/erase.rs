@@ -1,0 +1,165 @@
+//! `esp_flash_erase`: all, a partition, or a region; with a copy of what cannot be rebuilt.
+
+use esp_link::Mode;
+use esp_link::flash::SECTOR;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::keep::{self, Copy, Region};
+use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{Number, PortUrl, parse_number};
+use crate::tools::device::Device;
+use crate::tools::error::{FlashState, ToolError};
+
+/// The tool.
+pub struct Erase;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// `all` (default), a partition's name, or ADDRESS+SIZE such as "0x9000+0x6000".
+    region: Option<String>,
+    /// Widen the region to whole sectors of 4096 bytes.
+    #[serde(default)]
+    align: bool,
+    /// Folder for copies of data that cannot be rebuilt (default: esp-backup/MAC).
+    backup_dir: Option<String>,
+    /// The data may go: make no copies.
+    #[serde(default)]
+    no_backup: bool,
+    /// Flash size, if it shall not be detected; needed in secure download mode.
+    flash_size: Option<Number>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// First address that was erased.
+    address: u32,
+    /// Bytes that were erased.
+    size_bytes: u32,
+    /// Copies that were made before.
+    copies: Vec<Copy>,
+}
+
+impl Tool for Erase {
+    const NAME: &'static str = "esp_flash_erase";
+    const TITLE: &'static str = "Erase flash";
+    const ABOUT: &'static str = "Erase the whole flash, a partition or a region. Data that cannot be rebuilt (NVS, file systems …) is copied to \
+         files first, unless no_backup is given.";
+    const RISK: Risk = Risk::Destroys;
+    const LONG: bool = true;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let flash_size = connected.loader.attach_flash(job, input.flash_size.and_then(Number::as_u32))?;
+            let region = region(job, connected, &input, flash_size)?;
+            let copies =
+                if input.no_backup { Vec::new() } else { copies(ctx, job, connected, &input, &device, &region)? };
+            let partial = |error| ToolError::from(error).touched(FlashState::Partial);
+            if region.address == 0 && region.size == flash_size && connected.loader.mode() != Mode::SecureDownload {
+                connected.loader.erase_all(job).map_err(partial)?;
+            } else {
+                connected.loader.erase_region(job, region.address, region.size).map_err(partial)?;
+            }
+            Ok(Out { device, address: region.address, size_bytes: region.size, copies })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let copies: Vec<&str> = out.copies.iter().map(|copy| copy.file.as_str()).collect();
+        let kept = if copies.is_empty() { String::new() } else { format!("; copies: {}", copies.join(", ")) };
+        format!("{}\n{:#x} bytes at {:#x} erased{kept}", out.device, out.size_bytes, out.address)
+    }
+}
+
+/// What is meant by `region`.
+fn region(job: &Job, connected: &mut Connected, input: &In, flash_size: u32) -> Result<Region, ToolError> {
+    let text = input.region.as_deref().unwrap_or("all").trim();
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(Region { name: "all".into(), address: 0, size: flash_size });
+    }
+    if let Some((address, size)) = text.split_once('+') {
+        let both = parse_number(address).zip(parse_number(size));
+        let (address, size) =
+            both.ok_or_else(|| ToolError::new("bad_parameter", format!("`{text}` is not ADDRESS+SIZE")))?;
+        return aligned(address, size, input.align, flash_size);
+    }
+    let table = keep::table(connected, job)?;
+    let table = table.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table at 0x8000"))?;
+    match table.find(text) {
+        Some(found) => Ok(Region { name: text.into(), address: found.offset, size: found.size }),
+        None => {
+            let names = table.partitions.iter().map(|partition| partition.name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(ToolError::new("unknown_partition", format!("there is no partition `{text}`"))
+                .seen("partitions", names))
+        }
+    }
+}
+
+fn aligned(address: u64, size: u64, widen: bool, flash_size: u32) -> Result<Region, ToolError> {
+    let sector = u64::from(SECTOR);
+    let beyond = || {
+        let text = format!("{size:#x} bytes at {address:#x} reach beyond the end of the flash at {flash_size:#x}");
+        ToolError::new("address_out_of_range", text)
+    };
+    let end = address.checked_add(size).filter(|end| *end <= u64::from(flash_size)).ok_or_else(beyond)?;
+    if size == 0 {
+        return Err(ToolError::new("nothing_to_do", "the size is 0"));
+    }
+    if !widen && (!address.is_multiple_of(sector) || !size.is_multiple_of(sector)) {
+        return Err(ToolError::new("not_aligned", format!("{address:#x}+{size:#x} is not a multiple of {sector:#x}")));
+    }
+    let (start, end) = (address / sector * sector, end.div_ceil(sector) * sector);
+    match (u32::try_from(start), u32::try_from(end - start)) {
+        (Ok(address), Ok(size)) => Ok(Region { name: format!("{address:#x}"), address, size }),
+        _ => Err(beyond()),
+    }
+}
+
+fn copies(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    input: &In,
+    device: &Device,
+    region: &Region,
+) -> Result<Vec<Copy>, ToolError> {
+    if connected.loader.mode() == Mode::SecureDownload {
+        return Err(ToolError::new(
+            "data_would_be_lost",
+            "flash cannot be read in secure download mode, so not copied",
+        ));
+    }
+    let table = keep::table(connected, job)?;
+    let unique = keep::unique(table.as_ref(), region);
+    let who = device.mac.as_deref().unwrap_or("unknown").replace(':', "");
+    let dir = input.backup_dir.clone().unwrap_or_else(|| format!("esp-backup/{who}"));
+    keep::copy(ctx, job, connected, &unique, &dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_widened_only_when_told() {
+        assert_eq!(aligned(0x1001, 0x10, false, 1 << 20).unwrap_err().code, "not_aligned");
+        let region = aligned(0x1001, 0x1000, true, 1 << 20).unwrap();
+        assert_eq!((region.address, region.size), (0x1000, 0x2000));
+        assert_eq!(aligned(0xff000, 0x2000, false, 1 << 20).unwrap_err().code, "address_out_of_range");
+        assert_eq!(aligned(u64::MAX, 1, true, 1 << 20).unwrap_err().code, "address_out_of_range");
+        assert_eq!(aligned(0, 0, false, 1 << 20).unwrap_err().code, "nothing_to_do");
+    }
+}

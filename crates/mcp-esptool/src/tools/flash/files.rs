@@ -1,0 +1,193 @@
+//! Files on their way to flash: raw bytes, images, Intel HEX and UF2; and what is checked before the first byte.
+
+use esp_link::flash::Part;
+use esp_model::chip::Chip;
+use esp_model::image::{self, hex, uf2};
+use md5::{Digest, Md5};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::ctx::Ctx;
+use crate::tools::args::FileAt;
+use crate::tools::error::ToolError;
+
+/// Bytes with their flash address, and the file they come from.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The file, as the caller named it.
+    pub path: String,
+    /// Flash address.
+    pub address: u32,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A piece in a result.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PieceView {
+    /// The file.
+    pub path: String,
+    /// Flash address.
+    pub address: u32,
+    /// Its size.
+    pub size_bytes: u64,
+    /// MD5 of the bytes.
+    pub md5: String,
+}
+
+impl Piece {
+    /// First address behind it.
+    pub fn end(&self) -> u64 {
+        u64::from(self.address) + self.bytes.len() as u64
+    }
+
+    /// For the loader.
+    pub fn part(&self) -> Part {
+        Part::bytes(self.address, self.bytes.clone())
+    }
+
+    /// For a result.
+    pub fn view(&self) -> PieceView {
+        let md5 = hex::hex(&Md5::digest(&self.bytes));
+        PieceView { path: self.path.clone(), address: self.address, size_bytes: self.bytes.len() as u64, md5 }
+    }
+}
+
+/// Reads the files. HEX and UF2 files carry their own addresses, to which the given one is added.
+pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
+    if files.is_empty() {
+        return Err(ToolError::new("nothing_to_do", "no files were given"));
+    }
+    let mut pieces = Vec::new();
+    for file in files {
+        let bytes = ctx.files.read_some(&file.path)?;
+        let base = file.address.as_u32().ok_or_else(|| too_far(&file.path, file.address.0))?;
+        let parts = if hex::is_hex(&bytes) {
+            let bad = |error: hex::HexError| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
+            hex::read(&bytes).map_err(bad)?
+        } else if uf2::is_uf2(&bytes) {
+            let bad = |error: uf2::Uf2Error| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
+            uf2::read(&bytes).map_err(bad)?.parts
+        } else {
+            vec![hex::Part { address: 0, data: bytes }]
+        };
+        for part in parts {
+            let at = u64::from(base) + u64::from(part.address);
+            let address = u32::try_from(at).map_err(|_| too_far(&file.path, at))?;
+            pieces.push(Piece { path: file.path.clone(), address, bytes: part.data });
+        }
+    }
+    Ok(pieces)
+}
+
+fn too_far(path: &str, address: u64) -> ToolError {
+    ToolError::new("address_out_of_range", format!("`{path}`: the address {address:#x} is beyond 32 bits"))
+}
+
+/// Sorts by address and refuses pieces that overlap.
+pub fn no_overlap(pieces: &mut [Piece]) -> Result<(), ToolError> {
+    pieces.sort_by_key(|piece| piece.address);
+    for pair in pieces.windows(2) {
+        if let [first, second] = pair
+            && first.end() > u64::from(second.address)
+        {
+            let text = format!(
+                "`{}` ends at {:#x}, `{}` begins at {:#x}",
+                first.path,
+                first.end(),
+                second.path,
+                second.address
+            );
+            return Err(ToolError::new("overlap", text));
+        }
+    }
+    Ok(())
+}
+
+/// The flash addresses where chips look for their bootloader.
+fn is_a_bootloader_address(address: u32) -> bool {
+    esp_model::chip::all().iter().any(|chip| chip.flash.bootloader_offset == address)
+}
+
+/// Refuses images that this chip would not run, before anything is written.
+pub fn check_images(pieces: &[Piece], chip: &Chip, revision: Option<u16>, flash_size: u32) -> Result<(), ToolError> {
+    for piece in pieces {
+        if piece.end() > u64::from(flash_size) {
+            let text = format!("`{}` would end at {:#x}, the flash ends at {flash_size:#x}", piece.path, piece.end());
+            return Err(ToolError::new("address_out_of_range", text));
+        }
+        // Raw data is free to begin with the magic byte: only what reads as an image is judged as one.
+        let Ok(found) = image::parse::parse(&piece.bytes) else { continue };
+        check_image(piece, &found, chip, revision, flash_size)?;
+    }
+    Ok(())
+}
+
+fn check_image(
+    piece: &Piece,
+    found: &image::parse::Image,
+    chip: &Chip,
+    revision: Option<u16>,
+    flash_size: u32,
+) -> Result<(), ToolError> {
+    if found.chip.id != chip.id {
+        let text = format!("`{}` is an image for {}, the chip is {}", piece.path, found.chip.name, chip.name);
+        let chip_id = found.extended.as_ref().map(|header| header.chip_id);
+        return Err(ToolError::new("chip_mismatch", text).seen("image_chip_id", chip_id));
+    }
+    if let (Some(header), Some(revision)) = (&found.extended, revision) {
+        let range = header.min_rev_full..=if header.max_rev_full == 0 { u16::MAX } else { header.max_rev_full };
+        if !range.contains(&revision) {
+            let text = format!(
+                "`{}` allows chip revisions {} to {}, the chip has {}",
+                piece.path,
+                revision_text(*range.start()),
+                revision_text(*range.end()),
+                revision_text(revision)
+            );
+            return Err(ToolError::new("revision_mismatch", text));
+        }
+    }
+    let wanted = chip.flash.bootloader_offset;
+    let is_bootloader =
+        found.boot_desc().is_some() || (found.app_desc().is_none() && is_a_bootloader_address(piece.address));
+    if is_bootloader && found.extended.is_some() && is_a_bootloader_address(piece.address) && piece.address != wanted {
+        let text = format!("`{}` goes to {:#x}, but {} boots from {wanted:#x}", piece.path, piece.address, chip.name);
+        return Err(ToolError::new("wrong_bootloader_offset", text));
+    }
+    let named = found.header.size_name(chip).and_then(crate::tools::args::parse_number);
+    match named {
+        Some(named) if piece.address == wanted && named > u64::from(flash_size) => {
+            let text = format!("`{}` is built for {named:#x} bytes of flash, there are {flash_size:#x}", piece.path);
+            Err(ToolError::new("flash_too_small", text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn revision_text(revision: u16) -> String {
+    if revision == u16::MAX { "any".into() } else { format!("v{}.{}", revision / 100, revision % 100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(address: u32, len: usize) -> Piece {
+        Piece { path: format!("{address:x}"), address, bytes: vec![0; len] }
+    }
+
+    #[test]
+    fn overlaps_are_refused() {
+        assert!(no_overlap(&mut [piece(0x1000, 0x1000), piece(0, 0x1000)]).is_ok());
+        assert_eq!(no_overlap(&mut [piece(0x1000, 1), piece(0, 0x1001)]).unwrap_err().code, "overlap");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let chip = &esp_model::chip::all()[0];
+        let error = check_images(&[piece(0x3f_f000, 0x1001)], chip, None, 0x40_0000).unwrap_err();
+        assert_eq!(error.code, "address_out_of_range");
+        assert!(check_images(&[piece(0x3f_f000, 0x1000)], chip, None, 0x40_0000).is_ok());
+    }
+}

@@ -1,0 +1,177 @@
+//! `esp_flash_firmware`: check, compare, write what differs, verify.
+
+use esp_link::Mode;
+use esp_link::flash::{Compress, Part, WriteOptions};
+use esp_model::chip;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, Piece, PieceView};
+use super::project;
+use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{FileAt, Number, PortUrl};
+use crate::tools::device::Device;
+use crate::tools::error::{FlashState, ToolError};
+
+/// The tool.
+pub struct Firmware;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// What goes where: raw binaries, images, Intel HEX, UF2.
+    files: Option<Vec<FileAt>>,
+    /// Instead of files: an ESP-IDF project or build folder (flasher_args.json).
+    project: Option<String>,
+    /// Send everything, also what is there already.
+    #[serde(default)]
+    all: bool,
+    /// Flash size, if it shall not be detected ("4MB"); needed in secure download mode.
+    flash_size: Option<Number>,
+    /// false: never compress.
+    compress: Option<bool>,
+    /// Reset into the application afterwards.
+    #[serde(default)]
+    run: bool,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// Size of the flash.
+    flash_size_bytes: u32,
+    /// What was written where.
+    files: Vec<PieceView>,
+    /// Bytes of flash that were written, in whole sectors.
+    written_bytes: u64,
+    /// Bytes of flash that were right already.
+    skipped_bytes: u64,
+    /// Bytes of data that went over the line.
+    sent_bytes: u64,
+    /// Bytes that were blank and only erased.
+    erased_bytes: u64,
+    /// Everything was compared by MD5 on the chip afterwards; false where the loader cannot.
+    verified: bool,
+    /// Times a transfer began again after a fault of the line.
+    restarts: u32,
+    /// Seconds for comparing.
+    compare_s: f64,
+    /// Seconds for erasing, sending and programming.
+    write_s: f64,
+    /// Seconds for verifying.
+    verify_s: f64,
+}
+
+impl Tool for Firmware {
+    const NAME: &'static str = "esp_flash_firmware";
+    const TITLE: &'static str = "Flash firmware";
+    const ABOUT: &'static str = "Write firmware to flash and verify it. Checks chip, revision, overlap, size, bootloader address and \
+         encryption before the first byte; only sectors that differ are sent.";
+    const RISK: Risk = Risk::Writes;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let (pieces, wanted_chip) = gather(ctx, &input)?;
+        let out = ctx.with_device(input.port.as_ref(), job, |connected| {
+            write(job, connected, &input, &pieces, wanted_chip.as_deref())
+        })?;
+        if input.run {
+            let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
+            connected.loader.hard_reset()?;
+        }
+        Ok(out)
+    }
+
+    fn summary(out: &Out) -> String {
+        let seconds = out.compare_s + out.write_s + out.verify_s;
+        let checked = if out.verified { "verified" } else { "not verified: this loader cannot" };
+        format!(
+            "{}\n{} bytes written, {} already right, in {seconds:.1} s; {checked}",
+            out.device, out.written_bytes, out.skipped_bytes
+        )
+    }
+}
+
+fn gather(ctx: &Ctx, input: &In) -> Result<(Vec<Piece>, Option<String>), ToolError> {
+    let (mut pieces, chip) = match (&input.files, &input.project) {
+        (Some(files), None) => (files::load(ctx, files)?, None),
+        (None, Some(path)) => {
+            let project = project::read(ctx, path)?;
+            (files::load(ctx, &project.files)?, project.chip)
+        }
+        _ => return Err(ToolError::new("missing_parameter", "give either `files` or `project`")),
+    };
+    files::no_overlap(&mut pieces)?;
+    Ok((pieces, chip))
+}
+
+fn write(
+    job: &Job,
+    connected: &mut Connected,
+    input: &In,
+    pieces: &[Piece],
+    wanted_chip: Option<&str>,
+) -> Result<Out, ToolError> {
+    // Read in this session, just before the first write: another device may be on the port by now.
+    let identified = connected.identify(job)?;
+    let device = Device::of(connected, identified.as_ref());
+    let chip = connected.loader.chip();
+    if let Some(wanted) = wanted_chip.filter(|wanted| chip::by_name(wanted).is_none_or(|wanted| wanted.id != chip.id)) {
+        return Err(ToolError::new("chip_mismatch", format!("the project is for {wanted}, the chip is {}", chip.name)));
+    }
+    let wanted_size = input.flash_size.and_then(Number::as_u32);
+    let flash_size = connected.loader.attach_flash(job, wanted_size)?;
+    files::check_images(pieces, chip, connected.loader.revision(), flash_size)?;
+    refuse_plain_on_encrypted(connected, pieces, job)?;
+    let compress = match input.compress {
+        Some(false) => Compress::Never,
+        _ => Compress::Auto,
+    };
+    let options = WriteOptions { compress, all: input.all, flash_size: wanted_size };
+    let mut parts: Vec<Part> = pieces.iter().map(Piece::part).collect();
+    let report = connected
+        .loader
+        .write_flash(job, &mut parts, &options)
+        .map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
+    Ok(Out {
+        device,
+        flash_size_bytes: flash_size,
+        files: pieces.iter().map(Piece::view).collect(),
+        written_bytes: report.written_bytes,
+        skipped_bytes: report.skipped_bytes,
+        sent_bytes: report.sent_bytes,
+        erased_bytes: report.erased_bytes,
+        verified: report.verified,
+        restarts: report.restarts,
+        compare_s: report.compare_s,
+        write_s: report.write_s,
+        verify_s: report.verify_s,
+    })
+}
+
+/// With flash encryption on, a plain image or table does not boot any more; what is encrypted does not look like one.
+fn refuse_plain_on_encrypted(connected: &mut Connected, pieces: &[Piece], job: &Job) -> Result<(), ToolError> {
+    if !connected.is_encrypted(job)? {
+        return Ok(());
+    }
+    let is_plain = |piece: &&Piece| {
+        esp_model::image::parse::parse(&piece.bytes).is_ok() || esp_model::partition::Table::is_binary(&piece.bytes)
+    };
+    match pieces.iter().find(is_plain) {
+        Some(piece) => {
+            let text = format!("flash encryption is on and `{}` is not encrypted", piece.path);
+            let mode = if connected.loader.mode() == Mode::SecureDownload { "secure download" } else { "normal" };
+            Err(ToolError::new("encryption_active", text).seen("download_mode", mode).touched(FlashState::Unchanged))
+        }
+        None => Ok(()),
+    }
+}

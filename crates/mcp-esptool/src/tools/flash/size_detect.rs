@@ -1,0 +1,159 @@
+//! `esp_flash_size_detect`: the size of the flash by three ways that must agree.
+
+use esp_link::LoaderError;
+use esp_link::flash::{SECTOR, SpiCommand};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct SizeDetect;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// JEDEC id: manufacturer, type, capacity.
+    jedec_id: String,
+    /// The maker, if its code is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manufacturer: Option<String>,
+    /// Size by the JEDEC id.
+    by_jedec: Measured,
+    /// Size by the SFDP table.
+    by_sfdp: Measured,
+    /// Size by looking where addresses begin again.
+    by_wrap_around: Measured,
+    /// No two ways contradict each other.
+    agree: bool,
+    /// The size to use, if one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+}
+
+/// A size, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Measured {
+    /// The size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    /// Why it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
+}
+
+impl Measured {
+    fn of(size: u64) -> Self {
+        Self { size_bytes: Some(size), unknown: None }
+    }
+
+    fn unknown(why: impl Into<String>) -> Self {
+        Self { size_bytes: None, unknown: Some(why.into()) }
+    }
+}
+
+impl Tool for SizeDetect {
+    const NAME: &'static str = "esp_flash_size_detect";
+    const TITLE: &'static str = "Detect flash size";
+    const ABOUT: &'static str = "The size of the flash by JEDEC id, by SFDP table and by wrap-around, compared.";
+    const RISK: Risk = Risk::Reads;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let id = connected.loader.flash_id(job)?;
+            let by_jedec = match id.size() {
+                Some(size) => Measured::of(size.into()),
+                None => Measured::unknown("the capacity code is not a usual one"),
+            };
+            let by_sfdp = sfdp(connected, job)?;
+            let by_wrap_around = wrap_around(connected, job, by_jedec.size_bytes.or(by_sfdp.size_bytes))?;
+            let sizes: Vec<u64> =
+                [&by_jedec, &by_sfdp, &by_wrap_around].iter().filter_map(|way| way.size_bytes).collect();
+            let agree = sizes.windows(2).all(|pair| pair[0] == pair[1]);
+            let size_bytes = if agree { sizes.first() } else { sizes.iter().min() }.copied();
+            Ok(Out {
+                device,
+                jedec_id: id.to_string(),
+                manufacturer: id.manufacturer_name().map(str::to_string),
+                by_jedec,
+                by_sfdp,
+                by_wrap_around,
+                agree,
+                size_bytes,
+            })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let size = out.size_bytes.map_or("unknown".into(), |size| format!("{} KB", size / 1024));
+        let agree = if out.agree { "" } else { "; the ways contradict each other, the smallest is taken" };
+        let maker = out.manufacturer.as_deref().unwrap_or("unknown maker");
+        format!("{}\nflash {size}, id {} ({maker}){agree}", out.device, out.jedec_id)
+    }
+}
+
+/// Density from the basic parameter table (JESD216): the table's address stands in the first parameter header, the
+/// density in its second word.
+fn sfdp(connected: &mut Connected, job: &Job) -> Result<Measured, ToolError> {
+    let mut word = |address| connected.loader.spi_command(job, SpiCommand::sfdp(address));
+    if word(0)?.to_le_bytes() != *b"SFDP" {
+        return Ok(Measured::unknown("the flash has no SFDP table"));
+    }
+    let table = word(12)? & 0x00ff_ffff;
+    let density = word(table + 4)?;
+    let bits = match density >> 31 {
+        0 => Some(u64::from(density) + 1),
+        _ => 1u64.checked_shl(density & 0x7fff_ffff),
+    };
+    Ok(match bits {
+        Some(bits) if bits >= 8 => Measured::of(bits / 8),
+        _ => Measured::unknown(format!("the density word {density:#x} makes no sense")),
+    })
+}
+
+/// At the flash's end addresses begin again at 0: the first sector is seen there once more.
+fn wrap_around(connected: &mut Connected, job: &Job, named: Option<u64>) -> Result<Measured, ToolError> {
+    let Some(size) = named.and_then(|size| u32::try_from(size).ok()) else {
+        return Ok(Measured::unknown("no size to try"));
+    };
+    let first = match connected.loader.flash_md5(job, 0, SECTOR) {
+        Err(LoaderError::Unsupported { .. }) => return Ok(Measured::unknown("this loader cannot compute digests")),
+        other => other?,
+    };
+    let blank = connected.loader.read_flash_bytes(job, 0, SECTOR)?.iter().all(|byte| *byte == 0xff);
+    if blank {
+        return Ok(Measured::unknown("the first sector is blank, so it would not be recognised"));
+    }
+    // Smaller sizes too: a fake flash tells a larger one than it has.
+    let mut at = (256 << 10).min(size);
+    while at < size {
+        if connected.loader.flash_md5(job, at, SECTOR)? == first {
+            return Ok(Measured::of(at.into()));
+        }
+        at *= 2;
+    }
+    match connected.loader.flash_md5(job, size, SECTOR) {
+        Ok(found) if found == first => Ok(Measured::of(size.into())),
+        Ok(_) => Ok(Measured::unknown(format!("addresses do not begin again at {size:#x}"))),
+        Err(error) if error.is_refusal() => Ok(Measured::unknown(format!("the loader does not read at {size:#x}"))),
+        Err(error) => Err(error.into()),
+    }
+}
