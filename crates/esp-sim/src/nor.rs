@@ -176,7 +176,7 @@ impl Nor {
         let mut time = Duration::ZERO;
         let mut at = start;
         while at < end {
-            let whole = at % BLOCK == 0 && at + BLOCK <= end;
+            let whole = at.is_multiple_of(BLOCK) && at + BLOCK <= end;
             let step = if whole { BLOCK } else { SECTOR };
             time += if whole { self.timing.block_erase } else { self.timing.sector_erase };
             self.blank(at / SECTOR, step / SECTOR);

@@ -80,7 +80,7 @@ impl Uart {
             dead: faults.tx_dead,
             silent: faults.silent,
             max_clean_baud: faults.max_clean_baud.unwrap_or(u32::MAX),
-            noise: Rng::new(seed ^ 0x6e6f_6973_65),
+            noise: Rng::new(seed ^ 0x006e_6f69_7365),
         }
     }
 
