@@ -34,7 +34,7 @@ def attributes(chip):
 
 
 def efuses(chip, revision):
-    """Blocks, fields and key purposes; `revision` names a table of other silicon."""
+    """Blocks, fields, key purposes and register window; `revision` names a table of other silicon."""
     defs = importlib.import_module(f"espefuse.efuse.{chip}.mem_definition")
     table = defs.EfuseDefineFields(None, revision=revision) if revision else defs.EfuseDefineFields(None)
     groups = ["EFUSES", "KEYBLOCKS", "KEYBLOCKS_256", "CALIBRATION_EFUSES", "CUSTOM_MAC", "ADC_CALIBRATION", "CALC"]
@@ -49,7 +49,9 @@ def efuses(chip, revision):
     module = importlib.import_module(f"espefuse.efuse.{chip}.fields")
     classes = [c for c in vars(module).values() if inspect.isclass(c) and getattr(c, "KEY_PURPOSES", None)]
     blocks = [vars(defs.EfuseDefineBlocks.get(block)) for block in defs.EfuseDefineBlocks.BLOCKS]
-    return {"fields": fields, "blocks": blocks, "purposes": classes[0].KEY_PURPOSES if classes else []}
+    memory = [defs.EfuseDefineRegisters.DR_REG_EFUSE_BASE, defs.EfuseDefineRegisters.EFUSE_MEM_SIZE]
+    purposes = classes[0].KEY_PURPOSES if classes else []
+    return {"fields": fields, "blocks": blocks, "purposes": purposes, "memory": memory}
 
 
 def identity(chip, words):

@@ -2,21 +2,31 @@
 //!
 //! Code matches on the *behaviour* a chip's data names (`coding`, `reset`, `status_len` …), never on its name.
 
+mod boot;
 mod emulation;
 mod factory;
+mod flash;
 mod identity;
+mod image;
+mod loader;
 mod registers;
 mod schema;
+mod security;
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use crate::efuse::{EfuseTable, Overlay};
+pub use boot::*;
 pub use emulation::Emulation;
 pub use factory::{FactoryState, default_efuses, mac_crc};
+pub use flash::*;
 pub use identity::*;
+pub use image::*;
+pub use loader::*;
 pub use registers::{FieldValue, Meaning, Register, RegisterGroup, RegisterTable};
 pub use schema::*;
+pub use security::*;
 
 /// The text of one chip's folder.
 struct ChipFiles {

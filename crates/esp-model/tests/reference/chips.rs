@@ -11,7 +11,7 @@ use esp_model::efuse::{EfuseTable, Field};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::reference::{Stop, batch, fail, root, tool, trial};
+use crate::reference::{Stop, batch, fail, root, scratch, tool, trial};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         trial("chips::efuse_maps_are_espefuses", efuse_maps),
         trial("chips::espefuse_shows_no_field_that_we_lack", summaries),
         trial("chips::identities_are_esptools", identities),
+        trial("chips::espefuse_accepts_new_chips", new_chips),
     ]
 }
 
@@ -333,6 +334,45 @@ fn summaries() -> Result<(), Stop> {
     }
     if compared < 700 {
         return fail(format!("only {compared} fields compared"));
+    }
+    nothing(&wrong)
+}
+
+/// The eFuses of our new chips as espefuse reads them: address and check byte are right, so is the revision.
+fn new_chips() -> Result<(), Stop> {
+    let dir = scratch("new-chips");
+    let chips: Vec<&Chip> = chip::all().iter().filter(|chip| chip.efuse().controller.is_some()).collect();
+    let mut lines = Vec::new();
+    for chip in &chips {
+        let memory = &facts()?["efuses"][chip.id]["memory"];
+        let number = |index: usize| memory[index].as_u64().and_then(|number| u32::try_from(number).ok());
+        let (Some(base), Some(len)) = (number(0), number(1)) else { return fail(format!("{}: no window", chip.id)) };
+        let state = chip::default_efuses(chip, None, None);
+        // Its file holds the whole register window, last byte first.
+        let words = (0..len / 4).flat_map(|index| state.word(chip, base + index * 4).to_le_bytes());
+        let mut bytes: Vec<u8> = words.collect();
+        bytes.reverse();
+        let file = dir.join(chip.id);
+        std::fs::write(&file, bytes)?;
+        let head = ["--chip", chip.id, "--virt", "--path-efuse-file", &file.to_string_lossy()].map(str::to_owned);
+        lines.push(head.into_iter().chain(["summary", "--format", "json"].map(str::to_owned)).collect());
+    }
+    let mut wrong = Vec::new();
+    for (chip, answer) in chips.iter().zip(batch("espefuse", &lines)?) {
+        let start = answer.text.find('{').unwrap_or(0);
+        let end = answer.text.rfind('}').map_or(0, |end| end + 1);
+        let shown: Value = serde_json::from_str(&answer.text[start..end])?;
+        let mac = shown["MAC"]["value"].as_str().unwrap_or_default();
+        if !mac.starts_with(&chip.factory.mac) || !mac.contains("OK") {
+            wrong.push(format!("{}: MAC {mac}", chip.id));
+        }
+        let revision = chip.factory.revision;
+        // espefuse takes the bit beyond the eFuses for set when it computes the ESP32's revision.
+        let major = shown["WAFER_VERSION_MAJOR"]["value"].as_u64().unwrap_or(0);
+        let minor = shown["WAFER_VERSION_MINOR"]["value"].as_u64().unwrap_or(0);
+        if major * 100 + minor != u64::from(revision) {
+            wrong.push(format!("{}: revision {major}.{minor}, ours {revision}", chip.id));
+        }
     }
     nothing(&wrong)
 }
