@@ -99,14 +99,21 @@ impl Loader {
         let Some(guess) = guess else { return Err(ConnectError::NoSync { attempts: Vec::new() }) };
         let mut loader = Self::new(port, guess);
         let mut attempts = Vec::new();
-        let stub_runs = match loader.ladder(job, options, &mut attempts) {
-            Ok(Some(stub_runs)) => stub_runs,
-            Ok(None) => return Err(ConnectError::NoSync { attempts }),
-            Err(error) => return Err(ConnectError::Loader { attempts, error }),
-        };
-        match loader.settle(job, options, stub_runs) {
-            Ok(stub) => loader.expect(options).map(|loader| (loader, Report { attempts, stub })),
-            Err(error) => Err(ConnectError::Loader { attempts, error }),
+        let mut options = options.clone();
+        loop {
+            let answered = match loader.ladder(job, &options, &mut attempts) {
+                Ok(answered) => answered,
+                Err(error) => return Err(ConnectError::Loader { attempts, error }),
+            };
+            let Some(stub_runs) = answered else { return Err(ConnectError::NoSync { attempts }) };
+            match loader.settle(job, &options, stub_runs) {
+                Ok(stub) => return loader.expect(&options).map(|loader| (loader, Report { attempts, stub })),
+                // A reset puts things right; a lower rate may keep them so.
+                Err(error) if error.is_line_trouble() && attempts.len() < options.attempts as usize => {
+                    options.baud = (options.baud / 2).max(ROM_BAUD);
+                }
+                Err(error) => return Err(ConnectError::Loader { attempts, error }),
+            }
         }
     }
 
@@ -128,7 +135,7 @@ impl Loader {
     ) -> Result<Option<bool>, LoaderError> {
         self.port().set_baud(ROM_BAUD)?;
         let rungs = rungs(self.port(), &options.before);
-        for index in 0..options.attempts.max(1) as usize {
+        for index in attempts.len()..options.attempts.max(1) as usize {
             job.check()?;
             job.progress(index as u64, options.attempts.into(), "connecting");
             let (attempt, stub_runs) = self.attempt(job, rungs[index % rungs.len()].as_ref())?;

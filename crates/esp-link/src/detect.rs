@@ -73,7 +73,7 @@ impl SecurityInfo {
 
 /// Finds out which chip answers and sets chip, mode and identity of the loader.
 pub(crate) fn recognise(loader: &mut Loader, job: &Job) -> Result<(), LoaderError> {
-    let info = match loader.security_info(job) {
+    let info = match loader.surely(job, |loader| loader.security_info(job)) {
         Ok(info) => Some(info),
         Err(error) if error.is_unknown_command() => None,
         Err(error) => return Err(error),
@@ -103,16 +103,14 @@ pub(crate) fn recognise(loader: &mut Loader, job: &Job) -> Result<(), LoaderErro
     Ok(())
 }
 
-/// The chip with the magic word that is read, asked again when the word is unknown: an answer carries no checksum.
+/// The chip with the magic word that is read.
 fn by_magic(loader: &mut Loader, job: &Job) -> Result<&'static Chip, LoaderError> {
-    let mut magic = 0;
-    for _ in 0..4 {
-        magic = loader.read_reg(job, Detect::MAGIC_REGISTER)?;
-        if let Some(found) = chip::by_magic(magic) {
-            return Ok(found);
-        }
-    }
-    Err(unknown_chip(format!("magic word {magic:#010x}")))
+    let magic = loader.read_reg_surely(job, Detect::MAGIC_REGISTER)?;
+    chip::by_magic(magic).ok_or_else(|| unknown_chip(format!("magic word {magic:#010x}")))
+}
+
+fn lost_at(baud: u32) -> LoaderError {
+    LoaderError::BadLine { address: 0, attempts: 3, last: format!("no answer at {baud} baud") }
 }
 
 fn unknown_chip(what: String) -> LoaderError {
@@ -141,25 +139,34 @@ impl Loader {
 
     /// Reads a 32-bit register or memory word.
     pub fn read_reg(&mut self, job: &Job, address: u32) -> Result<u32, LoaderError> {
-        self.command(job, &Request::ReadReg { address })
+        self.retrying(job, |loader| loader.command(job, &Request::ReadReg { address }))
     }
 
     /// Writes the bits in `mask` of a 32-bit register.
     pub fn write_reg(&mut self, job: &Job, address: u32, value: u32, mask: u32) -> Result<(), LoaderError> {
-        self.command(job, &Request::WriteReg(vec![RegWrite { address, value, mask, delay_us: 0 }])).map(|_| ())
+        let request = Request::WriteReg(vec![RegWrite { address, value, mask, delay_us: 0 }]);
+        self.retrying(job, |loader| loader.command(job, &request)).map(|_| ())
     }
 
-    /// Reads a word until two readings agree: an answer carries no checksum, and an identity must not be a guess.
     fn read_reg_surely(&mut self, job: &Job, address: u32) -> Result<u32, LoaderError> {
-        let mut last = self.read_reg(job, address)?;
+        self.surely(job, |loader| loader.read_reg(job, address))
+    }
+
+    /// Asks until two answers in a row agree: an answer carries no checksum, and an identity must not be a guess.
+    pub(crate) fn surely<T: PartialEq>(
+        &mut self,
+        job: &Job,
+        mut ask: impl FnMut(&mut Self) -> Result<T, LoaderError>,
+    ) -> Result<T, LoaderError> {
+        let mut last = self.retrying(job, &mut ask)?;
         for _ in 0..4 {
-            let again = self.read_reg(job, address)?;
+            let again = self.retrying(job, &mut ask)?;
             if again == last {
                 return Ok(again);
             }
             last = again;
         }
-        let what = "the same register reads differently each time";
+        let what = "the same question is answered differently each time";
         Err(LoaderError::Protocol { command: Command::ReadReg, what, seen: Seen::default() })
     }
 
@@ -214,15 +221,36 @@ impl Loader {
         Ok(Some(calibration.hertz(count, clock)))
     }
 
-    /// Changes the rate on both sides. The ROM of some chips must be told another number than is meant.
+    /// Changes the rate on both sides and makes sure that the loader answers at it; else goes back to the old rate.
+    ///
+    /// The ROM of some chips must be told another number than is meant.
     pub fn change_baud(&mut self, job: &Job, baud: u32) -> Result<(), LoaderError> {
-        let old = if self.mode() == Mode::Stub { self.port().baud() } else { 0 };
-        let new = if self.mode() == Mode::Stub { baud } else { self.scaled_baud(job, baud)? };
-        self.call(job, &Request::ChangeBaud { new, old }, 0, COMMAND_TIME)?;
+        let old = self.port().baud();
+        for _ in 0..3 {
+            match self.try_baud(job, baud) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_final() => return Err(error),
+                Err(_) => {
+                    self.port().set_baud(old)?;
+                    // No answer at the old rate either: the loader is at neither, and only a reset helps.
+                    self.resync(job).map_err(|error| if error.is_final() { error } else { lost_at(baud) })?;
+                }
+            }
+        }
+        Err(lost_at(baud))
+    }
+
+    fn try_baud(&mut self, job: &Job, baud: u32) -> Result<(), LoaderError> {
+        let stub = self.mode() == Mode::Stub;
+        let (new, old) = if stub { (baud, self.port().baud()) } else { (self.scaled_baud(job, baud)?, 0) };
+        let answer = self.call(job, &Request::ChangeBaud { new, old }, 0, COMMAND_TIME);
+        if let Err(error @ LoaderError::Refused { .. }) = answer {
+            return Err(error);
+        }
         self.port().set_baud(baud)?;
         self.port().sleep(Duration::from_millis(5));
         self.drain(Duration::from_millis(1), Duration::from_millis(50))?;
-        Ok(())
+        self.sync(job, 5).map(|_| ())
     }
 
     fn scaled_baud(&mut self, job: &Job, baud: u32) -> Result<u32, LoaderError> {
@@ -246,17 +274,12 @@ impl Loader {
         })
     }
 
-    /// Raises the rate when the loader can; falls back to the present one when the line does not follow.
+    /// Raises the rate when the loader can.
     pub(crate) fn raise_baud(&mut self, job: &Job, baud: u32) -> Result<(), LoaderError> {
-        let present = self.port().baud();
-        if baud == present || self.allow(Command::ChangeBaud).is_err() {
+        if baud == self.port().baud() || self.allow(Command::ChangeBaud).is_err() {
             return Ok(());
         }
-        self.change_baud(job, baud)?;
-        if self.sync(job, 3).is_ok() {
-            return Ok(());
-        }
-        Err(LoaderError::BadLine { address: 0, attempts: 3, last: format!("no answer at {baud} baud") })
+        self.change_baud(job, baud)
     }
 
     /// Switches the flash's supply on, for chips whose ROM does not.

@@ -102,9 +102,14 @@ impl LoaderError {
         !matches!(self, Self::NoAnswer { .. } | Self::Protocol { .. } | Self::Refused { .. })
     }
 
-    /// The loader understood and said no.
+    /// The loader said no. Seldom because the request was damaged on its way.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
+    }
+
+    /// The line lost or damaged something; another try may succeed.
+    pub fn is_line_trouble(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::Protocol { .. } | Self::Refused { .. } | Self::BadLine { .. })
     }
 
     /// The loader does not know the command, or does not allow it in its present mode.

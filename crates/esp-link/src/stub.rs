@@ -127,10 +127,18 @@ impl Loader {
         Err(LoaderError::NoAnswer { command: Command::MemEnd, waited: Duration::from_secs(1), seen: Seen::default() })
     }
 
-    /// Loads bytes into memory.
+    /// Loads bytes into memory. Nothing runs before MEM_END, so a failed load is begun again, in smaller blocks.
     pub fn load_memory(&mut self, job: &Job, address: u32, bytes: &[u8]) -> Result<(), LoaderError> {
-        let block = self.ram_block();
-        let blocks = bytes.len().div_ceil(block as usize) as u32;
+        let mut block = self.ram_block();
+        self.retrying(job, |loader| {
+            let present = block;
+            block = (block / 2).max(0x100);
+            loader.try_load(job, address, bytes, present)
+        })
+    }
+
+    fn try_load(&mut self, job: &Job, address: u32, bytes: &[u8], block: u32) -> Result<(), LoaderError> {
+        let blocks = (bytes.len() as u32).div_ceil(block);
         let begin = Begin { size: bytes.len() as u32, blocks, block_size: block, address, encrypted: None };
         self.command(job, &Request::MemBegin(begin))?;
         for (sequence, data) in bytes.chunks(block as usize).enumerate() {

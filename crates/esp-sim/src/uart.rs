@@ -97,9 +97,12 @@ impl Uart {
         let at = now.max(self.to_chip_free);
         let per_byte = self.per_byte(self.host_baud.unwrap_or(self.baud));
         self.to_chip_free = at + per_byte * bytes.len() as u32;
-        if !self.dead && !bytes.is_empty() {
+        if !self.dead {
             let bytes = self.damage_in.apply(bytes).unwrap_or_else(|| bytes.to_vec());
-            self.to_chip.push_back(Chunk { at, per_byte, baud: self.host_baud, bytes, used: 0 });
+            // A damaging line may leave nothing of a short write.
+            if !bytes.is_empty() {
+                self.to_chip.push_back(Chunk { at, per_byte, baud: self.host_baud, bytes, used: 0 });
+            }
         }
         self.to_chip_free
     }
@@ -141,9 +144,11 @@ impl Uart {
         let baud = self.host_baud.map(|_| self.baud);
         let per_byte = self.per_byte(self.baud);
         self.to_host_free = at + per_byte * bytes.len() as u32;
-        if !self.silent && !bytes.is_empty() {
+        if !self.silent {
             let bytes = self.damage_out.apply(&bytes).unwrap_or(bytes);
-            self.to_host.push_back(Chunk { at, per_byte, baud, bytes, used: 0 });
+            if !bytes.is_empty() {
+                self.to_host.push_back(Chunk { at, per_byte, baud, bytes, used: 0 });
+            }
         }
         self.to_host_free
     }

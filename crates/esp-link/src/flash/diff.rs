@@ -88,7 +88,7 @@ impl Loader {
         loop {
             match ask(self) {
                 // A refusal may be a damaged request, but is more likely meant.
-                Err(error) if !error.is_final() && tries < if error.is_refusal() { 2 } else { 8 } => {
+                Err(error) if !error.is_final() && tries < if error.is_unknown_command() { 2 } else { 10 } => {
                     tries += 1;
                     self.resync(job)?;
                 }

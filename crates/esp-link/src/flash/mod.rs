@@ -58,7 +58,8 @@ impl Loader {
             }
         };
         if self.allow(Command::SpiSetParams).is_ok() {
-            self.command(job, &Request::SpiSetParams(SpiParams::for_size(size)))?;
+            let request = Request::SpiSetParams(SpiParams::for_size(size));
+            self.retrying(job, |loader| loader.command(job, &request))?;
         }
         self.state.flash_size = Some(size);
         Ok(size)
@@ -69,10 +70,11 @@ impl Loader {
             // The stub attaches the flash when it starts.
             Mode::Stub => Ok(()),
             _ if self.allow(Command::SpiAttach).is_ok() => {
-                self.command(job, &Request::SpiAttach { pins: 0, legacy: Some(0) }).map(|_| ())
+                let request = Request::SpiAttach { pins: 0, legacy: Some(0) };
+                self.retrying(job, |loader| loader.command(job, &request)).map(|_| ())
             }
             // The ESP8266's ROM attaches it with the first FLASH_BEGIN.
-            _ => self.flash_begin(job, 0, 0, 0x400, 0).map(|_| ()),
+            _ => self.retrying(job, |loader| loader.flash_begin(job, 0, 0, 0x400, 0)),
         }
     }
 
@@ -97,7 +99,7 @@ impl Loader {
             self.connect_pins(job)?;
             self.state.flash_attached = true;
         }
-        let id = JedecId::from_word(self.spi_command(job, SpiCommand::read(0x9f, 24))?);
+        let id = JedecId::from_word(self.surely(job, |loader| loader.spi_command(job, SpiCommand::read(0x9f, 24)))?);
         if id.is_absent() {
             return Err(LoaderError::NoFlash(id.to_string()));
         }

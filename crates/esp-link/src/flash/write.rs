@@ -88,8 +88,14 @@ struct Run {
 
 /// How the line is used just now.
 struct Pace {
+    /// Bytes in a data block.
     block: u32,
+    /// Sectors sent in one go.
+    sectors: u32,
+    /// Failures in a row without progress.
     failures: u32,
+    /// Times in a row that all was acknowledged and yet not right.
+    mismatches: u32,
 }
 
 impl Loader {
@@ -151,43 +157,55 @@ impl Loader {
         options: &WriteOptions,
         report: &mut WriteReport,
     ) -> Result<(), LoaderError> {
-        let can_compare = self.can_verify();
-        let mut pace = Pace { block: if self.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK }, failures: 0 };
-        let (mut from, mut mismatches) = (run.first, 0);
-        loop {
-            let began = self.port().now();
-            let sent = self.send_run(job, sectors, Run { first: from, ..run }, options.compress, pace.block, report);
-            report.write_s += self.since(began);
-            let last = match sent {
-                Ok(()) if !can_compare => {
-                    report.verified = false;
-                    return Ok(());
-                }
-                Ok(()) => None,
-                Err(error) if error.is_final() => return Err(error),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = &last {
-                report.restarts += 1;
-                self.slow_down(job, sectors.address(from), error, &mut pace)?;
-            }
-            if !can_compare {
-                continue;
-            }
-            let began = self.port().now();
-            let wrong = self.first_wrong(job, sectors, from, run.end)?;
-            report.verify_s += self.since(began);
-            let Some(wrong) = wrong else { return Ok(()) };
+        let block = if self.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK };
+        let mut pace = Pace { block, sectors: WINDOW, failures: 0, mismatches: 0 };
+        let mut from = run.first;
+        while from < run.end {
+            let piece = Run { first: from, end: run.end.min(from.saturating_add(pace.sectors)), ..run };
+            let wrong = self.write_piece(job, sectors, piece, options, &mut pace, report)?;
             if wrong > from {
-                (pace.failures, mismatches) = (0, 0);
+                (pace.failures, pace.mismatches) = (0, 0);
             }
             from = wrong;
-            if last.is_none() {
-                mismatches += 1;
-                report.restarts += 1;
-                self.give_up_on_mismatch(job, sectors, wrong, mismatches)?;
-            }
         }
+        Ok(())
+    }
+
+    /// Sends a piece once and returns the first sector that is not right yet (its end when all are).
+    fn write_piece(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        piece: Run,
+        options: &WriteOptions,
+        pace: &mut Pace,
+        report: &mut WriteReport,
+    ) -> Result<u32, LoaderError> {
+        let began = self.port().now();
+        let sent = self.send_run(job, sectors, piece, options.compress, pace.block, report);
+        report.write_s += self.since(began);
+        let failed = match sent {
+            Ok(()) => false,
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => {
+                report.restarts += 1;
+                self.slow_down(job, sectors.address(piece.first), &error, pace)?;
+                true
+            }
+        };
+        if !self.can_verify() {
+            report.verified = false;
+            return Ok(if failed { piece.first } else { piece.end });
+        }
+        let began = self.port().now();
+        let wrong = self.first_wrong(job, sectors, piece.first, piece.end)?;
+        report.verify_s += self.since(began);
+        if let (Some(wrong), false) = (wrong, failed) {
+            pace.mismatches += 1;
+            report.restarts += 1;
+            self.give_up_on_mismatch(job, sectors, wrong, pace.mismatches)?;
+        }
+        Ok(wrong.unwrap_or(piece.end))
     }
 
     /// The first sector of a run that is not right; one MD5 when all is well.
@@ -220,19 +238,21 @@ impl Loader {
         Err(LoaderError::Mismatch { address, attempts, what: difference.kind.to_string() })
     }
 
-    /// After a failure: gets in step again, makes blocks smaller, and every third time the rate lower.
+    /// After a failure: gets in step again, makes blocks and pieces smaller, and every third time the rate lower.
     fn slow_down(&mut self, job: &Job, address: u32, error: &LoaderError, pace: &mut Pace) -> Result<(), LoaderError> {
         pace.failures += 1;
         if pace.failures > PATIENCE {
             return Err(LoaderError::BadLine { address, attempts: pace.failures, last: error.to_string() });
         }
         pace.block = (pace.block / 2).max(LEAST_BLOCK);
+        // The stub writes what it inflated in large steps: only what was sent whole is sure to be there.
+        pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
         self.resync(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
         let present = self.port().baud();
         let slower = SLOWER.into_iter().find(|rate| *rate < present);
         if let (0, Some(rate), true) = (pace.failures % 3, slower, self.mode() == Mode::Stub) {
-            self.retrying(job, |loader| loader.change_baud(job, rate))?;
+            self.change_baud(job, rate)?;
         }
         Ok(())
     }

@@ -1,0 +1,179 @@
+//! The client against the simulator, in virtual time: every chip, ROM and stub, and a bad line.
+
+#![allow(clippy::unwrap_used)]
+
+use esp_link::connect::ConnectOptions;
+use esp_link::flash::{Compress, Part, WriteOptions};
+use esp_link::stub::StubSource;
+use esp_link::{Loader, LoaderError, Mode};
+use esp_model::chip::{self, Chip};
+use esp_model::job::Job;
+use esp_sim::{Config, Faults, SimDevice};
+
+/// Bytes that neither compress to nothing nor repeat, with a blank stretch in them.
+fn firmware(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let mut bytes: Vec<u8> = (0..length).map(|_| (next() % 23) as u8 * 11).collect();
+    if length > 0x8000 {
+        bytes[0x3000..0x5000].fill(0xff);
+    }
+    bytes
+}
+
+fn device(chip: &'static Chip, faults: Faults) -> SimDevice {
+    let mut config = Config::new(chip, "test");
+    config.faults = faults;
+    SimDevice::new(&config, format!("sim://{}-test", chip.id))
+}
+
+fn connect(device: &SimDevice, stub: StubSource) -> Loader {
+    let options = ConnectOptions { stub, ..ConnectOptions::default() };
+    let connected = Loader::connect(Box::new(device.open()), &options, &Job::new());
+    connected.unwrap_or_else(|error| panic!("{}: {error:?}", device.url())).0
+}
+
+fn write(loader: &mut Loader, address: u32, bytes: &[u8]) -> esp_link::flash::WriteReport {
+    let mut parts = [Part::bytes(address, bytes)];
+    loader.write_flash(&Job::new(), &mut parts, &WriteOptions::default()).unwrap()
+}
+
+/// What really is in the simulated flash.
+fn flash_of(device: &SimDevice, address: u32, length: usize) -> Vec<u8> {
+    device.with(|chip, _| chip.flash().read(address, length).unwrap())
+}
+
+#[test]
+fn every_chip_is_recognised_written_read_and_erased_by_rom_and_stub() {
+    for chip in chip::all() {
+        for stub in [StubSource::None, StubSource::BuiltIn] {
+            let device = device(chip, Faults::default());
+            let mut loader = connect(&device, stub.clone());
+            assert_eq!(loader.chip().id, chip.id);
+            let has_stub = stub != StubSource::None && esp_link::stub::Stub::is_built_in(chip);
+            assert_eq!(loader.mode() == Mode::Stub, has_stub, "{}", chip.id);
+
+            let bytes = firmware(0x1_2345, 7);
+            let report = write(&mut loader, 0x1_0000, &bytes);
+            assert_eq!(flash_of(&device, 0x1_0000, bytes.len()), bytes, "{} {stub:?}", chip.id);
+            if !loader.can_verify() {
+                assert!(!report.verified);
+                continue;
+            }
+            assert!(report.verified, "{}", chip.id);
+            assert_eq!(loader.read_flash_bytes(&Job::new(), 0x1_0000, 0x5000).unwrap(), bytes[..0x5000]);
+            assert_eq!(loader.verify(&Job::new(), &mut Part::bytes(0x1_0000, bytes.clone())).unwrap(), None);
+            loader.erase_region(&Job::new(), 0x1_1000, 0x2000).unwrap();
+            let differs = loader.verify(&Job::new(), &mut Part::bytes(0x1_0000, bytes.clone())).unwrap().unwrap();
+            assert_eq!((differs.address, differs.kind), (0x1_1000, esp_link::flash::Kind::Blank));
+        }
+    }
+}
+
+#[test]
+fn only_sectors_that_differ_are_sent() {
+    let device = device(chip::by_name("esp32").unwrap(), Faults::default());
+    let mut loader = connect(&device, StubSource::BuiltIn);
+    let mut bytes = firmware(0x10_0000, 3);
+    write(&mut loader, 0x1_0000, &bytes);
+    assert_eq!(write(&mut loader, 0x1_0000, &bytes).written_bytes, 0);
+    bytes[0x8_1234] ^= 1;
+    let report = write(&mut loader, 0x1_0000, &bytes);
+    assert_eq!(report.written_bytes, 0x1000);
+    assert_eq!(flash_of(&device, 0x1_0000, bytes.len()), bytes);
+}
+
+#[test]
+fn an_unaligned_part_keeps_what_stands_before_it() {
+    let device = device(chip::by_name("esp32c3").unwrap(), Faults::default());
+    let mut loader = connect(&device, StubSource::BuiltIn);
+    write(&mut loader, 0x2000, &[0x11; 0x1000]);
+    write(&mut loader, 0x2010, &[0x22; 0x20]);
+    assert_eq!(flash_of(&device, 0x2000, 0x10), [0x11; 0x10]);
+    assert_eq!(flash_of(&device, 0x2010, 0x20), [0x22; 0x20]);
+}
+
+#[test]
+fn nothing_is_written_beyond_the_end() {
+    let device = device(chip::by_name("esp32c3").unwrap(), Faults::default());
+    let mut loader = connect(&device, StubSource::BuiltIn);
+    let mut parts = [Part::bytes(0, [1; 16]), Part::bytes((4 << 20) - 8, [1; 16])];
+    let error = loader.write_flash(&Job::new(), &mut parts, &WriteOptions::default()).unwrap_err();
+    assert!(matches!(error, LoaderError::Range(_)), "{error}");
+    assert_eq!(flash_of(&device, 0, 16), [0xff; 16]);
+}
+
+#[test]
+fn a_cancelled_write_can_be_resumed() {
+    let device = device(chip::by_name("esp32s3").unwrap(), Faults::default());
+    let mut loader = connect(&device, StubSource::BuiltIn);
+    let bytes = firmware(0x30_0000, 9);
+    let stop = std::sync::Arc::new(std::sync::OnceLock::<Job>::new());
+    let seen = stop.clone();
+    let job = Job::with_progress(move |progress| {
+        if progress.message.starts_with("writing") && progress.done > 0x10_0000 {
+            seen.get().unwrap().cancel();
+        }
+    });
+    stop.set(job.clone()).unwrap();
+    let mut parts = [Part::bytes(0, bytes.clone())];
+    let error = loader.write_flash(&job, &mut parts, &WriteOptions::default()).unwrap_err();
+    assert!(matches!(error, LoaderError::Cancelled), "{error}");
+    let report = write(&mut loader, 0, &bytes);
+    assert!(report.skipped_bytes >= 0x10_0000, "{report:?}");
+    assert_eq!(flash_of(&device, 0, bytes.len()), bytes);
+}
+
+/// Drops, duplicates and flips bytes on both ways, each with a chance of 1e-4: the flash is right or an error says so.
+#[test]
+fn a_bad_line_never_gives_a_false_success() {
+    let runs: u64 = if std::env::var_os("MCP_ESPTOOL_LONG").is_some() { 10_000 } else { 1_000 };
+    let chips = chip::all();
+    let mut succeeded = 0;
+    let mut failures = std::collections::BTreeMap::new();
+    for seed in 0..runs {
+        let chip = &chips[seed as usize % chips.len()];
+        let mut config = Config::new(chip, "fault");
+        config.faults = "line=0.0001".parse().unwrap();
+        config.seed = seed;
+        let device = SimDevice::new(&config, "sim://fault");
+        let stub = if seed % 3 == 0 { StubSource::None } else { StubSource::BuiltIn };
+        let bytes = firmware(0x6000, seed as u32);
+        match try_write(&device, stub.clone(), &bytes) {
+            Ok((read, verified)) => {
+                let really = flash_of(&device, 0x1_0000, bytes.len());
+                assert!(!verified || really == bytes, "{} seed {seed}: false success", chip.id);
+                assert!(read.is_none_or(|read| read == really), "{} seed {seed}: read other data", chip.id);
+                succeeded += 1;
+            }
+            Err(error) => {
+                *failures.entry(format!("{} {stub:?}: {error}", chip.id)).or_insert(0) += 1;
+            }
+        }
+        let now = esp_model::port::Port::now(&device.open());
+        assert!(now < std::time::Duration::from_secs(3600), "{} seed {seed}: hung for {now:?}", chip.id);
+    }
+    // A client that always gives up would pass the checks above.
+    assert!(succeeded * 100 >= runs * 90, "only {succeeded} of {runs} runs came through: {failures:#?}");
+}
+
+type Outcome = Result<(Option<Vec<u8>>, bool), Box<dyn std::error::Error>>;
+
+fn try_write(device: &SimDevice, stub: StubSource, bytes: &[u8]) -> Outcome {
+    let options = ConnectOptions { stub, ..ConnectOptions::default() };
+    let job = Job::new();
+    let (mut loader, _) = Loader::connect(Box::new(device.open()), &options, &job)?;
+    let mut parts = [Part::bytes(0x1_0000, bytes)];
+    let options = WriteOptions { compress: Compress::Auto, ..WriteOptions::default() };
+    let report = loader.write_flash(&job, &mut parts, &options)?;
+    let read = match loader.can_verify() {
+        true => Some(loader.read_flash_bytes(&job, 0x1_0000, bytes.len() as u32)?),
+        false => None,
+    };
+    Ok((read, report.verified))
+}
