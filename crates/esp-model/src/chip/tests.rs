@@ -42,6 +42,7 @@ fn efuse_fields_fit_their_blocks_and_overlap_only_when_composed() {
 fn check_fields(id: &str, table: &EfuseTable) {
     let mut names = BTreeSet::new();
     for field in &table.fields {
+        assert!((3..=150).contains(&field.about.len()), "{id}: {} says {:?}", field.name, field.about);
         for name in field.aliases.iter().chain([&field.name]) {
             assert!(names.insert(name), "{id}: {name} is said twice");
         }
