@@ -87,6 +87,7 @@ impl Machine {
     /// The chip's reset: registers and RAM lose their content, the flash and the eFuses keep theirs.
     pub fn reset(&mut self, strap: u32, cause: u32, buffer_number: Option<u32>) {
         self.bus.clear();
+        self.efuse.reload();
         self.spi.reset();
         self.watchdog = Watchdog::default();
         self.attached = self.chip.rom.flash_attached;
@@ -135,7 +136,7 @@ impl Machine {
         };
         match busy {
             Some(busy) => self.flash_works(busy),
-            None if self.efuse.read(address).is_some() => {}
+            None if self.efuse.write(address, value) => {}
             None => {
                 self.bus.write(address, value);
                 self.watchdog.register(&self.chip.reset, self.time, address, value);
