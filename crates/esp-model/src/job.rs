@@ -58,6 +58,11 @@ impl Job {
         Self { shielded: true, ..self.clone() }
     }
 
+    /// The same job without reports: for a part of a stretch that reports itself.
+    pub fn silent(&self) -> Self {
+        Self { progress: None, ..self.clone() }
+    }
+
     /// Reports how far the work has come.
     pub fn progress(&self, done: u64, total: u64, message: impl Into<String>) {
         if let Some(sink) = &self.progress {

@@ -67,6 +67,12 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+    /// Keep one virtual device running (started by esp_qemu_start)
+    #[command(hide = true)]
+    VirtualHost {
+        /// Its folder
+        dir: PathBuf,
+    },
     /// Write the generated documents below a folder
     #[command(hide = true)]
     Docs {
@@ -144,6 +150,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
             Ok(())
         }
+        Some(Command::VirtualHost { dir }) => {
+            crate::builtin::host(&dir).map_err(|error| Failure::Other(error.to_string()))
+        }
         Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
     }
 }
@@ -157,6 +166,10 @@ fn simulate(args: &simserver::Args) -> Result<(), Failure> {
 
 fn load_config(cli: &Cli) -> Result<Config, Failure> {
     let mut flags = Vec::new();
+    if matches!(cli.command, Some(Command::Call { .. })) {
+        // A device that ended with the command that started it would be of no use.
+        flags.push(("keep_virtual".to_string(), "true".to_string()));
+    }
     for setting in &cli.settings {
         let pair = setting.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
         flags.push(pair.ok_or_else(|| Failure::Usage(format!("--set wants NAME=VALUE, not `{setting}`")))?);

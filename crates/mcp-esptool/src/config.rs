@@ -56,6 +56,15 @@ pub static KEYS: &[Key] = &[
     key("qemu_riscv", &["QEMU_RISCV_PATH"], "", "Espressif's qemu-system-riscv32"),
     key("arduino_cli_path", &["ARDUINO_CLI_PATH"], "", "the arduino-cli program"),
     key("sketch_directories", &["ARDUINO_SKETCH_DIRS"], "", "folders with Arduino sketches"),
+    key(
+        "state_dir",
+        &["MCP_ESPTOOL_STATE_DIR"],
+        "",
+        "where virtual devices live (default: ~/.local/state/mcp-esptool)",
+    ),
+    key("virtual_limit", &["MCP_ESPTOOL_VIRTUAL_LIMIT"], "32", "how many virtual devices may run at once"),
+    key("keep_virtual", &[], "false", "virtual devices go on when the program that started them ends"),
+    key("program", &["MCP_ESPTOOL_PROGRAM"], "", "this program's file, where another one runs the library"),
     key("log", &["MCP_ESPTOOL_LOG"], "warn", "what goes to stderr: off, error, warn, info, debug or trace"),
 ];
 

@@ -2,6 +2,7 @@
 //!
 //! `mcp.rs` and `cli.rs` are two edges of the same list of tools ([`tools::ALL`]); `ctx/` is what the tools share.
 
+mod builtin;
 pub mod cli;
 pub mod config;
 pub mod ctx;

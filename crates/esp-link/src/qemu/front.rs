@@ -37,7 +37,7 @@ pub(super) fn listen(port: Option<u16>) -> Result<TcpListener, QemuError> {
 pub(super) struct Client {
     pub(super) id: u64,
     line: Arc<Mutex<TcpStream>>,
-    protocol: Protocol,
+    pub(super) protocol: Protocol,
 }
 
 impl Client {

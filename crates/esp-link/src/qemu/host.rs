@@ -170,7 +170,10 @@ impl Host {
             }
             match self.events.recv_timeout(wait) {
                 Ok(Event::Wake) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Event::Joined(client)) => self.clients.push(client),
+                Ok(Event::Joined(client)) => {
+                    self.machine.joined(client.protocol == Protocol::Rfc2217);
+                    self.clients.push(client);
+                }
                 Ok(Event::Left(id)) => self.clients.retain(|client| client.id != id),
                 Ok(Event::Ordered(orders, done)) => {
                     orders.into_iter().for_each(|order| self.order(order));

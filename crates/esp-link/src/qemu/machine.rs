@@ -17,6 +17,11 @@ pub trait Machine {
     /// Stops the chip; its files are then complete and may be changed.
     fn halt(&mut self);
 
+    /// A client connected; one without a rate of its own (a plain socket) always agrees with the chip.
+    fn joined(&mut self, has_rate: bool) {
+        let _ = has_rate;
+    }
+
     /// Sends bytes to the chip.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 

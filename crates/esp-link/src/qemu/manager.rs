@@ -232,6 +232,13 @@ impl Manager {
         Ok(())
     }
 
+    /// Removes the files of a stopped device.
+    pub fn remove(&self, id: &str) -> Result<(), QemuError> {
+        let dir = self.directory(id)?;
+        let _lock = dir.lock()?.ok_or_else(|| QemuError::Host("it is running".into()))?;
+        fs::remove_dir_all(&dir.0).map_err(QemuError::file(&dir.0))
+    }
+
     /// Lets go of the child process, so that no zombie stays.
     fn forget(&self, id: &str) {
         let host = self.mine().remove(id);

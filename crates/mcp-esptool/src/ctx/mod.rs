@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod policy;
 pub mod ports;
 pub mod sessions;
+pub mod virtuals;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub ports: ports::Ports,
     /// Locks, warm connections, rates that the lines carry.
     pub devices: device::Devices,
+    /// Virtual devices.
+    pub virtuals: Arc<virtuals::Virtuals>,
     /// Background jobs.
     pub jobs: jobs::Jobs,
 }
@@ -49,10 +52,11 @@ impl Ctx {
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let policy = policy::Policy::load(&config)?;
         let files = files::Files::new(config.project_roots());
-        let ports = ports::Ports::new(&config);
+        let virtuals = Arc::new(virtuals::Virtuals::new(&config));
+        let ports = ports::Ports::new(&config, virtuals.clone());
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
         let devices = device::Devices::new(sessions);
-        let shared = Shared { devices, policy, files, ports, jobs: jobs::Jobs::default(), config };
+        let shared = Shared { devices, policy, files, ports, virtuals, jobs: jobs::Jobs::default(), config };
         Ok(Self { shared: Arc::new(shared), tool: "" })
     }
 

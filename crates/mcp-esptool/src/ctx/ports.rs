@@ -1,22 +1,25 @@
 //! The one place where port URLs become ports.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_link::port::scan::{self, FoundPort};
 use esp_link::port::{self, OpenOptions, PortError, PortUrl};
+use esp_link::qemu::manager::Status;
 use esp_model::chip;
 use esp_model::port::Port;
 use esp_sim::SimDevice;
 
 use crate::config::Config;
 use crate::ctx::policy::Policy;
+use crate::ctx::virtuals::Virtuals;
 use crate::tools::error::ToolError;
 
 /// Where ports are found and opened.
 pub struct Ports {
     remote: Vec<String>,
     sims: Mutex<BTreeMap<String, SimDevice>>,
+    virtuals: Arc<Virtuals>,
 }
 
 /// A port that may be meant when none is named.
@@ -30,8 +33,8 @@ pub struct Candidate {
 
 impl Ports {
     /// Remembers the configured remote ports; looks at nothing yet.
-    pub fn new(config: &Config) -> Self {
-        Self { remote: config.list("remote_ports"), sims: Mutex::default() }
+    pub fn new(config: &Config, virtuals: Arc<Virtuals>) -> Self {
+        Self { remote: config.list("remote_ports"), sims: Mutex::default(), virtuals }
     }
 
     /// The configured remote ports.
@@ -59,13 +62,23 @@ impl Ports {
         self.sims().remove(url).is_some()
     }
 
+    /// The virtual devices that run, whoever started them.
+    pub fn running_virtuals(&self) -> Vec<Status> {
+        let all = self.virtuals.manager.list().unwrap_or_default();
+        all.into_iter().filter(|status| status.record.is_some()).collect()
+    }
+
     /// The ports that may be meant when none is named. Opens nothing.
     pub fn candidates(&self) -> Vec<Candidate> {
         let serial = self.serial().into_iter().map(|found| Candidate { about: describe(&found), url: found.path });
         let simulated = self.simulated().into_iter();
         let simulated = simulated.map(|sim| Candidate { url: sim.url().to_string(), about: "simulated".into() });
         let remote = self.remote.iter().map(|url| Candidate { url: url.clone(), about: "configured".into() });
-        serial.chain(simulated).chain(remote).collect()
+        let running = self.running_virtuals().into_iter().map(|status| {
+            let about = format!("virtual {}", status.config.chip);
+            Candidate { url: PortUrl::Qemu(status.config.id).to_string(), about }
+        });
+        serial.chain(simulated).chain(running).chain(remote).collect()
     }
 
     /// The port that is meant: the named one, or the only one there is that the policy allows.
@@ -96,7 +109,8 @@ impl Ports {
     fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
         match url {
             PortUrl::Sim { chip, name } => Ok(Box::new(self.sim(url, chip, name.as_deref())?.open())),
-            _ => Err(PortError::Unsupported { url: url.to_string(), what: "no such virtual device runs".into() }),
+            PortUrl::Qemu(id) => Ok(Box::new(self.virtuals.manager.open(id, &OpenOptions::default())?)),
+            _ => Err(PortError::Unsupported { url: url.to_string(), what: "not a virtual device".into() }),
         }
     }
 

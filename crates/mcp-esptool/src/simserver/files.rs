@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use esp_sim::{Config, VirtualChip};
 
@@ -20,15 +21,21 @@ pub struct Files {
 impl Files {
     /// Opens and locks what the arguments name.
     pub fn open(args: &Args, config: &Config) -> Result<Self, SimError> {
-        let flash = args.flash.as_deref().map(open_locked).transpose()?;
-        if let (Some(file), Some(path)) = (&flash, &args.flash) {
+        Self::open_paths(args.flash.as_deref(), args.efuse.as_deref(), config.flash_size)
+    }
+
+    /// Opens and locks these files, for a flash of this size in bytes.
+    pub fn open_paths(flash: Option<&Path>, efuse: Option<&Path>, flash_size: u32) -> Result<Self, SimError> {
+        let named = flash;
+        let flash = flash.map(open_locked).transpose()?;
+        if let (Some(file), Some(path)) = (&flash, named) {
             let length = file.metadata().map_err(SimError::io(path.display().to_string()))?.len();
-            if length > u64::from(config.flash_size) {
-                let text = format!("{}: {length} bytes do not fit the flash ({})", path.display(), args.flash_size);
+            if length > u64::from(flash_size) {
+                let text = format!("{}: {length} bytes do not fit the flash ({flash_size})", path.display());
                 return Err(SimError::Usage(text));
             }
         }
-        let efuse = args.efuse.as_deref().map(open_locked).transpose()?;
+        let efuse = efuse.map(open_locked).transpose()?;
         Ok(Self { flash, efuse, burned: Vec::new() })
     }
 
@@ -70,7 +77,7 @@ impl Files {
     }
 }
 
-fn open_locked(path: &std::path::Path) -> Result<File, SimError> {
+fn open_locked(path: &Path) -> Result<File, SimError> {
     let name = path.display().to_string();
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let file = file.map_err(SimError::io(name.clone()))?;

@@ -2,7 +2,7 @@
 
 mod args;
 mod engine;
-mod files;
+pub(crate) mod files;
 mod lines;
 
 use std::sync::mpsc;

@@ -8,6 +8,7 @@ pub mod flash;
 pub mod job;
 mod link_error;
 pub mod schema;
+pub mod r#virtual;
 
 use crate::ctx::Ctx;
 use crate::tool::{Entry, entry};
@@ -28,6 +29,11 @@ pub static ALL: &[Entry] = &[
     entry::<flash::erase::Erase>("flash"),
     entry::<flash::verify::Verify>("flash"),
     entry::<flash::size_detect::SizeDetect>("flash"),
+    entry::<r#virtual::start::Start>("virtual"),
+    entry::<r#virtual::stop::Stop>("virtual"),
+    entry::<r#virtual::list::List>("virtual"),
+    entry::<r#virtual::status::Status>("virtual"),
+    entry::<r#virtual::flash::Flash>("virtual"),
     entry::<job::JobTool>("core"),
 ];
 

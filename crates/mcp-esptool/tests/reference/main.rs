@@ -3,6 +3,7 @@
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 mod rfc2217;
+mod virtual_devices;
 
 use std::process::ExitCode;
 
@@ -10,5 +11,6 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(rfc2217::trials());
+    trials.extend(virtual_devices::trials());
     reference::main(trials)
 }

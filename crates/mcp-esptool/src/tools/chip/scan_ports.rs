@@ -35,7 +35,7 @@ pub struct Out {
 pub struct Found {
     /// What to give as `port`.
     port: String,
-    /// serial, simulated or remote.
+    /// serial, simulated, virtual or remote.
     kind: String,
     /// USB vendor and product id, `303a:1001`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +75,10 @@ impl Tool for ScanPorts {
         let in_use = ctx.devices.sessions.in_use();
         let mut ports: Vec<Found> = ctx.ports.serial().into_iter().map(of_serial).collect();
         ports.extend(ctx.ports.simulated().iter().map(|sim| named("simulated", sim.url())));
+        ports.extend(ctx.ports.running_virtuals().iter().map(|status| Found {
+            product: Some(format!("virtual {}", status.config.chip)),
+            ..named("virtual", &format!("qemu://{}", status.config.id))
+        }));
         ports.extend(ctx.ports.remote().iter().map(|url| named("remote", url)));
         for found in &mut ports {
             let ours = in_use.iter().find(|(url, _)| *url == found.port);

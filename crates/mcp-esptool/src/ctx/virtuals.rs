@@ -1,0 +1,105 @@
+//! Virtual devices: where they live, which emulators there are, and the process that keeps one running.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use esp_link::qemu::discover::{self, Found, Places};
+use esp_link::qemu::instance::Backend;
+use esp_link::qemu::{Manager, QemuError};
+use esp_model::chip::Chip;
+
+use crate::config::Config;
+use crate::tools::error::ToolError;
+
+/// The hidden subcommand that keeps one virtual device running.
+pub const HOST: &str = "virtual-host";
+
+/// The virtual devices of this user.
+pub struct Virtuals {
+    /// Starts, finds and ends them.
+    pub manager: Manager,
+    /// They go on when this process ends, unless a call says otherwise.
+    pub keep: bool,
+    places: Places,
+}
+
+impl Virtuals {
+    /// Reads the settings; looks at nothing yet.
+    pub fn new(config: &Config) -> Self {
+        let program = config.path("program").or_else(|| std::env::current_exe().ok());
+        let program = program.unwrap_or_else(|| PathBuf::from(env!("CARGO_PKG_NAME")));
+        let limit = config.text("virtual_limit").parse().unwrap_or(32);
+        let host = move |dir: &Path| {
+            let mut command = Command::new(&program);
+            command.arg(HOST).arg(dir);
+            command
+        };
+        let configured = ["qemu_xtensa", "qemu_riscv"].iter().filter_map(|name| config.path(name)).collect();
+        let mut places = Places::usual(configured);
+        if let Some(tools) = config.path("idf_tools_path") {
+            places.idf.insert(0, tools);
+        }
+        Self {
+            manager: Manager::new(state_dir(config).join("virtual"), limit, host),
+            keep: config.text("keep_virtual") == "true",
+            places,
+        }
+    }
+
+    /// All QEMUs that are installed, the best of each kind first.
+    pub fn emulators(&self) -> Vec<Found> {
+        discover::find(&self.places)
+    }
+
+    /// The emulator for a chip.
+    pub fn emulator(&self, chip: &Chip) -> Result<Found, QemuError> {
+        let emulation = chip.emulation().ok_or_else(|| QemuError::NoEmulation(chip.name.clone()))?;
+        discover::choose(&self.places, &chip.name, &emulation.program, &emulation.machine)
+    }
+
+    /// What serves this chip: QEMU where it emulates the chip and runs here, else the simulator.
+    pub fn best(&self, chip: &Chip) -> (Backend, Option<Found>) {
+        match self.emulator(chip) {
+            Ok(found) => (Backend::Qemu, Some(found)),
+            Err(_) => (Backend::Builtin, None),
+        }
+    }
+}
+
+/// Where this program keeps what outlives it.
+fn state_dir(config: &Config) -> PathBuf {
+    if let Some(dir) = config.path("state_dir") {
+        return dir;
+    }
+    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let usual = dir("XDG_STATE_HOME").or_else(|| dir("LOCALAPPDATA"));
+    let home = || dir("HOME").map(|home| home.join(".local/state"));
+    usual.or_else(home).unwrap_or_else(std::env::temp_dir).join("mcp-esptool")
+}
+
+impl From<QemuError> for ToolError {
+    fn from(error: QemuError) -> Self {
+        let text = error.to_string();
+        let (code, fix) = match &error {
+            QemuError::NotInstalled { .. } | QemuError::NoEmulation(_) => ("no_emulator", None),
+            QemuError::BrokenProgram { package, .. } => {
+                ("emulator_broken", package.as_ref().map(|package| format!("install the package {package}")))
+            }
+            QemuError::File { .. } => ("virtual_file", None),
+            QemuError::FlashSize(_) | QemuError::Option(_) | QemuError::Image(_) => ("bad_parameter", None),
+            QemuError::Unknown(_) => ("no_such_virtual", None),
+            QemuError::Exists(_) => ("virtual_exists", None),
+            QemuError::Stopped(_) => ("virtual_stopped", None),
+            QemuError::Limit(_) => ("virtual_limit", None),
+            QemuError::PortTaken(_) => ("tcp_port_taken", None),
+            QemuError::Ended { .. } | QemuError::Silent { .. } | QemuError::Refused { .. } | QemuError::Host(_) => {
+                ("virtual_failed", None)
+            }
+        };
+        let made = ToolError::new(code, text);
+        match fix {
+            Some(fix) => made.next(fix),
+            None => made,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What goes into a virtual device's flash: files, a build, or an ELF.
+
+use esp_model::chip::Chip;
+use esp_model::image::build::{Built, Settings, build};
+
+use crate::ctx::Ctx;
+use crate::tools::args::FileAt;
+use crate::tools::error::ToolError;
+use crate::tools::flash::files::{self, Piece};
+use crate::tools::flash::project;
+
+/// Where an app goes that does not say where: the first partition behind the usual table (ESP-IDF's default).
+const APP: u32 = 0x1_0000;
+
+/// Reads files and a build for `chip`; an ELF becomes an image.
+pub fn gather(
+    ctx: &Ctx,
+    chip: &Chip,
+    files: &[FileAt],
+    build_folder: Option<&str>,
+    size: u64,
+) -> Result<Vec<Piece>, ToolError> {
+    let mut list = files.to_vec();
+    if let Some(path) = build_folder {
+        let project = project::read(ctx, path)?;
+        if let Some(other) =
+            project.chip.as_deref().filter(|name| esp_model::chip::by_name(name).is_none_or(|c| c.id != chip.id))
+        {
+            let text = format!("the project is for {other}, the virtual device is an {}", chip.name);
+            return Err(ToolError::new("chip_mismatch", text));
+        }
+        list.extend(project.files);
+    }
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut pieces = files::load(ctx, &list)?;
+    for piece in &mut pieces {
+        if piece.bytes.starts_with(b"\x7fELF") {
+            piece.bytes = image_of(chip, piece, size)?;
+            if piece.address == 0 {
+                piece.address = APP;
+            }
+        }
+    }
+    files::no_overlap(&mut pieces)?;
+    if let Some(piece) = pieces.iter().find(|piece| piece.end() > size) {
+        let text = format!("`{}` ends at {:#x}, the flash at {size:#x}", piece.path, piece.end());
+        return Err(ToolError::new("address_out_of_range", text));
+    }
+    Ok(pieces)
+}
+
+fn image_of(chip: &Chip, piece: &Piece, size: u64) -> Result<Vec<u8>, ToolError> {
+    let settings = Settings { flash_size: format!("{}MB", size >> 20), ..Settings::default() };
+    let failed = |what: String| ToolError::new("image_invalid", format!("`{}`: {what}", piece.path));
+    match build(chip, &piece.bytes, &settings).map_err(|error| failed(error.to_string()))? {
+        Built::One(image) => Ok(image),
+        _ => Err(failed("this chip's images are two files: convert it with esp_elf_to_binary first".into())),
+    }
+}
+
+/// The whole content up to the last piece; what is between is erased.
+pub fn joined(pieces: &[Piece]) -> Vec<u8> {
+    let end = pieces.iter().map(Piece::end).max().unwrap_or(0);
+    let mut all = vec![0xff; usize::try_from(end).unwrap_or(0)];
+    for piece in pieces {
+        let at = piece.address as usize;
+        if let Some(place) = all.get_mut(at..at + piece.bytes.len()) {
+            place.copy_from_slice(&piece.bytes);
+        }
+    }
+    all
+}

@@ -1,0 +1,118 @@
+//! `esp_qemu_flash`: changes a virtual device's flash file directly, and keeps or brings back its states.
+
+use esp_link::qemu::{QemuError, files};
+use esp_model::chip;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::content;
+use super::status::plain;
+use super::view::{Boot, View};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{FileAt, Number};
+use crate::tools::error::{FlashState, ToolError};
+use crate::tools::flash::files::PieceView;
+
+/// The tool.
+pub struct Flash;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The device, as `esp32-1` or `qemu://esp32-1`.
+    id: String,
+    /// A file for `address`: an image, an ELF, Intel HEX or UF2.
+    image: Option<String>,
+    /// Flash address of `image` (default 0; an ELF without address goes to 0x10000).
+    address: Option<Number>,
+    /// Files and their addresses.
+    files: Option<Vec<FileAt>>,
+    /// An ESP-IDF build folder.
+    project: Option<String>,
+    /// Erase the whole flash first.
+    #[serde(default)]
+    erase: bool,
+    /// Go back to the snapshot of this name first.
+    restore: Option<String>,
+    /// Keep flash and eFuses, as they are before anything else, as a snapshot of this name.
+    snapshot: Option<String>,
+    /// Start it in this mode afterwards (default: as it was).
+    boot_mode: Option<Boot>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: View,
+    /// What was written.
+    files: Vec<PieceView>,
+    /// Bytes that were written.
+    written_bytes: u64,
+    /// The snapshot's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<String>,
+}
+
+impl Tool for Flash {
+    const NAME: &'static str = "esp_qemu_flash";
+    const TITLE: &'static str = "Fill a virtual device's flash";
+    const ABOUT: &'static str = "Put files, an ELF or a build into a virtual device's flash without its loader, erase it, and keep or restore \
+         snapshots. A running device is stopped meanwhile and started again.";
+    const RISK: Risk = Risk::Writes;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
+        let manager = &ctx.virtuals.manager;
+        let id = plain(&input.id);
+        let status = manager.status(id)?;
+        let chip = chip::by_name(&status.config.chip)
+            .ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", status.config.chip)))?;
+        let mut list = input.files.clone().unwrap_or_default();
+        if let Some(path) = &input.image {
+            list.push(FileAt { path: path.clone(), address: input.address.unwrap_or(Number(0)) });
+        }
+        let size = status.config.flash_size;
+        let pieces = content::gather(ctx, chip, &list, input.project.as_deref(), size)?;
+        let changes = input.erase || input.restore.is_some() || input.snapshot.is_some() || input.boot_mode.is_some();
+        if pieces.is_empty() && !changes {
+            return Err(ToolError::new("nothing_to_do", "no files were given, nor anything else to do"));
+        }
+        // A warm connection would believe in a loader that the restart ends.
+        ctx.devices.sessions.forget(&format!("qemu://{id}"));
+        let snapshot = input.snapshot.as_deref().map(|name| manager.snapshot(id, name)).transpose()?;
+        if let Some(name) = &input.restore {
+            manager.restore(id, name)?;
+        }
+        if input.erase || !pieces.is_empty() {
+            let write = |dir: &esp_link::qemu::instance::Directory| -> Result<(), QemuError> {
+                if input.erase {
+                    files::make_flash(&dir.flash(), size, &[])?;
+                }
+                pieces.iter().try_for_each(|piece| files::patch(&dir.flash(), piece.address.into(), &piece.bytes))
+            };
+            manager.with_files(id, write).map_err(|error| ToolError::from(error).touched(FlashState::Unknown))?;
+        }
+        if let (Some(mode), Some(_)) = (input.boot_mode, &status.record) {
+            manager.ask(id, esp_link::qemu::control::Ask::Boot { mode: mode.into() })?;
+        }
+        Ok(Out {
+            device: View::of(&manager.status(id)?),
+            written_bytes: pieces.iter().map(|piece| piece.bytes.len() as u64).sum(),
+            files: pieces.iter().map(|piece| piece.view()).collect(),
+            snapshot: snapshot.map(|dir| dir.display().to_string()),
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let mut text = format!("{}\n{} bytes written", out.device, out.written_bytes);
+        if let Some(dir) = &out.snapshot {
+            text += &format!("; snapshot in {dir}");
+        }
+        text
+    }
+}

@@ -1,0 +1,288 @@
+//! `esp_qemu_start`: a new virtual device, a twin of a real one, or one that was there before.
+
+use esp_link::qemu::control::Ask;
+use esp_link::qemu::instance::{Backend, Config, Forward};
+use esp_link::qemu::manager::Status;
+use esp_model::chip::{self, Chip};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::content;
+use super::twin::{self, Twin};
+use super::view::{Boot, View};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{FileAt, Number, PortUrl};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct Start;
+
+/// What does the work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// QEMU where it emulates this chip and is installed, else the simulator.
+    #[default]
+    Auto,
+    /// Espressif's QEMU.
+    Qemu,
+    /// The simulator.
+    Builtin,
+}
+
+/// A TCP port of this computer that leads to one of the chip.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarded {
+    /// Port of this computer, on loopback.
+    host: u16,
+    /// Port of the chip.
+    guest: u16,
+}
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The chip (default esp32, or the chip that is copied).
+    chip_type: Option<String>,
+    /// `auto` (default), `qemu` or `builtin`.
+    #[serde(default)]
+    backend: Wanted,
+    /// `download` (default) or `normal`.
+    boot_mode: Option<Boot>,
+    /// Its name (default CHIP-1, CHIP-2 …). The name of a device that is there starts it again on its files.
+    id: Option<String>,
+    /// Flash content from address 0: a merged image.
+    flash_image: Option<String>,
+    /// Flash size (default 4MB, or that of the device that is copied). QEMU: 2, 4, 8 or 16 MB.
+    flash_size: Option<Number>,
+    /// Files and their flash addresses; an ELF at address 0 goes to 0x10000 as an image.
+    files: Option<Vec<FileAt>>,
+    /// An ESP-IDF build folder.
+    project: Option<String>,
+    /// Copy flash and eFuses of the device on this port. Keys that cannot be read are 0 in the copy.
+    clone_from: Option<PortUrl>,
+    /// File with the eFuses: the blocks' words in order, little endian.
+    efuse_file: Option<String>,
+    /// PSRAM in MB (QEMU).
+    psram_mb: Option<u32>,
+    /// The PSRAM is octal (QEMU).
+    #[serde(default)]
+    octal_psram: bool,
+    /// Give the chip an Ethernet controller (OpenCores) with a network (QEMU).
+    #[serde(default)]
+    network: bool,
+    /// TCP ports that lead to the chip's (QEMU).
+    forward: Option<Vec<Forwarded>>,
+    /// TCP port for GDB (QEMU).
+    gdb_port: Option<u16>,
+    /// Wait for GDB before the first instruction (QEMU).
+    #[serde(default)]
+    wait_for_gdb: bool,
+    /// TCP port of the RFC 2217 line (default: any free one).
+    rfc2217_port: Option<u16>,
+    /// TCP port of the plain line (default: any free one).
+    socket_port: Option<u16>,
+    /// Go on when the server ends (default: only when started from the command line).
+    keep: Option<bool>,
+    /// Keep the files when it is stopped.
+    #[serde(default)]
+    persist: bool,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: View,
+    /// The device it is a copy of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_of: Option<String>,
+    /// Bytes of flash that were read for the copy; the rest was blank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_bytes: Option<u64>,
+    /// Why it is not QEMU, where `auto` would have preferred that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+impl Tool for Start {
+    const NAME: &'static str = "esp_qemu_start";
+    const TITLE: &'static str = "Start a virtual device";
+    const ABOUT: &'static str = "Start a virtual chip: Espressif's QEMU (runs the firmware) or the built-in simulator (every chip, runs no code). \
+         With clone_from it is a twin of a real device to rehearse on. Use the result's port with any other tool.";
+    const RISK: Risk = Risk::Resets;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        if let Some(status) = existing(ctx, input.id.as_deref())? {
+            return again(ctx, &input, &status);
+        }
+        let twin = input.clone_from.as_ref().map(|port| twin::copy(ctx, job, port)).transpose()?;
+        let chip = chip_of(&input, twin.as_ref())?;
+        let (backend, program, note) = backend(ctx, chip, input.backend)?;
+        let config = config(ctx, &input, chip, backend, program, twin.as_ref())?;
+        let flash = flash_of(ctx, &input, chip, config.flash_size, twin.as_ref())?;
+        let efuse = efuse_of(ctx, &input, chip, backend, twin.as_ref())?;
+        let status = ctx.virtuals.manager.start(config, &flash, &efuse)?;
+        Ok(Out {
+            device: View::of(&status),
+            copy_of: input.clone_from.map(|port| port.0),
+            copied_bytes: twin.map(|twin| twin.read_bytes),
+            note,
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let mut text = out.device.to_string();
+        if !out.device.runs_code {
+            text += "\nit answers as loader, flash and eFuses do, but runs no firmware";
+        }
+        if let Some(note) = &out.note {
+            text += &format!(" ({note})");
+        }
+        text
+    }
+}
+
+fn existing(ctx: &Ctx, id: Option<&str>) -> Result<Option<Status>, ToolError> {
+    let Some(id) = id else { return Ok(None) };
+    match ctx.virtuals.manager.status(id) {
+        Ok(status) => Ok(Some(status)),
+        Err(esp_link::qemu::QemuError::Unknown(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts a device that is there on its files, in this boot mode.
+fn again(ctx: &Ctx, input: &In, status: &Status) -> Result<Out, ToolError> {
+    let id = &status.config.id;
+    let content =
+        [input.flash_image.is_some(), input.files.is_some(), input.project.is_some(), input.clone_from.is_some()];
+    if content.contains(&true) {
+        let text = format!("there is already a virtual device `{id}`");
+        return Err(ToolError::new("virtual_exists", text));
+    }
+    let mode = input.boot_mode.unwrap_or_default().into();
+    let manager = &ctx.virtuals.manager;
+    let status = if status.record.is_some() {
+        manager.ask(id, Ask::Boot { mode })?;
+        manager.status(id)?
+    } else {
+        manager.resume(id, mode)?
+    };
+    Ok(Out { device: View::of(&status), copy_of: None, copied_bytes: None, note: None })
+}
+
+fn chip_of(input: &In, twin: Option<&Twin>) -> Result<&'static Chip, ToolError> {
+    let named = match (&input.chip_type, twin) {
+        (Some(name), _) => chip::by_name(name).ok_or_else(|| {
+            let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
+            ToolError::new("unknown_chip", format!("there is no chip `{name}`")).seen("known", known)
+        })?,
+        (None, Some(twin)) => twin.chip,
+        (None, None) => chip::by_name("ESP32").ok_or_else(|| ToolError::new("unknown_chip", "no default chip"))?,
+    };
+    match twin {
+        Some(twin) if twin.chip.id != named.id => {
+            let text = format!("the device that is copied is an {}, not an {}", twin.chip.name, named.name);
+            Err(ToolError::new("chip_mismatch", text))
+        }
+        _ => Ok(named),
+    }
+}
+
+type Chosen = (Backend, Option<std::path::PathBuf>, Option<String>);
+
+fn backend(ctx: &Ctx, chip: &Chip, wanted: Wanted) -> Result<Chosen, ToolError> {
+    if wanted == Wanted::Builtin {
+        return Ok((Backend::Builtin, None, None));
+    }
+    match ctx.virtuals.emulator(chip) {
+        Ok(found) => Ok((Backend::Qemu, Some(found.path), None)),
+        Err(error) if wanted == Wanted::Qemu => Err(error.into()),
+        Err(error) => Ok((Backend::Builtin, None, Some(error.to_string()))),
+    }
+}
+
+fn config(
+    ctx: &Ctx,
+    input: &In,
+    chip: &Chip,
+    backend: Backend,
+    program: Option<std::path::PathBuf>,
+    twin: Option<&Twin>,
+) -> Result<Config, ToolError> {
+    let forwards: Vec<Forward> =
+        input.forward.iter().flatten().map(|ports| Forward { host: ports.host, guest: ports.guest }).collect();
+    let emulator_only = input.psram_mb.is_some()
+        || input.octal_psram
+        || input.network
+        || !forwards.is_empty()
+        || input.gdb_port.is_some()
+        || input.wait_for_gdb;
+    if backend == Backend::Builtin && emulator_only {
+        let text = "PSRAM, network, forwarded ports and GDB need QEMU; the simulator runs no code";
+        return Err(ToolError::new("bad_parameter", text));
+    }
+    let size = input.flash_size.map(|size| size.0).or(twin.map(|twin| twin.flash_size));
+    Ok(Config {
+        boot_mode: input.boot_mode.unwrap_or_default().into(),
+        flash_size: size.unwrap_or(4 << 20),
+        program,
+        psram_mb: input.psram_mb,
+        octal_psram: input.octal_psram,
+        network: input.network,
+        forwards,
+        gdb_port: input.gdb_port,
+        wait_for_gdb: input.wait_for_gdb,
+        rfc2217_port: input.rfc2217_port,
+        socket_port: input.socket_port,
+        keep: input.keep.unwrap_or(ctx.virtuals.keep),
+        persist: input.persist,
+        ..Config::new(input.id.as_deref().unwrap_or_default(), chip.id, backend)
+    })
+}
+
+fn flash_of(ctx: &Ctx, input: &In, chip: &Chip, size: u64, twin: Option<&Twin>) -> Result<Vec<u8>, ToolError> {
+    let mut files = input.files.clone().unwrap_or_default();
+    if let Some(path) = &input.flash_image {
+        files.push(FileAt { path: path.clone(), address: Number(0) });
+    }
+    let pieces = content::gather(ctx, chip, &files, input.project.as_deref(), size)?;
+    let Some(twin) = twin else { return Ok(content::joined(&pieces)) };
+    let mut flash = twin.flash.clone();
+    for piece in &pieces {
+        let (at, end) = (piece.address as usize, piece.address as usize + piece.bytes.len());
+        flash.resize(flash.len().max(end), 0xff);
+        if let Some(place) = flash.get_mut(at..end) {
+            place.copy_from_slice(&piece.bytes);
+        }
+    }
+    Ok(flash)
+}
+
+fn efuse_of(
+    ctx: &Ctx,
+    input: &In,
+    chip: &'static Chip,
+    backend: Backend,
+    twin: Option<&Twin>,
+) -> Result<Vec<u8>, ToolError> {
+    let given = match (&input.efuse_file, twin) {
+        (Some(path), _) => Some(ctx.files.read_some(path)?),
+        (None, Some(twin)) => twin.efuse.clone(),
+        (None, None) => None,
+    };
+    let Some(emulation) = chip.emulation().filter(|_| backend == Backend::Qemu) else {
+        return Ok(given.unwrap_or_default());
+    };
+    let mut bytes = given.unwrap_or_else(|| emulation.blank_efuses());
+    bytes.resize(emulation.efuse_len, 0);
+    Ok(bytes)
+}

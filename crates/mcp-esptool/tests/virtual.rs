@@ -1,0 +1,254 @@
+//! Virtual devices through the tools, as a client uses them; each in a process of its own.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use esp_model::job::Job;
+use mcp_esptool::config::{Config, Sources};
+use mcp_esptool::ctx::Ctx;
+use mcp_esptool::tools;
+use serde_json::{Value, json};
+
+struct World {
+    dir: tempfile::TempDir,
+    ctx: Ctx,
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |path: &Path| path.display().to_string();
+    let flags = [
+        ("project_roots", text(dir.path())),
+        ("state_dir", text(&dir.path().join("state"))),
+        ("program", env!("CARGO_BIN_EXE_mcp-esptool").to_string()),
+    ];
+    let flags = flags.map(|(name, value)| (name.to_string(), value)).to_vec();
+    let config = Config::load(&Sources { file: None, flags, env: &|_| None }).unwrap();
+    World { ctx: Ctx::new(config).unwrap(), dir }
+}
+
+impl World {
+    fn try_call(&self, tool: &str, input: Value) -> Result<Value, (String, String)> {
+        let entry = tools::find(tool).unwrap();
+        match entry.call(&self.ctx, &Job::new(), input) {
+            Ok(reply) => Ok(Value::Object(reply.data)),
+            Err(error) => Err((error.code.to_string(), error.message)),
+        }
+    }
+
+    fn call(&self, tool: &str, input: Value) -> Value {
+        self.try_call(tool, input.clone()).unwrap_or_else(|error| panic!("{tool} {input}: {error:?}"))
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.dir.path().join(name), bytes).unwrap();
+    }
+
+    fn console_has(&self, id: &str, text: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = self.call("esp_qemu_status", json!({"id": id, "console_from": 0, "console_limit": 100_000}));
+            let console = status["console"].as_str().unwrap();
+            if console.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < until, "no {text:?} in {console:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// No device, no directory.
+    fn is_clean(&self) {
+        assert_eq!(self.call("esp_qemu_list", json!({}))["devices"], json!([]));
+        let left = std::fs::read_dir(self.dir.path().join("state/virtual")).map(|dir| dir.count()).unwrap_or(0);
+        assert_eq!(left, 0);
+    }
+}
+
+/// An image with one segment of 16 bytes, as the ROM reads it.
+fn image() -> Vec<u8> {
+    let mut image = vec![0xe9, 1, 2, 0x20];
+    image.extend(0x4038_0000u32.to_le_bytes());
+    image.extend([0xee, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0]);
+    image.extend(0x4038_0000u32.to_le_bytes());
+    image.extend(16u32.to_le_bytes());
+    image.extend([0; 16]);
+    image.extend([0; 15]);
+    image.push(0xef);
+    image
+}
+
+#[test]
+fn lives_between_calls_and_is_a_port_like_any_other() {
+    let world = world();
+    let device = world.call("esp_qemu_start", json!({"chip_type": "esp32c3", "backend": "builtin"}));
+    assert_eq!((&device["id"], &device["state"]), (&json!("esp32c3-1"), &json!("running")));
+    assert_eq!((&device["virtual"], &device["runs_code"]), (&json!(true), &json!(false)));
+    let port = &device["port"];
+    let scanned = world.call("esp_scan_ports", json!({}));
+    assert!(scanned["ports"].as_array().unwrap().iter().any(|found| found["port"] == *port), "{scanned}");
+
+    let found = world.call("esp_detect_chip", json!({"port": port}));
+    assert!(found["chip"].as_str().unwrap().starts_with("ESP32-C3"), "{found}");
+    assert_eq!(found["virtual"], json!(true));
+    world.file("boot.bin", &image());
+    let files = json!([{"path": "boot.bin", "address": 0}]);
+    let written = world.call("esp_flash_firmware", json!({"port": port, "files": files}));
+    assert_eq!(written["verified"], json!(true), "{written}");
+    // What the loader wrote is in the file while the device runs.
+    let file = std::fs::read(device["flash_file"].as_str().unwrap()).unwrap();
+    assert!(file.starts_with(&image()) && file.len() == 4 << 20);
+    world.call("esp_reset_chip", json!({"port": port}));
+    world.console_has("esp32c3-1", "entry 0x40380000");
+
+    world.call("esp_qemu_stop", json!({"id": "esp32c3-1"}));
+    assert_eq!(world.try_call("esp_detect_chip", json!({"port": port})).unwrap_err().0, "virtual_failed");
+    assert_eq!(world.try_call("esp_qemu_status", json!({"id": "esp32c3-1"})).unwrap_err().0, "no_such_virtual");
+    world.is_clean();
+}
+
+#[test]
+fn restarts_in_either_mode_with_the_same_name() {
+    let world = world();
+    world.file("boot.bin", &image());
+    let start = json!({"chip_type": "esp32c3", "backend": "builtin", "id": "bench", "flash_image": "boot.bin",
+                       "boot_mode": "normal"});
+    world.call("esp_qemu_start", start.clone());
+    world.console_has("bench", "entry 0x40380000");
+    assert_eq!(world.try_call("esp_qemu_start", start).unwrap_err().0, "virtual_exists");
+    let again = world.call("esp_qemu_start", json!({"id": "bench", "boot_mode": "download"}));
+    assert_eq!(again["boot_mode"], json!("download"));
+    world.console_has("bench", "waiting for download");
+    world.call("esp_qemu_stop", json!({"all": true}));
+    world.is_clean();
+}
+
+#[test]
+fn flash_is_filled_erased_kept_and_brought_back() {
+    let world = world();
+    world.file("a.bin", b"first");
+    world.file("b.bin", b"second");
+    let device = world.call("esp_qemu_start", json!({"chip_type": "esp32", "backend": "builtin", "persist": true}));
+    let id = device["id"].as_str().unwrap();
+    let flash = || std::fs::read(device["flash_file"].as_str().unwrap()).unwrap();
+    world.call("esp_qemu_flash", json!({"id": id, "image": "a.bin", "address": "0x1000"}));
+    assert!(flash()[0x1000..].starts_with(b"first\xff"));
+    let kept = json!({"id": id, "snapshot": "s1", "erase": true, "files": [{"path": "b.bin", "address": 0}]});
+    world.call("esp_qemu_flash", kept);
+    assert!(flash().starts_with(b"second\xff") && flash()[0x1000..].starts_with(b"\xff\xff"));
+    world.call("esp_qemu_flash", json!({"id": id, "restore": "s1"}));
+    assert!(flash()[0x1000..].starts_with(b"first\xff"));
+    let far = world.try_call("esp_qemu_flash", json!({"id": id, "image": "a.bin", "address": "0x3ffffe"}));
+    assert_eq!(far.unwrap_err().0, "address_out_of_range");
+    // The loader sees what is in the file.
+    let md5 = world
+        .call("esp_flash_verify", json!({"port": device["port"], "files": [{"path": "a.bin", "address": "0x1000"}]}));
+    assert_eq!(md5["matches"], json!(true), "{md5}");
+    let stopped = world.call("esp_qemu_stop", json!({"id": id}));
+    assert_eq!(stopped["kept_files"].as_array().unwrap().len(), 1);
+    // A stopped one takes files too, and starts again on them.
+    world.call("esp_qemu_flash", json!({"id": id, "image": "b.bin", "address": 0}));
+    let resumed = world.call("esp_qemu_start", json!({"id": id}));
+    assert_eq!(resumed["state"], json!("running"));
+    assert!(flash().starts_with(b"second\xff"));
+    world.call("esp_qemu_stop", json!({"id": id, "remove_files": true}));
+    world.is_clean();
+}
+
+#[test]
+fn a_twin_has_the_flash_and_the_efuses_of_its_original() {
+    let world = world();
+    world.file("data.bin", &[0x5a; 5000]);
+    let original = "sim://esp32c6-original";
+    let files = json!([{"path": "data.bin", "address": "0x20000"}]);
+    world.call("esp_flash_firmware", json!({"port": original, "files": files}));
+    let about = world.call("esp_detect_chip", json!({"port": original}));
+    let twin = world.call("esp_qemu_start", json!({"clone_from": original, "backend": "builtin"}));
+    assert_eq!((&twin["chip"], &twin["copy_of"]), (&json!("esp32c6"), &json!(original)));
+    assert_eq!(twin["copied_bytes"], json!(65536), "the rest was known to be blank");
+    let flash = std::fs::read(twin["flash_file"].as_str().unwrap()).unwrap();
+    assert!(flash[0x2_0000..0x2_0000 + 5000].iter().all(|byte| *byte == 0x5a));
+    assert!(flash[..0x2_0000].iter().chain(&flash[0x2_0000 + 5000..]).all(|byte| *byte == 0xff));
+    let copy = world.call("esp_detect_chip", json!({"port": twin["port"]}));
+    assert_eq!((&copy["mac"], &copy["chip"]), (&about["mac"], &about["chip"]));
+    let wrong = json!({"clone_from": original, "chip_type": "esp32c3", "backend": "builtin"});
+    assert_eq!(world.try_call("esp_qemu_start", wrong).unwrap_err().0, "chip_mismatch");
+    world.call("esp_qemu_stop", json!({"all": true}));
+    world.is_clean();
+}
+
+#[test]
+fn every_chip_is_served() {
+    let world = world();
+    for chip in esp_model::chip::all() {
+        let device = world.call("esp_qemu_start", json!({"chip_type": chip.id, "backend": "builtin"}));
+        let found = world.try_call("esp_detect_chip", json!({"port": device["port"]}));
+        let name = found.as_ref().map(|found| found["chip"].as_str().unwrap_or_default().to_string());
+        assert!(name.as_ref().is_ok_and(|name| name.starts_with(&chip.name)), "{}: {found:?}", chip.id);
+        world.call("esp_qemu_stop", json!({"id": device["id"]}));
+    }
+    world.is_clean();
+}
+
+#[test]
+fn twenty_at_once() {
+    let world = world();
+    world.file("data.bin", &[0xa5; 100_000]);
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let device = world.call("esp_qemu_start", json!({"chip_type": "esp32s3", "backend": "builtin"}));
+                let files = json!([{"path": "data.bin", "address": "0x10000"}]);
+                let written = world.call("esp_flash_firmware", json!({"port": device["port"], "files": files}));
+                assert_eq!(written["verified"], json!(true));
+                world.call("esp_qemu_stop", json!({"id": device["id"]}));
+            });
+        }
+    });
+    world.is_clean();
+}
+
+#[test]
+fn what_is_not_there_or_not_possible_is_named() {
+    let world = world();
+    let code = |tool: &str, input: Value| world.try_call(tool, input).unwrap_err().0;
+    assert_eq!(code("esp_qemu_start", json!({"chip_type": "esp33"})), "unknown_chip");
+    assert_eq!(code("esp_qemu_start", json!({"chip_type": "esp32c2", "backend": "qemu"})), "no_emulator");
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "psram_mb": 4})), "bad_parameter");
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "flash_size": "3MB"})), "virtual_failed");
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "id": "../x"})), "no_such_virtual");
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "flash_image": "none.bin"})), "file_not_found");
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "extra_args": "-S"})), "unknown_parameter");
+    assert_eq!(code("esp_qemu_stop", json!({})), "missing_parameter");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert_eq!(code("esp_qemu_start", json!({"backend": "builtin", "rfc2217_port": port})), "tcp_port_taken");
+    world.is_clean();
+}
+
+#[test]
+fn started_from_the_command_line_it_stays() {
+    let world = world();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        command.args(args).args([
+            "--set",
+            &format!("state_dir={}", world.dir.path().join("state").display()),
+            "--json",
+        ]);
+        let output = command.current_dir(world.dir.path()).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let device = run(&["call", "esp_qemu_start", "chip_type=esp32", "backend=builtin"]);
+    let found = run(&["call", "esp_detect_chip", &format!("port={}", device["port"].as_str().unwrap())]);
+    assert!(found["chip"].as_str().unwrap().starts_with("ESP32"), "{found}");
+    // Another process of this user sees and ends it.
+    let listed = world.call("esp_qemu_list", json!({}));
+    assert_eq!(listed["devices"][0]["pid"], device["pid"]);
+    assert_eq!(listed["devices"][0]["keep"], json!(true));
+    world.call("esp_qemu_stop", json!({"id": device["id"]}));
+    world.is_clean();
+}
