@@ -43,46 +43,45 @@ static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
 /// What differs on ranges of revisions (major × 100 + minor).
 type ByRevision<T> = Vec<(RangeInclusive<u16>, T)>;
 
-/// A chip's data with its lazily read eFuse table.
+/// What `chip.toml` says, and what differs on other revisions.
+type AllData = (ChipData, ByRevision<ChipData>);
+
+/// A chip; each of its files is read when it is first asked for.
 #[derive(Debug)]
 pub struct Chip {
     /// The folder's name, as in URLs and parameters: `esp32c6`.
     pub id: &'static str,
-    /// What `chip.toml` says.
-    pub data: ChipData,
     files: usize,
+    data: OnceLock<AllData>,
     efuse: OnceLock<EfuseTable>,
     registers: OnceLock<RegisterTable>,
-    other_data: ByRevision<ChipData>,
     other_efuse: OnceLock<ByRevision<EfuseTable>>,
 }
 
 impl std::ops::Deref for Chip {
     type Target = ChipData;
     fn deref(&self) -> &ChipData {
-        &self.data
+        &self.all_data().0
     }
 }
 
 /// All chips, by id.
-///
-/// # Panics
-/// Never on shipped data: a test reads every folder.
 pub fn all() -> &'static [Chip] {
     static CHIPS: OnceLock<Vec<Chip>> = OnceLock::new();
     CHIPS.get_or_init(|| {
-        let read = |(files, text): (usize, &ChipFiles)| {
-            let (data, other_data) =
-                read_data(text.chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", text.id));
-            let (efuse, registers, other_efuse) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-            Chip { id: text.id, data, files, efuse, registers, other_data, other_efuse }
+        let unread = |(files, text): (usize, &ChipFiles)| Chip {
+            id: text.id,
+            files,
+            data: OnceLock::new(),
+            efuse: OnceLock::new(),
+            registers: OnceLock::new(),
+            other_efuse: OnceLock::new(),
         };
-        FILES.iter().enumerate().map(read).collect()
+        FILES.iter().enumerate().map(unread).collect()
     })
 }
 
-/// A chip's data, and what it is on other revisions.
-fn read_data(text: &str) -> Result<(ChipData, ByRevision<ChipData>), toml::de::Error> {
+fn read_data(text: &str) -> Result<AllData, toml::de::Error> {
     let table: toml::Table = toml::from_str(text)?;
     let data: ChipData = table.clone().try_into()?;
     let mut others = Vec::new();
@@ -121,6 +120,14 @@ pub fn by_magic(magic: u32) -> Option<&'static Chip> {
 }
 
 impl Chip {
+    /// # Panics
+    /// Never on shipped data: a test reads every folder.
+    fn all_data(&self) -> &AllData {
+        self.data.get_or_init(|| {
+            read_data(FILES[self.files].chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", self.id))
+        })
+    }
+
     /// The chip's eFuse table.
     ///
     /// # Panics
@@ -134,7 +141,8 @@ impl Chip {
 
     /// What `chip.toml` says of this revision (major × 100 + minor).
     pub fn at(&self, revision: u16) -> &ChipData {
-        self.other_data.iter().find(|(range, _)| range.contains(&revision)).map_or(&self.data, |(_, data)| data)
+        let (usual, others) = self.all_data();
+        others.iter().find(|(range, _)| range.contains(&revision)).map_or(usual, |(_, data)| data)
     }
 
     /// The eFuse table of this revision (major × 100 + minor); [`Chip::efuse`] is that of the newest silicon.

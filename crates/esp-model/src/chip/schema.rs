@@ -173,15 +173,43 @@ impl ChipData {
     }
 
     /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// The first thing found wrong, in words.
     pub fn validate(&self) -> Result<(), String> {
-        let backwards = self.memory.iter().find(|region| region.start >= region.end);
-        match backwards {
-            Some(region) => Err(format!("memory region {} is empty", region.name)),
-            None if self.crystal.mhz.is_empty() => Err("no crystal frequency".into()),
-            None if !self.flash.frequencies.contains_key(&self.flash.default_frequency) => {
-                Err("the default flash frequency has no code".into())
-            }
-            None => Ok(()),
+        let flash = &self.flash;
+        let ranges = self.memory.iter().map(|region| (region.start, region.end));
+        let mapped = [self.image.irom, self.image.drom].map(|[start, end]| (start, end));
+        let backwards = ranges.chain(mapped).find(|(start, end)| start > end);
+        let page = self.image.mmu_page_sizes.iter().find(|size| !size.is_power_of_two());
+        let size_code = flash.sizes.iter().find(|(_, code)| **code & 0x0f != 0);
+        let frequency_code = flash.frequencies.iter().find(|(_, code)| **code > 0x0f);
+        let stub = self.stub.iter().find(|stub| stub.name.is_empty() || stub.min_revision > stub.max_revision);
+        let crystal = self.crystal.mhz.iter().find(|mhz| !(10..=64).contains(*mhz));
+        if let Some((start, end)) = backwards {
+            return Err(format!("the range {start:#x} to {end:#x} is backwards"));
         }
+        if let Some(size) = page {
+            return Err(format!("an MMU page of {size} bytes"));
+        }
+        if let Some((name, code)) = size_code.or(frequency_code) {
+            return Err(format!("the flash code {code:#x} of {name} is not of its nibble"));
+        }
+        if let Some(stub) = stub {
+            return Err(format!("no revision fits the stub {}", stub.name));
+        }
+        if self.crystal.mhz.is_empty() || crystal.is_some() {
+            return Err(format!("crystal frequencies {:?}", self.crystal.mhz));
+        }
+        if !flash.frequencies.contains_key(&flash.default_frequency) {
+            return Err("the default flash frequency has no code".into());
+        }
+        if !matches!(flash.encrypted_align, 0 | 16 | 32) || flash.bootloader_offset % 0x1000 != 0 {
+            return Err("flash offset or alignment".into());
+        }
+        if self.uart.clkdiv % 4 != 0 || self.spi.base % 4 != 0 || !matches!(self.rom.status_len, 2 | 4) {
+            return Err("register address or status length".into());
+        }
+        Ok(())
     }
 }

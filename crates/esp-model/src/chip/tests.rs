@@ -14,7 +14,7 @@ fn identified(chip: &Chip, state: &FactoryState) -> Identified {
 fn every_chip_folder_is_valid() {
     assert!(all().len() >= 15);
     for chip in all() {
-        chip.data.validate().unwrap_or_else(|error| panic!("{}: {error}", chip.id));
+        chip.validate().unwrap_or_else(|error| panic!("{}: {error}", chip.id));
         let table = chip.efuse();
         let security = chip.security.secure_boot.iter().map(|scheme| scheme.enable.as_str());
         let encryption = chip.security.flash_encryption.iter();
