@@ -204,10 +204,10 @@ impl ChipData {
         if !flash.frequencies.contains_key(&flash.default_frequency) {
             return Err("the default flash frequency has no code".into());
         }
-        if !matches!(flash.encrypted_align, 0 | 16 | 32) || flash.bootloader_offset % 0x1000 != 0 {
+        if !matches!(flash.encrypted_align, 0 | 16 | 32) || !flash.bootloader_offset.is_multiple_of(0x1000) {
             return Err("flash offset or alignment".into());
         }
-        if self.uart.clkdiv % 4 != 0 || self.spi.base % 4 != 0 || !matches!(self.rom.status_len, 2 | 4) {
+        if !self.uart.clkdiv.is_multiple_of(4) || !matches!(self.rom.status_len, 2 | 4) {
             return Err("register address or status length".into());
         }
         Ok(())
