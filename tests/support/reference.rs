@@ -112,6 +112,30 @@ pub fn tool4(name: &str) -> Result<PathBuf, Stop> {
     from_env(name, READY.get_or_init(|| environment("venv4", "requirements-esptool4.txt")))
 }
 
+/// Python with the official MCP SDK.
+pub fn mcp_python() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env("python", READY.get_or_init(|| environment("venv-mcp", "requirements-mcp.txt")))
+}
+
+/// A folder in which Node.js finds the official MCP SDK.
+pub fn mcp_node() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let ready = READY.get_or_init(|| {
+        let list = root().join("tests/support/mcp-sdk.json");
+        once("node-mcp", &fs::read_to_string(&list).map_err(|e| e.to_string())?, |dir| {
+            fs::create_dir_all(dir)
+                .and_then(|()| fs::copy(&list, dir.join("package.json")))
+                .map_err(|e| e.to_string())?;
+            succeed(Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(dir))
+        })
+    });
+    match ready {
+        Ok(dir) => Ok(dir.clone()),
+        Err(reason) => missing(reason.clone()),
+    }
+}
+
 fn from_env(name: &str, ready: &Result<PathBuf, String>) -> Result<PathBuf, Stop> {
     match ready {
         Ok(bin) => Ok(bin.join(name)),

@@ -1,8 +1,12 @@
 //! The program, its simulator and its client against other people's tools.
 
+#[path = "../support/client.rs"]
+mod client;
+mod idf_build;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 mod rfc2217;
+mod sdk;
 mod virtual_devices;
 
 use std::process::ExitCode;
@@ -10,7 +14,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
+    trials.extend(idf_build::trials());
     trials.extend(rfc2217::trials());
+    trials.extend(sdk::trials());
     trials.extend(virtual_devices::trials());
     reference::main(trials)
 }
