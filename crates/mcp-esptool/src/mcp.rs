@@ -8,6 +8,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use esp_model::job::{Job, Progress};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, JsonRpcMessage,
@@ -186,7 +188,10 @@ fn unknown_tool(name: &str) -> ErrorData {
 fn answer(result: Result<Reply, ToolError>) -> CallToolResult {
     match result {
         Ok(reply) => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(reply.text)]);
+            let pictures = reply.pictures.iter();
+            let pictures = pictures.map(|picture| ContentBlock::image(BASE64.encode(&picture.bytes), picture.mime));
+            let mut result =
+                CallToolResult::success([ContentBlock::text(reply.text)].into_iter().chain(pictures).collect());
             result.structured_content = Some(Value::Object(reply.data));
             result
         }

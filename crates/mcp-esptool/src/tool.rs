@@ -36,6 +36,11 @@ pub trait Tool {
 
     /// The result in one to three lines, for people.
     fn summary(out: &Self::Out) -> String;
+
+    /// Pictures that go with the result.
+    fn pictures(_: &Self::Out) -> Vec<Picture> {
+        Vec::new()
+    }
 }
 
 /// The worst that a tool can do to a device.
@@ -67,6 +72,15 @@ pub struct Hints {
     pub open_world: bool,
 }
 
+/// A picture for people and models that can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// `image/png`
+    pub mime: &'static str,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// What a call gives back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
@@ -74,6 +88,8 @@ pub struct Reply {
     pub text: String,
     /// The result, as the tool's output schema says.
     pub data: Map<String, Value>,
+    /// Pictures that go with it.
+    pub pictures: Vec<Picture>,
 }
 
 /// One line of the list of tools.
@@ -116,9 +132,9 @@ pub const fn entry<T: Tool>(set: &'static str) -> Entry {
 fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
     let input = serde_json::from_value(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
     let out = T::run(ctx, job, input)?;
-    let text = T::summary(&out);
+    let (text, pictures) = (T::summary(&out), T::pictures(&out));
     match serde_json::to_value(&out) {
-        Ok(Value::Object(data)) => Ok(Reply { text, data }),
+        Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
         Ok(other) => Err(ToolError::new("internal", format!("the result is not an object: {other}"))),
         Err(error) => Err(ToolError::new("internal", format!("the result cannot be written as JSON: {error}"))),
     }

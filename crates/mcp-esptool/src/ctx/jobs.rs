@@ -122,7 +122,7 @@ impl Jobs {
         });
         let job_id = name(id);
         let text = format!("{} runs as {job_id}; esp_job tells how far it is", entry.name);
-        Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]) }
+        Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]), pictures: Vec::new() }
     }
 
     /// All jobs, oldest first.

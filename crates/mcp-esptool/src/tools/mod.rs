@@ -4,6 +4,7 @@ pub mod args;
 pub mod chip;
 pub mod device;
 pub mod error;
+pub mod firmware;
 pub mod flash;
 pub mod job;
 mod link_error;
@@ -29,6 +30,13 @@ pub static ALL: &[Entry] = &[
     entry::<flash::erase::Erase>("flash"),
     entry::<flash::verify::Verify>("flash"),
     entry::<flash::size_detect::SizeDetect>("flash"),
+    entry::<firmware::elf_to_binary::ElfToBinary>("firmware"),
+    entry::<firmware::binary_merge::BinaryMerge>("firmware"),
+    entry::<firmware::analyze::Analyze>("firmware"),
+    entry::<firmware::bootloader_build::BootloaderBuild>("firmware"),
+    entry::<firmware::app_prepare::AppPrepare>("firmware"),
+    entry::<firmware::binary_optimize::BinaryOptimize>("firmware"),
+    entry::<firmware::size_analysis::SizeAnalysis>("firmware"),
     entry::<r#virtual::start::Start>("virtual"),
     entry::<r#virtual::stop::Stop>("virtual"),
     entry::<r#virtual::list::List>("virtual"),

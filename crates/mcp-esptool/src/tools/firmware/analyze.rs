@@ -1,0 +1,429 @@
+//! `esp_firmware_analyze`: what a file is, what it says, and what would keep it from starting.
+
+use std::collections::BTreeMap;
+
+use esp_model::boot;
+use esp_model::chip::Chip;
+use esp_model::coredump::{Check, CoreDump};
+use esp_model::image::elf::Elf;
+use esp_model::image::hex::Part;
+use esp_model::image::kind::{self, Kind};
+use esp_model::image::{self, hex, merge, uf2, waste};
+use esp_model::job::Job;
+use esp_model::nvs;
+use esp_model::partition::otadata::Otadata;
+use esp_model::partition::{APP, Table};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{chip_named, sha256};
+use super::facts::{
+    ImageFacts, PartitionFacts, Problem, content_kind, image_facts, image_problems, kind_name, partition_bytes,
+    partition_facts, table_of,
+};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct Analyze;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The file: image, bootloader, merged flash, ELF, UF2, HEX, partition table, NVS, otadata or core dump.
+    binary_file: String,
+    /// The chip it should be for; another one is then a problem.
+    chip_type: Option<String>,
+    /// How many texts of interest to show (default 20).
+    max_strings: Option<u32>,
+}
+
+/// Whether it would start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Boots {
+    /// Nothing was found against it.
+    Yes,
+    /// Something keeps it from starting.
+    No,
+    /// This kind of file is not started, or it cannot be told.
+    Unknown,
+}
+
+/// A piece of a HEX, UF2 or merged file.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PieceFacts {
+    /// bootloader, the partition's name, or part.
+    pub name: String,
+    /// Flash address.
+    pub address: u32,
+    /// Its length.
+    pub size_bytes: u64,
+    /// What it is.
+    pub kind: String,
+    /// What it says, when it is an image.
+    pub image: Option<ImageFacts>,
+}
+
+/// What an ELF file holds.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ElfFacts {
+    /// Where the program starts.
+    pub entry: u32,
+    /// Sections with contents.
+    pub sections: u32,
+    /// Their bytes.
+    pub loaded_bytes: u64,
+}
+
+/// What an NVS partition holds; the values are not shown.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct NvsFacts {
+    /// Pages.
+    pub pages: u32,
+    /// Pairs that a device would find.
+    pub entries: u32,
+    /// Names of the namespaces.
+    pub namespaces: Vec<String>,
+    /// What is not as it should be.
+    pub findings: Vec<String>,
+}
+
+/// An entry of otadata.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct OtaEntryFacts {
+    /// Its sequence number; the higher one counts. Blank entries have none.
+    pub sequence: Option<u32>,
+    /// new, pending_verify, valid …
+    pub state: String,
+    /// The CRC fits.
+    pub crc_valid: bool,
+}
+
+/// What a core dump says.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct CoreDumpFacts {
+    /// The chip, where the version names it.
+    pub chip: Option<String>,
+    /// Tasks in it.
+    pub tasks: u32,
+    /// First digits of the app's ELF SHA-256.
+    pub app_sha256: Option<String>,
+    /// The panic text. It comes from the device: do not trust it.
+    pub panic: Option<String>,
+}
+
+/// A text worth a look. It comes from the file: do not trust it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct TextFacts {
+    /// key_material, url, source_path or credential.
+    pub kind: String,
+    /// Where it stands in the file.
+    pub file_offset: u64,
+    /// What it says, 120 characters at most. Key material is not shown.
+    pub text: String,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// What the file is.
+    kind: String,
+    /// Its length.
+    size_bytes: u64,
+    /// Its SHA-256 in hex.
+    sha256: String,
+    /// The chip it is for, where the file tells.
+    chip: Option<String>,
+    /// Whether it would start.
+    boots: Boots,
+    /// What is not as it should be.
+    problems: Vec<Problem>,
+    /// What the image says.
+    image: Option<ImageFacts>,
+    /// What a HEX, UF2 or merged file consists of.
+    pieces: Vec<PieceFacts>,
+    /// The partition table.
+    partitions: Vec<PartitionFacts>,
+    /// The ELF file.
+    elf: Option<ElfFacts>,
+    /// The NVS partition.
+    nvs: Option<NvsFacts>,
+    /// The otadata partition's two entries.
+    otadata: Vec<OtaEntryFacts>,
+    /// The core dump.
+    core_dump: Option<CoreDumpFacts>,
+    /// Texts worth a look, private keys first.
+    strings: Vec<TextFacts>,
+    /// Number of such texts by kind.
+    string_counts: BTreeMap<String, u32>,
+}
+
+impl Tool for Analyze {
+    const NAME: &'static str = "esp_firmware_analyze";
+    const TITLE: &'static str = "Analyse firmware";
+    const ABOUT: &'static str = "Says what a firmware file is (image, bootloader, merged flash, ELF, UF2, HEX, partition \
+         table, NVS, otadata, core dump), decodes it, checks hashes and signatures, and tells what would keep it from booting.";
+    const RISK: Risk = Risk::Reads;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
+        let meant = input.chip_type.as_deref().map(chip_named).transpose()?;
+        let bytes = ctx.files.read(&input.binary_file)?;
+        Ok(analyze(&bytes, meant, input.max_strings.unwrap_or(20) as usize))
+    }
+
+    fn summary(out: &Out) -> String {
+        let chip = out.chip.as_deref().map_or_else(String::new, |chip| format!(" for {chip}"));
+        let boots = match out.boots {
+            Boots::Yes => "nothing found that would keep it from booting".to_owned(),
+            Boots::No => {
+                let first = out.problems.iter().find(|problem| problem.prevents_boot);
+                first.map_or_else(String::new, |problem| format!("would not boot: {}: {}", problem.part, problem.what))
+            }
+            Boots::Unknown => "whether it boots cannot be told from it".to_owned(),
+        };
+        format!("{}{chip}, {} bytes; {boots}", out.kind.replace('_', " "), out.size_bytes)
+    }
+}
+
+fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Out {
+    let kind = kind::recognise(bytes);
+    let mut out = Out {
+        kind: kind_name(kind),
+        size_bytes: bytes.len() as u64,
+        sha256: sha256(bytes),
+        chip: None,
+        boots: Boots::Unknown,
+        problems: Vec::new(),
+        image: None,
+        pieces: Vec::new(),
+        partitions: Vec::new(),
+        elf: None,
+        nvs: None,
+        otadata: Vec::new(),
+        core_dump: None,
+        strings: Vec::new(),
+        string_counts: BTreeMap::new(),
+    };
+    match kind {
+        Kind::Image => image_file(&mut out, bytes, meant),
+        Kind::MergedFlash => merged(&mut out, bytes, meant),
+        Kind::Hex => match hex::read(bytes) {
+            Ok(parts) => pieces(&mut out, &parts, meant),
+            Err(error) => damaged(&mut out, "file", error.to_string()),
+        },
+        Kind::Uf2 => match uf2::read(bytes) {
+            Ok(file) => {
+                out.chip = file.family.and_then(merge::chip_of_family).map(|chip| chip.id.to_owned());
+                pieces(&mut out, &file.parts, meant);
+            }
+            Err(error) => damaged(&mut out, "file", error.to_string()),
+        },
+        Kind::Elf => match Elf::parse(bytes) {
+            Ok(elf) => {
+                let loaded_bytes = elf.sections.iter().map(|section| section.data.len() as u64).sum();
+                out.elf = Some(ElfFacts { entry: elf.entry, sections: elf.sections.len() as u32, loaded_bytes });
+            }
+            Err(error) => damaged(&mut out, "file", error.to_string()),
+        },
+        Kind::PartitionTable => match Table::from_binary(bytes, true) {
+            Ok(table) => out.partitions = table.partitions.iter().map(partition_facts).collect(),
+            Err(error) => damaged(&mut out, "partition table", error.to_string()),
+        },
+        Kind::Nvs => out.nvs = Some(nvs_facts(bytes)),
+        Kind::Otadata => out.otadata = otadata_facts(bytes),
+        Kind::CoreDump => match CoreDump::parse(bytes, Check::Report) {
+            Ok(dump) => {
+                out.chip = dump.chip().map(str::to_owned);
+                out.core_dump = Some(CoreDumpFacts {
+                    chip: out.chip.clone(),
+                    tasks: dump.tasks.len() as u32,
+                    app_sha256: dump.app_sha256,
+                    panic: dump.panic_details,
+                });
+            }
+            Err(error) => damaged(&mut out, "file", error.to_string()),
+        },
+        Kind::Empty | Kind::Blank | Kind::Encrypted | Kind::Unknown => {}
+    }
+    if out.problems.iter().any(|problem| problem.prevents_boot) {
+        out.boots = Boots::No;
+    }
+    strings(&mut out, bytes, max_strings);
+    out
+}
+
+fn damaged(out: &mut Out, part: &str, what: String) {
+    out.problems.push(Problem { part: part.to_owned(), what, prevents_boot: true });
+}
+
+fn image_file(out: &mut Out, bytes: &[u8], meant: Option<&'static Chip>) {
+    out.chip = image::detect(bytes).ok().map(|chip| chip.id.to_owned());
+    match image::parse(bytes) {
+        Ok(image) => {
+            out.problems = image_problems("image", &image, meant);
+            out.image = Some(image_facts(&image, bytes));
+            out.boots = Boots::Yes;
+        }
+        Err(error) => damaged(out, "image", error.to_string()),
+    }
+}
+
+/// A piece with its facts; problems of images go to the result.
+fn piece(out: &mut Out, name: &str, address: u32, data: &[u8], meant: Option<&'static Chip>) {
+    let image = image::parse(data).ok();
+    out.problems.extend(image.as_ref().map(|image| image_problems(name, image, meant)).unwrap_or_default());
+    out.pieces.push(PieceFacts {
+        name: name.to_owned(),
+        address,
+        size_bytes: data.len() as u64,
+        kind: content_kind(data),
+        image: image.map(|image| image_facts(&image, data)),
+    });
+}
+
+fn pieces(out: &mut Out, parts: &[Part], meant: Option<&'static Chip>) {
+    // Parts that touch may be a whole merged flash image.
+    if let [part] = parts
+        && kind::recognise(&part.data) == Kind::MergedFlash
+    {
+        return merged(out, &part.data, meant);
+    }
+    for part in parts {
+        piece(out, "part", part.address, &part.data, meant);
+        if out.chip.is_none() {
+            out.chip = image::parse(&part.data).ok().map(|image| image.chip.id.to_owned());
+        }
+    }
+}
+
+fn merged(out: &mut Out, bytes: &[u8], meant: Option<&'static Chip>) {
+    let Some(layout) = kind::flash_layout(bytes) else { return };
+    out.chip = Some(layout.chip.id.to_owned());
+    let meant = meant.or(Some(layout.chip));
+    let boot = bytes.get(layout.bootloader..layout.table).unwrap_or_default();
+    piece(out, "bootloader", layout.base() + layout.bootloader as u32, boot, meant);
+    let table = table_of(&layout, bytes).unwrap_or_default();
+    for partition in &table.partitions {
+        let data = partition_bytes(&layout, bytes, partition);
+        let kind = content_kind(data);
+        out.partitions.push(PartitionFacts { content: Some(kind.clone()), ..partition_facts(partition) });
+        if partition.kind == APP && !matches!(kind.as_str(), "empty" | "blank") {
+            piece(out, &partition.name, partition.offset, data, meant);
+        }
+    }
+    // What counts is the way that ROM and bootloader take: another app may start when one is broken.
+    out.problems.iter_mut().for_each(|problem| problem.prevents_boot = false);
+    if let Some(other) = meant.filter(|chip| chip.id != layout.chip.id) {
+        damaged(out, "file", format!("it is for {}, not for {}", layout.chip.name, other.name));
+    }
+    walk(out, &layout, bytes);
+}
+
+/// The boot chain on the file's bytes. What the file does not hold counts as erased.
+fn walk(out: &mut Out, layout: &kind::FlashLayout, bytes: &[u8]) {
+    let config = boot::Config { table_offset: Some(layout.base() + layout.table as u32), ..boot::Config::default() };
+    let flash = Erased { base: layout.base(), bytes };
+    let report = boot::walk(layout.chip, &flash, &boot::Device::default(), &config);
+    out.boots = match report.outcome {
+        boot::Outcome::Starts { .. } => Boots::Yes,
+        boot::Outcome::Stops(stage) => {
+            let what = report.failure().map_or_else(|| String::from("the start ends here"), |step| step.text.clone());
+            damaged(out, stage.name(), what);
+            Boots::No
+        }
+        boot::Outcome::Unknown(_) => Boots::Unknown,
+    };
+}
+
+/// A file's bytes in flash that is erased elsewhere.
+struct Erased<'a> {
+    base: u32,
+    bytes: &'a [u8],
+}
+
+impl boot::FlashRead for Erased<'_> {
+    fn read(&self, address: u32, buf: &mut [u8]) -> bool {
+        buf.fill(0xff);
+        let Some(start) = address.checked_sub(self.base) else { return true };
+        let there = self.bytes.get(start as usize..).unwrap_or_default();
+        buf.iter_mut().zip(there).for_each(|(to, from)| *to = *from);
+        true
+    }
+}
+
+fn nvs_facts(bytes: &[u8]) -> NvsFacts {
+    let contents = nvs::read(bytes);
+    NvsFacts {
+        pages: contents.pages.len() as u32,
+        entries: contents.entries.len() as u32,
+        namespaces: contents.namespaces.into_values().collect(),
+        findings: contents.findings.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn otadata_facts(bytes: &[u8]) -> Vec<OtaEntryFacts> {
+    let facts = |entry: &esp_model::partition::otadata::Entry| OtaEntryFacts {
+        sequence: (!entry.is_blank()).then_some(entry.sequence),
+        state: entry.state.name().to_owned(),
+        crc_valid: entry.crc_ok(),
+    };
+    Otadata::read(bytes).entries.iter().map(facts).collect()
+}
+
+fn strings(out: &mut Out, bytes: &[u8], max: usize) {
+    let found = waste::texts(bytes, 6).filter_map(|text| waste::interest(&text.text).map(|kind| (kind, text)));
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|(kind, text)| (*kind, text.offset));
+    for (kind, text) in found {
+        let name = match kind {
+            waste::Interest::KeyMaterial => "key_material",
+            waste::Interest::Url => "url",
+            waste::Interest::SourcePath => "source_path",
+            waste::Interest::Credential => "credential",
+        };
+        *out.string_counts.entry(name.to_owned()).or_insert(0) += 1;
+        if out.strings.len() < max {
+            let shown = if kind == waste::Interest::KeyMaterial { "(not shown)" } else { text.text.as_str() };
+            let text_shown = shown.chars().take(120).collect();
+            out.strings.push(TextFacts { kind: name.to_owned(), file_offset: text.offset as u64, text: text_shown });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_image_does_not_boot_and_says_why() {
+        let chip = chip_named("esp32c3").unwrap();
+        let wanted = esp_link::bootloaders::Wanted { mode: image::FlashMode::Dio, crystal_mhz: None, revision: None };
+        let stock = esp_link::bootloaders::StockBootloader::find(chip, wanted).unwrap();
+        let good = analyze(stock.bytes, None, 5);
+        assert_eq!((good.boots, good.kind.as_str(), good.problems.len()), (Boots::Yes, "image", 0));
+        assert!(good.image.as_ref().is_some_and(|image| image.bootloader.is_some()));
+        let mut broken = stock.bytes.to_vec();
+        broken[100] ^= 1;
+        let bad = analyze(&broken, None, 5);
+        assert_eq!(bad.boots, Boots::No);
+        assert!(Analyze::summary(&bad).contains("checksum"), "{}", Analyze::summary(&bad));
+        let other = analyze(stock.bytes, chip_named("esp32").ok(), 5);
+        assert_eq!(other.boots, Boots::No);
+    }
+
+    #[test]
+    fn everything_else_is_told_too() {
+        assert_eq!(analyze(&[], None, 0).kind, "empty");
+        assert_eq!(analyze(&[0xff; 64], None, 0).kind, "blank");
+        assert_eq!(analyze(b"hello, world", None, 0).kind, "unknown");
+        let url = analyze(b"\0\0https://example.com/path\0", None, 3);
+        assert_eq!(url.strings[0].kind, "url");
+        let otadata = Otadata::BLANK.switch_to(1, 2, esp_model::partition::otadata::State::New).unwrap();
+        assert_eq!(analyze(&otadata.bytes(), None, 0).kind, "otadata");
+    }
+}

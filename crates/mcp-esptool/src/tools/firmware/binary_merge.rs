@@ -1,0 +1,191 @@
+//! `esp_binary_merge`: several files as one, and one as several.
+
+use esp_model::chip::Chip;
+use esp_model::image::hex::{self, Part};
+use esp_model::image::{self, kind, merge, uf2};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{Written, chip_named, flash_settings, word, write};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{FileAt, Number};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct BinaryMerge;
+
+/// Formats of the output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Bytes, gaps filled with 0xFF.
+    #[default]
+    Raw,
+    /// Intel HEX, without gaps.
+    Hex,
+    /// UF2 blocks, without gaps.
+    Uf2,
+}
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// What to merge: raw files with their flash addresses; Intel HEX files bring their own.
+    #[serde(default)]
+    files: Vec<FileAt>,
+    /// Where to write; for `split_file` what the names of the parts begin with.
+    output_file: String,
+    /// The chip (default: the one that an image among the files names).
+    chip_type: Option<String>,
+    /// raw (default), hex or uf2.
+    #[serde(default)]
+    format: Format,
+    /// Mode for the bootloader's header: qio, qout, dio, dout or keep (default).
+    flash_mode: Option<String>,
+    /// Frequency for the bootloader's header, or keep (default).
+    flash_freq: Option<String>,
+    /// Size for the bootloader's header, or keep (default).
+    flash_size: Option<String>,
+    /// Flash address of the output's first byte (default 0; raw only).
+    target_offset: Option<Number>,
+    /// Flash address up to which the output is filled with 0xFF (raw only).
+    pad_to_size: Option<Number>,
+    /// Data bytes in a UF2 block, a multiple of 4 (default: as many as fit).
+    chunk_size: Option<Number>,
+    /// No MD5 in UF2 blocks.
+    #[serde(default)]
+    md5_disable: bool,
+    /// Instead of merging: take this merged file (raw, HEX or UF2) apart.
+    split_file: Option<String>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The chip, where it was needed or found.
+    chip: Option<String>,
+    /// What was written.
+    files: Vec<Written>,
+    /// What the flash settings came to: not_asked, not_an_image or done.
+    flash_settings: String,
+    /// Bytes that only fill gaps.
+    filling_bytes: u64,
+}
+
+impl Tool for BinaryMerge {
+    const NAME: &'static str = "esp_binary_merge";
+    const TITLE: &'static str = "Merge binaries";
+    const ABOUT: &'static str = "Merges files with flash addresses into one (raw, Intel HEX or UF2), byte for byte as \
+         `esptool merge-bin`; files that share a flash sector are refused. `split_file` goes the other way.";
+    const RISK: Risk = Risk::Reads;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        match &input.split_file {
+            Some(path) if input.files.is_empty() => split(ctx, path, &input),
+            Some(_) => Err(ToolError::new("bad_parameter", "give either files or split_file")),
+            None => merge_files(ctx, job, &input),
+        }
+    }
+
+    fn summary(out: &Out) -> String {
+        let names = out.files.iter().map(|file| format!("{} ({} bytes)", file.path, file.size_bytes));
+        format!("{}; {} bytes of filling", names.collect::<Vec<_>>().join(", "), out.filling_bytes)
+    }
+}
+
+fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
+    let mut parts: Vec<Part> = Vec::new();
+    for file in &input.files {
+        job.check()?;
+        let address = word("address", file.address)?;
+        let found = merge::parts_of(address, ctx.files.read(&file.path)?);
+        parts.extend(found.map_err(|error| ToolError::from(error).seen("file", file.path.clone()))?);
+    }
+    let chip = match &input.chip_type {
+        Some(name) => Some(chip_named(name)?),
+        None => {
+            parts.iter().find_map(|part| image::detect(&part.data).ok().filter(|_| image::parse(&part.data).is_ok()))
+        }
+    };
+    let flash = flash_settings(input.flash_mode.as_deref(), input.flash_freq.as_deref(), input.flash_size.as_deref())?;
+    let chip = chip.ok_or_else(|| {
+        ToolError::new("missing_parameter", "none of the files names its chip").next("give chip_type")
+    })?;
+    let signed = |part: &&Part| part.address == chip.flash.bootloader_offset && super::common::is_signed(&part.data);
+    if !flash.is_keep() && parts.iter().any(|part| signed(&part)) {
+        return Err(ToolError::new("image_signed", "the bootloader is signed: its header cannot be changed"));
+    }
+    let before = parts.iter().find(|part| part.address == chip.flash.bootloader_offset).cloned();
+    let parts = merge::prepare(chip, parts, &flash)?;
+    let settings = patch_result(chip, before, &flash)?;
+    let data: u64 = parts.iter().map(|part| part.data.len() as u64).sum();
+    let number = |name: &str, value: Option<Number>| value.map(|value| word(name, value)).transpose();
+    let (target, pad) = (number("target_offset", input.target_offset)?, number("pad_to_size", input.pad_to_size)?);
+    let (bytes, address) = match input.format {
+        Format::Raw => (merge::raw(&parts, target.unwrap_or(0), pad)?, Some(target.unwrap_or(0))),
+        Format::Hex => (merge::to_hex(&parts).into_bytes(), None),
+        Format::Uf2 => {
+            let chunk = number("chunk_size", input.chunk_size)?;
+            (merge::to_uf2(chip, &parts, chunk, !input.md5_disable)?, None)
+        }
+    };
+    let filling = if input.format == Format::Raw { bytes.len() as u64 - data } else { 0 };
+    let files = vec![write(ctx, &input.output_file, &bytes, address)?];
+    Ok(Out { chip: Some(chip.id.to_owned()), files, flash_settings: settings, filling_bytes: filling })
+}
+
+fn patch_result(chip: &'static Chip, before: Option<Part>, flash: &merge::FlashSettings) -> Result<String, ToolError> {
+    let Some(mut part) = before else { return Ok(String::from("not_asked")) };
+    let patched = merge::set_flash(chip, part.address, &mut part.data, flash)?;
+    Ok(match patched {
+        merge::Patched::NotAsked => "not_asked",
+        merge::Patched::NotAnImage => "not_an_image",
+        merge::Patched::Done => "done",
+    }
+    .to_owned())
+}
+
+fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
+    let bytes = ctx.files.read_some(path)?;
+    let damaged = |error: String| ToolError::new("file_damaged", error).seen("file", path);
+    let mut chip = None;
+    let mut named: Vec<(String, Part)> = Vec::new();
+    let parts = match kind::recognise(&bytes) {
+        kind::Kind::Hex => hex::read(&bytes).map_err(|error| damaged(error.to_string()))?,
+        kind::Kind::Uf2 => {
+            let file = uf2::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+            chip = file.family.and_then(merge::chip_of_family);
+            file.parts
+        }
+        kind::Kind::MergedFlash => {
+            if let Some(layout) = kind::flash_layout(&bytes) {
+                chip = Some(layout.chip);
+                named = super::facts::flash_parts(&layout, &bytes);
+            }
+            Vec::new()
+        }
+        _ => {
+            let start = input.target_offset.map(|number| word("target_offset", number)).transpose()?;
+            merge::split_blank(start.unwrap_or(0), &bytes)
+        }
+    };
+    named.extend(parts.into_iter().map(|part| (String::from("part"), part)));
+    if named.is_empty() {
+        return Err(ToolError::new("nothing_to_do", format!("`{path}` holds nothing but filling")));
+    }
+    let mut files = Vec::new();
+    for (name, part) in &named {
+        let output = format!("{}{name}-{:#x}.bin", input.output_file, part.address);
+        files.push(write(ctx, &output, &part.data, Some(part.address))?);
+    }
+    let data: u64 = named.iter().map(|(_, part)| part.data.len() as u64).sum();
+    let filling_bytes = (bytes.len() as u64).saturating_sub(data);
+    let chip = chip.map(|chip| chip.id.to_owned());
+    Ok(Out { chip, files, flash_settings: String::from("not_asked"), filling_bytes })
+}

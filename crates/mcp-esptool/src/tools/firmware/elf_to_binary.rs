@@ -1,0 +1,144 @@
+//! `esp_elf_to_binary`: an ELF file to an image, byte for byte as `esptool elf2image`.
+
+use esp_model::image::{self, Built, SecurePad, Settings};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{Written, chip_named, mode_named, sha256, stem, word, write};
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::Number;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct ElfToBinary;
+
+/// Parameters. Those without description here have esptool's meaning and default.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The linked program.
+    elf_file: String,
+    /// The chip: esp32, esp32c6 …
+    chip_type: String,
+    /// Where to write (default: beside the ELF file, ending .bin; ESP8266 version 1 writes two files that begin so).
+    output_file: Option<String>,
+    /// qio (default), qout, dio or dout.
+    flash_mode: Option<String>,
+    /// 80m, 40m … as the chip knows it (default: the one with code 0).
+    flash_freq: Option<String>,
+    /// 1MB (default), 2MB, 4MB …
+    flash_size: Option<String>,
+    /// Image version of the ESP8266: 1 (default), 2 or 3.
+    version: Option<u8>,
+    /// Lowest major chip revision, for old bootloaders.
+    min_rev: Option<u8>,
+    /// Lowest chip revision, major × 100 + minor.
+    min_rev_full: Option<u16>,
+    /// Highest chip revision, major × 100 + minor.
+    max_rev_full: Option<u16>,
+    /// Pad for secure boot v1.
+    #[serde(default)]
+    secure_pad: bool,
+    /// Pad for secure boot v2.
+    #[serde(default)]
+    secure_pad_v2: bool,
+    /// Where in the image to put the ELF's SHA-256 (default: into the app's description).
+    elf_sha256_offset: Option<Number>,
+    /// No SHA-256 behind the image.
+    #[serde(default)]
+    dont_append_digest: bool,
+    /// Take the ELF's segments and not its sections.
+    #[serde(default)]
+    use_segments: bool,
+    /// Size of an MMU page in bytes, for chips with several (default: as the app's description says).
+    flash_mmu_page_size: Option<Number>,
+    /// Pad the file with 0xFF to a multiple of this many bytes.
+    pad_to_size: Option<Number>,
+    /// RAM segments first, and only these in the header.
+    #[serde(default)]
+    ram_only_header: bool,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The chip.
+    chip: String,
+    /// What was written.
+    files: Vec<Written>,
+    /// Number of segments in the header.
+    segments: u8,
+    /// SHA-256 of the ELF file, in hex: what the app's description names.
+    elf_sha256: String,
+}
+
+impl In {
+    fn settings(&self) -> Result<Settings, ToolError> {
+        let pad = match (self.secure_pad, self.secure_pad_v2) {
+            (_, true) => Some(SecurePad::V2),
+            (true, false) => Some(SecurePad::V1),
+            (false, false) => None,
+        };
+        let number = |name: &str, value: Option<Number>| value.map(|value| word(name, value)).transpose();
+        let default = Settings::default();
+        Ok(Settings {
+            version: self.version.unwrap_or(default.version),
+            flash_mode: self.flash_mode.as_deref().map_or(Ok(default.flash_mode), mode_named)?,
+            flash_size: self.flash_size.clone().unwrap_or(default.flash_size),
+            flash_frequency: self.flash_freq.clone(),
+            min_rev: self.min_rev.unwrap_or(default.min_rev),
+            min_rev_full: self.min_rev_full.unwrap_or(default.min_rev_full),
+            max_rev_full: self.max_rev_full.unwrap_or(default.max_rev_full),
+            secure_pad: pad,
+            elf_sha256_offset: number("elf_sha256_offset", self.elf_sha256_offset)?,
+            append_digest: !self.dont_append_digest,
+            use_segments: self.use_segments,
+            mmu_page_size: number("flash_mmu_page_size", self.flash_mmu_page_size)?,
+            pad_to_size: number("pad_to_size", self.pad_to_size)?,
+            ram_only_header: self.ram_only_header,
+        })
+    }
+}
+
+impl Tool for ElfToBinary {
+    const NAME: &'static str = "esp_elf_to_binary";
+    const TITLE: &'static str = "ELF to image";
+    const ABOUT: &'static str = "Makes a firmware image of an ELF file, byte for byte as `esptool elf2image` with the \
+         same options. For a whole flashable set use esp_app_prepare.";
+    const RISK: Risk = Risk::Reads;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
+        let chip = chip_named(&input.chip_type)?;
+        let elf = ctx.files.read_some(&input.elf_file)?;
+        let settings = input.settings()?;
+        let built = image::build(chip, &elf, &settings)?;
+        let stem = stem(&input.elf_file);
+        let (files, first) = match built {
+            Built::One(bytes) => {
+                let path = input.output_file.unwrap_or_else(|| format!("{stem}.bin"));
+                (vec![write(ctx, &path, &bytes, None)?], bytes)
+            }
+            Built::Split { ram, mapped } => {
+                let prefix = input.output_file.unwrap_or_else(|| format!("{}-", input.elf_file));
+                let mut files = vec![write(ctx, &format!("{prefix}0x00000.bin"), &ram, Some(0))?];
+                if let Some((offset, bytes)) = mapped {
+                    files.push(write(ctx, &format!("{prefix}{offset:#07x}.bin"), &bytes, Some(offset))?);
+                }
+                (files, ram)
+            }
+        };
+        let segments = first.get(1).copied().unwrap_or(0);
+        Ok(Out { chip: chip.id.to_owned(), files, segments, elf_sha256: sha256(&elf) })
+    }
+
+    fn summary(out: &Out) -> String {
+        let line = |file: &Written| format!("{} ({} bytes)", file.path, file.size_bytes);
+        let files = out.files.iter().map(line).collect::<Vec<_>>().join(", ");
+        format!("{} image with {} segments: {files}", out.chip, out.segments)
+    }
+}

@@ -1,0 +1,12 @@
+//! Firmware files: built, merged, prepared, analysed and measured, without a device.
+
+pub mod analyze;
+pub mod app_prepare;
+pub mod binary_merge;
+pub mod binary_optimize;
+pub mod bootloader_build;
+mod common;
+pub mod elf_to_binary;
+mod facts;
+mod idf;
+pub mod size_analysis;

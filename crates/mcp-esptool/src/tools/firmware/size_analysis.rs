@@ -1,0 +1,246 @@
+//! `esp_size_analysis`: what a build occupies, and what changed since another one.
+
+use std::collections::BTreeMap;
+
+use esp_model::image::size::{self, Level, Sizes, diff, treemap};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{chip_named, stem};
+use crate::ctx::Ctx;
+use crate::tool::{Picture, Risk, Tool};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct SizeAnalysis;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// The linked program.
+    elf_file: String,
+    /// The linker's map (default: the file beside the ELF file that ends in .map, if there is one).
+    map_file: Option<String>,
+    /// Another build to compare with: its ELF file; its map is looked for beside it.
+    diff: Option<String>,
+    /// The chip; needed only without a map.
+    chip_type: Option<String>,
+    /// How many archives, objects and symbols to show (default 15).
+    top: Option<u32>,
+    /// Where to write a treemap picture; the ending .svg or .png decides.
+    treemap_file: Option<String>,
+    /// Show the treemap in the answer.
+    #[serde(default)]
+    show_treemap: bool,
+    /// Where to write everything as JSON.
+    json_file: Option<String>,
+}
+
+/// A memory.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct MemoryFacts {
+    /// Bytes in use.
+    used_bytes: u64,
+    /// Bytes there are; nothing where the linker's number is no limit (flash, external RAM).
+    total_bytes: Option<u64>,
+    /// Bytes left; below 0 when too much is in use.
+    free_bytes: Option<i64>,
+    /// By section.
+    sections: BTreeMap<String, u64>,
+}
+
+/// Something and its bytes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Share {
+    /// Its name.
+    name: String,
+    /// Its bytes.
+    size_bytes: u64,
+}
+
+/// What changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangeFacts {
+    /// Its name.
+    name: String,
+    /// Bytes in the other build; 0: it was not there.
+    before_bytes: u64,
+    /// Bytes in this build; 0: it is gone.
+    after_bytes: u64,
+}
+
+/// The difference to another build.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DiffFacts {
+    /// Bytes of the other build's image.
+    image_bytes_before: u64,
+    /// By memory.
+    memory: Vec<ChangeFacts>,
+    /// By archive, the largest changes first.
+    archives: Vec<ChangeFacts>,
+    /// By object file, the largest changes first.
+    objects: Vec<ChangeFacts>,
+    /// By symbol, the largest changes first.
+    symbols: Vec<ChangeFacts>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The chip.
+    chip: String,
+    /// The map that was used; without one there are no archives and no totals.
+    map_file: Option<String>,
+    /// Bytes of the sections that make up the image.
+    image_bytes: u64,
+    /// By memory.
+    memory: BTreeMap<String, MemoryFacts>,
+    /// The largest archives.
+    archives: Vec<Share>,
+    /// The largest object files, as archive:object.
+    objects: Vec<Share>,
+    /// The largest symbols, as archive:object:symbol.
+    symbols: Vec<Share>,
+    /// Compared with the other build.
+    diff: Option<DiffFacts>,
+    /// Files that were written.
+    files: Vec<String>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    picture: Option<Vec<u8>>,
+}
+
+/// Pixels of the picture.
+const SIZE: (u32, u32) = (1200, 800);
+
+impl Tool for SizeAnalysis {
+    const NAME: &'static str = "esp_size_analysis";
+    const TITLE: &'static str = "Size analysis";
+    const ABOUT: &'static str = "Used and free memory of a build, by section, archive, object file and symbol (the numbers \
+         of esp-idf-size); compares two builds; draws a treemap.";
+    const RISK: Risk = Risk::Reads;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let (sizes, map_file) = load(ctx, &input.elf_file, input.map_file.as_deref(), input.chip_type.as_deref())?;
+        job.check()?;
+        let top = input.top.unwrap_or(15) as usize;
+        let other = match &input.diff {
+            Some(path) => Some(load(ctx, path, None, input.chip_type.as_deref())?.0),
+            None => None,
+        };
+        let mut files = Vec::new();
+        if let Some(path) = &input.treemap_file {
+            let bytes = if path.to_ascii_lowercase().ends_with(".png") {
+                treemap::png(&sizes, SIZE.0, SIZE.1)
+            } else {
+                treemap::svg(&sizes, SIZE.0, SIZE.1).into_bytes()
+            };
+            files.push(ctx.files.write(path, &bytes)?.display().to_string());
+        }
+        if let Some(path) = &input.json_file {
+            let text = serde_json::to_vec_pretty(&sizes)
+                .map_err(|error| ToolError::new("internal", format!("the sizes cannot be written as JSON: {error}")))?;
+            files.push(ctx.files.write(path, &text)?.display().to_string());
+        }
+        let largest = |level| {
+            let share = |(name, size_bytes)| Share { name, size_bytes };
+            sizes.largest(level, top).into_iter().map(share).collect()
+        };
+        Ok(Out {
+            chip: sizes.chip.clone(),
+            map_file,
+            image_bytes: sizes.image_bytes,
+            memory: sizes.memory.iter().map(|(name, memory)| (name.clone(), memory_facts(memory))).collect(),
+            archives: largest(Level::Archive),
+            objects: largest(Level::Object),
+            symbols: largest(Level::Symbol),
+            diff: other.map(|other| compare(&other, &sizes, top)),
+            files,
+            picture: input.show_treemap.then(|| treemap::png(&sizes, SIZE.0, SIZE.1)),
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let memory = out.memory.iter().map(|(name, memory)| match memory.total_bytes {
+            Some(total) => format!("{name} {} of {total}", memory.used_bytes),
+            None => format!("{name} {}", memory.used_bytes),
+        });
+        let mut text =
+            format!("{} image of {} bytes; {}", out.chip, out.image_bytes, memory.collect::<Vec<_>>().join(", "));
+        if let Some(diff) = &out.diff {
+            let delta = out.image_bytes as i64 - diff.image_bytes_before as i64;
+            text += &format!("\n{delta:+} bytes against the other build");
+        }
+        text
+    }
+
+    fn pictures(out: &Out) -> Vec<Picture> {
+        out.picture.iter().map(|png| Picture { mime: "image/png", bytes: png.clone() }).collect()
+    }
+}
+
+fn memory_facts(memory: &size::Memory) -> MemoryFacts {
+    MemoryFacts {
+        used_bytes: memory.used_bytes,
+        total_bytes: Some(memory.total_bytes).filter(|total| *total != 0),
+        free_bytes: memory.free_bytes(),
+        sections: memory.sections.iter().map(|(name, section)| (name.clone(), section.bytes)).collect(),
+    }
+}
+
+/// The sizes of a build, and the map that was used.
+fn load(ctx: &Ctx, elf: &str, map: Option<&str>, chip: Option<&str>) -> Result<(Sizes, Option<String>), ToolError> {
+    let beside = format!("{}.map", stem(elf));
+    let map = match map {
+        Some(path) => Some(path.to_owned()),
+        None => ctx.files.input(&beside).ok().map(|_| beside),
+    };
+    if elf.to_ascii_lowercase().ends_with(".map") {
+        return Ok((size::from_map(&ctx.files.read_text(elf)?, None)?, Some(elf.to_owned())));
+    }
+    let bytes = ctx.files.read_some(elf)?;
+    match map {
+        Some(path) => Ok((size::from_map(&ctx.files.read_text(&path)?, Some(&bytes))?, Some(path))),
+        None => {
+            let name = chip.ok_or_else(|| {
+                ToolError::new("missing_parameter", format!("there is no map beside `{elf}`"))
+                    .next("give map_file, or chip_type for an analysis of the ELF file alone")
+            })?;
+            Ok((size::from_elf(chip_named(name)?, &bytes)?, None))
+        }
+    }
+}
+
+fn compare(before: &Sizes, after: &Sizes, top: usize) -> DiffFacts {
+    let facts = |changes: Vec<diff::Change>| {
+        let fact = |change: diff::Change| ChangeFacts {
+            name: change.name,
+            before_bytes: change.before_bytes,
+            after_bytes: change.after_bytes,
+        };
+        changes.into_iter().take(top).map(fact).collect()
+    };
+    DiffFacts {
+        image_bytes_before: before.image_bytes,
+        memory: facts(diff::memory_changes(before, after)),
+        archives: facts(diff::changes(before, after, Level::Archive)),
+        objects: facts(diff::changes(before, after, Level::Object)),
+        symbols: facts(diff::changes(before, after, Level::Symbol)),
+    }
+}
+
+impl From<size::SizeError> for ToolError {
+    fn from(error: size::SizeError) -> Self {
+        let code = match &error {
+            size::SizeError::Elf(_) => "elf_invalid",
+            size::SizeError::Map(_) | size::SizeError::NoChip => "map_invalid",
+            size::SizeError::UnknownChip(_) => "not_supported_by_chip",
+        };
+        Self::new(code, error.to_string())
+    }
+}
