@@ -31,6 +31,15 @@ struct Cli {
     /// Folder that files may be read from and written to (may be repeated)
     #[arg(long = "root", global = true, value_name = "DIR")]
     roots: Vec<String>,
+    /// Sets or profiles of tools to offer: chip, flash …, bench, factory, security, virtual
+    #[arg(long, global = true, value_name = "NAMES")]
+    toolsets: Option<String>,
+    /// Further tools to offer, by name
+    #[arg(long, global = true, value_name = "NAMES")]
+    tools: Option<String>,
+    /// Tools not to offer, by name
+    #[arg(long, global = true, value_name = "NAMES")]
+    exclude_tools: Option<String>,
     /// Offers only tools that change neither devices nor files
     #[arg(long, global = true)]
     read_only: bool,
@@ -176,6 +185,9 @@ fn load_config(cli: &Cli) -> Result<Config, Failure> {
     }
     if !cli.roots.is_empty() {
         flags.push(("project_roots".into(), cli.roots.join(",")));
+    }
+    for (name, value) in [("toolsets", &cli.toolsets), ("tools", &cli.tools), ("exclude_tools", &cli.exclude_tools)] {
+        flags.extend(value.clone().map(|value| (name.to_string(), value)));
     }
     if cli.read_only {
         flags.push(("read_only".into(), "true".into()));

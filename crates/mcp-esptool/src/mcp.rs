@@ -28,7 +28,7 @@ use crate::ctx::Ctx;
 use crate::tool::{Entry, Reply};
 use crate::tools;
 use crate::tools::error::ToolError;
-use crate::tools::schema::listed_output;
+use crate::tools::schema::{brief_input, brief_output, listed_output};
 
 /// What a client's model reads before its first call; below 1,000 characters.
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
@@ -116,7 +116,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools::offered(&self.ctx).map(listed).collect()))
+        Ok(ListToolsResult::with_all_items(list(&self.ctx)))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -128,7 +128,8 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let entry = tools::find(&request.name).ok_or_else(|| unknown_tool(&request.name))?;
+        let entry = tools::find(&request.name).filter(|entry| self.ctx.surface.has(entry));
+        let entry = entry.ok_or_else(|| unknown_tool(&request.name))?;
         let sender = context.meta.get_progress_token().map(|token| Arc::new(ProgressSender::new(token)));
         let job = match sender.clone() {
             Some(sender) => Job::with_progress(move |progress| sender.note(progress)),
@@ -156,6 +157,22 @@ impl ServerHandler for Server {
         let result = result.unwrap_or_else(|error| Err(ToolError::new("internal", format!("the tool broke: {error}"))));
         Ok(answer(result).into())
     }
+}
+
+/// Longest list, in bytes of JSON, that shows the types of the results' fields; a longer one only names them.
+const DETAILED: usize = 60 * 1024;
+
+/// The tools that are offered, in their order. Models read the whole list: it must not grow without bound.
+fn list(ctx: &Ctx) -> Vec<Tool> {
+    let mut listed: Vec<Tool> = tools::offered(ctx).map(listed).collect();
+    if serde_json::to_vec(&listed).is_ok_and(|bytes| bytes.len() > DETAILED) {
+        for tool in &mut listed {
+            tool.input_schema = Arc::new(brief_input(Arc::unwrap_or_clone(tool.input_schema.clone())));
+            tool.output_schema =
+                tool.output_schema.take().map(|full| Arc::new(brief_output(Arc::unwrap_or_clone(full))));
+        }
+    }
+    listed
 }
 
 /// One tool as `tools/list` shows it.

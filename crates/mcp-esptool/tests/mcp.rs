@@ -120,6 +120,16 @@ fn malformed_input_is_survived() {
 }
 
 #[test]
+fn profiles_are_short_lists() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &["--toolsets", "bench"]);
+    let listed = client.request("tools/list", json!({})).unwrap();
+    assert!(listed.to_string().len() <= 16 * 1024, "{} bytes", listed.to_string().len());
+    let error = client.request("tools/call", json!({"name": "esp_load_ram", "arguments": {}})).unwrap_err();
+    assert_eq!(error["code"], -32602);
+}
+
+#[test]
 fn read_only_always_wins() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &["--read-only"]);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::tools::error::ToolError;
+use crate::tools::surface::Surface;
 
 /// Handed to every call; cheap to clone.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Shared {
     pub config: Config,
     /// What may be done to which device.
     pub policy: policy::Policy,
+    /// Which tools are offered.
+    pub surface: Surface,
     /// Files below the project roots.
     pub files: files::Files,
     /// Where ports are found and opened.
@@ -56,7 +59,8 @@ impl Ctx {
         let ports = ports::Ports::new(&config, virtuals.clone());
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
         let devices = device::Devices::new(sessions);
-        let shared = Shared { devices, policy, files, ports, virtuals, jobs: jobs::Jobs::default(), config };
+        let surface = Surface::new(&config)?;
+        let shared = Shared { surface, devices, policy, files, ports, virtuals, jobs: jobs::Jobs::default(), config };
         Ok(Self { shared: Arc::new(shared), tool: "" })
     }
 

@@ -9,6 +9,7 @@ pub mod flash;
 pub mod job;
 mod link_error;
 pub mod schema;
+pub mod surface;
 pub mod r#virtual;
 
 use crate::ctx::Ctx;
@@ -65,5 +66,5 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// The tools that this server offers, in the list's order.
 pub fn offered(ctx: &Ctx) -> impl Iterator<Item = &'static Entry> + '_ {
-    ALL.iter().filter(|entry| ctx.policy.offers(entry))
+    ALL.iter().filter(|entry| ctx.policy.offers(entry) && ctx.surface.has(entry))
 }

@@ -99,6 +99,30 @@ pub fn listed_output(full: Map<String, Value>) -> Map<String, Value> {
     }
 }
 
+/// The shortest form of a schema, for long lists: `null` and defaults are left out of parameters.
+pub fn brief_input(mut schema: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        for property in properties.values_mut().filter_map(Value::as_object_mut) {
+            property.remove("default");
+            if let Some(Value::Array(types)) = property.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [Value::String(only)] = types.as_slice() {
+                    let only = only.clone();
+                    property.insert("type".into(), only.into());
+                }
+            }
+        }
+    }
+    schema
+}
+
+/// The shortest form of a result's schema: the names of its fields.
+pub fn brief_output(schema: Map<String, Value>) -> Map<String, Value> {
+    let names = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let properties: Map<String, Value> = names.map(|name| (name.clone(), json!({}))).collect();
+    Map::from_iter([("type".to_string(), json!("object")), ("properties".to_string(), properties.into())])
+}
+
 fn shorten(value: &mut Value, depth: usize) {
     let Value::Object(fields) = value else { return };
     fields.remove("description");

@@ -45,7 +45,8 @@ pub struct Copy {
 /// The partition table on the chip, if there is a readable one.
 pub fn table(connected: &mut Connected, job: &Job) -> Result<Option<Table>, ToolError> {
     let bytes = connected.loader.read_flash_bytes(job, TABLE_OFFSET, TABLE_LENGTH)?;
-    Ok(Table::from_binary(&bytes, true).ok())
+    // Blank flash reads as a table without entries: that is none.
+    Ok(Table::from_binary(&bytes, true).ok().filter(|table| !table.partitions.is_empty()))
 }
 
 /// The parts of `region` that hold data which nobody can rebuild: data partitions without those that the device fills
