@@ -30,7 +30,7 @@ impl JedecId {
     pub fn size(self) -> Option<u32> {
         match self.capacity {
             code @ 0x12..=0x1c => Some(1 << code),
-            code @ 0x20..=0x22 => Some(1 << (code + 6)),
+            code @ 0x20..=0x22 => Some(1 << (code - 6)),
             code @ 0x32..=0x3a => Some(1 << (code - 0x20)),
             _ => None,
         }
