@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use esp_link::qemu::{QemuError, discover};
+
 use crate::config::{Config, KEYS, Origin, default_file};
 use crate::ctx::Ctx;
 use crate::tools;
@@ -28,6 +30,34 @@ fn settings(text: &mut String, config: &Config) {
     }
 }
 
+/// Which QEMUs are there, what they emulate, and what they lack.
+fn emulators(line: &mut impl FnMut(bool, String), ctx: &Ctx) {
+    let found = ctx.virtuals.emulators();
+    for emulator in &found {
+        let place = emulator.path.display();
+        let emulated = |name: &String| {
+            let mut chips = esp_model::chip::all().iter().filter_map(|chip| chip.emulation());
+            chips.any(|emulation| emulation.program == emulator.program && emulation.machine == *name)
+        };
+        match discover::probe(emulator) {
+            Ok(abilities) => {
+                let machines: Vec<String> = abilities.machines.into_iter().filter(emulated).collect();
+                let what = if machines.is_empty() { "none of Espressif's chips".into() } else { machines.join(", ") };
+                line(!machines.is_empty(), format!("QEMU {place} {}: {what}", emulator.version));
+            }
+            Err(QemuError::BrokenProgram { what, package, .. }) => {
+                let fix = package.map(|package| format!(": install {package}")).unwrap_or_default();
+                line(false, format!("QEMU {place} does not run: {what}{fix}"));
+            }
+            Err(error) => line(false, format!("QEMU {place}: {error}")),
+        }
+    }
+    if found.is_empty() {
+        let fix = "idf_tools.py install qemu-xtensa qemu-riscv32, or set qemu_xtensa and qemu_riscv";
+        line(false, format!("Espressif's QEMU (only for virtual devices that run code): {fix}"));
+    }
+}
+
 fn checks(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nChecks");
     let mut line = |good: bool, what: String| {
@@ -40,6 +70,7 @@ fn checks(text: &mut String, config: &Config) {
     }
     match Ctx::new(config.clone()) {
         Ok(ctx) => {
+            emulators(&mut line, &ctx);
             line(true, format!("{} tools offered of {}", tools::offered(&ctx).count(), tools::ALL.len()));
             let found = ctx.ports.candidates();
             let names = found.iter().map(|found| found.url.as_str()).collect::<Vec<_>>().join(", ");
@@ -50,8 +81,6 @@ fn checks(text: &mut String, config: &Config) {
     }
     for (name, what) in [
         ("idf_path", "ESP-IDF (only for esp_bootloader_build and esp_idf_build)"),
-        ("qemu_xtensa", "Espressif's QEMU for Xtensa (only for qemu:// devices)"),
-        ("qemu_riscv", "Espressif's QEMU for RISC-V (only for qemu:// devices)"),
         ("arduino_cli_path", "arduino-cli (only for Arduino sketches)"),
     ] {
         let found = config.path(name).filter(|path| path.exists());

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use esp_link::qemu::discover::{self, Found, Places};
-use esp_link::qemu::instance::Backend;
 use esp_link::qemu::{Manager, QemuError};
 use esp_model::chip::Chip;
 
@@ -55,14 +54,6 @@ impl Virtuals {
     pub fn emulator(&self, chip: &Chip) -> Result<Found, QemuError> {
         let emulation = chip.emulation().ok_or_else(|| QemuError::NoEmulation(chip.name.clone()))?;
         discover::choose(&self.places, &chip.name, &emulation.program, &emulation.machine)
-    }
-
-    /// What serves this chip: QEMU where it emulates the chip and runs here, else the simulator.
-    pub fn best(&self, chip: &Chip) -> (Backend, Option<Found>) {
-        match self.emulator(chip) {
-            Ok(found) => (Backend::Qemu, Some(found)),
-            Err(_) => (Backend::Builtin, None),
-        }
     }
 }
 

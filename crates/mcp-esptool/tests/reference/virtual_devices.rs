@@ -9,7 +9,10 @@ use serde_json::Value;
 use crate::reference::{self, Stop, fail, trial};
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial("virtual: esptool writes, resets and writes again over RFC 2217", esptool_as_on_a_board)]
+    vec![
+        trial("virtual: esptool writes, resets and writes again over RFC 2217", esptool_as_on_a_board),
+        trial("virtual: Espressif's QEMU is detected, written, read back and booted", on_a_real_qemu),
+    ]
 }
 
 /// An image of one segment for the C3, valid for esptool.
@@ -50,6 +53,53 @@ impl Device {
             }
         }
     }
+}
+
+/// The device suite on every chip that the QEMUs in `MCP_ESPTOOL_TEST_QEMU` emulate.
+fn on_a_real_qemu() -> Result<(), Stop> {
+    let Some(folder) = std::env::var_os("MCP_ESPTOOL_TEST_QEMU") else {
+        return Err(reference::Skip("no QEMU (set MCP_ESPTOOL_TEST_QEMU to its folder)".into()).into());
+    };
+    let dir = reference::scratch("qemu");
+    let setting = format!("qemu_xtensa={}", std::path::Path::new(&folder).display());
+    let places = esp_link::qemu::discover::Places::usual(vec![folder.into()]);
+    let mut ran = 0;
+    for chip in esp_model::chip::all() {
+        let Some(emulation) = chip.emulation() else { continue };
+        if esp_link::qemu::discover::choose(&places, &chip.name, &emulation.program, &emulation.machine).is_err() {
+            continue;
+        }
+        ran += 1;
+        let mut device = Device { state: dir.join(chip.id), id: String::new() };
+        let chip_type = format!("chip_type={}", chip.id);
+        let started = device.call(&["esp_qemu_start", &chip_type, "backend=qemu", "--set", &setting])?;
+        device.id = started["id"].as_str().unwrap_or_default().into();
+        let port = format!("port={}", started["port"].as_str().unwrap_or_default());
+        let found = device.call(&["esp_detect_chip", &port])?;
+        if !found["chip"].as_str().is_some_and(|name| name.starts_with(&chip.name)) {
+            return fail(format!("{}: {found}", chip.id));
+        }
+        let file = dir.join("data.bin");
+        let data: Vec<u8> = (0..64 * 1024u32).map(|n| (n * 7 / 3) as u8).collect();
+        std::fs::write(&file, &data)?;
+        let root = format!("project_roots={}", dir.display());
+        let files = r#"files=[{"path": "data.bin", "address": 131072}]"#;
+        device.call(&["esp_flash_firmware", &port, files, "--set", &root])?;
+        device.call(&[
+            "esp_flash_read",
+            &port,
+            "address=0x20000",
+            "size=64K",
+            "output_file=back.bin",
+            "--set",
+            &root,
+        ])?;
+        reference::same_bytes(chip.id, &std::fs::read(dir.join("back.bin"))?, &data)?;
+        let id = format!("id={}", device.id);
+        device.call(&["esp_qemu_start", &id, "boot_mode=normal"])?;
+        device.console_has("boot:", 2)?;
+    }
+    if ran == 0 { fail("the folder has no QEMU that emulates a chip") } else { Ok(()) }
 }
 
 impl Drop for Device {

@@ -19,6 +19,9 @@ use crate::tools::error::ToolError;
 /// The tool.
 pub struct Start;
 
+/// The chip when none is named: the first one that has an id in its image header.
+const DEFAULT: u16 = 0;
+
 /// What does the work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -186,7 +189,9 @@ fn chip_of(input: &In, twin: Option<&Twin>) -> Result<&'static Chip, ToolError> 
             ToolError::new("unknown_chip", format!("there is no chip `{name}`")).seen("known", known)
         })?,
         (None, Some(twin)) => twin.chip,
-        (None, None) => chip::by_name("ESP32").ok_or_else(|| ToolError::new("unknown_chip", "no default chip"))?,
+        (None, None) => {
+            chip::by_chip_id(DEFAULT).ok_or_else(|| ToolError::new("missing_parameter", "give `chip_type`"))?
+        }
     };
     match twin {
         Some(twin) if twin.chip.id != named.id => {
