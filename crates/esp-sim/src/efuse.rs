@@ -92,6 +92,11 @@ impl Efuse {
         self.decoded.number(name).unwrap_or(0)
     }
 
+    /// The chip's eFuse map.
+    pub fn table(&self) -> &'static EfuseTable {
+        self.table
+    }
+
     /// The eFuses as the hardware sees them, nothing hidden.
     pub fn decoded(&self) -> &Efuses {
         &self.decoded

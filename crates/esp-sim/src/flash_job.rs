@@ -1,5 +1,6 @@
 //! A flash download in progress, raw or compressed.
 
+use esp_model::secure::flash_encryption::{Direction, FlashKey};
 use flate2::{Decompress, FlushDecompress, Status as Inflated};
 
 use crate::machine::Machine;
@@ -48,6 +49,8 @@ pub struct FlashJob {
     dirty: bool,
     /// Each write is read back (ROM).
     verify: bool,
+    /// The chip encrypts what it writes.
+    key: Option<FlashKey>,
 }
 
 impl FlashJob {
@@ -64,7 +67,14 @@ impl FlashJob {
             erase_end: address.saturating_add(size).div_ceil(sector).saturating_mul(sector),
             dirty: false,
             verify: false,
+            key: None,
         }
+    }
+
+    /// The chip encrypts what it writes with this key.
+    pub fn encrypted(mut self, key: Option<FlashKey>) -> Self {
+        self.key = key;
+        self
     }
 
     /// A ROM's download: the caller has erased, and what is written is read back.
@@ -135,7 +145,17 @@ impl FlashJob {
         Ok(())
     }
 
-    fn write(&mut self, machine: &mut Machine, data: &[u8]) -> Result<(), Trouble> {
+    fn write(&mut self, machine: &mut Machine, plain: &[u8]) -> Result<(), Trouble> {
+        let mut cipher = Vec::new();
+        let data = match &self.key {
+            None => plain,
+            Some(key) => {
+                cipher.extend_from_slice(plain);
+                let done = key.apply(Direction::Encrypt, self.address.into(), &mut cipher);
+                done.map_err(|_| Trouble::Flash)?;
+                &cipher
+            }
+        };
         let end = self.address.checked_add(data.len() as u32).ok_or(Trouble::Flash)?;
         while self.erase_at < self.erase_end && self.erase_at < end {
             self.erase_next(machine)?;

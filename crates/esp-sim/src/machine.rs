@@ -21,6 +21,8 @@ const COMMAND_TIME: Duration = Duration::from_micros(100);
 #[derive(Debug)]
 pub struct Machine {
     pub chip: &'static ChipData,
+    /// Major × 100 + minor.
+    pub revision: u16,
     pub nor: Nor,
     pub efuse: Efuse,
     pub uart: Uart,
@@ -63,6 +65,7 @@ impl Machine {
         }
         let mut machine = Self {
             chip,
+            revision,
             nor,
             efuse,
             uart: Uart::new(chip.uart.boot_baud, config.pacing, &config.faults, config.seed),

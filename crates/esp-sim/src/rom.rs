@@ -187,7 +187,8 @@ impl Rom {
         }
         machine.nor.unlock();
         machine.flash_now(|nor| nor.erase(begin.address, length)).map_err(|_| Status::FAILED)?;
-        self.flash = Some(FlashJob::new(begin.address, begin.size, compressed).erased());
+        let key = if begin.encrypted == Some(true) { security::flash_key(machine) } else { None };
+        self.flash = Some(FlashJob::new(begin.address, begin.size, compressed).erased().encrypted(key));
         Ok(Answer::OK)
     }
 

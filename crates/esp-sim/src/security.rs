@@ -1,4 +1,8 @@
-//! The answer to GET_SECURITY_INFO, put together from the eFuses.
+//! What the eFuses mean to a loader: the answer to GET_SECURITY_INFO, the flash encryption key.
+
+use esp_model::chip::FlashCipher;
+use esp_model::efuse::{Block, bits};
+use esp_model::secure::flash_encryption::FlashKey;
 
 use crate::machine::Machine;
 
@@ -30,4 +34,30 @@ pub fn info(machine: &Machine) -> Vec<u8> {
     out.extend_from_slice(&0u32.to_le_bytes());
     out.truncate(machine.chip.rom.security_info_len);
     out
+}
+
+/// Purposes of the blocks that hold the flash encryption key, shortest key first.
+const XTS_PURPOSES: [&[&str]; 2] = [&["XTS_AES_128_KEY"], &["XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2"]];
+/// The ESP32's block for it.
+const ESP32_BLOCK: u8 = 1;
+
+/// The key that the chip encrypts flash with; blank eFuses are a key of zeros. None: the chip does not encrypt.
+pub fn flash_key(machine: &Machine) -> Option<FlashKey> {
+    let encryption = machine.chip.security.flash_encryption.as_ref()?;
+    let table = machine.efuse.table();
+    // The hardware takes a key's bytes in reverse order of its blocks.
+    let bytes = |block: &Block| bits::to_bytes(machine.efuse.decoded().block(block.id)).into_iter().rev();
+    if encryption.cipher == FlashCipher::Esp32Aes {
+        let key: Vec<u8> = bytes(table.block(ESP32_BLOCK)?).collect();
+        return FlashKey::esp32(&key, machine.efuse.number("FLASH_CRYPT_CONFIG") as u8).ok();
+    }
+    let holds = |block: &&Block, purpose: &str| {
+        let wanted = table.key_purposes.iter().find(|known| known.name == purpose).and_then(|known| known.value);
+        let field = block.purpose_field.as_deref();
+        wanted.is_some() && field.map(|field| machine.efuse.number(field)) == wanted.map(u32::from)
+    };
+    let find = |purpose: &&str| table.blocks.iter().find(|block| holds(block, purpose));
+    let found = XTS_PURPOSES.iter().find_map(|purposes| purposes.iter().map(find).collect::<Option<Vec<_>>>());
+    let key = found.map_or_else(|| vec![0; 32], |blocks| blocks.into_iter().flat_map(bytes).collect());
+    FlashKey::xts(&key).ok()
 }

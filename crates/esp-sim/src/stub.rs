@@ -3,7 +3,7 @@
 //! It answers a data block before it writes it; what fails then is told in the answer to the next command, which is
 //! not carried out. It does not look at sequence numbers. It keeps one frame of a flash read in flight.
 
-use esp_model::wire::request::BadRequest;
+use esp_model::wire::request::{BadRequest, Begin};
 use esp_model::wire::{Command, Request, STUB_GREETING, Status};
 use md5::{Digest, Md5};
 
@@ -111,8 +111,8 @@ impl Stub {
             Request::ReadFlash { address, length, packet, .. } => {
                 then = Then::Read(Reading { address, left: length, packet, length, md5: Md5::new() });
             }
-            Request::FlashBegin(begin) => self.begin(machine, begin.address, begin.size, false)?,
-            Request::DeflBegin(begin) => self.begin(machine, begin.address, begin.size, true)?,
+            Request::FlashBegin(begin) => self.begin(machine, begin, false)?,
+            Request::DeflBegin(begin) => self.begin(machine, begin, true)?,
             Request::FlashEnd { stay } | Request::DeflEnd { stay } => {
                 self.end()?;
                 then = if stay { Then::Nothing } else { Then::Go(Next::Restart) };
@@ -129,9 +129,10 @@ impl Stub {
         Ok(then)
     }
 
-    fn begin(&mut self, machine: &mut Machine, address: u32, size: u32, compressed: bool) -> Result<(), Status> {
+    fn begin(&mut self, machine: &mut Machine, begin: Begin, compressed: bool) -> Result<(), Status> {
         machine.nor.unlock();
-        let job = self.flash.insert(FlashJob::new(address, size, compressed));
+        let key = if begin.encrypted == Some(true) { security::flash_key(machine) } else { None };
+        let job = self.flash.insert(FlashJob::new(begin.address, begin.size, compressed).encrypted(key));
         job.erase_next(machine).map_err(|_| Status::SPI_FAILED)
     }
 

@@ -42,8 +42,8 @@ enum Program {
     Stub(Stub),
     /// An app or an uploaded program: the loader is gone.
     App,
-    /// No image could be started; the ROM tries again.
-    BootLoop,
+    /// No image could be started; the ROM tries again, and this is what it comes to.
+    BootLoop(String),
 }
 
 /// A virtual chip.
@@ -330,21 +330,27 @@ impl VirtualChip {
     }
 
     fn boot(&mut self) {
-        let walk = boot::walk(self.machine.chip, &self.machine.nor);
+        let walk = boot::walk(self.chip, &self.machine);
         self.machine.say(&walk.text);
         let wait = self.faults.app_log.filter(|_| walk.started || self.faults.no_boot_pin);
-        self.program = if walk.started || wait.is_some() { Program::App } else { Program::BootLoop };
-        self.timer = match self.program {
-            Program::App => wait.map(|wait| self.machine.time + wait),
-            _ => Some(self.machine.time + BOOT_LOOP),
-        };
+        let runs = walk.started || wait.is_some();
+        self.program = if runs { Program::App } else { Program::BootLoop(walk.text) };
+        let wait = if runs { wait } else { Some(BOOT_LOOP) };
+        self.timer = wait.map(|wait| self.machine.time + wait);
     }
 
     /// The app's next line, or the next turn of the boot loop.
     fn tick(&mut self, due: Duration) {
         self.machine.time = self.machine.time.max(due);
         match (&self.program, self.faults.app_log) {
-            (Program::BootLoop, _) => self.restart(due, Cause::Watchdog),
+            (Program::BootLoop(text), _) => {
+                // Nothing but a loader changes the flash: the walk would come to the same.
+                let strap = self.machine.chip.boot.flash_strap;
+                let secure = self.machine.secure_download();
+                let turn = boot::banner(self.machine.chip, Cause::Watchdog, strap, secure) + text;
+                self.machine.say(&turn);
+                self.timer = Some(due + BOOT_LOOP);
+            }
             (Program::App, Some(wait)) => {
                 let line = format!("I ({}) app: working\r\n", due.as_millis());
                 self.machine.say(&line);

@@ -7,6 +7,7 @@ mod idf_build;
 mod reference;
 mod rfc2217;
 mod sdk;
+mod simulator;
 mod virtual_devices;
 
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     trials.extend(idf_build::trials());
     trials.extend(rfc2217::trials());
     trials.extend(sdk::trials());
+    trials.extend(simulator::trials());
     trials.extend(virtual_devices::trials());
     reference::main(trials)
 }
