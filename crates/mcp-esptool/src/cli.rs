@@ -69,6 +69,11 @@ enum Command {
     Sim(Box<simserver::Args>),
     /// Flash a virtual chip through MCP, from beginning to end, and show each step
     Demo,
+    /// Approve a plan to burn eFuses, in a terminal: shows it and asks for the end of the device's MAC address
+    Approve {
+        /// The plan's hash, or its first 8 digits
+        hash: String,
+    },
     /// Say what is found, what is missing and how to fix it, and which settings count
     Doctor,
     /// Print a completion script
@@ -154,6 +159,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
         Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
+        Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
         Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
@@ -171,6 +177,21 @@ fn simulate(args: &simserver::Args) -> Result<(), Failure> {
         simserver::SimError::Usage(text) => Failure::Usage(text),
         error => Failure::Other(error.to_string()),
     })
+}
+
+/// Asks the person at the terminal. A pipe is no person.
+fn approve(ctx: &Ctx, hash: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage("approve asks a person: run it in a terminal".into()));
+    }
+    let (_, offer) = ctx.confirmations.find(hash)?;
+    print(&format!("device {}: burns {}\nThis cannot be undone.", offer.mac, offer.about))?;
+    print("Type the last four hex digits of the device's MAC address to approve:")?;
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed)?;
+    ctx.confirmations.approve(hash, typed.trim())?;
+    ctx.audit.append(json!({ "event": "approved", "mac": offer.mac, "plan": hash }))?;
+    Ok(print("approved; the plan can now be carried out once, within its 15 minutes")?)
 }
 
 fn load_config(cli: &Cli) -> Result<Config, Failure> {

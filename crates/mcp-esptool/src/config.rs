@@ -60,7 +60,7 @@ pub static KEYS: &[Key] = &[
         "state_dir",
         &["MCP_ESPTOOL_STATE_DIR"],
         "",
-        "where virtual devices live (default: ~/.local/state/mcp-esptool)",
+        "where virtual devices, plans and the audit log are kept (default: ~/.local/state/mcp-esptool)",
     ),
     key("virtual_limit", &["MCP_ESPTOOL_VIRTUAL_LIMIT"], "32", "how many virtual devices may run at once"),
     key("keep_virtual", &[], "false", "virtual devices go on when the program that started them ends"),
@@ -215,6 +215,17 @@ impl Config {
             .map(|part| expand(part.trim()))
             .collect();
         if set.is_empty() { std::env::current_dir().into_iter().collect() } else { set }
+    }
+
+    /// Where this program keeps what outlives it: virtual devices, plans, the audit log. Outside of the projects.
+    pub fn state_dir(&self) -> PathBuf {
+        if let Some(dir) = self.path("state_dir") {
+            return dir;
+        }
+        let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let usual = dir("XDG_STATE_HOME").or_else(|| dir("LOCALAPPDATA"));
+        let home = || dir("HOME").map(|home| home.join(".local/state"));
+        usual.or_else(home).unwrap_or_else(std::env::temp_dir).join("mcp-esptool")
     }
 
     /// Baud rate for transfers.

@@ -7,7 +7,7 @@ use super::lint::{Facts, Finding, Severity, lint};
 use super::request::BurnError;
 use super::state::Efuses;
 use super::value::{Shown, hex};
-use super::{Field, FieldKind, bits};
+use super::{Field, bits};
 use crate::chip::Chip;
 
 /// Everything about one burn, before it happens. Secrets are in the steps only, and `Debug` does not show them.
@@ -119,35 +119,35 @@ fn changes(before: &Efuses, united: &Efuses, after: &Efuses) -> Vec<Change> {
             field: field.name.clone(),
             block: field.block,
             before: match before.value(field).value {
-                Shown::Text(_)
-                    if is_secret(before, united, field) && before.block(field.block).iter().any(|word| *word != 0) =>
-                {
+                Shown::Text(_) if united.holds_secret(field) && !bits::is_zero(before.block(field.block)) => {
                     SECRET.into()
                 }
                 other => other.to_string(),
             },
-            after: if hidden || is_secret(before, united, field) { SECRET.into() } else { shown },
+            after: if hidden || united.holds_secret(field) { SECRET.into() } else { shown },
         }
     };
     let fields = united.table.fields.iter().filter(|field| !field.composed);
     fields.filter(changed).map(change).collect()
 }
 
-/// A key that is not the digest of a public key, or data that its owner may not want shown.
-fn is_secret(_before: &Efuses, united: &Efuses, field: &Field) -> bool {
-    let Some(block) = united.table.block(field.block) else { return true };
-    if !block.is_key && field.kind != FieldKind::Key {
-        return false;
-    }
-    let digest = |name: &str| united.table.key_purposes.iter().any(|purpose| purpose.name == name && purpose.digest);
-    match united.purpose(block) {
-        Some(purpose) => !digest(&purpose),
-        // Without a purpose field only a place that serves digests alone is public.
-        None => !united
-            .table
-            .key_purposes
-            .iter()
-            .any(|purpose| purpose.digest && purpose.field.as_deref() == Some(field.name.as_str())),
+impl Efuses {
+    /// The field lies in a key block that holds, or may hold, something other than the digest of a public key.
+    pub fn holds_secret(&self, field: &Field) -> bool {
+        let Some(block) = self.table.block(field.block) else { return true };
+        if !block.is_key {
+            return false;
+        }
+        let digest = |name: &str| self.table.key_purposes.iter().any(|purpose| purpose.name == name && purpose.digest);
+        match self.purpose(block) {
+            Some(purpose) => !digest(&purpose),
+            // Without a purpose field only a place that serves digests alone is public.
+            None => !self
+                .table
+                .key_purposes
+                .iter()
+                .any(|purpose| purpose.digest && purpose.field.as_deref() == Some(field.name.as_str())),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every tool may use: configuration, policy, files, ports, warm sessions, background jobs.
 
+pub mod confirm;
 pub mod device;
 pub mod files;
 pub mod jobs;
@@ -41,6 +42,10 @@ pub struct Shared {
     pub virtuals: Arc<virtuals::Virtuals>,
     /// Background jobs.
     pub jobs: jobs::Jobs,
+    /// Plans that wait for a confirmation.
+    pub confirmations: confirm::Confirmations,
+    /// What was planned, confirmed and burned.
+    pub audit: confirm::AuditLog,
 }
 
 impl Deref for Ctx {
@@ -60,7 +65,20 @@ impl Ctx {
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
         let devices = device::Devices::new(sessions);
         let surface = Surface::new(&config)?;
-        let shared = Shared { surface, devices, policy, files, ports, virtuals, jobs: jobs::Jobs::default(), config };
+        let state = config.state_dir();
+        let (confirmations, audit) = (confirm::Confirmations::new(&state), confirm::AuditLog::new(&state));
+        let shared = Shared {
+            surface,
+            devices,
+            policy,
+            files,
+            ports,
+            virtuals,
+            jobs: jobs::Jobs::default(),
+            confirmations,
+            audit,
+            config,
+        };
         Ok(Self { shared: Arc::new(shared), tool: "" })
     }
 

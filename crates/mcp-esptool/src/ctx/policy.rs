@@ -24,6 +24,8 @@ pub struct Policy {
     pub deny_macs: Vec<String>,
     /// Real devices whose eFuses may be burned, by base MAC; `*` for any.
     pub burn_macs: Vec<String>,
+    /// What a person vouches for because no tool can measure it: `ota_proven`, `flash_voltage`.
+    pub vouch: Vec<String>,
     #[serde(skip)]
     read_only: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Policy {
             allow_macs: Vec::new(),
             deny_macs: Vec::new(),
             burn_macs: Vec::new(),
+            vouch: Vec::new(),
             read_only: false,
         }
     }
@@ -92,6 +95,11 @@ impl Policy {
             return Ok(());
         }
         Err(ToolError::new("burn_not_allowed", format!("the policy does not allow burning eFuses of {mac}")))
+    }
+
+    /// A person vouches for this.
+    pub fn vouches(&self, what: &str) -> bool {
+        self.vouch.iter().any(|item| item == what)
     }
 
     fn listed(&self, what: &str, name: &str, allowed: &[String], denied: &[String]) -> Result<(), ToolError> {

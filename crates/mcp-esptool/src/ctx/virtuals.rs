@@ -39,7 +39,7 @@ impl Virtuals {
             places.idf.insert(0, tools);
         }
         Self {
-            manager: Manager::new(state_dir(config).join("virtual"), limit, host),
+            manager: Manager::new(config.state_dir().join("virtual"), limit, host),
             keep: config.text("keep_virtual") == "true",
             places,
         }
@@ -55,17 +55,6 @@ impl Virtuals {
         let emulation = chip.emulation().ok_or_else(|| QemuError::NoEmulation(chip.name.clone()))?;
         discover::choose(&self.places, &chip.name, &emulation.program, &emulation.machine)
     }
-}
-
-/// Where this program keeps what outlives it.
-fn state_dir(config: &Config) -> PathBuf {
-    if let Some(dir) = config.path("state_dir") {
-        return dir;
-    }
-    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let usual = dir("XDG_STATE_HOME").or_else(|| dir("LOCALAPPDATA"));
-    let home = || dir("HOME").map(|home| home.join(".local/state"));
-    usual.or_else(home).unwrap_or_else(std::env::temp_dir).join("mcp-esptool")
 }
 
 impl From<QemuError> for ToolError {

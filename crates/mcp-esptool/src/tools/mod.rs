@@ -9,6 +9,7 @@ pub mod flash;
 pub mod job;
 mod link_error;
 pub mod schema;
+pub mod security;
 pub mod surface;
 pub mod r#virtual;
 
@@ -38,6 +39,16 @@ pub static ALL: &[Entry] = &[
     entry::<firmware::app_prepare::AppPrepare>("firmware"),
     entry::<firmware::binary_optimize::BinaryOptimize>("firmware"),
     entry::<firmware::size_analysis::SizeAnalysis>("firmware"),
+    entry::<security::read::Read>("security"),
+    entry::<security::burn::Burn>("security"),
+    entry::<security::info::Info>("security"),
+    entry::<security::flash_encryption::Enable>("security"),
+    entry::<security::secure_boot::Enable>("security"),
+    entry::<security::flash_encryption::Configure>("security"),
+    entry::<security::mac::Mac>("security"),
+    entry::<security::audit::Audit>("security"),
+    entry::<security::sign::Sign>("security"),
+    entry::<security::flash_encrypt::Encrypt>("security"),
     entry::<r#virtual::start::Start>("virtual"),
     entry::<r#virtual::stop::Stop>("virtual"),
     entry::<r#virtual::list::List>("virtual"),

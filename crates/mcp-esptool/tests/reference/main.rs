@@ -5,6 +5,8 @@ mod client;
 mod idf_build;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
+
+mod efuse;
 mod rfc2217;
 mod sdk;
 mod simulator;
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
+    trials.extend(efuse::trials());
     trials.extend(rfc2217::trials());
     trials.extend(sdk::trials());
     trials.extend(simulator::trials());

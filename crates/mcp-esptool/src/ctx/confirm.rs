@@ -1,0 +1,280 @@
+//! Confirmations of irreversible acts: offered with a plan, approved by a person, used once.
+//!
+//! They are files below the state folder, so that they survive a restart. A file holds the hash of a plan and of a
+//! token, never a key: the plan itself is made anew from the device when the confirmation is used, and must come to
+//! the same hash.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::tools::error::ToolError;
+
+/// How long a plan can be confirmed.
+const VALID: Duration = Duration::from_secs(15 * 60);
+
+/// Where confirmations are kept.
+#[derive(Debug, Clone)]
+pub struct Confirmations {
+    dir: PathBuf,
+}
+
+/// What is known of an offered plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offer {
+    /// Base MAC address of the device.
+    pub mac: String,
+    /// The device is simulated or emulated.
+    pub is_virtual: bool,
+    /// What the plan does, in a few words.
+    pub about: String,
+    /// Seconds since 1970 after which it is void.
+    pub expires: u64,
+    /// A person has approved it.
+    pub approved: bool,
+    token_hash: String,
+}
+
+impl Confirmations {
+    /// Confirmations below this state folder.
+    pub fn new(state: &std::path::Path) -> Self {
+        Self { dir: state.join("plans") }
+    }
+
+    /// Offers a plan. Returns the token, which is told to the caller and kept nowhere.
+    pub fn offer(&self, mac: &str, hash: &str, about: &str, is_virtual: bool) -> Result<String, ToolError> {
+        let mut random = [0; 16];
+        random_bytes(&mut random)?;
+        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let offer = Offer {
+            mac: mac.into(),
+            is_virtual,
+            about: about.into(),
+            expires: now() + VALID.as_secs(),
+            approved: false,
+            token_hash: digest(&token),
+        };
+        self.save(hash, &offer)?;
+        Ok(token)
+    }
+
+    /// Uses a confirmation up. Afterwards it is gone, whatever becomes of the burn.
+    pub fn redeem(&self, token: &str, mac: &str, hash: &str) -> Result<(), ToolError> {
+        let refused = |why: &str| ToolError::new("not_confirmed", why.to_string()).seen("plan", hash);
+        let offer = self.load(hash)?.ok_or_else(|| {
+            refused("no such plan was offered, or the device or the parameters changed since: make a new plan")
+        })?;
+        if offer.expires < now() {
+            let _ = fs::remove_file(self.path(hash));
+            return Err(refused("the confirmation has expired: make a new plan"));
+        }
+        if offer.token_hash != digest(token) || offer.mac != mac {
+            return Err(refused("the token does not belong to this plan and device"));
+        }
+        if !offer.is_virtual && !offer.approved {
+            return Err(refused("no person has approved this plan")
+                .next(format!("ask the user to run `mcp-esptool approve {hash}` in a terminal of their own")));
+        }
+        // Whoever removes the file may go on: nobody else can.
+        fs::remove_file(self.path(hash)).map_err(|_| refused("the confirmation was used already"))
+    }
+
+    /// What was offered under this hash, or a unique beginning of it.
+    pub fn find(&self, hash: &str) -> Result<(String, Offer), ToolError> {
+        let unknown = || ToolError::new("not_confirmed", format!("there is no plan {hash}"));
+        let entries = fs::read_dir(&self.dir).map_err(|_| unknown())?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let hashes = names.filter_map(|name| name.strip_suffix(".json").map(str::to_string));
+        let fitting: Vec<_> = hashes.filter(|name| hash.len() >= 8 && name.starts_with(hash)).collect();
+        let [only] = fitting.as_slice() else { return Err(unknown()) };
+        let offer = self.load(only)?.ok_or_else(unknown)?;
+        if offer.expires < now() { Err(unknown()) } else { Ok((only.clone(), offer)) }
+    }
+
+    /// A person approves a plan, and shows by the end of the MAC address which device is meant.
+    pub fn approve(&self, hash: &str, mac_end: &str) -> Result<Offer, ToolError> {
+        let (hash, mut offer) = self.find(hash)?;
+        let plain = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
+        let typed = plain(mac_end);
+        if typed.len() < 4 || !plain(&offer.mac).ends_with(&typed) {
+            return Err(ToolError::new("not_confirmed", "this is not the end of the device's MAC address"));
+        }
+        offer.approved = true;
+        self.save(&hash, &offer)?;
+        Ok(offer)
+    }
+
+    fn path(&self, hash: &str) -> PathBuf {
+        self.dir.join(format!("{hash}.json"))
+    }
+
+    fn load(&self, hash: &str) -> Result<Option<Offer>, ToolError> {
+        if !hash.chars().all(|letter| letter.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        match fs::read(self.path(hash)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(state_error(&error)),
+        }
+    }
+
+    fn save(&self, hash: &str, offer: &Offer) -> Result<(), ToolError> {
+        private_dir(&self.dir).map_err(|error| state_error(&error))?;
+        let text = serde_json::to_vec(offer).map_err(|error| ToolError::new("internal", error.to_string()))?;
+        let mut temp = tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| state_error(&error))?;
+        temp.write_all(&text).map_err(|error| state_error(&error))?;
+        temp.persist(self.path(hash)).map(|_| ()).map_err(|error| state_error(&error.error))
+    }
+}
+
+/// An append-only record of what was planned, confirmed and burned. Each line holds the hash of the one before it, so
+/// that a line that is changed or taken out is found.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    file: PathBuf,
+}
+
+/// Hash before the first line.
+const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    time: u64,
+    event: serde_json::Value,
+    prev: String,
+    hash: String,
+}
+
+impl AuditLog {
+    /// The log below this state folder.
+    pub fn new(state: &std::path::Path) -> Self {
+        Self { file: state.join("audit.jsonl") }
+    }
+
+    /// Appends an event, and is on the disk when it returns.
+    pub fn append(&self, event: serde_json::Value) -> Result<(), ToolError> {
+        self.try_append(event).map_err(|error| state_error(&error))
+    }
+
+    fn try_append(&self, event: serde_json::Value) -> io::Result<()> {
+        if let Some(dir) = self.file.parent() {
+            private_dir(dir)?;
+        }
+        let mut file = OpenOptions::new().append(true).read(true).create(true).open(&self.file)?;
+        file.lock()?;
+        let text = fs::read_to_string(&self.file)?;
+        let prev = text.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
+        let prev = prev.map_or_else(|| START.to_string(), |line| line.hash);
+        let time = now();
+        let hash = link(time, &event, &prev);
+        let line = serde_json::to_string(&Line { time, event, prev, hash }).map_err(io::Error::other)?;
+        file.write_all(format!("{line}\n").as_bytes())?;
+        file.sync_all()
+    }
+
+    /// Number of the first line that does not fit, or the number of lines.
+    pub fn verify(&self) -> Result<usize, usize> {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        let mut prev = START.to_string();
+        for (number, line) in text.lines().enumerate() {
+            match serde_json::from_str::<Line>(line) {
+                Ok(line) if line.prev == prev && line.hash == link(line.time, &line.event, &prev) => prev = line.hash,
+                _ => return Err(number),
+            }
+        }
+        Ok(text.lines().count())
+    }
+}
+
+fn link(time: u64, event: &serde_json::Value, prev: &str) -> String {
+    digest(&format!("{prev}\n{time}\n{event}"))
+}
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Random bytes of the operating system, fit for keys.
+pub fn random_bytes(buffer: &mut [u8]) -> Result<(), ToolError> {
+    getrandom::fill(buffer).map_err(|error| ToolError::new("internal", format!("no random bytes: {error}")))
+}
+
+fn state_error(error: &io::Error) -> ToolError {
+    ToolError::new("file_unwritable", format!("the state folder cannot be used: {error}"))
+}
+
+fn private_dir(dir: &std::path::Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: &str = "02:00:00:00:ab:cd";
+
+    #[test]
+    fn a_token_is_used_once_and_for_its_plan_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Confirmations::new(dir.path());
+        let token = store.offer(MAC, "aabbccdd00", "test", true).unwrap();
+        let code = |result: Result<(), ToolError>| result.unwrap_err().code;
+        assert_eq!(code(store.redeem("00", MAC, "aabbccdd00")), "not_confirmed");
+        assert_eq!(code(store.redeem(&token, "02:00:00:00:00:00", "aabbccdd00")), "not_confirmed");
+        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd01")), "not_confirmed");
+        assert_eq!(code(store.redeem(&token, MAC, "../../etc")), "not_confirmed");
+        // Another process, after a restart.
+        Confirmations::new(dir.path()).redeem(&token, MAC, "aabbccdd00").unwrap();
+        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd00")), "not_confirmed");
+    }
+
+    #[test]
+    fn a_real_device_wants_a_person() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Confirmations::new(dir.path());
+        let token = store.offer(MAC, "aabbccdd00", "test", false).unwrap();
+        assert!(store.redeem(&token, MAC, "aabbccdd00").unwrap_err().next_step.contains("approve aabbccdd00"));
+        assert!(store.approve("aabbccdd", "00:00").is_err() && store.approve("aabbccdd", "").is_err());
+        store.approve("aabbccdd", "AB:CD").unwrap();
+        store.redeem(&token, MAC, "aabbccdd00").unwrap();
+    }
+
+    #[test]
+    fn an_expired_offer_is_void() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Confirmations::new(dir.path());
+        let token = store.offer(MAC, "aabbccdd00", "test", true).unwrap();
+        let mut offer = store.load("aabbccdd00").unwrap().unwrap();
+        offer.expires = 1;
+        store.save("aabbccdd00", &offer).unwrap();
+        assert!(store.redeem(&token, MAC, "aabbccdd00").unwrap_err().message.contains("expired"));
+    }
+
+    #[test]
+    fn a_changed_line_of_the_log_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = AuditLog::new(dir.path());
+        (0..3).for_each(|number| log.append(serde_json::json!({ "step": number })).unwrap());
+        assert_eq!(log.verify(), Ok(3));
+        let text = fs::read_to_string(&log.file).unwrap();
+        fs::write(&log.file, text.replace("\"step\":1", "\"step\":7")).unwrap();
+        assert_eq!(log.verify(), Err(1));
+        fs::write(&log.file, text.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        assert_eq!(log.verify(), Err(0));
+    }
+}

@@ -1,0 +1,232 @@
+//! `esp_efuse_burn`: any eFuse, for ever: plan, rehearsal, confirmation, staged burn, read-back.
+
+use esp_model::efuse::{Efuses, FieldKind, Request, Voltage};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{PortUrl, parse_number};
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
+use crate::tools::security::{keys, read};
+
+/// The tool.
+pub struct Burn;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// Field to burn.
+    efuse_name: Option<String>,
+    /// Its value: a number, hex bytes, a MAC address, a key purpose; left out: its next bit.
+    value: Option<String>,
+    /// More to burn, in one plan.
+    #[serde(default)]
+    burns: Vec<Item>,
+    /// What the chip is for: rules differ.
+    #[serde(default)]
+    profile: Purpose,
+    /// From the first call's result.
+    confirm_token: Option<String>,
+}
+
+/// One thing to burn.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Item {
+    /// A field's value.
+    Field {
+        /// Its name.
+        efuse: String,
+        /// Its value; left out: its next bit.
+        value: Option<String>,
+    },
+    /// Single bits of a block.
+    Bits {
+        /// Block name.
+        block: String,
+        /// Bit numbers.
+        bits: Vec<u16>,
+    },
+    /// Data of a block.
+    Block {
+        /// Block name.
+        block: String,
+        /// File with the data.
+        data_file: String,
+        /// First byte in the block.
+        #[serde(default)]
+        offset: u16,
+    },
+    /// A key with its purpose.
+    Key {
+        /// Block name.
+        block: String,
+        /// File with the raw key, or a PEM file for ECDSA purposes and digests.
+        key_file: String,
+        /// Key purpose.
+        purpose: String,
+        /// Hide it from software where the purpose wants it (default).
+        #[serde(default = "yes")]
+        read_protect: bool,
+        /// Freeze it (default).
+        #[serde(default = "yes")]
+        write_protect: bool,
+    },
+    /// A MAC address of your own.
+    CustomMac {
+        /// `aa:bb:cc:dd:ee:ff`.
+        mac: String,
+    },
+    /// Hide a field or block.
+    ReadProtect {
+        /// Its name.
+        efuse: String,
+    },
+    /// Freeze a field or block.
+    WriteProtect {
+        /// Its name.
+        efuse: String,
+    },
+    /// Fix the flash's voltage.
+    FlashVoltage {
+        /// `1.8V`, `3.3V` or `off`.
+        voltage: String,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+impl Tool for Burn {
+    const NAME: &'static str = "esp_efuse_burn";
+    const TITLE: &'static str = "Burn eFuses";
+    const ABOUT: &'static str = "Burn fields, keys, blocks, custom MAC or protection bits: irreversible. The first call \
+        returns a checked and rehearsed plan with a token, the second call with confirm_token burns it.";
+    const RISK: Risk = Risk::Irreversible;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let efuses = engine::read(connected, job)?;
+            let mut requests = Vec::new();
+            if let Some(name) = &input.efuse_name {
+                requests.push(field(&efuses, name, input.value.as_deref())?);
+            }
+            for item in &input.burns {
+                requests.push(request(ctx, &efuses, item)?);
+            }
+            if requests.is_empty() {
+                return Err(ToolError::new("missing_parameter", "nothing to burn: give efuse_name or burns"));
+            }
+            let intent = Intent { profile: input.profile, token: input.confirm_token.as_deref(), ..Intent::default() };
+            let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
+            Ok(Out { device, outcome })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        format!("{}\n{}", out.device, out.outcome.summary())
+    }
+}
+
+fn request(ctx: &Ctx, efuses: &Efuses, item: &Item) -> Result<Request, ToolError> {
+    Ok(match item {
+        Item::Field { efuse, value } => field(efuses, efuse, value.as_deref())?,
+        Item::Bits { block, bits } => Request::Bits { block: block.clone(), bits: bits.clone() },
+        Item::Block { block, data_file, offset } => {
+            let data = keys::raw(ctx, data_file)?.to_vec();
+            Request::Block { block: block.clone(), data, offset: usize::from(*offset) }
+        }
+        Item::Key { block, key_file, purpose, read_protect, write_protect } => Request::Key {
+            block: block.clone(),
+            key: key(ctx, efuses, key_file, purpose)?,
+            purpose: purpose.clone(),
+            read_protect: *read_protect,
+            write_protect: *write_protect,
+        },
+        Item::CustomMac { mac } => Request::CustomMac(parse_mac(mac)?),
+        Item::ReadProtect { efuse } => Request::ReadProtect { name: efuse.clone() },
+        Item::WriteProtect { efuse } => Request::WriteProtect { name: efuse.clone() },
+        Item::FlashVoltage { voltage } => Request::FlashVoltage(match voltage.to_ascii_lowercase().as_str() {
+            "1.8v" | "1.8" => Voltage::V1_8,
+            "3.3v" | "3.3" => Voltage::V3_3,
+            "off" => Voltage::Off,
+            _ => return Err(ToolError::new("bad_parameter", format!("`{voltage}` is not 1.8V, 3.3V or off"))),
+        }),
+    })
+}
+
+/// Raw bytes, the scalar of an ECDSA key, or the digest of a public key, as the purpose wants it.
+fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>, ToolError> {
+    let digest = efuses.table.key_purposes.iter().any(|one| one.name == purpose && one.digest);
+    let is_pem = ctx.files.read_some(path)?.starts_with(b"-----BEGIN");
+    if digest && is_pem {
+        return Ok(esp_model::secure::block::key_digest(&keys::public(ctx, path)?).to_vec());
+    }
+    if purpose.starts_with("ECDSA_KEY") && is_pem {
+        let key = keys::private(ctx, path)?;
+        let scalar = key.scalar().ok_or_else(|| ToolError::new("bad_key", "not an ECDSA key"))?;
+        // Filled up in front to whole blocks.
+        let mut padded = vec![0; scalar.len().next_multiple_of(32) - scalar.len()];
+        padded.extend_from_slice(scalar);
+        return Ok(padded);
+    }
+    Ok(keys::raw(ctx, path)?.to_vec())
+}
+
+/// A field's value from text.
+pub fn field(efuses: &Efuses, name: &str, value: Option<&str>) -> Result<Request, ToolError> {
+    let field = read::field(efuses, name)?;
+    let bad =
+        |what: &str| ToolError::new("bad_parameter", format!("{}: `{}` is {what}", field.name, value.unwrap_or("")));
+    let Some(text) = value.map(str::trim) else {
+        return Ok(match field.len() {
+            1 => Request::Field { name: field.name.clone(), value: vec![1] },
+            _ => Request::NextBit { name: field.name.clone() },
+        });
+    };
+    let value = match field.kind {
+        FieldKind::Mac => parse_mac(text)?.to_vec(),
+        FieldKind::Bytes | FieldKind::Key => {
+            let plain = text.strip_prefix("0x").unwrap_or(text);
+            let digits: String = plain.chars().filter(|letter| !matches!(letter, ' ' | ':')).collect();
+            let pairs = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16));
+            let mut bytes = pairs.collect::<Result<Vec<u8>, _>>().map_err(|_| bad("no hex"))?;
+            // As one number, the highest byte comes first.
+            if text.starts_with("0x") {
+                bytes.reverse();
+            }
+            bytes
+        }
+        _ if efuses.is_purpose(&field.name) && parse_number(text).is_none() => {
+            let known = efuses.table.key_purposes.iter().find(|purpose| purpose.name == text);
+            vec![known.and_then(|purpose| purpose.value).ok_or_else(|| bad("no key purpose of this chip"))?]
+        }
+        _ => parse_number(text).ok_or_else(|| bad("no number"))?.to_le_bytes().to_vec(),
+    };
+    Ok(Request::Field { name: field.name.clone(), value })
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6], ToolError> {
+    let parts: Option<Vec<u8>> = text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    let mac = parts.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+    mac.ok_or_else(|| ToolError::new("bad_parameter", format!("`{text}` is no MAC address")))
+}

@@ -1,0 +1,340 @@
+//! Plan, rehearsal, confirmation, burn, read-back: the one way in which a tool burns eFuses.
+
+use esp_link::efuse::{BurnFault, Proof};
+use esp_link::stub::StubSource;
+use esp_link::{ConnectOptions, Loader, Mode};
+use esp_model::efuse::bits;
+use esp_model::efuse::lint::{Facts, FlashContent, Profile, Severity};
+use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request};
+use esp_model::job::Job;
+use esp_model::secure::SECTOR;
+use esp_model::secure::block::SignatureBlock;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ctx::Ctx;
+use crate::ctx::device::{Connected, mac_text};
+use crate::tools::error::{FlashState, ToolError};
+
+/// Longest bootloader that is looked for a signature, in sectors.
+const BOOTLOADER_SECTORS: u32 = 32;
+/// First byte of an image.
+const IMAGE_MAGIC: u8 = 0xe9;
+
+/// What a chip is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A board on a desk.
+    #[default]
+    Development,
+    /// A product.
+    Production,
+}
+
+impl From<Purpose> for Profile {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Development => Self::Development,
+            Purpose::Production => Self::Production,
+        }
+    }
+}
+
+/// What became of a plan; flattened into results.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Outcome {
+    /// `planned`: confirm it; `burned`: done and read back; `burned_unreadable`: done, and the way to read it back is
+    /// closed; `nothing_to_do`: all of it is burned already.
+    pub state: String,
+    /// Hash of the plan; a confirmation holds for it only.
+    pub plan: String,
+    /// Fields that change.
+    pub changes: Vec<FieldChange>,
+    /// What can never be done afterwards.
+    pub becomes_impossible: Vec<String>,
+    /// Findings, worst first.
+    pub findings: Vec<PlanFinding>,
+    /// The plan was carried out on a virtual copy first, and came out as planned.
+    pub rehearsed: bool,
+    /// For the second call. Valid for 15 minutes, once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_token: Option<String>,
+    /// How to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A field that changes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FieldChange {
+    /// Its name.
+    pub field: String,
+    /// Value now.
+    pub before: String,
+    /// Value then; keys are not shown.
+    pub after: String,
+}
+
+/// What a rule found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlanFinding {
+    /// Number of the rule (docs/safety.md).
+    pub rule: u8,
+    /// `deny`, `warn` or `info`.
+    pub severity: String,
+    /// What and why.
+    pub text: String,
+}
+
+impl Outcome {
+    fn of(plan: &Plan, state: &str) -> Self {
+        let changes = plan.changes.iter().map(|change| FieldChange {
+            field: change.field.clone(),
+            before: change.before.clone(),
+            after: change.after.clone(),
+        });
+        Self {
+            state: state.into(),
+            plan: plan.hash_hex(),
+            changes: changes.collect(),
+            becomes_impossible: plan.becomes_impossible.clone(),
+            findings: findings(plan),
+            rehearsed: false,
+            confirm_token: None,
+            next: None,
+        }
+    }
+
+    /// In two lines.
+    pub fn summary(&self) -> String {
+        let fields: Vec<_> = self.changes.iter().map(|change| format!("{} → {}", change.field, change.after)).collect();
+        let what = format!(
+            "{}: {}",
+            self.state,
+            if fields.is_empty() { "no field changes".into() } else { fields.join(", ") }
+        );
+        match &self.next {
+            Some(next) => format!("{what}\n{next}"),
+            None => what,
+        }
+    }
+}
+
+fn findings(plan: &Plan) -> Vec<PlanFinding> {
+    let shown = |severity| match severity {
+        Severity::Deny => "deny",
+        Severity::Warn => "warn",
+        Severity::Info => "info",
+    };
+    let finding = |one: &esp_model::efuse::lint::Finding| PlanFinding {
+        rule: one.rule,
+        severity: shown(one.severity).into(),
+        text: one.text.clone(),
+    };
+    plan.findings.iter().map(finding).collect()
+}
+
+impl From<BurnError> for ToolError {
+    fn from(error: BurnError) -> Self {
+        Self::new("burn_impossible", error.to_string())
+    }
+}
+
+/// What the caller says about its plan.
+#[derive(Debug, Default)]
+pub struct Intent<'a> {
+    /// What the chip is for.
+    pub profile: Purpose,
+    /// What is in flash, where the caller has seen to it.
+    pub flash: Option<FlashContent>,
+    /// Flash encryption is wanted later.
+    pub encryption_wanted: bool,
+    /// The token of a confirmation.
+    pub token: Option<&'a str>,
+}
+
+/// Reads the eFuses; an error that says why where they cannot be read.
+pub fn read(connected: &mut Connected, job: &Job) -> Result<Efuses, ToolError> {
+    if connected.loader.mode() == Mode::SecureDownload {
+        return Err(ToolError::new("secure_download", "eFuses cannot be read in secure download mode"));
+    }
+    Ok(connected.loader.read_efuses(job)?)
+}
+
+/// The first call plans, rehearses and offers; the second one, with the token, burns and reads back.
+pub fn carry_out(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    requests: &[Request],
+    intent: &Intent,
+) -> Result<Outcome, ToolError> {
+    let is_virtual = connected.is_virtual();
+    let identity = connected.identify(job)?;
+    let identity = identity.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
+    let mac = mac_text(&identity.mac);
+    ctx.policy.allows_burn(&mac, is_virtual)?;
+    let before = read(connected, job)?;
+    let facts = facts(ctx, job, connected, &before, requests, intent)?;
+    let mut burn = Burn::new(before);
+    requests.iter().try_for_each(|request| burn.add(request))?;
+    let chip = connected.loader.chip();
+    let plan = Plan::new(chip, identity.revision_number(), identity.mac, &burn, &facts)?;
+    if plan.is_empty() {
+        return Ok(Outcome::of(&plan, "nothing_to_do"));
+    }
+    if plan.denied() {
+        let findings = serde_json::to_value(findings(&plan)).unwrap_or_default();
+        return Err(ToolError::new("burn_refused", "the plan breaks a rule that no call can override")
+            .seen("findings", findings)
+            .seen("plan", plan.hash_hex())
+            .touched(FlashState::Unchanged));
+    }
+    rehearse(&plan, identity.mac, job)?;
+    let mut outcome = Outcome::of(&plan, "planned");
+    outcome.rehearsed = true;
+    match intent.token {
+        None => offer(ctx, &plan, &mac, is_virtual, &mut outcome)?,
+        Some(token) => {
+            ctx.confirmations.redeem(token, &mac, &plan.hash_hex())?;
+            outcome.state = burn_now(ctx, job, connected, &plan, &mac)?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn offer(ctx: &Ctx, plan: &Plan, mac: &str, is_virtual: bool, outcome: &mut Outcome) -> Result<(), ToolError> {
+    let fields: Vec<_> = plan.changes.iter().map(|change| change.field.as_str()).collect();
+    let token = ctx.confirmations.offer(mac, &plan.hash_hex(), &fields.join(", "), is_virtual)?;
+    ctx.audit.append(json!({ "event": "planned", "mac": mac, "plan": plan.hash_hex(), "fields": fields }))?;
+    let call = "call again with the same parameters and this confirm_token";
+    outcome.next = Some(if is_virtual {
+        format!("{call}.")
+    } else {
+        let hash = plan.hash_hex();
+        format!("show the plan to the user; after they ran `mcp-esptool approve {hash}` in a terminal, {call}.")
+    });
+    outcome.confirm_token = Some(token);
+    Ok(())
+}
+
+/// Burns, with the intent of each step in the audit log before it happens.
+fn burn_now(ctx: &Ctx, job: &Job, connected: &mut Connected, plan: &Plan, mac: &str) -> Result<String, ToolError> {
+    let event = |what: &str, more: serde_json::Value| {
+        ctx.audit.append(json!({ "event": what, "mac": mac, "plan": plan.hash_hex(), "detail": more }))
+    };
+    event("confirmed", json!({ "steps": plan.steps.len() }))?;
+    let burned = connected.loader.burn_efuses(&job.shielded(), &plan.before, &plan.steps, |number, step| {
+        let noted = event("burning", json!({ "step": number, "block": step.block }));
+        if let Err(error) = noted {
+            tracing::error!("the audit log cannot be written: {error}");
+        }
+    });
+    match burned {
+        Ok(Proof::ReadBack) => {
+            event("burned", json!("read back"))?;
+            Ok("burned".into())
+        }
+        Ok(Proof::Unreadable) => {
+            event("burned", json!("cannot be read back"))?;
+            Ok("burned_unreadable".into())
+        }
+        Err(fault) => {
+            event("failed", json!(fault.to_string()))?;
+            let changed = matches!(fault, BurnFault::Changed);
+            let code = if changed { "burn_stale" } else { "burn_failed" };
+            Err(ToolError::new(code, fault.to_string()).touched(FlashState::Unchanged))
+        }
+    }
+}
+
+/// Carries the plan out on a virtual chip with the same eFuses, through the same code.
+fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
+    let failed = |what: String| ToolError::new("rehearsal_failed", what).seen("plan", plan.hash_hex());
+    let Some(chip) = esp_model::chip::by_name(plan.chip) else { return Err(failed("unknown chip".into())) };
+    let mut config = esp_sim::Config::new(chip, "rehearsal").unpaced();
+    config.mac = mac;
+    config.revision = Some(plan.revision);
+    let blocks = plan.before.table.blocks.iter();
+    config.efuse = Some(blocks.flat_map(|block| bits::to_bytes(plan.before.block(block.id))).collect());
+    // It starts in download mode without modem lines.
+    config.boot_pin_low = true;
+    let twin = esp_sim::SimDevice::new(&config, "sim://rehearsal");
+    let options = ConnectOptions { stub: StubSource::None, baud: 115_200, ..ConnectOptions::default() };
+    let (mut loader, _) =
+        Loader::connect(Box::new(twin.open()), &options, job).map_err(|error| failed(error.to_string()))?;
+    loader.burn_efuses(job, &plan.before, &plan.steps, |_, _| ()).map_err(|fault| failed(fault.to_string()))?;
+    let words = twin.with(|chip, _| {
+        let mut burned = chip.efuse().decoded().clone();
+        burned.hide();
+        burned.words
+    });
+    if words == plan.after.words {
+        Ok(())
+    } else {
+        Err(failed("the virtual copy came out otherwise than planned".into()))
+    }
+}
+
+/// What can be found out about the device; what cannot, the policy may vouch for.
+fn facts(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    first: &Efuses,
+    requests: &[Request],
+    intent: &Intent,
+) -> Result<Facts, ToolError> {
+    let vouched = |what: &str| ctx.policy.vouches(what);
+    let second = read(connected, job)?;
+    let flash = match intent.flash {
+        Some(known) => known,
+        None => flash_content(job, connected),
+    };
+    let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
+        if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
+    let bootloader = if secure_boot { bootloader(job, connected) } else { None };
+    Ok(Facts {
+        profile: intent.profile.into(),
+        bootloader,
+        flash,
+        key_is_unique: None,
+        encryption_wanted: intent.encryption_wanted,
+        ota_proven: vouched("ota_proven"),
+        flash_voltage_known: vouched("flash_voltage"),
+        voltage_override_ran: vouched("flash_voltage"),
+        reads_agree: first.words == second.words,
+        brownout: false,
+        revision_known: connected.loader.revision().is_some(),
+        mac_taken: false,
+    })
+}
+
+/// Whether the place of the bootloader holds a plain image. Anything else may be blank or encrypted: unknown.
+fn flash_content(job: &Job, connected: &mut Connected) -> FlashContent {
+    let offset = connected.loader.chip().flash.bootloader_offset;
+    match connected.loader.read_flash_bytes(job, offset, 16) {
+        Ok(bytes) if bytes.first() == Some(&IMAGE_MAGIC) => FlashContent::Plain,
+        _ => FlashContent::Unknown,
+    }
+}
+
+/// The bootloader in flash with its signature sector: everything up to the first sector that begins with a block.
+fn bootloader(job: &Job, connected: &mut Connected) -> Option<Vec<u8>> {
+    let offset = connected.loader.chip().flash.bootloader_offset;
+    let sector = SECTOR as u32;
+    let mut image = Vec::new();
+    for number in 0..BOOTLOADER_SECTORS {
+        let bytes = connected.loader.read_flash_bytes(job, offset + number * sector, sector).ok()?;
+        let signed = number > 0 && SignatureBlock::parse(&bytes).is_some();
+        image.extend(bytes);
+        if signed {
+            return Some(image);
+        }
+    }
+    // No signature: what is there is handed on, and the linter says what is missing.
+    image.truncate(SECTOR * 8);
+    Some(image)
+}

@@ -1,0 +1,71 @@
+//! `esp_security_info`: what the ROM and the eFuses say about security.
+
+use esp_link::Mode;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+use crate::tools::security::audit::{self, Row};
+use crate::tools::security::engine::{self, Purpose};
+
+/// The tool.
+pub struct Info;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// The loader is in secure download mode.
+    secure_download: bool,
+    /// Flags of the ROM's security info that are set; left out where the ROM has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Vec<String>>,
+    /// Purposes of the key blocks by block name.
+    key_purposes: std::collections::BTreeMap<String, String>,
+    /// Each aspect with its state; `unknown` where it cannot be read.
+    aspects: Vec<Row>,
+}
+
+impl Tool for Info {
+    const NAME: &'static str = "esp_security_info";
+    const TITLE: &'static str = "Security state";
+    const ABOUT: &'static str =
+        "Secure boot, flash encryption, key purposes, revoked digests, JTAG, download mode, as ROM and eFuses say it.";
+    const RISK: Risk = Risk::Reads;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let flags = connected.loader.security_info(job).ok();
+            let secure_download = connected.loader.mode() == Mode::SecureDownload;
+            let efuses = if secure_download { None } else { Some(engine::read(connected, job)?) };
+            let purposes = efuses.iter().flat_map(|efuses| {
+                efuses.table.blocks.iter().filter_map(|block| Some((block.name.clone(), efuses.purpose(block)?)))
+            });
+            let key_purposes = purposes.collect();
+            let aspects = audit::rows(connected, efuses.as_ref(), flags.as_ref(), Purpose::Development);
+            let flags = flags.map(|info| info.flag_names().into_iter().map(str::to_string).collect());
+            Ok(Out { device, secure_download, flags, key_purposes, aspects })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let states: Vec<_> = out.aspects.iter().map(|row| format!("{} {}", row.item, row.state)).collect();
+        format!("{}\n{}", out.device, states.join(", "))
+    }
+}

@@ -1,0 +1,13 @@
+//! Security and eFuse tools.
+
+pub mod audit;
+pub mod burn;
+mod engine;
+pub mod flash_encrypt;
+pub mod flash_encryption;
+pub mod info;
+mod keys;
+pub mod mac;
+pub mod read;
+pub mod secure_boot;
+pub mod sign;

@@ -1,0 +1,154 @@
+//! `esp_secure_boot_enable`: key digests, order rules and the enabling bit as one plan.
+
+use esp_model::chip::{ChipData, SecureBoot, SecureBootScheme};
+use esp_model::efuse::{Block, Efuses, Request, bits};
+use esp_model::job::Job;
+use esp_model::secure::Scheme;
+use esp_model::secure::block::key_digest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
+use crate::tools::security::keys;
+
+/// The tool.
+pub struct Enable;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// PEM file of the key that signed the bootloader; its public half is enough.
+    key_file: String,
+    /// Further keys whose digests are burned for later.
+    #[serde(default)]
+    spare_key_files: Vec<String>,
+    /// Revoke the places that stay empty, so that nobody can add a key.
+    #[serde(default = "yes")]
+    revoke_unused: bool,
+    /// Flash encryption is wanted on this chip too: then it must come first.
+    #[serde(default)]
+    encryption_wanted: bool,
+    /// What the chip is for.
+    #[serde(default)]
+    profile: Purpose,
+    /// From the first call's result.
+    confirm_token: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// `v2_rsa` or `v2_ecdsa`.
+    scheme: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+impl Tool for Enable {
+    const NAME: &'static str = "esp_secure_boot_enable";
+    const TITLE: &'static str = "Enable secure boot";
+    const ABOUT: &'static str = "Enable secure boot V2 for good: checks that the bootloader in flash is signed by the key, \
+        burns key digests, then the enabling bit. First call plans, second call with confirm_token burns.";
+    const RISK: Risk = Risk::Irreversible;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let files = std::iter::once(&input.key_file).chain(&input.spare_key_files);
+        let public: Vec<_> = files.map(|path| keys::public(ctx, path)).collect::<Result<_, _>>()?;
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let efuses = engine::read(connected, job)?;
+            let chip = connected.loader.chip().at(connected.loader.revision().unwrap_or(0));
+            let scheme = public.first().map_or(Scheme::Rsa3072, esp_model::secure::PublicKey::scheme);
+            let boot = boot(chip, scheme)?;
+            let digests: Vec<_> = public.iter().map(key_digest).collect();
+            let mut requests = digest_requests(&efuses, &digests)?;
+            let used = digests.len() as u8;
+            if input.revoke_unused && boot.digests > used {
+                let names = (used..boot.digests).map(|index| format!("SECURE_BOOT_KEY_REVOKE{index}"));
+                let known = names.filter(|name| efuses.table.field(name).is_some());
+                requests.extend(known.map(|name| Request::Field { name, value: vec![1] }));
+            }
+            requests.push(Request::Field { name: boot.enable.clone(), value: vec![1] });
+            let intent = Intent {
+                profile: input.profile,
+                encryption_wanted: input.encryption_wanted,
+                token: input.confirm_token.as_deref(),
+                ..Intent::default()
+            };
+            let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
+            let scheme = if boot.scheme == SecureBootScheme::V2Rsa { "v2_rsa" } else { "v2_ecdsa" };
+            Ok(Out { device, scheme: scheme.into(), outcome })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        format!("{}\nsecure boot {}, {}", out.device, out.scheme, out.outcome.summary())
+    }
+}
+
+/// The chip's secure boot for this kind of key.
+fn boot(chip: &ChipData, scheme: Scheme) -> Result<&SecureBoot, ToolError> {
+    let wanted = if scheme == Scheme::Rsa3072 { SecureBootScheme::V2Rsa } else { SecureBootScheme::V2Ecdsa };
+    chip.security.secure_boot.iter().find(|boot| boot.scheme == wanted).ok_or_else(|| {
+        ToolError::new("not_supported_by_chip", format!("the {} does not boot {scheme} signatures", chip.name))
+    })
+}
+
+/// Each digest goes into the first key block that is free, unless it is burned already.
+fn digest_requests(efuses: &Efuses, digests: &[[u8; 32]]) -> Result<Vec<Request>, ToolError> {
+    let purposes: Vec<_> = efuses.table.key_purposes.iter().filter(|purpose| purpose.digest).collect();
+    let mut taken = Vec::new();
+    let mut requests = Vec::new();
+    for (digest, purpose) in digests.iter().zip(&purposes) {
+        let holds = |block: &&Block| {
+            let bytes = bits::to_bytes(efuses.block(block.id));
+            let fits = efuses.purpose(block).is_none_or(|has| has == purpose.name);
+            fits && bytes.windows(digest.len()).any(|part| part == digest)
+        };
+        if efuses.table.blocks.iter().any(|block| holds(&block)) {
+            continue;
+        }
+        let free = |block: &&Block| {
+            let allowed = purpose.blocks.is_empty() || purpose.blocks.contains(&block.id);
+            let unused = efuses.purpose(block).is_none_or(|has| has == "USER");
+            let blank = bits::is_zero(efuses.block(block.id)) || purpose.field.is_some();
+            let open = efuses.writeable(block.write_protect) && efuses.readable(&block.read_protect);
+            block.is_key
+                && allowed
+                && unused
+                && blank
+                && (open || purpose.field.is_some())
+                && !taken.contains(&block.id)
+        };
+        // From the end: the first blocks are left to keys that only they can hold.
+        let block = efuses.table.blocks.iter().rev().find(free);
+        let block = block.ok_or_else(|| ToolError::new("burn_impossible", "no key block is free for a digest"))?;
+        taken.push(block.id);
+        requests.push(Request::Key {
+            block: block.name.clone(),
+            key: digest.to_vec(),
+            purpose: purpose.name.clone(),
+            read_protect: true,
+            write_protect: true,
+        });
+    }
+    if digests.len() > purposes.len() {
+        return Err(ToolError::new("bad_parameter", format!("this chip holds {} key digests", purposes.len())));
+    }
+    Ok(requests)
+}

@@ -1,0 +1,243 @@
+//! The security tools on simulated devices: plan, confirmation, burn, read-back; secrets stay where they are.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use esp_model::chip;
+use esp_model::job::Job;
+use mcp_esptool::config::{Config, Origin};
+use mcp_esptool::ctx::Ctx;
+use mcp_esptool::tool::Reply;
+use mcp_esptool::tools;
+use mcp_esptool::tools::error::ToolError;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Bench {
+    dir: TempDir,
+    ctx: Ctx,
+    /// All that a caller ever saw.
+    seen: std::cell::RefCell<String>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = open(&dir);
+        Self { dir, ctx, seen: std::cell::RefCell::default() }
+    }
+
+    fn call(&self, tool: &str, input: Value) -> Result<Reply, ToolError> {
+        let result = tools::find(tool).unwrap().call(&self.ctx, &Job::new(), input);
+        let text = match &result {
+            Ok(reply) => format!("{}\n{}\n", reply.text, Value::Object(reply.data.clone())),
+            Err(error) => format!("{error}\n{error:?}\n"),
+        };
+        self.seen.borrow_mut().push_str(&text);
+        result
+    }
+
+    #[track_caller]
+    fn ok(&self, tool: &str, input: Value) -> Value {
+        Value::Object(self.call(tool, input).unwrap_or_else(|error| panic!("{tool}: {error}")).data)
+    }
+
+    #[track_caller]
+    fn refused(&self, tool: &str, input: Value) -> ToolError {
+        self.call(tool, input).err().unwrap()
+    }
+
+    /// First call, then second call with its token.
+    #[track_caller]
+    fn confirmed(&self, tool: &str, mut input: Value) -> Value {
+        let plan = self.ok(tool, input.clone());
+        assert_eq!((plan["state"].as_str(), &plan["rehearsed"]), (Some("planned"), &json!(true)), "{plan:#}");
+        input["confirm_token"] = plan["confirm_token"].clone();
+        self.ok(tool, input)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        fs::write(self.dir.path().join("project").join(name), bytes).unwrap();
+        name.into()
+    }
+
+    fn field(&self, port: &str, name: &str) -> Value {
+        self.ok("esp_efuse_read", json!({ "port": port, "efuse_name": name }))["fields"][0].clone()
+    }
+}
+
+fn open(dir: &TempDir) -> Ctx {
+    let project = dir.path().join("project");
+    fs::create_dir_all(&project).unwrap();
+    let mut config = Config::default();
+    config.set("project_roots", project.display().to_string(), Origin::Flag).unwrap();
+    config.set("state_dir", dir.path().join("state").display().to_string(), Origin::Flag).unwrap();
+    Ctx::new(config).unwrap()
+}
+
+#[test]
+fn every_chip_burns_a_field_once_it_is_confirmed() {
+    let bench = Bench::new();
+    for chip in chip::all().iter().filter(|chip| chip.efuse().controller.is_some()) {
+        let port = format!("sim://{}", chip.id);
+        let known = |name: &&str| chip.efuse().field(name).is_some_and(|field| field.shown);
+        let name = ["DIS_DIRECT_BOOT", "DIS_DOWNLOAD_ICACHE", "CONSOLE_DEBUG_DISABLE"].into_iter().find(known).unwrap();
+        let burn = json!({ "port": port, "efuse_name": name, "value": "1" });
+        let burned = bench.confirmed("esp_efuse_burn", burn.clone());
+        assert_eq!(burned["state"], "burned", "{}: {burned:#}", chip.id);
+        assert_eq!(bench.field(&port, name)["value"], "true", "{}", chip.id);
+        assert_eq!(bench.ok("esp_efuse_burn", burn)["state"], "nothing_to_do");
+        let mac = bench.ok("esp_mac_address_read", json!({ "port": port }));
+        assert!(mac["check"].as_str().unwrap().contains("OK"), "{}: {mac}", chip.id);
+        let audit = bench.ok("esp_security_audit", json!({ "port": port }));
+        assert_eq!(audit["worst"], "critical", "{audit:#}");
+        bench.ok("esp_security_info", json!({ "port": port }));
+    }
+    assert!(bench.ctx.audit.verify().unwrap() > 20);
+}
+
+#[test]
+fn a_token_holds_for_one_plan_on_one_device_once() {
+    let bench = Bench::new();
+    let burn = |port: &str, name: &str, token: &Value| {
+        let mut input = json!({ "port": port, "efuse_name": name, "value": "1" });
+        if !token.is_null() {
+            input["confirm_token"] = token.clone();
+        }
+        input
+    };
+    let (a, b) = ("sim://esp32c3-a", "sim://esp32c3-b");
+    let token = bench.ok("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &Value::Null))["confirm_token"].clone();
+    for (port, name) in [(b, "DIS_DIRECT_BOOT"), (a, "DIS_TWAI")] {
+        assert_eq!(bench.refused("esp_efuse_burn", burn(port, name, &token)).code, "not_confirmed");
+    }
+    // Something else was burned meanwhile: the plan no longer holds.
+    bench.confirmed("esp_efuse_burn", burn(a, "DIS_TWAI", &Value::Null));
+    assert_eq!(bench.refused("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &token)).code, "not_confirmed");
+    // Another process, after a restart, can use what the first one offered; then nobody can.
+    let token = bench.ok("esp_efuse_burn", burn(b, "DIS_DIRECT_BOOT", &Value::Null));
+    let plan = token["plan"].as_str().unwrap().to_string();
+    let again = open(&bench.dir);
+    let mac = token["mac"].as_str().unwrap();
+    again.confirmations.redeem(token["confirm_token"].as_str().unwrap(), mac, &plan).unwrap();
+    assert_eq!(
+        bench.refused("esp_efuse_burn", burn(b, "DIS_DIRECT_BOOT", &token["confirm_token"])).code,
+        "not_confirmed"
+    );
+}
+
+#[test]
+fn bricking_plans_get_no_token() {
+    let bench = Bench::new();
+    let port = "sim://esp32c3";
+    for (name, rule) in [("SECURE_BOOT_EN", 1), ("SPI_BOOT_CRYPT_CNT", 2), ("DIS_DOWNLOAD_MODE", 8)] {
+        let error = bench.refused("esp_efuse_burn", json!({ "port": port, "efuse_name": name, "value": "1" }));
+        assert_eq!(error.code, "burn_refused");
+        let rules: Vec<_> =
+            error.evidence["findings"].as_array().unwrap().iter().map(|one| one["rule"].clone()).collect();
+        assert!(rules.contains(&json!(rule)), "{name}: {rules:?}");
+        assert_eq!(bench.field(port, name)["raw_hex"], "00");
+    }
+    let unknown = bench.refused("esp_efuse_burn", json!({ "port": port, "efuse_name": "SECURE_BOT_EN" }));
+    assert!(unknown.code == "unknown_efuse" && unknown.next_step.contains("SECURE_BOOT_EN"));
+}
+
+#[test]
+fn secure_boot_is_enabled_with_a_signed_bootloader_only() {
+    let bench = Bench::new();
+    let port = "sim://esp32c2";
+    let image = bench.file("boot.bin", &[0xe9; 5000]);
+    let key = json!({ "action": "generate_key", "scheme": "ecdsa256", "output_file": "sb.pem" });
+    bench.ok("esp_secure_sign", key.clone());
+    assert_eq!(bench.refused("esp_secure_sign", key).code, "file_unwritable");
+    let enable = json!({ "port": port, "key_file": "sb.pem" });
+    assert_eq!(bench.refused("esp_secure_boot_enable", enable.clone()).code, "burn_refused");
+    let sign = json!({ "action": "sign", "key_files": ["sb.pem"], "input_file": image, "output_file": "signed.bin" });
+    assert_eq!(bench.ok("esp_secure_sign", sign)["signatures"][0]["valid"], true);
+    bench.ok("esp_secure_sign", json!({ "action": "verify", "key_files": ["sb.pem"], "input_file": "signed.bin" }));
+    let signed = fs::read(bench.dir.path().join("project/signed.bin")).unwrap();
+    write_flash(&bench, port, 0, &signed);
+    let enabled = bench.confirmed("esp_secure_boot_enable", enable);
+    assert_eq!(enabled["state"], "burned", "{enabled:#}");
+    let audit = bench.ok("esp_security_audit", json!({ "port": port }));
+    assert!(audit["rows"].as_array().unwrap().iter().any(|row| row["item"] == "secure_boot" && row["state"] == "on"));
+}
+
+/// Puts bytes into the simulated flash as a factory would.
+fn write_flash(bench: &Bench, port: &str, address: u32, bytes: &[u8]) {
+    bench.ok("esp_security_info", json!({ "port": port }));
+    let device = bench.ctx.ports.simulated().into_iter().find(|device| device.url() == port).unwrap();
+    device.with(|chip, _| chip.flash().load(address, bytes));
+}
+
+#[test]
+fn flash_encryption_hides_its_key_and_nothing_leaks() {
+    let bench = Bench::new();
+    let port = "sim://esp32s3";
+    let key: Vec<u8> = (0..32).map(|byte| byte * 7 + 3).collect();
+    let (key_file, image) = (bench.file("fe.key", &key), bench.file("boot.bin", &[0xe9; 4096]));
+    let enable =
+        json!({ "port": port, "key_file": key_file, "files": [{ "path": image, "address": 0 }], "mode": "release" });
+    let no_boot = json!({ "port": port, "key_file": key_file, "files": [{ "path": image, "address": "0x10000" }] });
+    assert_eq!(bench.refused("esp_encryption_enable", no_boot).code, "wrong_bootloader_offset");
+    let done = bench.confirmed("esp_encryption_enable", enable);
+    assert_eq!((&done["state"], done["written_bytes"].as_u64()), (&json!("burned"), Some(4096)), "{done:#}");
+    let key_field = bench.field(port, "BLOCK_KEY0");
+    assert_eq!((&key_field["value"], &key_field["readable"]), (&json!("hidden"), &json!(false)));
+    let audit = bench.ok("esp_security_audit", json!({ "port": port }));
+    let state = |item: &str| {
+        let rows = audit["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["item"] == item).unwrap()["state"].clone()
+    };
+    assert_eq!((state("flash_encryption"), state("key_protection")), (json!("on"), json!("on")));
+    // What is in flash is what the file tool makes of the image.
+    let made = json!({ "chip": "esp32s3", "key_file": "fe.key", "files": [{ "path": "boot.bin", "address": 0 }], "output_dir": "enc" });
+    bench.ok("esp_flash_encrypt", made);
+    let encrypted = fs::read(bench.dir.path().join("project/enc/boot.bin.enc")).unwrap();
+    let device = bench.ctx.ports.simulated().into_iter().find(|device| device.url() == port).unwrap();
+    let flash = device.with(|chip, _| chip.flash().read(0, 4096)).unwrap();
+    assert_eq!(flash, encrypted);
+    // A second device: the key in an open block, a wrong key, and what errors say of it.
+    let open = json!({ "port": "sim://esp32s3-2", "burns": [
+        { "kind": "key", "block": "BLOCK_KEY1", "key_file": "fe.key", "purpose": "HMAC_UP", "read_protect": false }] });
+    bench.confirmed("esp_efuse_burn", open);
+    bench.ok("esp_efuse_read", json!({ "port": "sim://esp32s3-2" }));
+    bench.file("short.key", &key[..31]);
+    let short = json!({ "port": port, "burns": [
+        { "kind": "key", "block": "BLOCK_KEY2", "key_file": "short.key", "purpose": "HMAC_UP" }] });
+    assert_eq!(bench.refused("esp_efuse_burn", short).code, "burn_impossible");
+    bench
+        .call(
+            "esp_flash_encrypt",
+            json!({ "chip": "esp32s3", "key_file": "short.key", "files": [{ "path": "boot.bin", "address": 0 }] }),
+        )
+        .unwrap_err();
+    let log = fs::read_to_string(bench.dir.path().join("state/audit.jsonl")).unwrap();
+    let seen = bench.seen.borrow().to_ascii_lowercase() + &log;
+    for separator in ["", " ", ":", ", "] {
+        let spell = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(separator);
+        let decimal = key[..6].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        let reversed: Vec<u8> = key.iter().rev().copied().collect();
+        for part in [spell(&key[..6]), spell(&reversed[..6]), spell(&key[12..18]), decimal] {
+            assert!(!seen.contains(&part), "the key is in what a caller sees: {part}");
+        }
+    }
+}
+
+#[test]
+fn signing_keys_do_not_leak() {
+    let bench = Bench::new();
+    bench.ok("esp_secure_sign", json!({ "action": "generate_key", "scheme": "ecdsa256", "output_file": "k.pem" }));
+    let pem = fs::read_to_string(bench.dir.path().join("project/k.pem")).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(bench.dir.path().join("project/k.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    bench.file("broken.pem", pem.replace("EC PRIVATE", "EK PRIVATE").as_bytes());
+    let sign = json!({ "action": "sign", "key_files": ["broken.pem"], "input_file": "k.pem", "output_file": "x.bin" });
+    assert_eq!(bench.refused("esp_secure_sign", sign).code, "bad_key");
+    let seen = bench.seen.borrow();
+    assert!(pem.lines().filter(|line| !line.starts_with('-')).all(|line| !seen.contains(line)));
+}
