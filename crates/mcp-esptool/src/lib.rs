@@ -10,6 +10,8 @@ pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod mcp;
+pub mod prompts;
+pub mod resources;
 pub mod simserver;
 pub mod tool;
 pub mod tools;

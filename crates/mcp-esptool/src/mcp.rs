@@ -12,9 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use esp_model::job::{Job, Progress};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, Implementation, JsonRpcMessage,
-    ListToolsResult, MetaObject, PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ServerCapabilities,
-    ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, GetPromptRequestParams,
+    GetPromptResponse, GetPromptResult, Implementation, JsonRpcMessage, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams, ProgressNotificationParam, ProgressToken,
+    Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    Resource, ResourceContents, ResourceTemplate, Role, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -29,11 +31,14 @@ use crate::tool::{Entry, Reply};
 use crate::tools;
 use crate::tools::error::ToolError;
 use crate::tools::schema::{brief_input, brief_output, listed_output};
+use crate::{prompts, resources};
 
 /// What a client's model reads before its first call; below 1,000 characters.
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
 /// Key of an error's machine-readable form in a result's `_meta`.
 pub const ERROR_META: &str = "mcp-esptool/error";
+/// What resources are.
+const JSON: &str = "application/json";
 /// Shortest time between two progress notifications of a call.
 const PROGRESS_STEP: Duration = Duration::from_millis(50);
 
@@ -106,7 +111,7 @@ impl ServerHandler for Server {
         info.title = Some("mcp-esptool".into());
         info.description = Some("Espressif chips: flash, partitions, security, production, diagnostics".into());
         info.website_url = Some(env!("CARGO_PKG_REPOSITORY").into());
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build())
             .with_server_info(info)
             .with_instructions(INSTRUCTIONS)
     }
@@ -117,6 +122,88 @@ impl ServerHandler for Server {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         Ok(ListToolsResult::with_all_items(list(&self.ctx)))
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let listed = resources::offered(&self.ctx).map(|found| {
+            let resource = Resource::new(found.uri, found.title).with_title(found.title);
+            resource.with_description(found.about).with_mime_type(JSON)
+        });
+        Ok(ListResourcesResult::with_all_items(listed.collect()))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let listed = resources::offered(&self.ctx).filter(|found| found.per_device).map(|found| {
+            let title = format!("{} of one device", found.title);
+            let template = ResourceTemplate::new(format!("{}/{{port}}", found.uri), title.clone()).with_title(title);
+            template.with_description(found.about).with_mime_type(JSON)
+        });
+        Ok(ListResourceTemplatesResult::with_all_items(listed.collect()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let job = Job::new();
+        let stop = CancelOnDrop(job.clone());
+        let (ctx, uri) = (self.ctx.clone(), request.uri.clone());
+        let mut worker = tokio::task::spawn_blocking(move || resources::read(&ctx, &job, &uri));
+        let read = tokio::select! {
+            read = &mut worker => read,
+            () = context.ct.cancelled() => {
+                stop.0.cancel();
+                worker.await
+            }
+        };
+        let uri = request.uri;
+        match read {
+            Ok(Some(Ok(data))) => {
+                let text = ResourceContents::text(Value::Object(data).to_string(), uri).with_mime_type(JSON);
+                Ok(ReadResourceResult::new(vec![text]).into())
+            }
+            Ok(Some(Err(error))) => Err(ErrorData::internal_error(error.to_string(), Some(json!(error)))),
+            Ok(None) => {
+                Err(ErrorData::resource_not_found(format!("there is no resource {uri}"), Some(json!({ "uri": uri }))))
+            }
+            Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
+        }
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let listed = prompts::all().iter().map(|(name, prompt)| {
+            let arguments = prompt.arguments.iter().map(|(name, argument)| {
+                PromptArgument::new(name).with_description(&argument.about).with_required(argument.default.is_none())
+            });
+            Prompt::new(name, Some(&prompt.about), Some(arguments.collect())).with_title(&prompt.title)
+        });
+        Ok(ListPromptsResult::with_all_items(listed.collect()))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let found = prompts::all().get(&request.name);
+        let prompt =
+            found.ok_or_else(|| ErrorData::invalid_params(format!("there is no prompt {}", request.name), None))?;
+        let text = prompt.fill(&request.arguments.unwrap_or_default());
+        let text = text.map_err(|error| ErrorData::invalid_params(error, None))?;
+        Ok(GetPromptResult::new(vec![PromptMessage::new_text(Role::User, text)]).with_description(&prompt.about).into())
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -161,11 +248,14 @@ impl ServerHandler for Server {
 
 /// Longest list, in bytes of JSON, that shows the types of the results' fields; a longer one only names them.
 const DETAILED: usize = 60 * 1024;
+/// The same for a chosen part of the tools.
+const DETAILED_CHOICE: usize = 15 * 1024;
 
 /// The tools that are offered, in their order. Models read the whole list: it must not grow without bound.
 fn list(ctx: &Ctx) -> Vec<Tool> {
     let mut listed: Vec<Tool> = tools::offered(ctx).map(listed).collect();
-    if serde_json::to_vec(&listed).is_ok_and(|bytes| bytes.len() > DETAILED) {
+    let limit = if ctx.surface.is_choice() { DETAILED_CHOICE } else { DETAILED };
+    if serde_json::to_vec(&listed).is_ok_and(|bytes| bytes.len() > limit) {
         for tool in &mut listed {
             tool.input_schema = Arc::new(brief_input(Arc::unwrap_or_clone(tool.input_schema.clone())));
             tool.output_schema =

@@ -120,6 +120,26 @@ fn malformed_input_is_survived() {
 }
 
 #[test]
+fn resources_and_prompts_are_listed_and_read() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let listed = client.request("resources/list", json!({})).unwrap();
+    assert!(listed["resources"].as_array().unwrap().len() >= 3, "{listed}");
+    let templates = client.request("resources/templates/list", json!({})).unwrap();
+    assert!(templates.to_string().contains("esp://diagnostics/{port}"), "{templates}");
+    let read = client.request("resources/read", json!({"uri": "esp://diagnostics/sim%3A%2F%2Fesp32c3"})).unwrap();
+    let text = read["contents"][0]["text"].as_str().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap()["chip_id"], "esp32c3");
+    assert_eq!(client.request("resources/read", json!({"uri": "esp://nothing"})).unwrap_err()["code"], -32002);
+    let prompts = client.request("prompts/list", json!({})).unwrap();
+    assert_eq!(prompts["prompts"].as_array().unwrap().len(), 5);
+    let given = json!({"name": "test_in_ram", "arguments": {"firmware": "ram.bin"}});
+    let prompt = client.request("prompts/get", given).unwrap();
+    assert!(prompt["messages"][0]["content"]["text"].as_str().unwrap().contains("ram.bin"), "{prompt}");
+    assert_eq!(client.request("prompts/get", json!({"name": "test_in_ram"})).unwrap_err()["code"], -32602);
+}
+
+#[test]
 fn profiles_are_short_lists() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &["--toolsets", "bench"]);

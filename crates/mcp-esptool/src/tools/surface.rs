@@ -58,6 +58,11 @@ impl Surface {
         Ok(Self { chosen: (!chosen.is_empty()).then_some(chosen), excluded })
     }
 
+    /// A part of the tools was chosen: the client wants a short list.
+    pub fn is_choice(&self) -> bool {
+        self.chosen.is_some()
+    }
+
     /// This tool is among them.
     pub fn has(&self, entry: &Entry) -> bool {
         let named = |names: &[String]| names.iter().any(|name| name == entry.name || name == entry.set);

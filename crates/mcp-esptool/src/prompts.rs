@@ -1,0 +1,77 @@
+//! Prompts: the usual workflows, as data in `prompts.toml`.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// A workflow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompt {
+    /// Its name for people.
+    pub title: String,
+    /// What it does.
+    pub about: String,
+    /// Its arguments and what they are; `{name}` in the text stands for them.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, Argument>,
+    /// What the model is asked to do.
+    text: String,
+}
+
+/// An argument of a prompt.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Argument {
+    /// What it is.
+    pub about: String,
+    /// Its value when it is left out; an argument without one is required.
+    pub default: Option<String>,
+}
+
+/// All prompts by name.
+pub fn all() -> &'static BTreeMap<String, Prompt> {
+    static ALL: OnceLock<BTreeMap<String, Prompt>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        toml::from_str(include_str!("../prompts.toml")).unwrap_or_else(|error| {
+            tracing::error!("prompts.toml: {error}");
+            BTreeMap::new()
+        })
+    })
+}
+
+impl Prompt {
+    /// The text with its arguments filled in. The error names what is missing.
+    pub fn fill(&self, given: &Map<String, Value>) -> Result<String, String> {
+        if let Some(unknown) = given.keys().find(|name| !self.arguments.contains_key(*name)) {
+            return Err(format!("there is no argument `{unknown}`"));
+        }
+        let mut text = self.text.trim().to_string();
+        for (name, argument) in &self.arguments {
+            let value =
+                given.get(name).and_then(Value::as_str).map(str::to_string).or_else(|| argument.default.clone());
+            let value = value.ok_or_else(|| format!("the argument `{name}` is missing"))?;
+            text = text.replace(&format!("{{{name}}}"), &value);
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prompt_can_be_filled() {
+        assert_eq!(all().len(), 5);
+        for (name, prompt) in all() {
+            let given = prompt.arguments.keys().map(|name| (name.clone(), Value::from("VALUE"))).collect();
+            let text = prompt.fill(&given).unwrap();
+            assert!(!text.contains('{') && text.contains("esp_"), "{name}: {text}");
+            assert!(prompt.arguments.keys().all(|argument| prompt.text.contains(&format!("{{{argument}}}"))), "{name}");
+        }
+        assert!(all()["test_in_ram"].fill(&Map::new()).unwrap_err().contains("firmware"));
+    }
+}

@@ -1,0 +1,114 @@
+//! Resources: what a client may read without calling a tool. Each is a reading tool's result under an address.
+
+use esp_model::job::Job;
+use serde_json::{Map, Value, json};
+
+use crate::ctx::Ctx;
+use crate::tool::Entry;
+use crate::tools;
+use crate::tools::error::ToolError;
+
+/// A resource: with a device, `URI/PORT`; without one, the only device there is.
+pub struct Resource {
+    /// Its address.
+    pub uri: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What it holds.
+    pub about: &'static str,
+    /// The tool whose result it is.
+    tool: &'static str,
+    /// It is about one device.
+    pub per_device: bool,
+}
+
+const fn of_device(uri: &'static str, title: &'static str, about: &'static str, tool: &'static str) -> Resource {
+    Resource { uri, title, about, tool, per_device: true }
+}
+
+static ALL: &[Resource] = &[
+    Resource {
+        uri: "esp://chips",
+        title: "Connected devices",
+        about: "Serial ports, virtual devices and configured remote ports; nothing is opened or reset.",
+        tool: "esp_scan_ports",
+        per_device: false,
+    },
+    of_device("esp://flash/status", "Flash", "Id, maker and size of the flash.", "esp_flash_size_detect"),
+    of_device("esp://security/info", "Security", "Security state of the device.", "esp_security_info"),
+    of_device("esp://partitions", "Partitions", "The partition table on the device.", "esp_partition_read"),
+    of_device("esp://firmware/info", "Boot chain", "What the device would boot, step by step.", "esp_boot_check"),
+    of_device("esp://diagnostics", "Diagnostics", "Chip, package, revision, crystal, MACs, flash.", "esp_detect_chip"),
+];
+
+impl Resource {
+    fn entry(&self, ctx: &Ctx) -> Option<&'static Entry> {
+        tools::offered(ctx).find(|entry| entry.name == self.tool)
+    }
+}
+
+/// All resources.
+pub fn all() -> &'static [Resource] {
+    ALL
+}
+
+/// The resources whose tools are offered.
+pub fn offered(ctx: &Ctx) -> impl Iterator<Item = &'static Resource> + '_ {
+    ALL.iter().filter(|resource| resource.entry(ctx).is_some())
+}
+
+/// Reads a resource; `None` when there is none of this address.
+pub fn read(ctx: &Ctx, job: &Job, uri: &str) -> Option<Result<Map<String, Value>, ToolError>> {
+    let (resource, port) = find(uri)?;
+    let entry = resource.entry(ctx)?;
+    let input = match (port, resource.per_device) {
+        (Some(port), true) => json!({ "port": port }),
+        (None, _) => json!({}),
+        (Some(_), false) => return None,
+    };
+    Some(entry.call(ctx, job, input).map(|reply| reply.data))
+}
+
+/// The resource of an address and the port that follows it.
+fn find(uri: &str) -> Option<(&'static Resource, Option<String>)> {
+    ALL.iter().find_map(|resource| match uri.strip_prefix(resource.uri)? {
+        "" => Some((resource, None)),
+        rest => rest.strip_prefix('/').filter(|port| !port.is_empty()).map(|port| (resource, Some(decode(port)))),
+    })
+}
+
+/// Percent-encoded text; a `%` without two digits stays.
+fn decode(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match digits.filter(|_| *first == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_a_resource_and_a_port() {
+        let found = |uri| find(uri).map(|(resource, port)| (resource.uri, port));
+        assert_eq!(found("esp://chips"), Some(("esp://chips", None)));
+        assert_eq!(found("esp://partitions/sim%3A%2F%2Fa-1"), Some(("esp://partitions", Some("sim://a-1".into()))));
+        assert_eq!(found("esp://flash/status//dev/ttyUSB0"), Some(("esp://flash/status", Some("/dev/ttyUSB0".into()))));
+        assert_eq!(found("esp://partitionsx"), None);
+        assert_eq!(found("esp://partitions/"), None);
+        assert_eq!(decode("a%zz%2"), "a%zz%2");
+    }
+}
