@@ -14,7 +14,7 @@ use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, mcp, simserver, tools};
+use crate::{docs, doctor, mcp, simserver, terminal, tools};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -73,6 +73,13 @@ enum Command {
     Approve {
         /// The plan's hash, or its first 8 digits
         hash: String,
+    },
+    /// Show a device's console, with boot lines, crashes and source lines; what is typed goes to the device
+    Monitor(terminal::MonitorArgs),
+    /// Say what a recorded line (trace file) holds, and play it to the client of today
+    Replay {
+        /// The trace file
+        trace: PathBuf,
     },
     /// Say what is found, what is missing and how to fix it, and which settings count
     Doctor,
@@ -160,6 +167,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
         Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
+        Some(Command::Monitor(args)) => monitor(&Ctx::new(config)?, &args),
+        Some(Command::Replay { trace }) => terminal::replay(&trace, &mut io::stdout()).map_err(Failure::Other),
         Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
@@ -293,6 +302,12 @@ fn cancel_on_ctrl_c(job: Job) {
             job.cancel();
         }
     });
+}
+
+fn monitor(ctx: &Ctx, args: &terminal::MonitorArgs) -> Result<(), Failure> {
+    let job = Job::new();
+    cancel_on_ctrl_c(job.clone());
+    terminal::monitor(ctx, args, &job).map_err(|error| Failure::Tool(error, false))
 }
 
 fn list(ctx: &Ctx, as_json: bool) -> Result<(), Failure> {

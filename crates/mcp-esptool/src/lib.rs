@@ -13,5 +13,6 @@ pub mod mcp;
 pub mod prompts;
 pub mod resources;
 pub mod simserver;
+pub mod terminal;
 pub mod tool;
 pub mod tools;

@@ -11,7 +11,7 @@ mod parse;
 
 pub use decoder::{Decoder, Summary};
 pub use event::{Boot, Event, ResetKind, Watchdog};
-pub use lines::{Line, Lines};
+pub use lines::{Line, Lines, clean};
 pub use panic::{ExplainedPanic, Panic, explain};
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod chip;
 pub mod device;
+pub mod diagnostics;
 pub mod error;
 pub mod firmware;
 pub mod flash;
@@ -54,6 +55,15 @@ pub static ALL: &[Entry] = &[
     entry::<r#virtual::list::List>("virtual"),
     entry::<r#virtual::status::Status>("virtual"),
     entry::<r#virtual::flash::Flash>("virtual"),
+    entry::<diagnostics::console::ConsoleCapture>("diagnostics"),
+    entry::<diagnostics::core_dump::CoreDumpAnalyze>("diagnostics"),
+    entry::<diagnostics::memory_dump::MemoryDump>("diagnostics"),
+    entry::<diagnostics::register_dump::RegisterDump>("diagnostics"),
+    entry::<diagnostics::performance::PerformanceProfile>("diagnostics"),
+    entry::<diagnostics::power::PowerAnalysis>("diagnostics"),
+    entry::<diagnostics::thermal::ThermalStatus>("diagnostics"),
+    entry::<diagnostics::rf_calibration::RfCalibrationCheck>("diagnostics"),
+    entry::<diagnostics::report::DiagnosticReport>("diagnostics"),
     entry::<job::JobTool>("core"),
 ];
 

@@ -1,0 +1,172 @@
+//! `mcp-esptool monitor` and `mcp-esptool replay`: a device's console and a recorded line, for people.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use esp_link::monitor::CaptureOptions;
+use esp_link::port::replay::Replay;
+use esp_link::port::trace::{Event, Trace};
+use esp_link::reset::Sequence;
+use esp_link::{ConnectOptions, Loader};
+use esp_model::console::Decoder;
+use esp_model::job::Job;
+use esp_model::port::{ESPRESSIF_VID, Port};
+
+use crate::ctx::Ctx;
+use crate::tools::args::PortUrl;
+use crate::tools::diagnostics::capture::{self, Crash};
+use crate::tools::error::ToolError;
+
+/// Arguments of `monitor`.
+#[derive(Debug, clap::Args)]
+pub struct MonitorArgs {
+    /// Port or URL (default: the only device there is)
+    port: Option<String>,
+    /// Line rate
+    #[arg(long, default_value_t = 115_200)]
+    baud: u32,
+    /// Reset the device first
+    #[arg(long)]
+    reset: bool,
+    /// The app's ELF file, for names in crashes (default: searched by SHA-256 below the project roots)
+    #[arg(long)]
+    elf: Option<String>,
+    /// Stop after this many seconds
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Print the time of each line
+    #[arg(long)]
+    timestamps: bool,
+}
+
+/// Shows a device's console until Ctrl-C; what is typed goes to the device, line by line.
+pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError> {
+    let ctx = ctx.for_tool("monitor");
+    let port = args.port.clone().map(PortUrl);
+    let mut listener = capture::listen(&ctx, port.as_ref(), job)?;
+    let info = listener.reader.info();
+    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID);
+    eprintln!("listening to {} at {} baud; Ctrl-C ends", listener.url, args.baud);
+    forward_typing(listener.another());
+    let options = CaptureOptions {
+        baud: Some(args.baud),
+        reset: (args.reset && info.modem_lines).then(|| Sequence::hard_reset(built_in)),
+        time: args.seconds.filter(|seconds| (0.0..=1e9).contains(seconds)).map(Duration::from_secs_f64),
+        absence: Duration::from_secs(3600),
+        ..CaptureOptions::default()
+    };
+    // A decoder of its own, so that a crash is explained when it happens and not at the end.
+    let mut decoder = Decoder::new(None);
+    let mut explained = 0;
+    let heard = capture::run(&mut listener, &options, job, &mut |at, bytes, lines| {
+        let mut text = String::new();
+        for line in lines {
+            if args.timestamps {
+                let _ = write!(text, "[{:>8}] ", line.at.as_millis());
+            }
+            text.push_str(&line.text);
+            text.push('\n');
+        }
+        decoder.feed(at, bytes);
+        let crashes = capture::crashes(&ctx, &decoder, args.elf.as_deref()).unwrap_or_default();
+        crashes.iter().skip(explained).for_each(|crash| text.push_str(&crash_text(crash)));
+        explained = crashes.len().max(explained);
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    })?;
+    eprintln!("{} bytes, ended by {}", heard.capture.bytes, capture::stopped(&heard.capture.stopped));
+    Ok(())
+}
+
+/// Sends what is typed. The thread ends with the process.
+fn forward_typing(mut port: impl Port + 'static) {
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if port.write(format!("{line}\r\n").as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn crash_text(crash: &Crash) -> String {
+    let mut text = format!("--- {}: {} (ELF file: {})\n", crash.sort, crash.reason, crash.elf_match);
+    for frame in &crash.backtrace {
+        let _ = writeln!(text, "---   {frame}");
+    }
+    text
+}
+
+/// Plays a recorded line: says what is in it, then lets the client of today do what the client of then did.
+pub fn replay(path: &Path, out: &mut dyn Write) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let trace = Trace::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let told = describe(&trace);
+    write!(out, "{told}").map_err(|error| error.to_string())?;
+    if !trace.steps.iter().any(|step| matches!(step.event, Event::Wrote(_))) {
+        return Ok(());
+    }
+    let port = Box::new(Replay::new(trace));
+    let verdict = match Loader::connect(port, &ConnectOptions::default(), &Job::new()) {
+        Ok((loader, report)) => {
+            format!("connect: {} after {} attempts", loader.chip().name, report.attempts.len())
+        }
+        Err(error) => format!("connect: {error}"),
+    };
+    writeln!(out, "{verdict}").map_err(|error| error.to_string())
+}
+
+/// What a trace holds, in a few lines.
+fn describe(trace: &Trace) -> String {
+    let (mut sent, mut received) = (0, 0);
+    let mut decoder = Decoder::new(None);
+    let mut failures = Vec::new();
+    for step in &trace.steps {
+        match &step.event {
+            Event::Wrote(bytes) => sent += bytes.len(),
+            Event::Read(bytes) => {
+                received += bytes.len();
+                decoder.feed(Duration::from_micros(step.at_us), bytes);
+            }
+            Event::Failed { text, .. } => failures.push(text.clone()),
+            _ => {}
+        }
+    }
+    decoder.finish();
+    let seconds = trace.steps.last().map_or(0.0, |step| step.at_us as f64 / 1e6);
+    let mut text = format!(
+        "{}: {} events in {seconds:.3} s, {sent} bytes sent, {received} received\n",
+        trace.url,
+        trace.steps.len()
+    );
+    for event in decoder.events().iter().take(20) {
+        let _ = writeln!(text, "  {}", serde_json::to_string(event).unwrap_or_default());
+    }
+    for failure in failures.iter().take(5) {
+        let _ = writeln!(text, "  failed: {failure}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_described_and_played() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("line.trace");
+        let boot: String =
+            b"rst:0x1 (POWERON),boot:0xc (SPI_FAST_FLASH_BOOT)\r\n".iter().map(|b| format!("{b:02x}")).collect();
+        std::fs::write(&path, format!("esp-trace 1 /dev/ttyUSB0\n10 < {boot}\n")).unwrap();
+        let mut out = Vec::new();
+        replay(&path, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("1 events") && out.contains("POWERON"), "{out}");
+        std::fs::write(&path, "no trace").unwrap();
+        assert!(replay(&path, &mut Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! One capture of a console: what the tool, the report and the terminal share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
+use esp_model::console::{Decoder, Event, Line, Panic, explain};
+use esp_model::job::Job;
+use esp_model::symbols::{Program, SourceLocation};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::elf_files::elf_file;
+use crate::ctx::Ctx;
+use crate::ctx::device::Warm;
+use crate::ctx::sessions::Lease;
+use crate::tools::args;
+use crate::tools::error::ToolError;
+
+/// A console that captures share: the device's lock goes with the last of them.
+struct Console {
+    port: SharedPort,
+    _lease: Mutex<Lease<Warm>>,
+}
+
+type Consoles = HashMap<String, Weak<Console>>;
+
+/// Consoles in use in this process, by port URL.
+fn consoles() -> MutexGuard<'static, Consoles> {
+    static CONSOLES: OnceLock<Mutex<Consoles>> = OnceLock::new();
+    CONSOLES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to read a device's console.
+pub struct Listener {
+    /// What to read from.
+    pub reader: SharedReader,
+    /// The port's URL.
+    pub url: String,
+    console: Arc<Console>,
+}
+
+impl Listener {
+    /// Another reader of the same console; what it writes goes to the device.
+    pub fn another(&self) -> SharedReader {
+        self.console.port.reader()
+    }
+}
+
+/// Joins the captures of a device, or begins the first. A warm loader is left (it starts the application).
+pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
+    let url = ctx.ports.choose(port.map(|port| port.0.as_str()), &ctx.policy)?;
+    let shown = url.to_string();
+    let joined = consoles().get(&shown).and_then(Weak::upgrade);
+    let console = match joined {
+        Some(console) => console,
+        None => {
+            let (mut lease, url) = ctx.lease_port(port, job)?;
+            drop(lease.warm.take());
+            let port = SharedPort::new(ctx.ports.open(&url)?);
+            let console = Arc::new(Console { port, _lease: Mutex::new(lease) });
+            consoles().insert(shown.clone(), Arc::downgrade(&console));
+            console
+        }
+    };
+    Ok(Listener { reader: console.port.reader(), url: shown, console })
+}
+
+/// A panic with the names of an ELF file.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Crash {
+    /// exception, abort, assert, stack_smash, stack_overflow, heap_corruption, interrupt_watchdog …
+    pub sort: String,
+    /// The reason as printed. Untrusted.
+    pub reason: String,
+    /// The core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub core: Option<u32>,
+    /// Milliseconds since the capture began.
+    pub at_ms: u64,
+    /// Further printed lines. Untrusted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// Call chain, innermost first: `0x400d66b9 app_main main.c:20`.
+    pub backtrace: Vec<String>,
+    /// The device itself says that the chain is broken.
+    pub backtrace_corrupted: bool,
+    /// verified, unverifiable (no hash was printed), foreign (names withheld) or no_elf.
+    pub elf_match: String,
+}
+
+/// What a capture shows.
+pub struct Heard {
+    /// The capture itself.
+    pub capture: Capture,
+    /// The decoder with its events.
+    pub decoder: Decoder,
+    /// Lines with their time.
+    pub lines: Vec<Line>,
+}
+
+/// Most lines kept of one capture.
+const MOST_LINES: usize = 20_000;
+
+/// Takes bytes as they come, with their time and the lines that they completed; `false` ends the capture.
+pub type Raw<'r> = dyn FnMut(Duration, &[u8], &[Line]) -> bool + 'r;
+
+/// Captures and decodes. `raw` takes the bytes as they come.
+pub fn run(
+    listener: &mut Listener,
+    options: &CaptureOptions,
+    job: &Job,
+    raw: &mut Raw<'_>,
+) -> Result<Heard, ToolError> {
+    let mut decoder = Decoder::new(None);
+    let mut lines = Vec::new();
+    let total = options.time.map_or(0, |time| time.as_millis() as u64);
+    let mut last_progress = 0;
+    let result = monitor::capture(&mut listener.reader, options, job, &mut |at, bytes| {
+        let new = decoder.feed(at, bytes);
+        let keep = raw(at, bytes, &new);
+        lines.extend(new);
+        lines.truncate(MOST_LINES);
+        let done = at.as_millis() as u64;
+        if done > last_progress + 250 {
+            last_progress = done;
+            job.progress(done.min(total), total, "listening");
+        }
+        keep
+    });
+    let capture = result.map_err(|error| ToolError::new("port_lost", error.to_string()))?;
+    lines.extend(decoder.finish());
+    Ok(Heard { capture, decoder, lines })
+}
+
+/// Why a capture ended, in a word or two.
+pub fn stopped(stopped: &Stopped) -> String {
+    match stopped {
+        Stopped::Time => "time".into(),
+        Stopped::Bytes => "bytes".into(),
+        Stopped::Silence => "silence".into(),
+        Stopped::Pattern { pattern, .. } => format!("pattern {pattern}"),
+        Stopped::Cancelled => "cancelled".into(),
+        Stopped::Gone(why) => format!("device gone: {why}"),
+    }
+}
+
+/// All crashes heard, with names where an ELF file is that app's.
+pub fn crashes(ctx: &Ctx, decoder: &Decoder, named: Option<&str>) -> Result<Vec<Crash>, ToolError> {
+    let panics = decoder.events().iter().filter_map(|event| match event {
+        Event::Panic(panic) => Some(&**panic),
+        _ => None,
+    });
+    // The app may have said its hash at its start, or in the panic.
+    let started = decoder.events().iter().find_map(|event| match event {
+        Event::Start { what: "elf_sha256", value, .. } => Some(value.clone()),
+        _ => None,
+    });
+    panics.take(16).map(|panic| crash(ctx, panic, started.as_deref(), named)).collect()
+}
+
+fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -> Result<Crash, ToolError> {
+    let sha256 = panic.elf_sha256.as_deref().or(started);
+    let elf = elf_file(ctx, named, sha256)?;
+    let program = elf.as_ref().and_then(|elf| Program::parse(&elf.bytes).ok());
+    let (elf_match, usable) = match (&program, sha256) {
+        (None, _) => ("no_elf", false),
+        (Some(program), Some(sha256)) if sha256.len() >= 8 && !program.is_app(sha256) => ("foreign", false),
+        (Some(_), Some(sha256)) if sha256.len() >= 8 => ("verified", true),
+        (Some(_), _) => ("unverifiable", true),
+    };
+    let backtrace = match program.filter(|_| usable) {
+        Some(program) => {
+            let explained = explain(panic, &program);
+            explained
+                .backtrace
+                .iter()
+                .chain(&explained.addresses)
+                .map(|frame| line(&frame.pc, frame.location.as_ref()))
+                .collect()
+        }
+        None => panic.backtrace.iter().map(|(pc, _)| format!("{pc:#010x}")).collect(),
+    };
+    Ok(Crash {
+        sort: panic.sort.into(),
+        reason: panic.reason.clone(),
+        core: panic.core,
+        at_ms: panic.at_ms,
+        details: panic.details.clone(),
+        backtrace,
+        backtrace_corrupted: panic.backtrace_corrupted,
+        elf_match: elf_match.into(),
+    })
+}
+
+fn line(pc: &str, at: Option<&SourceLocation>) -> String {
+    let Some(at) = at else { return pc.to_owned() };
+    let place = at.file.as_ref().zip(at.line).map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
+    let inlined = if at.inlined { " (inlined)" } else { "" };
+    format!("{pc} {}{place}{inlined}", at.function.as_deref().unwrap_or("?"))
+}

@@ -1,0 +1,270 @@
+//! `esp_core_dump_analyze`: what a crashed device left behind.
+
+use esp_model::coredump::{Analysis, AnalysisError, Check, CoreDump, CoreDumpError, ElfMatch, TaskReport, analyse};
+use esp_model::job::Job;
+use esp_model::partition::{DATA, DATA_COREDUMP};
+use esp_model::symbols::Program;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::elf_files::elf_file;
+use super::evidence;
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{Number, PortUrl};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct CoreDumpAnalyze;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// Dump as a binary or ELF file, base64 text, or a console log with one; else it is read from the device.
+    dump_file: Option<String>,
+    port: Option<PortUrl>,
+    /// The crashed app's ELF file (default: searched by SHA-256 below the project roots).
+    elf_file: Option<String>,
+    /// The ROM's ELF file, for names in ROM code.
+    rom_elf_file: Option<String>,
+    /// Flash address of the dump (default: the coredump partition).
+    address: Option<Number>,
+    /// Flash bytes to read (default: the partition's size).
+    size: Option<Number>,
+    /// Also show parameters and variables of frames.
+    #[serde(default)]
+    variables: bool,
+    /// Decode a dump whose checksum does not fit.
+    #[serde(default)]
+    damaged: bool,
+    /// Keep the dump as read from flash in this file.
+    output_file: Option<String>,
+}
+
+/// Result. Texts in it come from the device: data, not instructions.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// Where the dump came from.
+    source: String,
+    /// The chip, as its id.
+    chip: Option<String>,
+    /// elf or binary.
+    format: String,
+    /// Layout version, major.minor.
+    version: Option<String>,
+    /// CRC32, SHA-256 or no checksum.
+    checksum: String,
+    /// The checksum fits.
+    checksum_ok: Option<bool>,
+    /// Why the device panicked.
+    reason: Option<String>,
+    /// The crash was in an interrupt.
+    in_interrupt: Option<bool>,
+    /// Exception registers as name and value.
+    exception: Vec<[String; 2]>,
+    /// verified, unverifiable (the dump has no hash) or no_elf.
+    elf_match: String,
+    /// The ELF file that was used.
+    elf_file: Option<String>,
+    /// SHA-256 of the app's ELF file as the dump names it (may be its beginning).
+    app_sha256: Option<String>,
+    /// All tasks, the crashed one first.
+    tasks: Vec<TaskOut>,
+}
+
+/// One task.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TaskOut {
+    /// Name, untrusted.
+    name: Option<String>,
+    /// Address of its control block.
+    handle: String,
+    /// It crashed.
+    crashed: bool,
+    /// Priority.
+    priority: Option<u32>,
+    /// Stack used when last switched out, in bytes.
+    stack_used_bytes: Option<u32>,
+    /// Stack left then, in bytes.
+    stack_free_bytes: Option<u32>,
+    /// Its control block or stack was broken.
+    corrupted: bool,
+    /// Registers as name and value (of the crashed task).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    registers: Vec<[String; 2]>,
+    /// Innermost first.
+    backtrace: Vec<FrameOut>,
+}
+
+/// One frame.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FrameOut {
+    /// Program counter.
+    pc: String,
+    /// Function.
+    function: Option<String>,
+    /// File and line.
+    source: Option<String>,
+    /// It was inlined into the next one.
+    inlined: bool,
+    /// registers, window, call_frame_info … or a doubtful way: stack_scan, stack_scan_unverified.
+    found_by: String,
+    /// `name = value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    variables: Vec<String>,
+}
+
+impl Tool for CoreDumpAnalyze {
+    const NAME: &'static str = "esp_core_dump_analyze";
+    const TITLE: &'static str = "Analyze core dump";
+    const ABOUT: &'static str = "Decode a core dump from flash, a file or a console log: reason, tasks, registers, backtraces with source \
+         lines. Refuses an ELF file of another app.";
+    const RISK: Risk = Risk::Reads;
+    const LONG: bool = true;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let (source, bytes) = match &input.dump_file {
+            Some(file) => (file.clone(), ctx.files.read_some(file)?),
+            None => from_flash(ctx, job, &input)?,
+        };
+        let check = if input.damaged { Check::Report } else { Check::Enforce };
+        let dump = CoreDump::parse(&bytes, check)?;
+        let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref())?;
+        let rom = input.rom_elf_file.as_deref().map(|file| ctx.files.read_some(file)).transpose()?;
+        let bad = |error: esp_model::symbols::SymbolError| ToolError::new("image_invalid", error.to_string());
+        let program = elf.as_ref().map(|elf| Program::parse(&elf.bytes)).transpose().map_err(bad)?;
+        let rom = rom.as_ref().map(|bytes| Program::parse(bytes)).transpose().map_err(bad)?;
+        let analysis = analyse(&dump, program.as_ref(), rom.as_ref())?;
+        let used = elf.map(|elf| format!("{} ({})", elf.path.display(), elf.how));
+        Ok(out(source, &dump, analysis, used, input.variables))
+    }
+
+    fn summary(out: &Out) -> String {
+        let crashed = out.tasks.iter().find(|task| task.crashed);
+        let name = crashed.and_then(|task| task.name.clone()).unwrap_or_else(|| "?".into());
+        let place = crashed.and_then(|task| task.backtrace.iter().find(|frame| frame.source.is_some()));
+        let place = place.map_or_else(String::new, |frame| {
+            format!(", in {} at {}", frame.function.as_deref().unwrap_or("?"), frame.source.as_deref().unwrap_or("?"))
+        });
+        let elf = match out.elf_match.as_str() {
+            "no_elf" => "no ELF file of this app was found: give elf_file for names",
+            "unverifiable" => "this layout carries no hash: make sure that the ELF file is the app's",
+            _ => "names are from the app's own ELF file",
+        };
+        let reason = out.reason.as_deref().unwrap_or("no reason stored");
+        format!("{reason}\ntask {name} of {}{place}\n{elf}", out.tasks.len())
+    }
+}
+
+/// The dump's bytes from its partition, or from where the caller says.
+fn from_flash(ctx: &Ctx, job: &Job, input: &In) -> Result<(String, Vec<u8>), ToolError> {
+    let number = |number: Option<Number>| number.map(|number| number.as_u32().ok_or_else(out_of_range)).transpose();
+    let (address, size) = (number(input.address)?, number(input.size)?);
+    let bytes = ctx.with_device(input.port.as_ref(), job, |connected| {
+        let (address, length) = match address {
+            Some(address) => (address, size.unwrap_or(0x1_0000)),
+            None => {
+                let table = evidence::partition_table(connected, job)?;
+                let table = table.map_err(|why| ToolError::new("no_core_dump", why))?;
+                let found = evidence::partition(&table, DATA, DATA_COREDUMP);
+                let none = || ToolError::new("no_core_dump", "the partition table has no coredump partition");
+                let found = found.ok_or_else(none)?;
+                (found.offset, size.unwrap_or(found.size))
+            }
+        };
+        // The header says how long the dump is: no need for the whole partition.
+        let head = connected.loader.read_flash_bytes(job, address, 32.min(length))?;
+        let total = head.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(u32::MAX, u32::from_le_bytes);
+        let length = if (32..=length).contains(&total) { total } else { 32.min(length) };
+        Ok((address, connected.loader.read_flash_bytes(job, address, length)?))
+    });
+    let (address, bytes) = bytes?;
+    if let Some(file) = &input.output_file {
+        ctx.files.write(file, &bytes)?;
+    }
+    Ok((format!("flash at {address:#x}"), bytes))
+}
+
+fn out_of_range() -> ToolError {
+    ToolError::new("bad_parameter", "an address has at most 32 bits")
+}
+
+fn out(source: String, dump: &CoreDump, analysis: Analysis, elf_file: Option<String>, variables: bool) -> Out {
+    let pairs = |pairs: &[(&'static str, String)]| -> Vec<[String; 2]> {
+        pairs.iter().map(|(name, value)| [(*name).to_owned(), value.clone()]).collect()
+    };
+    Out {
+        source,
+        chip: dump.chip().map(str::to_owned),
+        format: word(&dump.format),
+        version: dump.version.map(|version| format!("{}.{}", version.major, version.minor)),
+        checksum: dump.checksum.kind.name().into(),
+        checksum_ok: dump.checksum.ok,
+        reason: analysis.reason,
+        in_interrupt: dump.in_isr,
+        exception: pairs(&analysis.exception),
+        elf_match: match analysis.elf {
+            ElfMatch::Verified => "verified".into(),
+            ElfMatch::Unverifiable => "unverifiable".into(),
+            ElfMatch::NoElf => "no_elf".into(),
+        },
+        elf_file,
+        app_sha256: dump.app_sha256.clone(),
+        tasks: analysis.tasks.into_iter().map(|task| task_out(task, variables)).collect(),
+    }
+}
+
+fn task_out(task: TaskReport, variables: bool) -> TaskOut {
+    let frame = |frame: esp_model::coredump::FrameReport| {
+        let at = frame.location;
+        let shown = |v: &esp_model::symbols::Variable| {
+            format!("{} = {}", v.name, v.value.as_deref().or(v.missing).unwrap_or("unknown"))
+        };
+        FrameOut {
+            pc: frame.pc,
+            function: at.as_ref().and_then(|at| at.function.clone()),
+            source: at.as_ref().and_then(|at| Some(format!("{}:{}", at.file.as_ref()?, at.line?))),
+            inlined: at.as_ref().is_some_and(|at| at.inlined),
+            found_by: word(&frame.found_by),
+            variables: frame.variables.iter().filter(|_| variables).map(shown).collect(),
+        }
+    };
+    let registers = task.registers.iter().filter(|_| task.crashed);
+    TaskOut {
+        name: task.info.name,
+        handle: task.tcb,
+        crashed: task.crashed,
+        priority: task.info.priority,
+        stack_used_bytes: task.info.stack_used_bytes,
+        stack_free_bytes: task.info.stack_free_bytes,
+        corrupted: task.state.tcb_corrupted || task.state.stack_corrupted,
+        registers: registers.map(|(name, value)| [(*name).to_owned(), value.clone()]).collect(),
+        backtrace: task.backtrace.into_iter().map(frame).collect(),
+    }
+}
+
+/// The JSON name of an enumeration's value.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl From<CoreDumpError> for ToolError {
+    fn from(error: CoreDumpError) -> Self {
+        let code = match error {
+            CoreDumpError::Blank => "no_core_dump",
+            CoreDumpError::Checksum { .. } => "core_dump_damaged",
+            _ => "core_dump_invalid",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<AnalysisError> for ToolError {
+    fn from(error: AnalysisError) -> Self {
+        Self::new("foreign_elf", error.to_string())
+    }
+}

@@ -1,0 +1,14 @@
+//! Diagnostics: evidence from a device, and what follows from it.
+
+pub mod capture;
+pub mod console;
+pub mod core_dump;
+pub mod elf_files;
+pub mod evidence;
+pub mod memory_dump;
+pub mod performance;
+pub mod power;
+pub mod register_dump;
+pub mod report;
+pub mod rf_calibration;
+pub mod thermal;

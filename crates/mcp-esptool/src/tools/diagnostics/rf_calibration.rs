@@ -1,0 +1,156 @@
+//! `esp_rf_calibration_check`: the radio's calibration data in NVS, and the PHY init partition.
+
+use esp_model::job::Job;
+use esp_model::nvs::{self, Value};
+use esp_model::partition::{DATA, DATA_NVS, DATA_PHY};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{self, Finding, NotMeasurable};
+use crate::ctx::Ctx;
+use crate::ctx::device::{Connected, mac_text};
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct RfCalibrationCheck;
+
+/// What ESP-IDF puts at both ends of a PHY init partition (`phy_init_data.h`).
+const PHY_MAGIC: &[u8] = b"PHYINIT\0";
+/// Largest NVS partition that is read.
+const MOST: u32 = 1 << 20;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// What was found.
+    findings: Vec<Finding>,
+    /// What cannot be measured from here.
+    not_measurable: Vec<NotMeasurable>,
+}
+
+impl Tool for RfCalibrationCheck {
+    const NAME: &'static str = "esp_rf_calibration_check";
+    const TITLE: &'static str = "Check RF calibration";
+    const ABOUT: &'static str = "The radio's stored calibration (NVS namespace phy) and PHY init data: there, for this device, in order. What is \
+         missing is rebuilt by the app at its next start.";
+    const RISK: Risk = Risk::Reads;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            let device = Device::read(connected, job)?;
+            let findings = findings(connected, job)?;
+            let not_measurable = vec![NotMeasurable::new(
+                "transmit power, sensitivity, frequency error",
+                "they need a signal to be measured",
+                "an RF tester with the maker's test firmware, or a golden unit at a fixed distance",
+            )];
+            Ok(Out { device, findings, not_measurable })
+        })
+    }
+
+    fn summary(out: &Out) -> String {
+        let shown = out.findings.iter().map(|f| format!("{}: {}", f.what, f.verdict));
+        format!("{}\n{}", out.device, shown.collect::<Vec<_>>().join("; "))
+    }
+}
+
+fn findings(connected: &mut Connected, job: &Job) -> Result<Vec<Finding>, ToolError> {
+    if connected.is_encrypted(job)? {
+        return Ok(vec![Finding::unknown(
+            "calibration data",
+            "flash encryption is on: NVS cannot be judged from here",
+        )]);
+    }
+    let table = match evidence::partition_table(connected, job)? {
+        Ok(table) => table,
+        Err(why) => return Ok(vec![Finding::unknown("calibration data", why)]),
+    };
+    let mut findings = Vec::new();
+    match evidence::partition(&table, DATA, DATA_NVS) {
+        None => findings.push(Finding::unknown("calibration data", "the partition table has no NVS partition")),
+        Some(place) if place.size > MOST => {
+            findings.push(Finding::unknown("calibration data", "the NVS partition is larger than 1 MB"));
+        }
+        Some(place) => {
+            let image = connected.loader.read_flash_bytes(job, place.offset, place.size)?;
+            let mac = connected.identify(job)?.map(|identified| identified.mac);
+            findings.extend(in_nvs(&nvs::read(&image), mac));
+        }
+    }
+    if let Some(place) = evidence::partition(&table, DATA, DATA_PHY) {
+        let data = connected.loader.read_flash_bytes(job, place.offset, place.size.min(0x1000))?;
+        findings.push(phy_init(&data));
+    }
+    Ok(findings)
+}
+
+fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
+    let get = |key: &str| contents.get("phy", key);
+    let rebuilt = "the app calibrates anew at its next start (about 100 ms) and stores the result";
+    let Some(data) = get("cal_data") else {
+        return vec![Finding::new("cal_data", "none", "info", rebuilt)];
+    };
+    let mut findings = Vec::new();
+    let size = if let Value::Blob(bytes) = data { bytes.len() } else { 0 };
+    findings.push(match size {
+        0 => Finding::new("cal_data", data.type_name(), "suspect", "it is not a blob as ESP-IDF writes it"),
+        _ => Finding::new("cal_data", format!("{size} bytes"), "ok", "stored calibration is there"),
+    });
+    findings.push(match get("cal_version").and_then(Value::number) {
+        Some(version) => {
+            Finding::new("cal_version", version.to_string(), "info", "version of the PHY library that made it")
+        }
+        None => Finding::new("cal_version", "none", "info", rebuilt),
+    });
+    findings.push(match (get("cal_mac"), mac) {
+        (Some(Value::Blob(stored)), Some(mac)) => {
+            let shown: Vec<String> = stored.iter().map(|byte| format!("{byte:02x}")).collect();
+            let shown = shown.join(":");
+            match stored.as_slice() == mac.as_slice() {
+                true => Finding::new("cal_mac", shown, "ok", "the calibration was made on this device"),
+                false => {
+                    let meaning =
+                        format!("the calibration is of another device (this is {}): {rebuilt}", mac_text(&mac));
+                    Finding::new("cal_mac", shown, "info", meaning)
+                }
+            }
+        }
+        (Some(_), None) => Finding::unknown("cal_mac", "this device's own MAC cannot be read"),
+        _ => Finding::new("cal_mac", "none", "info", rebuilt),
+    });
+    findings
+}
+
+fn phy_init(data: &[u8]) -> Finding {
+    let what = "PHY init partition";
+    if data.iter().all(|byte| *byte == 0xff) {
+        return Finding::new(
+            what,
+            "blank",
+            "info",
+            "an app that expects its PHY init data in a partition would not start Wi-Fi",
+        );
+    }
+    if !data.starts_with(PHY_MAGIC) {
+        return Finding::new(what, "no PHYINIT mark", "suspect", "the partition does not hold PHY init data");
+    }
+    let ends = data.windows(PHY_MAGIC.len()).skip(PHY_MAGIC.len()).position(|window| window == PHY_MAGIC);
+    match ends {
+        Some(length) => Finding::new(what, format!("{length} bytes"), "ok", "marked at both ends"),
+        None => Finding::new(what, "no mark at its end", "suspect", "the PHY init data is cut"),
+    }
+}
