@@ -171,6 +171,18 @@ pub fn carry_out(
     requests: &[Request],
     intent: &Intent,
 ) -> Result<Outcome, ToolError> {
+    carry_out_after(ctx, job, connected, requests, intent, |_| Ok(()))
+}
+
+/// The same; once the plan is confirmed, and before the first bit is burned, `prepare` does what must come first.
+pub fn carry_out_after(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    requests: &[Request],
+    intent: &Intent,
+    prepare: impl FnOnce(&mut Connected) -> Result<(), ToolError>,
+) -> Result<Outcome, ToolError> {
     let is_virtual = connected.is_virtual();
     let identity = connected.identify(job)?;
     let identity = identity.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
@@ -199,6 +211,7 @@ pub fn carry_out(
         None => offer(ctx, &plan, &mac, is_virtual, &mut outcome)?,
         Some(token) => {
             ctx.confirmations.redeem(token, &mac, &plan.hash_hex())?;
+            prepare(connected)?;
             outcome.state = burn_now(ctx, job, connected, &plan, &mac)?;
         }
     }

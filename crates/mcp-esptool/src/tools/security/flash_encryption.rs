@@ -110,19 +110,14 @@ impl Tool for Enable {
                 parts.push(Part::bytes(address, bytes));
             }
             let mut written_bytes = 0;
-            let profile = profile(input.mode);
-            let mut intent = Intent { profile, flash: Some(FlashContent::Encrypted), ..Intent::default() };
-            let plan = engine::carry_out(ctx, job, connected, &requests, &intent);
-            let outcome = match (plan, &input.confirm_token) {
-                (Err(error), _) => return Err(error),
-                (Ok(outcome), None) => outcome,
-                (Ok(_), Some(token)) => {
-                    // The plan still holds: the images first, then the bits.
-                    written_bytes = write(job, connected, &mut parts)?;
-                    intent.token = Some(token);
-                    engine::carry_out(ctx, job, connected, &requests, &intent)?
-                }
-            };
+            let token = input.confirm_token.as_deref();
+            let flash = Some(FlashContent::Encrypted);
+            let intent = Intent { profile: profile(input.mode), flash, token, ..Intent::default() };
+            // Confirmed: the images first, then the bits.
+            let outcome = engine::carry_out_after(ctx, job, connected, &requests, &intent, |connected| {
+                written_bytes = write(job, connected, &mut parts)?;
+                Ok(())
+            })?;
             Ok(Out { device, mode: input.mode, written_bytes, outcome })
         })
     }
