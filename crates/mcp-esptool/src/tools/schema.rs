@@ -178,7 +178,8 @@ fn fit(value: Value, schema: &Value, path: &str) -> Result<Value, ToolError> {
 }
 
 fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<Value, ToolError> {
-    let Some(schema) = branch(schema, "object") else { return Ok(Value::Object(fields)) };
+    let tagged = tagged_variant(&fields, schema);
+    let Some(schema) = tagged.or_else(|| branch(schema, "object")) else { return Ok(Value::Object(fields)) };
     let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Ok(Value::Object(fields)) };
     let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
     let mut fitted = Map::new();
@@ -208,6 +209,16 @@ fn unknown(name: &str, full: &str, known: &Map<String, Value>) -> ToolError {
         Some(near) => error.next(format!("use `{near}`")),
         None => error,
     }
+}
+
+/// Of several kinds of object, the one whose constant properties (`kind`) are those given.
+fn tagged_variant<'a>(fields: &Map<String, Value>, schema: &'a Value) -> Option<&'a Value> {
+    let fits = |variant: &&Value| {
+        let properties = variant.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let mut tags = properties.filter_map(|(name, of)| Some((name, of.get("const")?))).peekable();
+        tags.peek().is_some() && tags.all(|(name, wanted)| fields.get(name) == Some(wanted))
+    };
+    schema.get("oneOf")?.as_array()?.iter().find(fits)
 }
 
 /// The part of a schema that describes values of this type: the schema itself or one of its variants.
