@@ -14,7 +14,7 @@ use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, mcp, simserver, terminal, tools};
+use crate::{docs, doctor, mcp, selftest, simserver, terminal, tools};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -83,6 +83,15 @@ enum Command {
     },
     /// Say what is found, what is missing and how to fix it, and which settings count
     Doctor,
+    /// Try the tools on one device, one after the other; changes nothing without --scratch
+    Selftest {
+        /// The device
+        #[arg(long)]
+        port: String,
+        /// Address of 64 KiB of blank flash that may be written and is erased again
+        #[arg(long, value_name = "ADDRESS")]
+        scratch: Option<String>,
+    },
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -170,6 +179,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Monitor(args)) => monitor(&Ctx::new(config)?, &args),
         Some(Command::Replay { trace }) => terminal::replay(&trace, &mut io::stdout()).map_err(Failure::Other),
         Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
+        Some(Command::Selftest { port, scratch }) => {
+            let (job, bar) = job_with_bar();
+            cancel_on_ctrl_c(job.clone());
+            let report = selftest::run(&Ctx::new(config)?, &job, &port, scratch.as_deref());
+            bar.finish_and_clear();
+            match report {
+                Ok(text) => Ok(print(&text)?),
+                Err(text) => Err(Failure::Other(text)),
+            }
+        }
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
             Ok(())

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod mcp;
 pub mod prompts;
 pub mod resources;
+pub mod selftest;
 pub mod simserver;
 pub mod terminal;
 pub mod tool;

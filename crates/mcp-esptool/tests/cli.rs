@@ -64,3 +64,15 @@ fn completions_for_all_shells() {
         assert!(stdout(&run(&["completions", shell])).contains("mcp-esptool"), "{shell}");
     }
 }
+
+#[test]
+fn selftest_passes_on_a_virtual_chip_and_fails_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().display().to_string();
+    let good = run(&["--root", &root, "selftest", "--port", "sim://esp32c6-selftest", "--scratch", "0x200000"]);
+    assert_eq!(good.status.code(), Some(0), "{}{}", stdout(&good), stderr(&good));
+    assert!(stdout(&good).contains("pass  write, read back and erase"), "{}", stdout(&good));
+    let bad = run(&["--root", &root, "selftest", "--port", "/dev/no-such-port"]);
+    assert_ne!(bad.status.code(), Some(0));
+    assert!(stderr(&bad).contains("FAIL"), "{}", stderr(&bad));
+}

@@ -111,6 +111,11 @@ pub fn facts_differ(name: &str, bytes: &[u8], facts: &Value, descriptions: bool)
         .into_iter()
         .flatten()
         .filter(|(key, _)| descriptions || !key.ends_with("_desc"))
+        // We also find descriptions where esptool, which looks at the last RAM segment only, finds none
+        // (docs/compatibility.md).
+        .filter(|(key, _)| {
+            *key != "bootloader_desc" || facts.get("bootloader_desc").is_some_and(|desc| !desc.is_null())
+        })
         .filter(|(key, value)| facts.get(key.as_str()).unwrap_or(&Value::Null) != *value)
         .map(|(key, value)| format!("{name}: {key}: {value}, esptool: {}", facts.get(key).unwrap_or(&Value::Null)))
         .collect();

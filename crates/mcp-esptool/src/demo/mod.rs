@@ -47,7 +47,7 @@ pub fn run() -> Result<(), String> {
     let log = booted["console"]["text"].as_str().unwrap_or_default();
     say(&log.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n"))?;
     client.close();
-    if verified["matches"] != true || booted["console"]["verdict"] != "looks_right" {
+    if verified["matches"] != true || booted["console"]["verdict"] != "app_loaded" {
         return Err(format!("the demo went wrong: verdict {}", booted["console"]["verdict"]));
     }
     say(&format!(

@@ -27,10 +27,7 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials.push(trial("simulator::rfc2217", || on_all_chips("rfc2217", over_rfc2217)));
-    if long() {
-        // Building espflash takes minutes.
-        trials.push(trial("simulator::espflash", || on_all_chips("espflash", espflash)));
-    }
+    trials.push(trial("simulator::espflash", || on_all_chips("espflash", espflash)));
     trials
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esp_link::monitor::{self, CaptureOptions, Pattern, Stopped};
 use esp_model::chip::Chip;
-use esp_model::console::Decoder;
+use esp_model::console::{Decoder, Event};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
@@ -30,7 +30,8 @@ pub struct BootLog {
     pub seconds: f64,
     /// Why it ended: time, pattern …
     pub ended_by: String,
-    /// looks_right, panic, boot_loop, brown_out, download_mode, no_app or unknown.
+    /// looks_right (the app spoke), app_loaded (the bootloader handed over, the app said nothing that is known: as far as
+    /// a simulated device goes), panic, boot_loop, brown_out, download_mode, no_app or unknown.
     pub verdict: String,
     /// ROM boot lines seen.
     pub boots: usize,
@@ -77,10 +78,10 @@ pub fn capture(
     job.check()?;
     add(decoder.finish().into_iter().collect());
     let summary = decoder.summary();
-    let no_app = decoder.events().iter().any(|event| matches!(event, esp_model::console::Event::NoBootloader { .. }));
-    let app_spoke = decoder.events().iter().any(|event| {
-        matches!(event, esp_model::console::Event::Start { what: "app_started" | "project" | "version", .. })
-    });
+    let no_app = decoder.events().iter().any(|event| matches!(event, Event::NoBootloader { .. }));
+    let said = |names: &[&str]| {
+        decoder.events().iter().any(|event| matches!(event, Event::Start { what, .. } if names.contains(what)))
+    };
     let verdict = if summary.panics > 0 {
         "panic"
     } else if summary.brown_outs > 0 {
@@ -91,8 +92,10 @@ pub fn capture(
         "boot_loop"
     } else if summary.download_mode {
         "download_mode"
-    } else if app_spoke {
+    } else if said(&["app_started", "project", "version"]) {
         "looks_right"
+    } else if said(&["app_offset"]) {
+        "app_loaded"
     } else {
         "unknown"
     };
