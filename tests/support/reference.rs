@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -236,7 +237,9 @@ pub struct Answer {
 
 /// Runs `main` of a Python module of the reference environment once for each argument list, in one Python process.
 pub fn batch(module: &str, cases: &[Vec<String>]) -> Result<Vec<Answer>, Stop> {
-    let dir = scratch(&format!("batch-{module}-{}", cases.len()));
+    // Trials run side by side: each batch has a directory of its own.
+    static BATCH: AtomicUsize = AtomicUsize::new(0);
+    let dir = scratch(&format!("batch-{module}-{}", BATCH.fetch_add(1, Ordering::Relaxed)));
     let input = dir.join("cases");
     fs::write(&input, cases.iter().map(|argv| argv.join("\x1f") + "\n").collect::<String>())?;
     let mut python = Command::new(tool("python")?);
