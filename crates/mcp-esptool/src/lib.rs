@@ -13,6 +13,7 @@ pub mod mcp;
 pub mod prompts;
 pub mod resources;
 pub mod selftest;
+pub mod random;
 pub mod simserver;
 pub mod terminal;
 pub mod tool;

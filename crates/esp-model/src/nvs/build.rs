@@ -7,13 +7,11 @@ use sha1::Sha1;
 use super::crypt::{Cipher, entry_address};
 use super::encode::{Payload, Raw, encode};
 use super::{
-    CHUNK_ANY, ENTRIES, ENTRY, FIRST_ENTRY, KEY_LENGTH, Keys, NvsError, PAGE, Row, Value, ValueError, Version,
+    CHUNK_ANY, ENTRIES, ENTRY, FIRST_ENTRY, KEY_LENGTH, Keys, LARGEST, NvsError, PAGE, Row, Value, ValueError, Version,
 };
 use super::{csv, kind};
 use crate::crc::rom_crc32;
 
-/// Largest image in bytes: far beyond any flash, so that a wrong size asks for no memory.
-const LARGEST: u64 = 0x1000_0000;
 /// From this size on the last page stays free for the device's garbage collection; below, an image is read-only.
 const WRITABLE: u64 = 0x3000;
 /// Page states: active, full.

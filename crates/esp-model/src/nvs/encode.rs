@@ -118,6 +118,22 @@ pub(super) fn encode(encoding: &str, raw: Raw, room: u64) -> Result<Payload, Val
     }
 }
 
+/// Encodes one value as a row of the CSV form would: `kind` is `data` or `file`, `text` the value or the file's name.
+pub fn encode_value(encoding: &str, kind: &str, text: &str, files: &mut super::Source) -> Result<Value, ValueError> {
+    let raw = if kind == "file" {
+        let bytes = files(text).map_err(|reason| ValueError::File { path: text.to_owned(), reason })?;
+        Raw::File(bytes)
+    } else {
+        Raw::Text(Some(text.to_owned()))
+    };
+    Ok(match encode(encoding, raw, super::LARGEST)? {
+        Payload::Number(value) => value,
+        Payload::String(text) => Value::Text(text.strip_suffix('\0').map(str::to_owned).unwrap_or(text)),
+        Payload::Bytes(bytes) => Value::Blob(bytes),
+        Payload::Characters(text) => Value::Blob(text.into_bytes()),
+    })
+}
+
 fn present(raw: &Raw) -> Result<Cow<'_, [u8]>, ValueError> {
     match raw {
         Raw::Text(text) => text.as_ref().map(|text| text.as_bytes().into()).ok_or(ValueError::Missing("value")),

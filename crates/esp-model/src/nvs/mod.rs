@@ -16,7 +16,7 @@ pub use build::{Builder, Source, generate};
 pub use crypt::{Keys, KeysError, decrypt, encrypt};
 pub use csv::{CsvError, Row, rows};
 pub use edit::{Change, Difference, diff, edit};
-pub use encode::ValueError;
+pub use encode::{ValueError, encode_value};
 pub use page::{Item, Page, PageState, SlotState};
 pub use read::{Contents, Entry, Finding, Severity, read};
 
@@ -26,6 +26,8 @@ pub const PAGE: usize = 4096;
 pub const ENTRY: usize = 32;
 /// Entries of a page; header and state bitmap take the place of two more.
 pub const ENTRIES: usize = 126;
+/// Largest image in bytes: far beyond any flash, so that a wrong size asks for no memory.
+const LARGEST: u64 = 0x1000_0000;
 /// First byte of the first entry in a page.
 const FIRST_ENTRY: usize = 64;
 /// Longest key in bytes; a zero follows.

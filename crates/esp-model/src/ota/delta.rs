@@ -162,28 +162,70 @@ struct Stretch {
     length: usize,
 }
 
-fn stretches(base: &[u8], new: &[u8]) -> Vec<Stretch> {
-    let bits = base.len().next_power_of_two().trailing_zeros().clamp(10, 21);
-    let mut index = vec![u32::MAX; 1 << bits];
-    for place in (0..base.len().saturating_sub(SEED - 1)).step_by(STRIDE) {
-        if let Some(slot) = seed_at(base, place).and_then(|seed| index.get_mut(hash(seed, bits)))
-            && *slot == u32::MAX
-        {
-            *slot = place as u32;
+/// Where in the base a seed stands.
+struct Index<'a> {
+    base: &'a [u8],
+    bits: u32,
+    places: Vec<u32>,
+}
+
+impl<'a> Index<'a> {
+    fn new(base: &'a [u8]) -> Self {
+        let bits = base.len().next_power_of_two().trailing_zeros().clamp(10, 21);
+        let mut places = vec![u32::MAX; 1 << bits];
+        for place in (0..base.len().saturating_sub(SEED - 1)).step_by(STRIDE) {
+            if let Some(slot) = seed_at(base, place).and_then(|seed| places.get_mut(hash(seed, bits)))
+                && *slot == u32::MAX
+            {
+                *slot = place as u32;
+            }
         }
+        Self { base, bits, places }
     }
+
+    fn find(&self, seed: &[u8; SEED]) -> Option<usize> {
+        let place = *self.places.get(hash(seed, self.bits))? as usize;
+        (seed_at(self.base, place) == Some(seed)).then_some(place)
+    }
+
+    /// How far the base from `from` on and the new image from `to` on resemble each other.
+    fn resemblance(&self, from: usize, new: &[u8], to: usize) -> usize {
+        let pairs = self.base.iter().skip(from).zip(new.iter().skip(to));
+        let (mut score, mut best, mut length, mut same) = (0i64, 0i64, 0, SEED);
+        for (index, (a, b)) in pairs.enumerate() {
+            same = if a == b { same + 1 } else { 0 };
+            score += if a == b { 1 } else { -1 };
+            if score > best {
+                (best, length) = (score, index + 1);
+            } else if best - score > PATIENCE {
+                break;
+            }
+            // Where it resembles badly, another place of the base may be just the same.
+            if same < SEED
+                && let Some(place) = seed_at(new, to + index).and_then(|seed| self.find(seed))
+                && place != from + index
+            {
+                return length.min(index);
+            }
+        }
+        length
+    }
+}
+
+fn stretches(base: &[u8], new: &[u8]) -> Vec<Stretch> {
+    let index = Index::new(base);
     let mut out: Vec<Stretch> = Vec::new();
     let (mut to, mut done) = (0, 0);
     while let Some(seed) = seed_at(new, to) {
-        let found = index.get(hash(seed, bits)).map(|place| *place as usize);
-        let Some(from) = found.filter(|from| seed_at(base, *from) == Some(seed)) else {
+        let Some(from) = index.find(seed) else {
             to += 1;
             continue;
         };
         let same = |back: &usize| base.get(from - back) == new.get(to - back);
         let back = (1..=from.min(to - done)).take_while(same).count();
         let (from, start) = (from - back, to - back);
-        let length = resemblance(base.get(from..).unwrap_or_default(), new.get(start..).unwrap_or_default());
+        // At least the seed itself, so that the search goes on.
+        let length = index.resemblance(from, new, start).max(back + SEED);
         out.push(Stretch { from, to: start, length });
         done = start + length;
         to = done;
@@ -199,20 +241,6 @@ fn hash(seed: &[u8; SEED], bits: u32) -> usize {
     let number = u128::from_le_bytes(*seed);
     let mixed = (number as u64 ^ (number >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (64 - bits)) as usize
-}
-
-/// How far the two resemble each other, from their start on.
-fn resemblance(old: &[u8], new: &[u8]) -> usize {
-    let (mut score, mut best, mut length) = (0i64, 0i64, 0);
-    for (index, (a, b)) in old.iter().zip(new).enumerate() {
-        score += if a == b { 1 } else { -1 };
-        if score > best {
-            (best, length) = (score, index + 1);
-        } else if best - score > PATIENCE {
-            break;
-        }
-    }
-    length
 }
 
 fn push_number(out: &mut Vec<u8>, mut number: usize) {

@@ -9,6 +9,8 @@ pub mod firmware;
 pub mod flash;
 pub mod job;
 mod link_error;
+pub mod ota;
+pub mod partition;
 pub mod schema;
 pub mod security;
 pub mod surface;
@@ -65,6 +67,15 @@ pub static ALL: &[Entry] = &[
     entry::<diagnostics::rf_calibration::RfCalibrationCheck>("diagnostics"),
     entry::<diagnostics::report::DiagnosticReport>("diagnostics"),
     entry::<job::JobTool>("core"),
+    entry::<partition::create::Create>("partition"),
+    entry::<partition::flash::Flash>("partition"),
+    entry::<partition::read::Read>("partition"),
+    entry::<partition::analyze::Analyze>("partition"),
+    entry::<partition::ota_setup::OtaSetup>("partition"),
+    entry::<partition::nvs::NvsCreate>("partition"),
+    entry::<ota::package::PackageCreate>("ota"),
+    entry::<ota::flash_prepare::FlashPrepare>("ota"),
+    entry::<ota::boot_check::BootCheck>("ota"),
 ];
 
 /// The sets that the tools belong to, in the list's order.

@@ -3,7 +3,7 @@
 pub mod erase;
 pub mod files;
 pub mod firmware;
-mod keep;
+pub(crate) mod keep;
 pub mod project;
 pub mod read;
 pub mod size_detect;

@@ -1,0 +1,275 @@
+//! `esp_boot_check`: would it start, and if not, where does it stop?
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use esp_model::boot::{self, BootReport, Config, Device, FlashRead, Outcome, SecureBootState, Trust};
+use esp_model::chip::{self, Chip};
+use esp_model::job::Job;
+use esp_model::partition::Subtypes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{Number, PortUrl};
+use crate::tools::error::ToolError;
+use crate::tools::partition::rows::RowOut;
+
+/// The tool.
+pub struct BootCheck;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// Instead of a device: a file with the flash's content from address 0 (a backup, a merged image).
+    image: Option<String>,
+    /// The chip, where the file does not tell it.
+    chip_type: Option<String>,
+    /// Chip revision, such as 301 for v3.1.
+    revision: Option<u16>,
+    /// Flash address of the partition table that the bootloader was built for (default: found).
+    table_offset: Option<Number>,
+    /// The bootloader was built with app rollback.
+    #[serde(default)]
+    rollback: bool,
+    /// The bootloader was built with anti-rollback; give secure_version.
+    #[serde(default)]
+    anti_rollback: bool,
+    /// Secure version in the device's eFuses.
+    secure_version: Option<u32>,
+}
+
+/// A step of the chain.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct StepOut {
+    /// rom, bootloader_signature, bootloader, partition_table, otadata, anti_rollback, app or app_signature.
+    stage: String,
+    /// pass, warning, fail or unknown.
+    verdict: String,
+    /// What was found.
+    text: String,
+    /// Where in flash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<u32>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The chip.
+    chip: String,
+    /// starts, stops or unknown.
+    outcome: String,
+    /// Where it stops, or from where on nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<String>,
+    /// The partition whose app is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<String>,
+    /// Version that this app names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_version: Option<String>,
+    /// The steps in order.
+    steps: Vec<StepOut>,
+    /// The partition table.
+    partitions: Vec<RowOut>,
+    /// otadata: sequence and state of both entries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    otadata: Vec<String>,
+    /// What the console would show, from the ROM's boot line on; times are made up.
+    console: String,
+}
+
+impl Tool for BootCheck {
+    const NAME: &'static str = "esp_boot_check";
+    const TITLE: &'static str = "Check the boot chain";
+    const ABOUT: &'static str = "Walks the boot chain as ROM and second-stage bootloader do (header, segments, hashes, partition table, \
+         otadata, app, signature, anti-rollback) and says which app would start or where the start would stop.";
+    const RISK: Risk = Risk::Reads;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let config = config(&input)?;
+        let Some(path) = input.image.as_deref() else {
+            return ctx.with_device(input.port.as_ref(), job, |connected| on_device(connected, job, &input, &config));
+        };
+        if input.port.is_some() {
+            return Err(ToolError::new("bad_parameter", "give either port or image"));
+        }
+        let bytes = ctx.files.read_some(path)?;
+        let chip = chip_of(&input, &bytes)?;
+        let device = Device { revision: input.revision, secure_version: input.secure_version, ..Device::default() };
+        Ok(describe(chip, &boot::walk(chip, &bytes, &device, &config)))
+    }
+
+    fn summary(out: &Out) -> String {
+        let app = out.app_version.as_ref().map_or_else(String::new, |version| format!(", version {version}"));
+        match out.outcome.as_str() {
+            "starts" => format!("{}: {} starts{app}", out.chip, out.partition.as_deref().unwrap_or("the program")),
+            _ => {
+                let failed = out.steps.iter().find(|step| step.verdict == "fail");
+                let failed = failed.or_else(|| out.steps.iter().find(|step| step.verdict == "unknown"));
+                let text = failed.map_or("", |step| step.text.as_str());
+                format!("{}: {} at {}: {text}", out.chip, out.outcome, out.stage.as_deref().unwrap_or("?"))
+            }
+        }
+    }
+}
+
+/// Walks the flash of a device, reading what the walk asks for.
+fn on_device(connected: &mut Connected, job: &Job, input: &In, config: &Config) -> Result<Out, ToolError> {
+    let chip = connected.loader.chip();
+    let encrypted = connected.is_encrypted(job)?;
+    let secure_version = match input.secure_version {
+        Some(version) => Some(version),
+        None => connected.efuse_number("SECURE_VERSION", job)?.map(u32::count_ones),
+    };
+    let device = Device {
+        revision: input.revision.or(connected.loader.revision()),
+        encrypted: Some(encrypted),
+        ciphertext: encrypted,
+        secure_boot: secure_boot(connected, job)?,
+        secure_version,
+        ..Device::default()
+    };
+    let size = connected.loader.attach_flash(job, None)?;
+    let flash =
+        DeviceFlash { size, state: RefCell::new(Reading { connected, pages: BTreeMap::new(), failed: None }), job };
+    let report = boot::walk(chip, &flash, &device, config);
+    match flash.state.into_inner().failed {
+        Some(error) => Err(error),
+        None => Ok(describe(chip, &report)),
+    }
+}
+
+/// Whether secure boot is enabled. The trusted keys' digests are not looked at here.
+fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<SecureBootState>, ToolError> {
+    let mut known = false;
+    for boot in &connected.loader.chip().security.secure_boot {
+        match connected.efuse_number(&boot.enable, job)? {
+            Some(0) => known = true,
+            Some(_) => {
+                let trust = Trust { scheme: boot.scheme, digests: Vec::new() };
+                return Ok(Some(SecureBootState { enabled: Some(trust) }));
+            }
+            None => {}
+        }
+    }
+    Ok(known.then_some(SecureBootState { enabled: None }))
+}
+
+/// A device's flash, read in pages as they are needed.
+struct DeviceFlash<'a> {
+    size: u32,
+    state: RefCell<Reading<'a>>,
+    job: &'a Job,
+}
+
+struct Reading<'a> {
+    connected: &'a mut Connected,
+    pages: BTreeMap<u32, Vec<u8>>,
+    failed: Option<ToolError>,
+}
+
+/// Bytes read at once.
+const PAGE: u32 = 0x4000;
+
+impl FlashRead for DeviceFlash<'_> {
+    fn read(&self, address: u32, buf: &mut [u8]) -> bool {
+        let end = u64::from(address) + buf.len() as u64;
+        if end > u64::from(self.size) {
+            return false;
+        }
+        let mut state = self.state.borrow_mut();
+        for (index, byte) in buf.iter_mut().enumerate() {
+            let at = address + index as u32;
+            let start = at / PAGE * PAGE;
+            if !state.pages.contains_key(&start) && !self.load(&mut state, start) {
+                return false;
+            }
+            let found = state.pages.get(&start).and_then(|page| page.get((at - start) as usize));
+            let Some(found) = found else { return false };
+            *byte = *found;
+        }
+        true
+    }
+}
+
+impl DeviceFlash<'_> {
+    fn load(&self, state: &mut Reading, start: u32) -> bool {
+        if state.failed.is_some() {
+            return false;
+        }
+        let length = PAGE.min(self.size - start);
+        match state.connected.loader.read_flash_bytes(self.job, start, length) {
+            Ok(page) => {
+                state.pages.insert(start, page);
+                true
+            }
+            Err(error) => {
+                state.failed = Some(error.into());
+                false
+            }
+        }
+    }
+}
+
+fn config(input: &In) -> Result<Config, ToolError> {
+    let table_offset = match input.table_offset.map(Number::as_u32) {
+        Some(None) => return Err(ToolError::new("bad_parameter", "table_offset does not fit 32 bits")),
+        other => other.flatten(),
+    };
+    let (rollback, anti_rollback) = (input.rollback, input.anti_rollback);
+    Ok(Config { table_offset, rollback, anti_rollback, ..Config::default() })
+}
+
+/// The chip that is named, or the one whose image stands where its ROM looks for the bootloader.
+fn chip_of(input: &In, bytes: &[u8]) -> Result<&'static Chip, ToolError> {
+    if let Some(name) = &input.chip_type {
+        return chip::by_name(name).ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{name}`")));
+    }
+    let mut fits = chip::all().iter().filter(|chip| {
+        let there = bytes.get(chip.flash.bootloader_offset as usize..).unwrap_or_default();
+        esp_model::image::detect(there).is_ok_and(|found| found.id == chip.id)
+    });
+    fits.next().ok_or_else(|| ToolError::new("unknown_chip", "no bootloader tells which chip this flash is of"))
+}
+
+fn describe(chip: &Chip, report: &BootReport) -> Out {
+    let (outcome, stage, partition) = match &report.outcome {
+        Outcome::Starts { partition, .. } => ("starts", None, partition.clone()),
+        Outcome::Stops(stage) => ("stops", Some(stage.name().to_owned()), None),
+        Outcome::Unknown(stage) => ("unknown", Some(stage.name().to_owned()), None),
+    };
+    let steps = report.steps.iter().map(|step| StepOut {
+        stage: step.stage.name().into(),
+        verdict: step.verdict.name().into(),
+        text: step.text.clone(),
+        address: step.address,
+    });
+    let app = report.app.as_ref().and_then(|app| app.description.as_ref());
+    let otadata = report.otadata.iter().flat_map(|(before, _)| before.entries).map(|entry| match entry.is_blank() {
+        true => "blank".to_owned(),
+        false => {
+            let crc = if entry.crc_ok() { "" } else { ", CRC wrong" };
+            format!("sequence {}, {}{crc}", entry.sequence, entry.state.name())
+        }
+    });
+    Out {
+        chip: chip.id.into(),
+        outcome: outcome.into(),
+        stage,
+        partition,
+        app_version: app.map(|app| app.version.clone()),
+        steps: steps.collect(),
+        partitions: report.table.iter().flat_map(|table| RowOut::of(table, &Subtypes::default())).collect(),
+        otadata: otadata.collect(),
+        console: report.log.clone(),
+    }
+}

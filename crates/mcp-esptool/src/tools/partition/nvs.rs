@@ -1,0 +1,446 @@
+//! `esp_nvs_partition_create`: NVS images: made, read, compared, changed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use esp_model::job::Job;
+use esp_model::nvs::{self, Change, Contents, Difference, Keys, NvsError, SlotState, Value, Version};
+use esp_model::secure::nvs_keys;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::Number;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct NvsCreate;
+
+/// What to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Make an image from `data`.
+    #[default]
+    Create,
+    /// Read `image_file`; with output_file as CSV.
+    Decode,
+    /// Compare `image_file` with `other_file`.
+    Diff,
+    /// Change `image_file` by `data` (null removes) and write it anew.
+    Edit,
+}
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// create (default), decode, diff or edit.
+    #[serde(default)]
+    action: Action,
+    /// CSV text, a CSV file, or {"namespace": {"key": value}}. A value is a number (i32 where it fits), a text, or
+    /// {"type": "u16", "value": 5}, or {"type": "binary", "file": "cert.der"}; types as in the CSV: u8 … i64, string,
+    /// hex2bin, base64, binary.
+    data: Option<Data>,
+    /// File to write.
+    output_file: Option<String>,
+    /// Size of the partition (default 0x6000 for create); whole sectors of 4096 bytes.
+    size: Option<Number>,
+    /// Blob format: 2 (default, blobs over pages) or 1.
+    version: Option<u8>,
+    /// File with the keys (64 bytes or a key partition): images are encrypted and decrypted with them.
+    key_file: Option<String>,
+    /// File with the 32-byte HMAC key of the eFuses, from which the keys are derived.
+    hmac_key_file: Option<String>,
+    /// New keys are made and written to this file as a key partition.
+    generate_key_file: Option<String>,
+    /// Image to decode, compare or change.
+    image_file: Option<String>,
+    /// Image to compare with.
+    other_file: Option<String>,
+    /// Show values; keys and passwords may be among them.
+    #[serde(default = "yes")]
+    show_values: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Data for an image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// CSV text or a file's path.
+    Text(String),
+    /// Values by namespace and key.
+    Values(serde_json::Map<String, Json>),
+}
+
+impl JsonSchema for Data {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NvsData".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": ["object", "string"]})
+    }
+}
+
+/// A pair, or what became of it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EntryOut {
+    /// Namespace.
+    namespace: String,
+    /// Key.
+    key: String,
+    /// u8 … i64, string or binary.
+    #[serde(rename = "type")]
+    kind: String,
+    /// Value; bytes in hex, the first 64 of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Json>,
+    /// Length of a text or of bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<usize>,
+    /// For `diff`: added, removed, changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
+    /// For `diff`: the value before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Json>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct FindingOut {
+    /// note, warning or error.
+    severity: String,
+    /// What it is.
+    text: String,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// The file that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_file: Option<String>,
+    /// The key file that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<String>,
+    /// Length of the image.
+    size_bytes: usize,
+    /// The image is encrypted (or was, before it was read).
+    encrypted: bool,
+    /// Pairs in the image, or differences.
+    entries: Vec<EntryOut>,
+    /// How many entries (of 32 bytes) are in use.
+    used_entries: usize,
+    /// How many are free.
+    free_entries: usize,
+    /// Pages by state.
+    pages: BTreeMap<String, usize>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<FindingOut>,
+    /// Entries that the CSV form cannot express.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_in_csv: Vec<String>,
+}
+
+impl Tool for NvsCreate {
+    const NAME: &'static str = "esp_nvs_partition_create";
+    const TITLE: &'static str = "NVS images";
+    const ABOUT: &'static str = "Makes an NVS partition image from CSV or values (all types, blobs over pages, encryption), byte for \
+         byte as ESP-IDF's generator; also decodes, checks, compares and changes images.";
+    const RISK: Risk = Risk::Reads;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
+        match input.action {
+            Action::Create => create(ctx, &input),
+            Action::Decode => decode(ctx, &input),
+            Action::Diff => diff(ctx, &input),
+            Action::Edit => edit(ctx, &input),
+        }
+    }
+
+    fn summary(out: &Out) -> String {
+        let mut text = format!("{} entries, {} bytes", out.entries.len(), out.size_bytes);
+        if let Some(file) = &out.output_file {
+            let _ = write!(text, " in {file}");
+        }
+        if out.encrypted {
+            text += ", encrypted";
+        }
+        for finding in out.findings.iter().filter(|finding| finding.severity != "note").take(2) {
+            let _ = write!(text, "\n{}: {}", finding.severity, finding.text);
+        }
+        text
+    }
+}
+
+fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
+    let output = needed(&input.output_file, "output_file")?;
+    let data = input.data.as_ref().ok_or_else(|| missing("data"))?;
+    let size = input.size.map_or(0x6000, |size| size.0);
+    let version = version(input.version)?;
+    let (keys, key_file) = keys(ctx, input)?;
+    let image = match data {
+        Data::Text(text) => from_csv(ctx, text, size, version, keys.as_ref())?,
+        Data::Values(values) => {
+            let mut builder = nvs::Builder::new(size, version, keys.as_ref())?;
+            for (name, entries) in values {
+                let index = builder.namespace(name).map_err(|error| entry_error(name, "", &error))?;
+                for (key, value) in object(name, entries)? {
+                    let value = value_of(ctx, name, key, value)?;
+                    builder.entry(index, key, &value).map_err(|error| entry_error(name, key, &error))?;
+                }
+            }
+            builder.finish()
+        }
+    };
+    let output_file = Some(ctx.files.write(output, &image)?.display().to_string());
+    let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
+    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), image.len(), keys.is_some(), input.show_values) })
+}
+
+fn from_csv(ctx: &Ctx, text: &str, size: u64, version: Version, keys: Option<&Keys>) -> Result<Vec<u8>, ToolError> {
+    // Text with line ends is the data itself; files that it names are found from the project root.
+    let (bytes, folder) = if text.contains('\n') {
+        (text.as_bytes().to_vec(), String::new())
+    } else {
+        let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
+        (ctx.files.read(text)?, folder.to_owned())
+    };
+    let mut files = |path: &str| {
+        let beside = ctx.files.read(&format!("{folder}{path}"));
+        let read = if folder.is_empty() || path.starts_with('/') { ctx.files.read(path) } else { beside };
+        read.or_else(|_| ctx.files.read(path)).map_err(|error| error.message)
+    };
+    Ok(nvs::generate(&[&bytes], size, version, keys, &mut files)?)
+}
+
+fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
+    let (contents, length, encrypted) = image(ctx, input, &input.image_file, "image_file")?;
+    let mut out = describe(&contents, length, encrypted, input.show_values);
+    if let Some(path) = &input.output_file {
+        let (csv, left_out) = contents.to_csv();
+        out.output_file = Some(ctx.files.write(path, csv.as_bytes())?.display().to_string());
+        out.not_in_csv = left_out;
+    }
+    Ok(out)
+}
+
+fn diff(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
+    let (first, ..) = image(ctx, input, &input.image_file, "image_file")?;
+    let (second, length, encrypted) = image(ctx, input, &input.other_file, "other_file")?;
+    let show = input.show_values;
+    let mut out = describe(&second, length, encrypted, show);
+    let changed = |entry: &nvs::Entry, change: &str| {
+        let mut out = entry_out(entry, show);
+        out.change = Some(change.to_owned());
+        out
+    };
+    out.entries = nvs::diff(&first, &second)
+        .iter()
+        .map(|difference| match difference {
+            Difference::Added(entry) => changed(entry, "added"),
+            Difference::Removed(entry) => changed(entry, "removed"),
+            Difference::Changed(before, after) => {
+                EntryOut { before: entry_out(before, show).value, ..changed(after, "changed") }
+            }
+        })
+        .collect();
+    Ok(out)
+}
+
+fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
+    let path = needed(&input.image_file, "image_file")?;
+    let output = needed(&input.output_file, "output_file")?;
+    let Some(Data::Values(values)) = &input.data else {
+        return Err(ToolError::new("bad_parameter", "edit takes data as {\"namespace\": {\"key\": value}}"));
+    };
+    let mut changes = Vec::new();
+    for (namespace, entries) in values {
+        if entries.is_null() {
+            changes.push(Change::Remove { namespace: namespace.clone(), key: None });
+            continue;
+        }
+        for (key, value) in object(namespace, entries)? {
+            let (namespace, key) = (namespace.clone(), key.clone());
+            changes.push(match value {
+                Json::Null => Change::Remove { namespace, key: Some(key) },
+                value => Change::Set { value: value_of(ctx, &namespace, &key, value)?, namespace, key },
+            });
+        }
+    }
+    let (keys, key_file) = keys(ctx, input)?;
+    let image = ctx.files.read_some(path)?;
+    let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
+    let edited = nvs::edit(&plain, &changes, keys.as_ref())?;
+    let output_file = Some(ctx.files.write(output, &edited)?.display().to_string());
+    let plain = keys.as_ref().map_or_else(|| edited.clone(), |keys| nvs::decrypt(&edited, keys));
+    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), edited.len(), keys.is_some(), input.show_values) })
+}
+
+fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Contents, usize, bool), ToolError> {
+    let bytes = ctx.files.read_some(needed(path, name)?)?;
+    let (keys, _) = keys(ctx, input)?;
+    let plain = keys.as_ref().map_or_else(|| bytes.clone(), |keys| nvs::decrypt(&bytes, keys));
+    Ok((nvs::read(&plain), bytes.len(), keys.is_some()))
+}
+
+fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: bool) -> Out {
+    let mut pages = BTreeMap::new();
+    for page in &contents.pages {
+        *pages.entry(page.state.name().to_owned()).or_default() += 1;
+    }
+    let findings = contents.findings.iter().map(|finding| FindingOut {
+        severity: format!("{:?}", finding.severity()).to_lowercase(),
+        text: finding.to_string(),
+    });
+    Out {
+        output_file: None,
+        key_file: None,
+        size_bytes,
+        encrypted,
+        entries: contents.entries.iter().map(|entry| entry_out(entry, show)).collect(),
+        used_entries: contents.count(SlotState::Written),
+        free_entries: contents.count(SlotState::Empty),
+        pages,
+        findings: findings.collect(),
+        not_in_csv: Vec::new(),
+    }
+}
+
+fn entry_out(entry: &nvs::Entry, show: bool) -> EntryOut {
+    let hex = |bytes: &[u8]| Json::String(bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect());
+    let (value, size_bytes) = match &entry.value {
+        Value::Text(text) => (Json::String(text.clone()), Some(text.len())),
+        Value::RawText(bytes) | Value::Blob(bytes) => (hex(bytes), Some(bytes.len())),
+        Value::U64(number) => (Json::from(*number), None),
+        number => (Json::from(number.number().and_then(|number| i64::try_from(number).ok())), None),
+    };
+    EntryOut {
+        namespace: entry.namespace.clone(),
+        key: entry.key.clone(),
+        kind: entry.value.type_name().to_owned(),
+        value: Some(value).filter(|_| show),
+        size_bytes,
+        change: None,
+        before: None,
+    }
+}
+
+fn version(number: Option<u8>) -> Result<Version, ToolError> {
+    match number {
+        Some(1) => Ok(Version::V1),
+        None | Some(2) => Ok(Version::V2),
+        Some(other) => Err(ToolError::new("bad_parameter", format!("version {other} is neither 1 nor 2"))),
+    }
+}
+
+/// The keys that are meant, and the file of new ones.
+fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolError> {
+    let bad = |error: String| ToolError::new("key_invalid", error);
+    let given = [&input.key_file, &input.hmac_key_file, &input.generate_key_file];
+    if given.iter().filter(|file| file.is_some()).count() > 1 {
+        return Err(ToolError::new("bad_parameter", "give one of key_file, hmac_key_file and generate_key_file"));
+    }
+    if let Some(path) = &input.key_file {
+        let bytes = ctx.files.read_some(path)?;
+        // A whole key partition has a CRC; 64 bare bytes have none.
+        if bytes.len() > nvs_keys::KEYS + 4 && nvs_keys::from_partition(&bytes).is_none() {
+            return Err(bad(format!("`{path}` is longer than two keys, and its CRC is wrong")));
+        }
+        return Ok((Some(Keys::from_bytes(&bytes).map_err(|error| bad(error.to_string()))?), None));
+    }
+    if let Some(path) = &input.hmac_key_file {
+        let derived = nvs_keys::from_hmac_key(&ctx.files.read_some(path)?).map_err(|error| bad(error.to_string()))?;
+        return Ok((Some(Keys::from_bytes(&*derived).map_err(|error| bad(error.to_string()))?), None));
+    }
+    let Some(path) = &input.generate_key_file else { return Ok((None, None)) };
+    let fresh = crate::random::with(nvs_keys::generate)?;
+    let mut file = ctx.files.create(path)?;
+    let failed = |error: std::io::Error| ToolError::new("file_unwritable", format!("`{path}`: {error}"));
+    std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;
+    let file = file.finish_secret()?.display().to_string();
+    Ok((Some(Keys::from_bytes(&*fresh).map_err(|error| bad(error.to_string()))?), Some(file)))
+}
+
+fn needed<'a>(text: &'a Option<String>, name: &str) -> Result<&'a str, ToolError> {
+    text.as_deref().ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> ToolError {
+    ToolError::new("missing_parameter", format!("{name} is needed for this action"))
+}
+
+fn object<'a>(namespace: &str, value: &'a Json) -> Result<&'a serde_json::Map<String, Json>, ToolError> {
+    let text = || format!("namespace {namespace:?} is not an object of keys and values");
+    value.as_object().ok_or_else(|| ToolError::new("bad_parameter", text()))
+}
+
+fn entry_error(namespace: &str, key: &str, error: &nvs::ValueError) -> ToolError {
+    ToolError::new("nvs_invalid", format!("{namespace}/{key}: {error}"))
+}
+
+/// A value: number, text, bool, or {"type", "value"}.
+fn value_of(ctx: &Ctx, namespace: &str, key: &str, json: &Json) -> Result<Value, ToolError> {
+    let bad = |text: &str| ToolError::new("nvs_invalid", format!("{namespace}/{key}: {text}"));
+    match json {
+        Json::String(text) => Ok(Value::Text(text.clone())),
+        Json::Bool(flag) => Ok(Value::U8(u8::from(*flag))),
+        Json::Number(number) => {
+            let whole = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
+            whole.map(number_of).ok_or_else(|| bad("NVS has no fractions; use a string"))
+        }
+        Json::Object(fields) => {
+            if let Some(name) = fields.keys().find(|name| !matches!(name.as_str(), "type" | "value" | "file")) {
+                return Err(bad(&format!("unknown field {name:?}; known are type, value and file")));
+            }
+            let kind = fields.get("type").and_then(Json::as_str).unwrap_or("binary");
+            let (text, source) = match (fields.get("value"), fields.get("file").and_then(Json::as_str)) {
+                (None, Some(path)) => (path.to_owned(), "file"),
+                (Some(Json::String(text)), None) => (text.clone(), "data"),
+                (Some(other), None) => (other.to_string(), "data"),
+                _ => return Err(bad("give value or file")),
+            };
+            let mut files = |path: &str| ctx.files.read(path).map_err(|error| error.message);
+            nvs::encode_value(kind, source, &text, &mut files).map_err(|error| bad(&error.to_string()))
+        }
+        Json::Null | Json::Array(_) => Err(bad("a value is a number, a text or {\"type\", \"value\"}")),
+    }
+}
+
+/// The first of i32, u32, u64 and i64 that holds a number.
+fn number_of(number: i128) -> Value {
+    if let Ok(value) = i32::try_from(number) {
+        Value::I32(value)
+    } else if let Ok(value) = u32::try_from(number) {
+        Value::U32(value)
+    } else if let Ok(value) = u64::try_from(number) {
+        Value::U64(value)
+    } else {
+        Value::I64(number as i64)
+    }
+}
+
+impl From<NvsError> for ToolError {
+    fn from(error: NvsError) -> Self {
+        let code = match &error {
+            NvsError::Size(_) => "bad_parameter",
+            NvsError::Damaged(_) => "nvs_damaged",
+            _ => "nvs_invalid",
+        };
+        Self::new(code, error.to_string())
+    }
+}

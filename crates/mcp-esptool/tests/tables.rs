@@ -1,0 +1,230 @@
+//! Partition, NVS and OTA tools on files, through the same door as every caller.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use esp_model::job::Job;
+use mcp_esptool::config::{Config, Origin};
+use mcp_esptool::ctx::Ctx;
+use mcp_esptool::tools;
+use serde_json::{Map, Value, json};
+
+struct Bench {
+    dir: tempfile::TempDir,
+    ctx: Ctx,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.set("project_roots", dir.path().display().to_string(), Origin::Flag).unwrap();
+        Self { ctx: Ctx::new(config).unwrap(), dir }
+    }
+
+    fn call(&self, tool: &str, input: Value) -> Map<String, Value> {
+        self.try_call(tool, input).unwrap()
+    }
+
+    fn try_call(&self, tool: &str, input: Value) -> Result<Map<String, Value>, String> {
+        let reply = tools::find(tool).unwrap().call(&self.ctx, &Job::new(), input);
+        reply.map(|reply| reply.data).map_err(|error| error.to_string())
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+#[test]
+fn a_table_from_every_kind_of_layout() {
+    let bench = Bench::new();
+    let rows = json!({"partitions": [
+        {"name": "nvs", "type": "data", "subtype": "nvs", "size": "24K"},
+        {"name": "phy_init", "type": "data", "subtype": 1, "size": 4096},
+        {"name": "factory", "type": "app", "subtype": "factory", "size": "1MB"},
+    ]});
+    let csv = "nvs,data,nvs,,24K\nphy_init,data,phy,,4K\nfactory,app,factory,,1M\n";
+    fs::write(bench.path("layout.csv"), csv).unwrap();
+    let mut made = Vec::new();
+    for layout in [json!("single_app"), json!(csv), json!("layout.csv"), rows] {
+        let out = bench.call(
+            "esp_partition_create",
+            json!({"layout": layout, "output_file": "out/table.bin", "csv_file": "out/table.csv", "flash_size": "2MB"}),
+        );
+        assert_eq!(out["partitions"][2]["offset"], 0x10000);
+        assert_eq!(out["end"], 0x11_0000);
+        made.push(fs::read(bench.path("out/table.bin")).unwrap());
+    }
+    assert!(made.iter().all(|table| *table == made[0]) && made[0].len() == 0xc00);
+    let again = bench.call("esp_partition_create", json!({"layout": "out/table.bin", "output_file": "again.csv"}));
+    assert_eq!(again["partitions"].as_array().unwrap().len(), 3);
+    assert_eq!(fs::read(bench.path("again.csv")).unwrap(), fs::read(bench.path("out/table.csv")).unwrap());
+    let error = bench
+        .try_call("esp_partition_create", json!({"layout": "two_ota", "output_file": "x.bin", "flash_size": "2MB"}))
+        .unwrap_err();
+    assert!(error.contains("flash_too_small") && error.contains("ota_1"), "{error}");
+    assert!(!bench.path("x.bin").exists());
+    let wrong = "a,data,nvs,,16K\nb,app,factory,0x11000,64K\n";
+    let error = bench.try_call("esp_partition_create", json!({"layout": wrong, "output_file": "x.bin"})).unwrap_err();
+    assert!(error.contains("line 2 (\"b\")"), "{error}");
+}
+
+#[test]
+fn nvs_made_encrypted_read_compared_and_changed() {
+    let bench = Bench::new();
+    fs::write(bench.path("blob.bin"), vec![7u8; 5000]).unwrap();
+    let data = json!({"store": {
+        "name": "unit", "count": 5, "flag": {"type": "u8", "value": 1}, "cert": {"file": "blob.bin"},
+    }});
+    let made = bench.call(
+        "esp_nvs_partition_create",
+        json!({"data": data, "output_file": "nvs.bin", "size": "0x6000", "generate_key_file": "keys.bin"}),
+    );
+    assert_eq!(made["encrypted"], true);
+    assert_eq!(made["entries"].as_array().unwrap().len(), 4);
+    let read = bench.call(
+        "esp_nvs_partition_create",
+        json!({"action": "decode", "image_file": "nvs.bin", "key_file": "keys.bin", "output_file": "nvs.csv"}),
+    );
+    assert!(read.get("findings").is_none(), "{read:?}");
+    let blind = bench.call("esp_nvs_partition_create", json!({"action": "decode", "image_file": "nvs.bin"}));
+    assert_eq!(blind["findings"][0]["severity"], "error");
+    // The decoded CSV makes the same image again.
+    bench.call(
+        "esp_nvs_partition_create",
+        json!({"data": "nvs.csv", "output_file": "same.bin", "key_file": "keys.bin"}),
+    );
+    assert_eq!(fs::read(bench.path("same.bin")).unwrap(), fs::read(bench.path("nvs.bin")).unwrap());
+    bench.call(
+        "esp_nvs_partition_create",
+        json!({"action": "edit", "image_file": "nvs.bin", "key_file": "keys.bin", "output_file": "new.bin",
+            "data": {"store": {"count": 6, "flag": null}}}),
+    );
+    let diff = bench.call(
+        "esp_nvs_partition_create",
+        json!({"action": "diff", "image_file": "nvs.bin", "other_file": "new.bin", "key_file": "keys.bin"}),
+    );
+    let changes: Vec<_> = diff["entries"].as_array().unwrap().iter().map(|e| (&e["key"], &e["change"])).collect();
+    assert_eq!(
+        format!("{changes:?}"),
+        r#"[(String("count"), String("changed")), (String("flag"), String("removed"))]"#
+    );
+    let error = bench
+        .try_call("esp_nvs_partition_create", json!({"data": {"n": {"a_key_that_is_too_long": 1}}, "output_file": "x"}))
+        .unwrap_err();
+    assert!(error.contains("nvs_invalid") && error.contains("n/a_key_that_is_too_long"), "{error}");
+    let error = bench
+        .try_call("esp_nvs_partition_create", json!({"data": "key,type\n", "output_file": "x", "size": 5}))
+        .unwrap_err();
+    assert!(error.contains("bad_parameter"), "{error}");
+}
+
+/// An app image of the corpus' form, made here: header, one mapped segment with an app description, checksum, hash.
+fn app(version: &str, salt: u8) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let mut data = vec![salt; 4096];
+    data[..256].fill(0);
+    data[..4].copy_from_slice(&0xabcd_5432u32.to_le_bytes());
+    data[16..16 + version.len()].copy_from_slice(version.as_bytes());
+    let mut out = vec![0xe9, 1, 2, 0x20, 0, 0, 0x38, 0x40, 0xee, 0, 0, 0, 5, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 1];
+    out.extend_from_slice(&0x3c00_0020u32.to_le_bytes());
+    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
+    out.extend_from_slice(&data);
+    let sum = data.iter().fold(0xef, |sum, byte| sum ^ byte);
+    out.resize(out.len() | 15, 0);
+    out.push(sum);
+    out.extend_from_slice(&Sha256::digest(&out));
+    out
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_package_proves_itself() {
+    let bench = Bench::new();
+    write(&bench.path("old.bin"), &app("1.0", 3));
+    write(&bench.path("new.bin"), &app("1.1", 3));
+    let input = json!({"firmware_file": "new.bin", "base_file": "old.bin", "output_dir": "pkg"});
+    let made = bench.call("esp_ota_package_create", input.clone());
+    assert_eq!((&made["manifest"]["chip"], &made["manifest"]["version"]), (&json!("esp32c3"), &json!("1.1")));
+    assert!(made["delta_ratio"].as_f64().unwrap() < 0.2);
+    let mut check = input;
+    check["verify"] = json!(true);
+    assert_eq!(bench.call("esp_ota_package_create", check.clone())["verified"], true);
+    write(&bench.path("new.bin"), &app("1.2", 3));
+    let refused = bench.call("esp_ota_package_create", check);
+    assert_eq!(refused["verified"], false);
+    assert!(refused["problems"].to_string().contains("sha256"));
+    let error = bench
+        .try_call("esp_ota_package_create", json!({"firmware_file": "new.bin", "require_signature": true}))
+        .unwrap_err();
+    assert!(error.contains("image_refused"), "{error}");
+    write(&bench.path("bad.bin"), &app("1.2", 3)[..4000]);
+    let error = bench.try_call("esp_ota_package_create", json!({"firmware_file": "bad.bin"})).unwrap_err();
+    assert!(error.contains("image_invalid"), "{error}");
+}
+
+#[test]
+fn a_boot_check_names_the_step() {
+    let bench = Bench::new();
+    bench.call("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));
+    let mut flash = vec![0xff; 1 << 21];
+    flash[0x8000..0x8c00].copy_from_slice(&fs::read(bench.path("table.bin")).unwrap());
+    let image = app("3.0", 0);
+    flash[..image.len()].copy_from_slice(&image);
+    flash[0x10000..0x10000 + image.len()].copy_from_slice(&image);
+    write(&bench.path("flash.bin"), &flash);
+    let out = bench.call("esp_boot_check", json!({"image": "flash.bin", "revision": 3}));
+    assert_eq!((&out["outcome"], &out["partition"]), (&json!("starts"), &json!("factory")), "{out:?}");
+    assert_eq!(out["app_version"], "3.0");
+    flash[0x10100] ^= 1;
+    write(&bench.path("flash.bin"), &flash);
+    let out = bench.call("esp_boot_check", json!({"image": "flash.bin", "chip_type": "esp32c3"}));
+    assert_eq!((&out["outcome"], &out["stage"]), (&json!("stops"), &json!("app")));
+    assert!(out["console"].as_str().unwrap().contains("Checksum failed"));
+}
+
+#[test]
+fn a_simulated_device_from_blank_to_updated_and_back() {
+    let bench = Bench::new();
+    let port = "sim://esp32c3/tables";
+    let blank = bench.call("esp_boot_check", json!({"port": port}));
+    assert_eq!((&blank["outcome"], &blank["stage"]), (&json!("stops"), &json!("rom")), "{blank:?}");
+    assert_eq!(bench.try_call("esp_partition_read", json!({"port": port})).unwrap_err().contains("blank"), true);
+    write(&bench.path("boot.bin"), &app("boot", 0));
+    write(&bench.path("one.bin"), &app("1.0", 1));
+    write(&bench.path("two.bin"), &app("2.0", 2));
+    bench.call(
+        "esp_flash_firmware",
+        json!({"port": port, "files": [{"path": "boot.bin", "address": 0}]}),
+    );
+    let setup = bench.call(
+        "esp_ota_partition_setup",
+        json!({"port": port, "app_size": "1MB", "app_file": "one.bin", "storage": "littlefs"}),
+    );
+    assert_eq!((&setup["slot_size_bytes"], &setup["verified"]), (&json!(1 << 20), &json!(true)));
+    let table = bench.call("esp_partition_read", json!({"port": port}));
+    assert_eq!(table["partitions"].as_array().unwrap().len(), 6);
+    let out = bench.call("esp_boot_check", json!({"port": port}));
+    assert_eq!((&out["partition"], &out["app_version"]), (&json!("ota_0"), &json!("1.0")), "{out:?}");
+    let first = bench.call("esp_ota_flash_prepare", json!({"port": port, "firmware_file": "two.bin"}));
+    assert_eq!((&first["written"], &first["selected"]), (&json!("ota_1"), &json!("ota_1")), "{first:?}");
+    let out = bench.call("esp_boot_check", json!({"port": port}));
+    assert_eq!(out["app_version"], "2.0");
+    let back = bench.call("esp_ota_flash_prepare", json!({"port": port, "action": "switch", "slot": 0}));
+    assert_eq!((&back["before"], &back["selected"]), (&json!("ota_1"), &json!("ota_0")));
+    let back = bench.call("esp_ota_flash_prepare", json!({"port": port, "action": "rollback"}));
+    assert_eq!(back["selected"], "ota_1");
+    let seen = bench.call("esp_partition_analyze", json!({"port": port}));
+    assert_eq!(seen["updates"], "ota");
+    assert!(seen["partitions"][3]["about"].as_str().unwrap().contains("1.0"), "{seen:?}");
+    bench.call("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));
+    let plan = bench.call("esp_partition_flash", json!({"port": port, "partition_file": "table.bin", "dry_run": true}));
+    assert_eq!((&plan["written"], &plan["before"][0]["fate"]), (&json!(false), &json!("resized")));
+    let done = bench.call("esp_partition_flash", json!({"port": port, "partition_file": "table.bin"}));
+    assert_eq!(done["verified"], true);
+}
