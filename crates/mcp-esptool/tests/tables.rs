@@ -198,10 +198,7 @@ fn a_simulated_device_from_blank_to_updated_and_back() {
     write(&bench.path("boot.bin"), &app("boot", 0));
     write(&bench.path("one.bin"), &app("1.0", 1));
     write(&bench.path("two.bin"), &app("2.0", 2));
-    bench.call(
-        "esp_flash_firmware",
-        json!({"port": port, "files": [{"path": "boot.bin", "address": 0}]}),
-    );
+    bench.call("esp_flash_firmware", json!({"port": port, "files": [{"path": "boot.bin", "address": 0}]}));
     let setup = bench.call(
         "esp_ota_partition_setup",
         json!({"port": port, "app_size": "1MB", "app_file": "one.bin", "storage": "littlefs"}),
