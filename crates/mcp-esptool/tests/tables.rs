@@ -191,7 +191,7 @@ fn a_boot_check_names_the_step() {
 #[test]
 fn a_simulated_device_from_blank_to_updated_and_back() {
     let bench = Bench::new();
-    let port = "sim://esp32c3/tables";
+    let port = "sim://esp32c3";
     let blank = bench.call("esp_boot_check", json!({"port": port}));
     assert_eq!((&blank["outcome"], &blank["stage"]), (&json!("stops"), &json!("rom")), "{blank:?}");
     assert_eq!(bench.try_call("esp_partition_read", json!({"port": port})).unwrap_err().contains("blank"), true);

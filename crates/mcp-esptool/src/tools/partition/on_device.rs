@@ -35,7 +35,8 @@ impl Sector {
         let state = self.state();
         self.table.map_err(|error| {
             let code = if state == "damaged" { "partition_table_damaged" } else { "no_partition_table" };
-            ToolError::new(code, format!("there is no partition table at {offset:#x}: {error}")).seen("sector", state)
+            let why = if state == "damaged" { error.to_string() } else { format!("the sector is {state}") };
+            ToolError::new(code, format!("there is no partition table at {offset:#x}: {why}"))
         })
     }
 }
@@ -44,8 +45,13 @@ impl Sector {
 pub fn read(connected: &mut Connected, job: &Job, offset: u32) -> Result<Sector, ToolError> {
     connected.loader.attach_flash(job, None)?;
     let bytes = connected.loader.read_flash_bytes(job, offset, partition::TABLE_SECTOR)?;
-    let table = Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(&bytes), true);
-    Ok(Sector { kind: partition::recognise(&bytes), table })
+    let kind = partition::recognise(&bytes);
+    // A blank sector would read as a table without entries.
+    let table = match kind {
+        Recognised::Table { .. } => Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(&bytes), true),
+        _ => Err(TableError::Encoding),
+    };
+    Ok(Sector { kind, table })
 }
 
 /// What a new table means for a partition of the old one.
