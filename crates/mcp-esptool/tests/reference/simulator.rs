@@ -272,20 +272,29 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     if ["esp8266", "esp32e22", "esp32h21", "esp32h4", "esp32s31"].contains(&chip) {
         return Ok(());
     }
+    let listed = listed_terminal()?;
     let program = reference::espflash()?;
     let dir = scratch(&format!("espflash-{chip}"));
     let data = test_data(if long() { size() } else { 40_000 });
     let (input, output) = (dir.join("in.bin"), dir.join("out.bin"));
     fs::write(&input, &data)?;
     let sim = Sim::start(chip, Line::Pty, &dir.join("tty"))?;
+    // espflash only opens ports that the system lists, and no pseudo terminal is: in a mount namespace of its own the
+    // terminal stands in the place of one that is.
+    let terminal = fs::canonicalize(&sim.url)?;
     let run = |args: &[&str]| {
-        let mut command = Command::new(&program);
-        command.args(&args[..1]).args(["--port", &sim.url, "--non-interactive", "--chip", chip]);
-        command.args(["--before", "no-reset", "--after", "no-reset"]).args(&args[1..]);
-        reference::run(command.env("ESPFLASH_SKIP_UPDATE_CHECK", "1"))
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", r#"mount --bind "$0" "$1" && shift && exec "$@""#]);
+        command.arg(&terminal).arg(&listed).arg(&program).args(&args[..1]).args(["--port", &listed]);
+        command
+            .args(["--non-interactive", "--chip", chip, "--before", "no-reset", "--after", "no-reset"])
+            .args(&args[1..]);
+        reference::run(command.env("ESPFLASH_SKIP_UPDATE_CHECK", "true"))
     };
-    let info = reference::text(&run(&["board-info"])?);
-    if !info.contains("Flash size:") || !info.contains("4MB") {
+    // On the S2 board-info ends in an error: it asks the stub for the security info, which that stub does not know.
+    let known = esp_model::chip::by_name(chip).is_none_or(|chip| chip.rom.security_info_len != 12);
+    let info = if known { reference::text(&run(&["board-info"])?) } else { String::new() };
+    if known && !(info.contains("Flash size:") && info.contains("4MB")) {
         return fail(format!("board-info: {info}"));
     }
     let (input, output) = (input.display().to_string(), output.display().to_string());
@@ -296,4 +305,22 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     run(&["erase-region", "0x10000", "0x1000"])?;
     run(&["read-flash", "0x10000", "4096", &output])?;
     same_bytes("erase-region", &fs::read(&output)?, &[0xff; 4096])
+}
+
+/// A serial port that the system lists, to be covered by a pseudo terminal; it takes root to do that.
+fn listed_terminal() -> Result<String, Stop> {
+    let can_mount =
+        Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success());
+    let listed = fs::read_dir("/sys/class/tty").into_iter().flatten().filter_map(Result::ok);
+    let found = listed.filter(|entry| entry.path().join("device").is_dir()).find_map(|entry| {
+        let node = format!("/dev/{}", entry.file_name().to_string_lossy());
+        std::path::Path::new(&node).exists().then_some(node)
+    });
+    match found.filter(|_| can_mount) {
+        Some(node) => Ok(node),
+        None => {
+            Err(reference::Skip("espflash opens no pseudo terminal (needs root and one listed serial port)".into())
+                .into())
+        }
+    }
 }
