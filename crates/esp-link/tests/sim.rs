@@ -109,6 +109,25 @@ fn nothing_is_written_beyond_the_end() {
 }
 
 #[test]
+fn secure_download_mode_is_recognised_and_its_limits_are_named() {
+    let device = device(chip::by_name("esp32c3").unwrap(), Faults::default());
+    device.with(|chip, _| chip.efuse().set("ENABLE_SECURITY_DOWNLOAD", &[1]));
+    let mut loader = connect(&device, StubSource::BuiltIn);
+    assert_eq!(loader.mode(), Mode::SecureDownload);
+    assert!(loader.identity().is_none());
+    let bytes = firmware(0x8000, 5);
+    let mut parts = [Part::bytes(0x1_0000, bytes.clone())];
+    // The flash cannot be asked for its size here.
+    let error = loader.write_flash(&Job::new(), &mut parts, &WriteOptions::default()).unwrap_err();
+    assert!(matches!(error, LoaderError::FlashSize { .. } | LoaderError::Unsupported { .. }), "{error}");
+    let options = WriteOptions { flash_size: Some(4 << 20), ..WriteOptions::default() };
+    assert!(loader.write_flash(&Job::new(), &mut parts, &options).unwrap().verified);
+    assert_eq!(flash_of(&device, 0x1_0000, bytes.len()), bytes);
+    let error = loader.read_flash_bytes(&Job::new(), 0x1_0000, 16).unwrap_err();
+    assert!(matches!(error, LoaderError::Unsupported { .. }), "{error}");
+}
+
+#[test]
 fn a_cancelled_write_can_be_resumed() {
     let device = device(chip::by_name("esp32s3").unwrap(), Faults::default());
     let mut loader = connect(&device, StubSource::BuiltIn);

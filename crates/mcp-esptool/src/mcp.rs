@@ -246,7 +246,7 @@ impl ServerHandler for Server {
     }
 }
 
-/// Longest list, in bytes of JSON, that shows the types of the results' fields; a longer one only names them.
+/// Longest list, in bytes of JSON, that shows the results' fields; a longer one leaves them to `docs/tools.md`.
 const DETAILED: usize = 60 * 1024;
 /// The same for a chosen part of the tools.
 const DETAILED_CHOICE: usize = 15 * 1024;
@@ -258,8 +258,7 @@ fn list(ctx: &Ctx) -> Vec<Tool> {
     if serde_json::to_vec(&listed).is_ok_and(|bytes| bytes.len() > limit) {
         for tool in &mut listed {
             tool.input_schema = Arc::new(brief_input(Arc::unwrap_or_clone(tool.input_schema.clone())));
-            tool.output_schema =
-                tool.output_schema.take().map(|full| Arc::new(brief_output(Arc::unwrap_or_clone(full))));
+            tool.output_schema = Some(Arc::new(brief_output()));
         }
     }
     listed

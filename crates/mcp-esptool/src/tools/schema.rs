@@ -99,11 +99,13 @@ pub fn listed_output(full: Map<String, Value>) -> Map<String, Value> {
     }
 }
 
-/// The shortest form of a schema, for long lists: `null` and defaults are left out of parameters.
+/// The shortest form of a schema, for long lists: `null` and defaults are left out of parameters, and inner fields are
+/// not described (`docs/tools.md` does).
 pub fn brief_input(mut schema: Map<String, Value>) -> Map<String, Value> {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         for property in properties.values_mut().filter_map(Value::as_object_mut) {
             property.remove("default");
+            property.values_mut().for_each(undescribe);
             if let Some(Value::Array(types)) = property.get_mut("type") {
                 types.retain(|name| name != "null");
                 if let [Value::String(only)] = types.as_slice() {
@@ -116,11 +118,23 @@ pub fn brief_input(mut schema: Map<String, Value>) -> Map<String, Value> {
     schema
 }
 
-/// The shortest form of a result's schema: the names of its fields.
-pub fn brief_output(schema: Map<String, Value>) -> Map<String, Value> {
-    let names = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
-    let properties: Map<String, Value> = names.map(|name| (name.clone(), json!({}))).collect();
-    Map::from_iter([("type".to_string(), json!("object")), ("properties".to_string(), properties.into())])
+/// Removes the descriptions of inner fields. A field may itself be called `description`: only texts are removed.
+fn undescribe(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("description").is_some_and(Value::is_string) {
+                fields.remove("description");
+            }
+            fields.values_mut().for_each(undescribe);
+        }
+        Value::Array(items) => items.iter_mut().for_each(undescribe),
+        _ => {}
+    }
+}
+
+/// The shortest form of a result's schema: an object.
+pub fn brief_output() -> Map<String, Value> {
+    Map::from_iter([("type".to_string(), json!("object"))])
 }
 
 fn shorten(value: &mut Value, depth: usize) {

@@ -42,10 +42,8 @@ fn chips() -> Vec<&'static str> {
     }
 }
 
-/// Bytes of test data: the megabyte in the long mode, else enough for several blocks.
-fn size() -> usize {
-    if long() { 1 << 20 } else { 80_000 }
-}
+/// Bytes of test data.
+const SIZE: usize = 1 << 20;
 
 /// How the simulator is reached.
 #[derive(Clone, Copy, PartialEq)]
@@ -165,7 +163,7 @@ impl Bench {
     fn new(name: &str, chip: &str, line: Line, old: bool) -> Result<Self, Stop> {
         let python = if old { reference::tool4("python")? } else { reference::tool("python")? };
         let dir = scratch(&format!("{name}-{chip}"));
-        let data = test_data(if line == Line::Rfc2217 { 20_000 } else { size() });
+        let data = test_data(if line == Line::Rfc2217 { 20_000 } else { SIZE });
         fs::write(dir.join("in.bin"), &data)?;
         let sim = Sim::start(chip, line, &dir.join("tty"))?;
         let esptool = Esptool::start(python, &sim.url, old)?;
@@ -275,7 +273,7 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     let listed = listed_terminal()?;
     let program = reference::espflash()?;
     let dir = scratch(&format!("espflash-{chip}"));
-    let data = test_data(if long() { size() } else { 40_000 });
+    let data = test_data(SIZE);
     let (input, output) = (dir.join("in.bin"), dir.join("out.bin"));
     fs::write(&input, &data)?;
     let sim = Sim::start(chip, Line::Pty, &dir.join("tty"))?;
