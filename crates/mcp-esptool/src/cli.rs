@@ -332,8 +332,7 @@ fn monitor(ctx: &Ctx, args: &terminal::MonitorArgs) -> Result<(), Failure> {
 fn list(ctx: &Ctx, as_json: bool) -> Result<(), Failure> {
     let offered: Vec<&Entry> = tools::offered(ctx).collect();
     if as_json {
-        let listed: Vec<Value> = offered.iter().map(|entry| mcp::listed_json(entry)).collect();
-        return Ok(print(&format!("{:#}", json!({ "tools": listed })))?);
+        return Ok(print(&format!("{:#}", json!({ "tools": mcp::list_json(ctx) })))?);
     }
     let width = offered.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
     let lines = offered.iter().map(|entry| format!("{:width$}  {}", entry.name, entry.about));

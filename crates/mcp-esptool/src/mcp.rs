@@ -30,7 +30,7 @@ use crate::ctx::Ctx;
 use crate::tool::{Entry, Reply};
 use crate::tools;
 use crate::tools::error::ToolError;
-use crate::tools::schema::{brief_input, brief_output, listed_output};
+use crate::tools::schema::listed::{self, Detail};
 use crate::{prompts, resources};
 
 /// What a client's model reads before its first call; below 1,000 characters.
@@ -207,7 +207,7 @@ impl ServerHandler for Server {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::offered(&self.ctx).find(|entry| entry.name == name).map(listed)
+        tools::offered(&self.ctx).find(|entry| entry.name == name).map(|entry| show(entry, Detail::Full))
     }
 
     async fn call_tool(
@@ -246,41 +246,46 @@ impl ServerHandler for Server {
     }
 }
 
-/// Longest list, in bytes of JSON, that shows the results' fields; a longer one leaves them to `docs/tools.md`.
-const DETAILED: usize = 60 * 1024;
+/// Longest list, in bytes of JSON; it says as much of each tool as fits.
+const LONGEST: usize = 60 * 1024;
 /// The same for a chosen part of the tools.
-const DETAILED_CHOICE: usize = 15 * 1024;
+const LONGEST_CHOICE: usize = 15 * 1024;
 
-/// The tools that are offered, in their order. Models read the whole list: it must not grow without bound.
+/// The tools that are offered, in their order.
 fn list(ctx: &Ctx) -> Vec<Tool> {
-    let mut listed: Vec<Tool> = tools::offered(ctx).map(listed).collect();
-    let limit = if ctx.surface.is_choice() { DETAILED_CHOICE } else { DETAILED };
-    if serde_json::to_vec(&listed).is_ok_and(|bytes| bytes.len() > limit) {
-        for tool in &mut listed {
-            tool.input_schema = Arc::new(brief_input(Arc::unwrap_or_clone(tool.input_schema.clone())));
-            tool.output_schema = Some(Arc::new(brief_output()));
+    let limit = if ctx.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
+    let mut list = Vec::new();
+    for detail in Detail::ALL {
+        list = tools::offered(ctx).map(|entry| show(entry, detail)).collect();
+        if serde_json::to_vec(&list).is_ok_and(|bytes| bytes.len() <= limit) {
+            break;
         }
     }
-    listed
+    list
 }
 
 /// One tool as `tools/list` shows it.
-fn listed(entry: &'static Entry) -> Tool {
+fn show(entry: &'static Entry, detail: Detail) -> Tool {
     let hints = entry.hints();
     let annotations = ToolAnnotations::new()
         .read_only(hints.read_only)
         .destructive(hints.destructive)
         .idempotent(hints.idempotent)
         .open_world(hints.open_world);
-    Tool::new(entry.name, entry.about, Arc::new(entry.input_schema()))
+    Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), detail)))
         .with_title(entry.title)
-        .with_raw_output_schema(Arc::new(listed_output(entry.output_schema())))
+        .with_raw_output_schema(Arc::new(listed::output(entry.output_schema(), detail)))
         .with_annotations(annotations)
 }
 
-/// One tool as `tools/list` shows it, as JSON.
+/// One tool in the fullest form of `tools/list`, as JSON.
 pub fn listed_json(entry: &'static Entry) -> Value {
-    serde_json::to_value(listed(entry)).unwrap_or_default()
+    serde_json::to_value(show(entry, Detail::Full)).unwrap_or_default()
+}
+
+/// The list as a client gets it, as JSON.
+pub fn list_json(ctx: &Ctx) -> Value {
+    serde_json::to_value(list(ctx)).unwrap_or_default()
 }
 
 fn unknown_tool(name: &str) -> ErrorData {

@@ -44,7 +44,9 @@ fn code(text: &str) -> String {
 #[test]
 fn rmcp_is_known_to_one_file() {
     for (path, text) in sources() {
-        assert!(path.ends_with("mcp-esptool/src/mcp.rs") || !code(&text).contains("rmcp"), "{}", path.display());
+        let knows = path.ends_with("mcp-esptool/src/mcp.rs")
+            || path.parent().is_some_and(|dir| dir.ends_with("mcp-esptool/src/mcp"));
+        assert!(knows || !code(&text).contains("rmcp"), "{}", path.display());
     }
 }
 

@@ -75,7 +75,7 @@ impl JsonSchema for PortUrl {
         "PortUrl".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "Port or URL; may be left out if only one device is there."})
+        json_schema!({"type": "string", "description": "Port URL (default: the only device)."})
     }
 }
 

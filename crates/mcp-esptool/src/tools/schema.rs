@@ -1,6 +1,8 @@
 //! Schemas of the tools' parameters and results, and what follows from them: unknown names are refused, texts
 //! become the numbers, lists and objects that they stand for.
 
+pub mod listed;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -14,10 +16,7 @@ pub fn of_input<T: JsonSchema>(long: bool) -> Map<String, Value> {
     let mut schema = tidy(generator().for_deserialize_root::<T>());
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
     if let (true, Some(properties)) = (long, properties.as_object_mut()) {
-        properties.insert(
-            "background".into(),
-            json!({"type": "boolean", "description": "Return a job at once; see esp_job."}),
-        );
+        properties.insert("background".into(), json!({"type": "boolean", "description": "Run as a job (esp_job)."}));
     }
     schema.insert("type".into(), "object".into());
     schema.insert("additionalProperties".into(), false.into());
@@ -83,87 +82,6 @@ fn drop_noise(value: &mut Value, names_are_data: bool) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| drop_noise(item, false)),
         _ => {}
-    }
-}
-
-/// How deep a listed output schema goes; deeper objects are listed as `object`, documented in `docs/tools.md`.
-const LISTED_DEPTH: usize = 2;
-
-/// The short form of an output schema for `tools/list`: no descriptions, no inner structure of deep objects.
-pub fn listed_output(full: Map<String, Value>) -> Map<String, Value> {
-    let mut short = Value::Object(full);
-    shorten(&mut short, 0);
-    match short {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    }
-}
-
-/// The shortest form of a schema, for long lists: `null` and defaults are left out of parameters, and inner fields are
-/// not described (`docs/tools.md` does).
-pub fn brief_input(mut schema: Map<String, Value>) -> Map<String, Value> {
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        for property in properties.values_mut().filter_map(Value::as_object_mut) {
-            property.remove("default");
-            property.values_mut().for_each(undescribe);
-            if let Some(Value::Array(types)) = property.get_mut("type") {
-                types.retain(|name| name != "null");
-                if let [Value::String(only)] = types.as_slice() {
-                    let only = only.clone();
-                    property.insert("type".into(), only.into());
-                }
-            }
-        }
-    }
-    schema
-}
-
-/// Removes the descriptions of inner fields. A field may itself be called `description`: only texts are removed.
-fn undescribe(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            if fields.get("description").is_some_and(Value::is_string) {
-                fields.remove("description");
-            }
-            fields.values_mut().for_each(undescribe);
-        }
-        Value::Array(items) => items.iter_mut().for_each(undescribe),
-        _ => {}
-    }
-}
-
-/// The shortest form of a result's schema: an object.
-pub fn brief_output() -> Map<String, Value> {
-    Map::from_iter([("type".to_string(), json!("object"))])
-}
-
-fn shorten(value: &mut Value, depth: usize) {
-    let Value::Object(fields) = value else { return };
-    fields.remove("description");
-    let inner = ["properties", "items", "anyOf", "oneOf", "additionalProperties"];
-    if depth >= LISTED_DEPTH {
-        inner.iter().for_each(|name| drop(fields.remove(*name)));
-        fields.remove("required");
-        return;
-    }
-    for name in inner {
-        match fields.get_mut(name) {
-            Some(Value::Object(properties)) if name == "properties" => {
-                properties.values_mut().for_each(|property| shorten(property, depth + 1));
-            }
-            Some(Value::Array(variants)) => variants.iter_mut().for_each(|variant| shorten_variant(variant, depth)),
-            Some(single) => shorten(single, depth),
-            None => {}
-        }
-    }
-}
-
-/// A variant's `required` stays at the top, where it tells a result from a job.
-fn shorten_variant(variant: &mut Value, depth: usize) {
-    let required = variant.get("required").cloned();
-    shorten(variant, depth);
-    if let (Some(required), Some(fields), 0) = (required, variant.as_object_mut(), depth) {
-        fields.insert("required".into(), required);
     }
 }
 

@@ -37,15 +37,18 @@ pub struct In {
     /// Seconds to listen at most (default 10).
     duration_s: Option<f64>,
     /// Bytes to take at most (default 1 MiB).
+    #[schemars(extend("x-rare" = true))]
     max_bytes: Option<u64>,
     /// Regular expressions; the capture ends when one is seen.
     #[serde(default)]
     until: Vec<String>,
     /// Ends after this many seconds of silence.
+    #[schemars(extend("x-rare" = true))]
     silence_s: Option<f64>,
     /// Text to send; \n and \r are newline and return.
     send: Option<String>,
     /// Send it when this regular expression is seen (default: at once).
+    #[schemars(extend("x-rare" = true))]
     send_after: Option<String>,
     /// Reset the device first and keep what comes from its first byte on.
     #[serde(default)]

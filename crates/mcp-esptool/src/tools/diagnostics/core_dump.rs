@@ -27,18 +27,23 @@ pub struct In {
     /// The crashed app's ELF file (default: searched by SHA-256 below the project roots).
     elf_file: Option<String>,
     /// The ROM's ELF file, for names in ROM code.
+    #[schemars(extend("x-rare" = true))]
     rom_elf_file: Option<String>,
     /// Flash address of the dump (default: the coredump partition).
+    #[schemars(extend("x-rare" = true))]
     address: Option<Number>,
     /// Flash bytes to read (default: the partition's size).
+    #[schemars(extend("x-rare" = true))]
     size: Option<Number>,
     /// Also show parameters and variables of frames.
     #[serde(default)]
     variables: bool,
     /// Decode a dump whose checksum does not fit.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     damaged: bool,
     /// Keep the dump as read from flash in this file.
+    #[schemars(extend("x-rare" = true))]
     output_file: Option<String>,
 }
 

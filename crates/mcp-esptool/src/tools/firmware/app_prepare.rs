@@ -45,12 +45,16 @@ pub struct In {
     bootloader_file: Option<String>,
     /// Where a bootloader comes from when none is given: auto (default), idf or stock.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     bootloader_source: Source,
     /// Chip revision, major × 100 + minor, for the choice of a stock bootloader (default: the newest).
+    #[schemars(extend("x-rare" = true))]
     chip_revision: Option<u16>,
     /// Lowest chip revision for the app, major × 100 + minor.
+    #[schemars(extend("x-rare" = true))]
     min_rev_full: Option<u16>,
     /// Highest chip revision for the app, major × 100 + minor.
+    #[schemars(extend("x-rare" = true))]
     max_rev_full: Option<u16>,
 }
 

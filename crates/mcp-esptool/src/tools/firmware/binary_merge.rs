@@ -50,13 +50,17 @@ pub struct In {
     /// Size for the bootloader's header, or keep (default).
     flash_size: Option<String>,
     /// Flash address of the output's first byte (default 0; raw only).
+    #[schemars(extend("x-rare" = true))]
     target_offset: Option<Number>,
     /// Flash address up to which the output is filled with 0xFF (raw only).
+    #[schemars(extend("x-rare" = true))]
     pad_to_size: Option<Number>,
     /// Data bytes in a UF2 block, a multiple of 4 (default: as many as fit).
+    #[schemars(extend("x-rare" = true))]
     chunk_size: Option<Number>,
     /// No MD5 in UF2 blocks.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     md5_disable: bool,
     /// Instead of merging: take this merged file (raw, HEX or UF2) apart.
     split_file: Option<String>,

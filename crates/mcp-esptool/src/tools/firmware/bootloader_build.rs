@@ -69,6 +69,7 @@ pub struct In {
     /// Where to write (default: bootloader-CHIP.bin).
     output_file: Option<String>,
     /// Longest build in seconds (default 600).
+    #[schemars(extend("x-rare" = true))]
     timeout_s: Option<u64>,
 }
 

@@ -31,33 +31,45 @@ pub struct In {
     /// 1MB (default), 2MB, 4MB …
     flash_size: Option<String>,
     /// Image version of the ESP8266: 1 (default), 2 or 3.
+    #[schemars(extend("x-rare" = true))]
     version: Option<u8>,
     /// Lowest major chip revision, for old bootloaders.
+    #[schemars(extend("x-rare" = true))]
     min_rev: Option<u8>,
     /// Lowest chip revision, major × 100 + minor.
+    #[schemars(extend("x-rare" = true))]
     min_rev_full: Option<u16>,
     /// Highest chip revision, major × 100 + minor.
+    #[schemars(extend("x-rare" = true))]
     max_rev_full: Option<u16>,
     /// Pad for secure boot v1.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     secure_pad: bool,
     /// Pad for secure boot v2.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     secure_pad_v2: bool,
     /// Where in the image to put the ELF's SHA-256 (default: into the app's description).
+    #[schemars(extend("x-rare" = true))]
     elf_sha256_offset: Option<Number>,
     /// No SHA-256 behind the image.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     dont_append_digest: bool,
     /// Take the ELF's segments and not its sections.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     use_segments: bool,
     /// Size of an MMU page in bytes, for chips with several (default: as the app's description says).
+    #[schemars(extend("x-rare" = true))]
     flash_mmu_page_size: Option<Number>,
     /// Pad the file with 0xFF to a multiple of this many bytes.
+    #[schemars(extend("x-rare" = true))]
     pad_to_size: Option<Number>,
     /// RAM segments first, and only these in the header.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     ram_only_header: bool,
 }
 

@@ -28,6 +28,7 @@ pub struct In {
     /// The chip; needed only without a map.
     chip_type: Option<String>,
     /// How many archives, objects and symbols to show (default 15).
+    #[schemars(extend("x-rare" = true))]
     top: Option<u32>,
     /// Where to write a treemap picture; the ending .svg or .png decides.
     treemap_file: Option<String>,
@@ -35,6 +36,7 @@ pub struct In {
     #[serde(default)]
     show_treemap: bool,
     /// Where to write everything as JSON.
+    #[schemars(extend("x-rare" = true))]
     json_file: Option<String>,
 }
 

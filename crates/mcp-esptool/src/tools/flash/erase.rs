@@ -28,11 +28,13 @@ pub struct In {
     #[serde(default)]
     align: bool,
     /// Folder for copies of data that cannot be rebuilt (default: esp-backup/MAC).
+    #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
     /// The data may go: make no copies.
     #[serde(default)]
     no_backup: bool,
     /// Flash size, if it shall not be detected; needed in secure download mode.
+    #[schemars(extend("x-rare" = true))]
     flash_size: Option<Number>,
 }
 

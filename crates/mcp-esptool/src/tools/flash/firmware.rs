@@ -34,6 +34,7 @@ pub struct In {
     /// Flash size, if it shall not be detected ("4MB"); needed in secure download mode.
     flash_size: Option<Number>,
     /// false: never compress.
+    #[schemars(extend("x-rare" = true))]
     compress: Option<bool>,
     /// Reset into the application afterwards.
     #[serde(default)]

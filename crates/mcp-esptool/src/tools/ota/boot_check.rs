@@ -30,16 +30,21 @@ pub struct In {
     /// The chip, where the file does not tell it.
     chip_type: Option<String>,
     /// Chip revision, such as 301 for v3.1.
+    #[schemars(extend("x-rare" = true))]
     revision: Option<u16>,
     /// Flash address of the partition table that the bootloader was built for (default: found).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
     /// The bootloader was built with app rollback.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     rollback: bool,
     /// The bootloader was built with anti-rollback; give secure_version.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     anti_rollback: bool,
     /// Secure version in the device's eFuses.
+    #[schemars(extend("x-rare" = true))]
     secure_version: Option<u32>,
 }
 

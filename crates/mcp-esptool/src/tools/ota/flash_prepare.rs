@@ -46,8 +46,10 @@ pub struct In {
     slot: Option<u32>,
     /// State written to otadata: undefined (default), new (the bootloader then waits for the app's confirmation, if it was
     /// built with rollback) or valid.
+    #[schemars(extend("x-rare" = true))]
     state: Option<StateIn>,
     /// Flash address of the partition table (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
 }
 

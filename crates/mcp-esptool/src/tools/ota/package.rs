@@ -33,11 +33,14 @@ pub struct In {
     #[serde(default)]
     verify: bool,
     /// With verify: PEM file with the public key of the manifest's signature.
+    #[schemars(extend("x-rare" = true))]
     public_key_file: Option<String>,
     /// Refuse an image whose secure_version is lower.
+    #[schemars(extend("x-rare" = true))]
     min_secure_version: Option<u32>,
     /// Refuse an image without a valid secure boot signature.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     require_signature: bool,
 }
 

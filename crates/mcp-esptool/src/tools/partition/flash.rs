@@ -25,6 +25,7 @@ pub struct In {
     /// The table, binary or CSV.
     partition_file: String,
     /// Flash address of the table (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
     /// Folder for copies of data that the new table cuts off (default: esp-backup/MAC).
     backup_dir: Option<String>,

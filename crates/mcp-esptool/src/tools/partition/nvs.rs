@@ -49,10 +49,12 @@ pub struct In {
     /// Size of the partition (default 0x6000 for create); whole sectors of 4096 bytes.
     size: Option<Number>,
     /// Blob format: 2 (default, blobs over pages) or 1.
+    #[schemars(extend("x-rare" = true))]
     version: Option<u8>,
     /// File with the keys (64 bytes or a key partition): images are encrypted and decrypted with them.
     key_file: Option<String>,
     /// File with the 32-byte HMAC key of the eFuses, from which the keys are derived.
+    #[schemars(extend("x-rare" = true))]
     hmac_key_file: Option<String>,
     /// New keys are made and written to this file as a key partition.
     generate_key_file: Option<String>,

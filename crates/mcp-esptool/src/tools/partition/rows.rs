@@ -132,20 +132,26 @@ impl Layout {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct TableOptions {
     /// Flash address of the table itself (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     pub table_offset: Option<Number>,
     /// Size of the flash that the table must fit, such as 4MB.
     pub flash_size: Option<Number>,
     /// Secure boot scheme that apps must suit: v1 or v2.
+    #[schemars(extend("x-rare" = true))]
     pub secure_boot: Option<Scheme>,
     /// Leave out the MD5 row (bootloaders before ESP-IDF 3.1).
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     pub no_md5: bool,
     /// Flash address of the bootloader, for rows of type bootloader.
+    #[schemars(extend("x-rare" = true))]
     pub primary_bootloader_offset: Option<Number>,
     /// Flash address of the recovery bootloader, for its row.
+    #[schemars(extend("x-rare" = true))]
     pub recovery_bootloader_offset: Option<Number>,
     /// The project's own subtypes, each "type, name, hex number".
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     pub custom_subtypes: Vec<String>,
 }
 

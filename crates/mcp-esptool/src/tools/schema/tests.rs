@@ -75,7 +75,7 @@ fn a_long_tool_takes_background_and_may_return_a_job() {
 
 #[test]
 fn listed_schemas_are_short() {
-    let short = Value::Object(listed_output(of_output::<Out>(false)));
+    let short = Value::Object(listed::output(of_output::<Out>(false), listed::Detail::Full));
     assert!(!short.to_string().contains("description"), "{short}");
     assert_eq!(short["properties"]["a"]["items"]["properties"]["c"], json!({"type": "object"}));
 }

@@ -30,6 +30,7 @@ pub struct In {
     burns: Vec<Item>,
     /// What the chip is for: rules differ.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     profile: Purpose,
     /// From the first call's result.
     confirm_token: Option<String>,

@@ -50,9 +50,11 @@ pub struct In {
     output_dir: Option<String>,
     /// eFuse FLASH_CRYPT_CONFIG of chips that have it.
     #[serde(default = "full")]
+    #[schemars(extend("x-rare" = true))]
     flash_crypt_config: u8,
     /// Length of a new key in bits: 128, 192, 256 or 512.
     #[serde(default = "bits")]
+    #[schemars(extend("x-rare" = true))]
     key_bits: u16,
 }
 

@@ -45,6 +45,7 @@ pub struct In {
     action: Action,
     /// Secure boot version.
     #[serde(default = "two")]
+    #[schemars(extend("x-rare" = true))]
     version: u8,
     /// `rsa3072`, `ecdsa192`, `ecdsa256` or `ecdsa384`.
     scheme: Option<String>,
@@ -53,6 +54,7 @@ pub struct In {
     key_files: Vec<String>,
     /// Signatures made elsewhere.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     signature_files: Vec<String>,
     /// The image.
     input_file: Option<String>,

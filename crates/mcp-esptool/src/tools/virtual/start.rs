@@ -69,30 +69,39 @@ pub struct In {
     /// Copy flash and eFuses of the device on this port. Keys that cannot be read are 0 in the copy.
     clone_from: Option<PortUrl>,
     /// File with the eFuses: the blocks' words in order, little endian.
+    #[schemars(extend("x-rare" = true))]
     efuse_file: Option<String>,
     /// PSRAM in MB (QEMU).
+    #[schemars(extend("x-rare" = true))]
     psram_mb: Option<u32>,
     /// The PSRAM is octal (QEMU).
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     octal_psram: bool,
     /// Give the chip an Ethernet controller (OpenCores) with a network (QEMU).
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     network: bool,
     /// TCP ports that lead to the chip's (QEMU).
+    #[schemars(extend("x-rare" = true))]
     forward: Option<Vec<Forwarded>>,
     /// TCP port for GDB (QEMU).
     gdb_port: Option<u16>,
     /// Wait for GDB before the first instruction (QEMU).
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     wait_for_gdb: bool,
     /// TCP port of the RFC 2217 line (default: any free one).
+    #[schemars(extend("x-rare" = true))]
     rfc2217_port: Option<u16>,
     /// TCP port of the plain line (default: any free one).
+    #[schemars(extend("x-rare" = true))]
     socket_port: Option<u16>,
     /// Go on when the server ends (default: only when started from the command line).
     keep: Option<bool>,
     /// Keep the files when it is stopped.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     persist: bool,
 }
 

@@ -22,6 +22,7 @@ pub struct In {
     /// Console from this offset of all it has said (default: its end). 0 is the first byte after the start.
     console_from: Option<u64>,
     /// At most this many bytes of console (default 2000).
+    #[schemars(extend("x-rare" = true))]
     console_limit: Option<u64>,
 }
 
