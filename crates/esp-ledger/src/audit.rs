@@ -55,8 +55,8 @@ impl Ledger {
             ("value", "SELECT kind || ' ' || value FROM identity GROUP BY kind, value HAVING count(*) > 1"),
             (
                 "unit",
-                "SELECT device || ' in ' || pool FROM identity WHERE state NOT IN ('FREE', 'VOID') \
-                 GROUP BY device, pool HAVING count(*) > 1",
+                "SELECT device || ' with two of ' || kind FROM identity WHERE state NOT IN ('FREE', 'VOID') \
+                 GROUP BY device, kind HAVING count(*) > 1",
             ),
         ];
         for (what, sql) in double {
@@ -84,7 +84,7 @@ impl Ledger {
             }
             Ok(tables)
         })?;
-        Ok(json!({ "format": "mcp-esptool-ledger", "schema": 1, "tables": tables }))
+        Ok(json!({ "format": "mcp-esptool-ledger", "schema": 2, "tables": tables }))
     }
 
     /// One line a produced identity: unit, pool, value, state, labels. RFC 4180.

@@ -50,6 +50,17 @@ pub enum LedgerError {
         /// Whose it is.
         owner: String,
     },
+    /// The value is in a pool already: it may have been issued.
+    #[error("{0} is in the ledger already")]
+    Taken(String),
+    /// The unit has a live identity of this kind from another pool.
+    #[error("the unit has {value} from pool {pool} already")]
+    OtherPool {
+        /// What it has.
+        value: String,
+        /// Where that is from.
+        pool: String,
+    },
     /// The file was copied from another station: both would issue the same values.
     #[error("this ledger belongs to station {owner} on another computer")]
     Copied {

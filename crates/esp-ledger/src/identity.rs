@@ -187,10 +187,15 @@ pub(crate) fn insert_values(
     let last = tx.rows("SELECT coalesce(max(position), 0) FROM identity WHERE pool = $1", &[pool.into()])?;
     let mut position = last.first().map_or(0, |row| row.int(0));
     let mut added = 0;
-    let sql = "INSERT INTO identity (pool, kind, value, position, changed_ms) VALUES ($1, $2, $3, $4, $5)";
+    let sql = "INSERT INTO identity (pool, kind, value, position, changed_ms) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (kind, value) DO NOTHING";
     for value in values {
         position += 1;
-        added += tx.run(sql, &[pool.into(), kind.into(), value.into(), position.into(), now_ms().into()])?;
+        let row = [pool.into(), kind.into(), value.as_str().into(), position.into(), now_ms().into()];
+        if tx.run(sql, &row)? == 0 {
+            return Err(LedgerError::Taken(value));
+        }
+        added += 1;
     }
     Ok(added)
 }
@@ -248,6 +253,7 @@ impl Ledger {
             if let Some(own) = live(tx, pool, &mac)? {
                 return Ok(own);
             }
+            refuse_second(tx, pool, &mac)?;
             let lock = tx.skip_locked();
             let rows = tx.rows(
                 &format!(
@@ -288,36 +294,15 @@ impl Ledger {
     /// Moves an identity of this unit one step on. Being there already is fine, so that a crash can be repeated.
     pub fn advance(&mut self, id: i64, unit: &Unit, to: State) -> Result<Identity, LedgerError> {
         let (station, mac) = (self.station.clone(), unit.key()?);
-        self.tx(|tx| {
-            let before = by_id(tx, id)?;
-            if before.unit.as_deref() != Some(&mac) {
-                let owner = before.unit.unwrap_or_else(|| "nobody".into());
-                return Err(LedgerError::OtherUnit { value: before.value, owner });
-            }
-            let step = (before.state, to);
-            let next = [State::Reserved, State::Writing, State::Written, State::Verified];
-            if step.0 == step.1 && to != State::Free {
-                return Ok(before);
-            }
-            let follows = State::ALL
-                .windows(2)
-                .any(|pair| pair.first().zip(pair.get(1)).is_some_and(|(a, b)| (a.0, b.0) == step));
-            if !next.contains(&step.0) || !follows {
-                return Err(LedgerError::Step { value: before.value, from: step.0.to_string(), to: to.to_string() });
-            }
-            let labels = i64::from(to == State::Labelled);
-            let rows = tx.rows(
-                &format!(
-                    "UPDATE identity SET state = $1, labels = labels + $2, changed_ms = $3 \
-                     WHERE id = $4 AND state = $5 RETURNING {COLUMNS}"
-                ),
-                &[to.to_string().into(), labels.into(), now_ms().into(), id.into(), step.0.to_string().into()],
-            )?;
-            // Nothing changed: another process of this unit was faster.
-            let after = rows.first().map(identity).ok_or_else(|| LedgerError::Busy("state changed".into()))??;
-            append(tx, &station, None, "state", &json!({"value": after.value, "unit": mac, "to": to}))?;
-            Ok(after)
-        })
+        self.tx(|tx| step(tx, &station, id, &mac, to))
+    }
+
+    /// Brings identities of this unit up to a state, over all steps between, in one transaction.
+    ///
+    /// Those that are there or beyond stay as they are.
+    pub fn advance_all(&mut self, ids: &[i64], unit: &Unit, to: State) -> Result<(), LedgerError> {
+        let (station, mac) = (self.station.clone(), unit.key()?);
+        self.tx(|tx| ids.iter().try_for_each(|id| climb(tx, &station, *id, &mac, to)))
     }
 
     /// Counts another print of a label; the payload is the same.
@@ -372,10 +357,61 @@ impl Ledger {
     }
 }
 
+/// One step on. Being there already is fine.
+fn step(tx: &mut dyn Tx, station: &str, id: i64, mac: &str, to: State) -> Result<Identity, LedgerError> {
+    let before = by_id(tx, id)?;
+    if before.unit.as_deref() != Some(mac) {
+        let owner = before.unit.unwrap_or_else(|| "nobody".into());
+        return Err(LedgerError::OtherUnit { value: before.value, owner });
+    }
+    let step = (before.state, to);
+    let next = [State::Reserved, State::Writing, State::Written, State::Verified];
+    if step.0 == step.1 && to != State::Free {
+        return Ok(before);
+    }
+    let follows =
+        State::ALL.windows(2).any(|pair| pair.first().zip(pair.get(1)).is_some_and(|(a, b)| (a.0, b.0) == step));
+    if !next.contains(&step.0) || !follows {
+        return Err(LedgerError::Step { value: before.value, from: step.0.to_string(), to: to.to_string() });
+    }
+    let labels = i64::from(to == State::Labelled);
+    let rows = tx.rows(
+        &format!(
+            "UPDATE identity SET state = $1, labels = labels + $2, changed_ms = $3 \
+             WHERE id = $4 AND state = $5 RETURNING {COLUMNS}"
+        ),
+        &[to.to_string().into(), labels.into(), now_ms().into(), id.into(), step.0.to_string().into()],
+    )?;
+    // Nothing changed: another process of this unit was faster.
+    let after = rows.first().map(identity).ok_or_else(|| LedgerError::Busy("state changed".into()))??;
+    append(tx, station, None, "state", &json!({"value": after.value, "unit": mac, "to": to}))?;
+    Ok(after)
+}
+
+/// All steps up to a state.
+pub(crate) fn climb(tx: &mut dyn Tx, station: &str, id: i64, mac: &str, to: State) -> Result<(), LedgerError> {
+    let present = by_id(tx, id)?.state;
+    let steps = State::ALL.iter().map(|(state, _)| *state).filter(|state| *state > present && *state <= to);
+    for state in steps {
+        step(tx, station, id, mac, state)?;
+    }
+    Ok(())
+}
+
 fn live(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<Option<Identity>, LedgerError> {
     let sql =
         format!("SELECT {COLUMNS} FROM identity WHERE device = $1 AND pool = $2 AND state NOT IN ('FREE', 'VOID')");
     tx.rows(&sql, &[mac.into(), pool.into()])?.first().map(identity).transpose()
+}
+
+/// A unit has one live identity of a kind, whatever pool it came from.
+fn refuse_second(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<(), LedgerError> {
+    let sql = "SELECT value, pool FROM identity WHERE device = $1 AND state NOT IN ('FREE', 'VOID') \
+               AND kind = (SELECT kind FROM pool WHERE name = $2)";
+    match tx.rows(sql, &[mac.into(), pool.into()])?.first() {
+        Some(row) => Err(LedgerError::OtherPool { value: row.text(0), pool: row.text(1) }),
+        None => Ok(()),
+    }
 }
 
 /// Why no value could be had: no such pool, none free, or all free ones are being taken right now.

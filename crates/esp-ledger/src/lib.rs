@@ -12,6 +12,7 @@ mod lease;
 mod ledger;
 mod migrate;
 mod postgres;
+mod query;
 mod record;
 mod sqlite;
 
@@ -20,4 +21,5 @@ pub use error::LedgerError;
 pub use identity::{Identity, State, Unit, Values};
 pub use lease::Lease;
 pub use ledger::Ledger;
+pub use query::{Device, Pool, Run};
 pub use record::{Event, Measurement, Outcome, Verdict};

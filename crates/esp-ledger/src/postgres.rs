@@ -10,7 +10,8 @@ use postgres::{Client, NoTls};
 use crate::LedgerError;
 use crate::db::{Row, Store, Tx, Value, Work};
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/postgres_1.sql"))];
+const MIGRATIONS: &[(i64, &str)] =
+    &[(1, include_str!("schema/postgres_1.sql")), (2, include_str!("schema/both_2.sql"))];
 
 /// A connection that is made anew when it broke.
 pub struct Postgres {

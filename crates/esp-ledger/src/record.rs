@@ -5,9 +5,9 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::db::{Row, Tx};
-use crate::identity::register;
+use crate::identity::{climb, register};
 use crate::ledger::now_ms;
-use crate::{Ledger, LedgerError, Unit};
+use crate::{Ledger, LedgerError, State, Unit};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,52 +193,39 @@ impl Ledger {
         })
     }
 
+    /// Ends a run in one transaction: keeps what was measured and a record of everything, brings the identities to
+    /// VERIFIED when it passed (`verified`), and sets the outcome. Nothing happens when the run has this outcome already.
+    pub fn finish_run(
+        &mut self,
+        run: i64,
+        unit: &Unit,
+        outcome: Outcome,
+        verified: &[i64],
+        measured: &[Measurement],
+        record: &Json,
+    ) -> Result<(), LedgerError> {
+        let (station, mac) = (self.station.clone(), unit.key()?);
+        self.tx(|tx| {
+            if !end(tx, &station, run, outcome)? {
+                return Ok(());
+            }
+            for one in measured {
+                measure(tx, run, one)?;
+            }
+            append(tx, &station, Some(run), "record", record)?;
+            verified.iter().try_for_each(|id| climb(tx, &station, *id, &mac, State::Verified))
+        })
+    }
+
     /// Ends a run. The first outcome counts; ending it again with the same one is fine.
     pub fn end_run(&mut self, run: i64, outcome: Outcome) -> Result<(), LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| {
-            let changed = tx.run(
-                "UPDATE run SET state = $1, ended_ms = $2 WHERE id = $3 AND state = 'RUNNING'",
-                &[outcome.name().into(), now_ms().into(), run.into()],
-            )?;
-            if changed > 0 {
-                return append(tx, &station, Some(run), "run_ends", &json!({ "outcome": outcome }));
-            }
-            let rows = tx.rows("SELECT state FROM run WHERE id = $1", &[run.into()])?;
-            match rows.first().map(|row| row.text(0)) {
-                Some(state) if state == outcome.name() => Ok(()),
-                Some(from) => Err(LedgerError::Step { value: format!("run {run}"), from, to: outcome.name().into() }),
-                None => Err(LedgerError::Unknown(format!("run {run}"))),
-            }
-        })
+        self.tx(|tx| end(tx, &station, run, outcome).map(|_| ()))
     }
 
     /// Keeps what a run measured. A second measurement of the same name is an error: runs are not rewritten.
     pub fn measure(&mut self, run: i64, measured: &Measurement) -> Result<(), LedgerError> {
-        let verdict = match measured.verdict {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Unknown => "unknown",
-        };
-        let there = "SELECT name FROM measurement WHERE run = $1 AND name = $2";
-        self.tx(|tx| {
-            if !tx.rows(there, &[run.into(), measured.name.as_str().into()])?.is_empty() {
-                return Err(LedgerError::Database(format!("run {run} has measured {} already", measured.name)));
-            }
-            tx.run(
-                "INSERT INTO measurement (run, name, value, low, high, verdict, at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                &[
-                    run.into(),
-                    measured.name.as_str().into(),
-                    measured.value.as_deref().into(),
-                    measured.low.as_deref().into(),
-                    measured.high.as_deref().into(),
-                    verdict.into(),
-                    now_ms().into(),
-                ],
-            )
-            .map(|_| ())
-        })
+        self.tx(|tx| measure(tx, run, measured))
     }
 
     /// All events of a station, or of all, in order.
@@ -253,4 +240,47 @@ impl Ledger {
             Ok(rows.iter().map(event).collect())
         })
     }
+}
+
+/// Ends a run; `false`: it had ended so already.
+fn end(tx: &mut dyn Tx, station: &str, run: i64, outcome: Outcome) -> Result<bool, LedgerError> {
+    let changed = tx.run(
+        "UPDATE run SET state = $1, ended_ms = $2 WHERE id = $3 AND state = 'RUNNING'",
+        &[outcome.name().into(), now_ms().into(), run.into()],
+    )?;
+    if changed > 0 {
+        append(tx, station, Some(run), "run_ends", &json!({ "outcome": outcome }))?;
+        return Ok(true);
+    }
+    let rows = tx.rows("SELECT state FROM run WHERE id = $1", &[run.into()])?;
+    match rows.first().map(|row| row.text(0)) {
+        Some(state) if state == outcome.name() => Ok(false),
+        Some(from) => Err(LedgerError::Step { value: format!("run {run}"), from, to: outcome.name().into() }),
+        None => Err(LedgerError::Unknown(format!("run {run}"))),
+    }
+}
+
+fn measure(tx: &mut dyn Tx, run: i64, measured: &Measurement) -> Result<(), LedgerError> {
+    let verdict = match measured.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Unknown => "unknown",
+    };
+    let there = "SELECT name FROM measurement WHERE run = $1 AND name = $2";
+    if !tx.rows(there, &[run.into(), measured.name.as_str().into()])?.is_empty() {
+        return Err(LedgerError::Database(format!("run {run} has measured {} already", measured.name)));
+    }
+    tx.run(
+        "INSERT INTO measurement (run, name, value, low, high, verdict, at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        &[
+            run.into(),
+            measured.name.as_str().into(),
+            measured.value.as_deref().into(),
+            measured.low.as_deref().into(),
+            measured.high.as_deref().into(),
+            verdict.into(),
+            now_ms().into(),
+        ],
+    )
+    .map(|_| ())
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior};
 use crate::LedgerError;
 use crate::db::{Row, Store, Tx, Value, Work};
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/sqlite_1.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/sqlite_1.sql")), (2, include_str!("schema/both_2.sql"))];
 
 /// An open database file.
 pub struct Sqlite {

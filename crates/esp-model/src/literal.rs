@@ -22,6 +22,23 @@ pub fn integer(text: &str, base: u32) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
+/// Reads `65536`, `0x10000`, `0b1010`, `64K`, `4MB`, `1_000`. K and M are powers of 1024.
+pub fn quantity(text: &str) -> Option<u64> {
+    let plain = text.trim().replace('_', "").to_ascii_lowercase();
+    if let Some(digits) = plain.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).ok();
+    }
+    if let Some(digits) = plain.strip_prefix("0b") {
+        return u64::from_str_radix(digits, 2).ok();
+    }
+    let plain = plain.strip_suffix("ib").or_else(|| plain.strip_suffix('b')).unwrap_or(&plain);
+    let (digits, factor) = match plain.strip_suffix('k') {
+        Some(digits) => (digits, 1u64 << 10),
+        None => plain.strip_suffix('m').map_or((plain, 1), |digits| (digits, 1 << 20)),
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
+
 fn split_prefix(text: &str, base: u32) -> Option<(u32, &str)> {
     for (small, capital, radix) in [("0x", "0X", 16), ("0o", "0O", 8), ("0b", "0B", 2)] {
         if base != 0 && base != radix {

@@ -43,9 +43,9 @@ fn the_suite() {
             std::env::var_os("CI").is_none(),
             "no PostgreSQL binaries (install postgresql, or set MCP_ESPTOOL_PG_BIN)"
         );
-        eprintln!("skipped: 9 tests on PostgreSQL: no server binaries on this machine");
+        eprintln!("skipped: 11 tests on PostgreSQL: no server binaries on this machine");
     }
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("way", the_whole_way_of_an_identity),
         ("repeat", the_same_board_again_gets_the_same),
         ("rules", the_database_itself_refuses_what_must_not_be),
@@ -55,6 +55,8 @@ fn the_suite() {
         ("chain", a_changed_event_is_found),
         ("clones", clones_are_quarantined),
         ("at_once", many_stations_at_once),
+        ("kinds", one_identity_of_a_kind),
+        ("finish", a_run_ends_in_one_piece),
     ];
     for (name, test) in tests {
         on_both(server.as_ref(), name, test);
@@ -157,9 +159,11 @@ fn pools_and_their_ends(url: &str) {
     assert_eq!(ledger.reserve("macs", &unit(2)).unwrap().value, "24:0a:c4:00:01:02");
     assert!(matches!(ledger.reserve("macs", &unit(3)), Err(LedgerError::Exhausted(_))));
     assert!(matches!(ledger.reserve("none", &unit(3)), Err(LedgerError::Unknown(_))));
-    // A value that another pool of this kind has: nothing of the new pool is kept.
+    // A value that another pool of this kind has: nothing of the new pool is kept, and it is said at once.
     let mixed = Values::List(vec!["fresh".into(), "24:0a:c4:00:00:fe".into()]);
-    assert!(ledger.add_pool("more", "mac", &mixed).is_err());
+    assert!(
+        matches!(ledger.add_pool("more", "mac", &mixed), Err(LedgerError::Taken(value)) if value == "24:0a:c4:00:00:fe")
+    );
     assert!(ledger.find("mac", "fresh").unwrap().is_none());
     for bad in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "24:0a:c4", "24:0a:c4:00:00:0g", ""] {
         assert!(matches!(ledger.reserve("macs", &Unit::new(bad)), Err(LedgerError::BadMac(_))), "{bad}");
@@ -263,6 +267,51 @@ fn clones_are_quarantined(url: &str) {
     assert_eq!(kinds, ["reserved", "quarantined"]);
 }
 
+fn one_identity_of_a_kind(url: &str) {
+    let mut ledger = open(url, "one");
+    ledger.add_pool("serials", "serial", &serials(3)).unwrap();
+    ledger.add_pool("other", "serial", &Values::List(vec!["X-1".into()])).unwrap();
+    let got = ledger.reserve("serials", &unit(1)).unwrap();
+    assert!(
+        matches!(ledger.reserve("other", &unit(1)), Err(LedgerError::OtherPool { value, .. }) if value == "SN-00001")
+    );
+    let sql = "UPDATE identity SET state = 'RESERVED', device = '240ac4000001' WHERE value = 'X-1'";
+    assert!(raw(url, sql).is_err(), "two serials on one unit");
+    ledger.void(got.id, "scrapped").unwrap();
+    assert_eq!(ledger.reserve("other", &unit(1)).unwrap().value, "X-1");
+    let pools = ledger.pools().unwrap();
+    assert_eq!(pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["other", "serials"]);
+    assert_eq!(pools[1].counts, [(State::Free, 2), (State::Void, 1)]);
+}
+
+fn a_run_ends_in_one_piece(url: &str) {
+    let mut ledger = open(url, "one");
+    ledger.add_pool("serials", "serial", &serials(3)).unwrap();
+    let run = ledger.begin_run(&unit(1), None).unwrap();
+    let got = ledger.reserve("serials", &unit(1)).unwrap();
+    ledger.advance_all(&[got.id], &unit(1), State::Writing).unwrap();
+    ledger.advance_all(&[got.id], &unit(1), State::Writing).unwrap();
+    let measured = |verdict| Measurement { name: "vdd".into(), value: None, low: None, high: None, verdict };
+    let record = json!({"tool": "test"});
+    // The second measurement of a name is refused: nothing of the end is kept.
+    let twice = [measured(Verdict::Fail), measured(Verdict::Pass)];
+    assert!(ledger.finish_run(run, &unit(1), Outcome::Passed, &[got.id], &twice, &record).is_err());
+    assert_eq!(ledger.runs(None, 5).unwrap()[0].state, "RUNNING");
+    assert_eq!(ledger.of_unit(&unit(1)).unwrap()[0].state, State::Writing);
+    for _ in 0..2 {
+        let one = [measured(Verdict::Fail)];
+        ledger.finish_run(run, &unit(1), Outcome::Passed, &[got.id], &one, &record).unwrap();
+    }
+    assert_eq!(ledger.of_unit(&unit(1)).unwrap()[0].state, State::Verified);
+    assert_eq!(ledger.measurements(run).unwrap(), [measured(Verdict::Fail)]);
+    assert_eq!(ledger.top_failures(3).unwrap(), [("vdd".to_owned(), 1)]);
+    assert_eq!(ledger.run_counts().unwrap(), [("PASSED".to_owned(), 1)]);
+    assert_eq!(ledger.last_event(&unit(1), "record").unwrap().unwrap().body, record.to_string());
+    assert_eq!(ledger.device(&unit(1)).unwrap().unwrap().base_mac, "240ac4000001");
+    assert_eq!(ledger.runs(Some(&unit(2)), 5).unwrap(), []);
+    assert_eq!(ledger.verify().unwrap(), []);
+}
+
 fn many_stations_at_once(url: &str) {
     open(url, "0").add_pool("serials", "serial", &serials(160)).unwrap();
     let begin = std::time::Instant::now();
@@ -308,6 +357,24 @@ fn a_copied_file_is_refused_and_a_backup_opens() {
     );
     assert_eq!(Ledger::open(&copy, "line 1", "computer A").unwrap().counts("serials").unwrap(), [(State::Free, 2)]);
     assert!(Path::new(&path).is_file());
+}
+
+#[test]
+fn an_older_schema_is_brought_up_to_date_with_its_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db").display().to_string();
+    raw(&path, include_str!("../../src/schema/sqlite_1.sql")).unwrap();
+    raw(
+        &path,
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL); \
+         INSERT INTO meta VALUES ('schema_version', '1'); INSERT INTO pool VALUES ('serials', 'serial', 0); \
+         INSERT INTO identity (pool, kind, value, position, changed_ms) VALUES ('serials', 'serial', 'SN-1', 1, 0)",
+    )
+    .unwrap();
+    let mut ledger = open(&path, "one");
+    assert_eq!(ledger.reserve("serials", &unit(1)).unwrap().value, "SN-1");
+    drop(ledger);
+    assert!(raw(&path, "INSERT INTO meta VALUES ('schema_version', '1')").is_err());
 }
 
 #[test]

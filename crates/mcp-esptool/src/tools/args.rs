@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use esp_model::literal::quantity as parse_number;
+
 /// An address or a size: a number, or text such as `0x10000`, `64K`, `4MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Number(pub u64);
@@ -43,23 +45,6 @@ impl JsonSchema for Number {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": ["integer", "string"]})
     }
-}
-
-/// Reads `65536`, `0x10000`, `0b1010`, `64K`, `4MB`, `1_000`. K and M are powers of 1024.
-pub fn parse_number(text: &str) -> Option<u64> {
-    let plain = text.trim().replace('_', "").to_ascii_lowercase();
-    if let Some(digits) = plain.strip_prefix("0x") {
-        return u64::from_str_radix(digits, 16).ok();
-    }
-    if let Some(digits) = plain.strip_prefix("0b") {
-        return u64::from_str_radix(digits, 2).ok();
-    }
-    let plain = plain.strip_suffix("ib").or_else(|| plain.strip_suffix('b')).unwrap_or(&plain);
-    let (digits, factor) = match plain.strip_suffix('k') {
-        Some(digits) => (digits, 1u64 << 10),
-        None => plain.strip_suffix('m').map_or((plain, 1), |digits| (digits, 1 << 20)),
-    };
-    digits.trim().parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// A port URL. Used as `port: Option<PortUrl>`: left out, the only device there is meant.

@@ -1,0 +1,74 @@
+//! A recipe to begin with.
+
+use std::fmt::Write as _;
+
+/// A commented recipe for a chip, with these images (file and address) and partition table file.
+pub fn example(chip: &str, name: &str, images: &[(String, u32)]) -> String {
+    let mut out = format!(
+        "# What a unit must become. Check it with `mcp-esptool recipe check FILE`, then `mcp-esptool recipe lock FILE`.\n\
+         \n\
+         [recipe]\nname = \"{name}\"\nversion = \"1.0.0\"\n\
+         \n\
+         [chip]\ntype = \"{chip}\"\nmin_revision = \"0.0\"\nmin_flash = \"2MB\"\n"
+    );
+    for (file, address) in images {
+        let _ = write!(out, "\n[[image]]\nfile = \"{file}\"\naddress = \"{address:#x}\"\n");
+    }
+    out += REST;
+    out
+}
+
+/// Identity, factory data, tests and label.
+const REST: &str = r#"
+[table]
+file = "partitions.csv"
+
+# Issued by the ledger, once each: `mcp-esptool ledger add-pool pool=serials kind=serial prefix=SN- first=1 count=1000`
+[identity]
+serial = { pool = "serials" }
+mac = { pool = "macs" }
+
+# Factory data in an NVS partition of its own. {NAME} is an identity, {csv.COLUMN} a per-unit value.
+[[nvs]]
+partition = "fctry"
+[nvs.values.device]
+serial = "{serial}"
+mac = { type = "hex2bin", value = "{mac.hex}" }
+hw_rev = { type = "u8", value = 1 }
+
+# A row of values for each unit, found by the named column:
+# [units]
+# file = "units.csv"
+# key = "serial"
+
+# Certificates in the esp_secure_cert partition:
+# [secure_cert]
+# ca_cert = "certs/ca.pem"
+# device_cert = "certs/{serial}.pem"
+# private_key = "certs/{serial}.key.pem"
+
+[[test]]
+name = "flash size"
+kind = "flash_size"
+min = 2097152
+
+[[test]]
+name = "serial in flash"
+kind = "nvs"
+partition = "fctry"
+namespace = "device"
+key = "serial"
+equals = "{serial}"
+
+# The firmware's own self test, on the console after a reset:
+# [[test]]
+# name = "supply voltage"
+# kind = "console"
+# expect = "VDD=([0-9.]+) V"
+# min = 3.2
+# max = 3.4
+# seconds = 5
+
+[label]
+payload = "SN:{serial} MAC:{mac}"
+"#;
