@@ -277,7 +277,8 @@ impl Ledger {
         result
     }
 
-    fn quarantine(&mut self, mac: &str, reason: &str) -> Result<(), LedgerError> {
+    /// Takes a unit out of production until a person has looked at it: nothing is issued to it any more.
+    pub fn quarantine(&mut self, mac: &str, reason: &str) -> Result<(), LedgerError> {
         let station = self.station.clone();
         self.tx(|tx| {
             let changed = tx.run(

@@ -178,10 +178,10 @@ impl Ledger {
         })
     }
 
-    /// Begins a run on a unit.
+    /// Begins a run on a unit. A base MAC that two boards share is quarantined here at the latest.
     pub fn begin_run(&mut self, unit: &Unit, recipe: Option<&str>) -> Result<i64, LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| {
+        let begun = self.tx(|tx| {
             let mac = register(tx, unit)?;
             let rows = tx.rows(
                 "INSERT INTO run (device, station, recipe, started_ms) VALUES ($1, $2, $3, $4) RETURNING id",
@@ -190,7 +190,11 @@ impl Ledger {
             let id = rows.first().map_or(0, |row| row.int(0));
             append(tx, &station, Some(id), "run_begins", &json!({"unit": mac, "recipe": recipe}))?;
             Ok(id)
-        })
+        });
+        if let Err(LedgerError::Quarantined { mac, reason }) = &begun {
+            self.quarantine(mac, reason)?;
+        }
+        begun
     }
 
     /// Ends a run in one transaction: keeps what was measured and a record of everything, brings the identities to

@@ -52,7 +52,9 @@ fn what_is_wrong_is_named() {
         let found = findings(&text.replace("MAC:{mac}", ""));
         assert!(found.iter().any(|finding| finding.contains(wanted)), "{to}: {found:?}");
     }
-    for (from, to) in [("[label]", "[lable]"), ("min = 2097152", "mni = 1"), ("key = \"serial\"\nequals", "kye = \"serial\"\nequals")] {
+    for (from, to) in
+        [("[label]", "[lable]"), ("min = 2097152", "mni = 1"), ("key = \"serial\"\nequals", "kye = \"serial\"\nequals")]
+    {
         assert!(Recipe::parse(&good.replacen(from, to, 1)).is_err(), "{to}");
     }
 }
