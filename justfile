@@ -21,3 +21,7 @@ docs:
 reference:
     cargo test -p esp-model --test reference
     cargo test -p mcp-esptool --test reference
+
+# Speed beside the reference tools: transfers, files (docs/performance.md).
+bench:
+    cargo bench -p mcp-esptool

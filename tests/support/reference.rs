@@ -179,6 +179,21 @@ pub fn espflash() -> Result<PathBuf, Stop> {
     from_env("espflash", ready)
 }
 
+/// A serial port that the system lists, to be covered by a pseudo terminal; it takes root to do that.
+pub fn listed_terminal() -> Result<String, Stop> {
+    let can_mount =
+        Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success());
+    let listed = fs::read_dir("/sys/class/tty").into_iter().flatten().filter_map(Result::ok);
+    let found = listed.filter(|entry| entry.path().join("device").is_dir()).find_map(|entry| {
+        let node = format!("/dev/{}", entry.file_name().to_string_lossy());
+        Path::new(&node).exists().then_some(node)
+    });
+    match found.filter(|_| can_mount) {
+        Some(node) => Ok(node),
+        None => Err(Skip("espflash opens no pseudo terminal (needs root and one listed serial port)".into()).into()),
+    }
+}
+
 /// Does `make` once for this `version`, under a lock that other processes respect.
 pub fn once(name: &str, version: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let dir = home().join(name);

@@ -133,12 +133,15 @@ impl Loader {
         options: &ConnectOptions,
         attempts: &mut Vec<Attempt>,
     ) -> Result<Option<bool>, LoaderError> {
-        self.port().set_baud(ROM_BAUD)?;
         let rungs = rungs(self.port(), &options.before);
         for index in attempts.len()..options.attempts.max(1) as usize {
             job.check()?;
             job.progress(index as u64, options.attempts.into(), "connecting");
-            let (attempt, stub_runs) = self.attempt(job, rungs[index % rungs.len()].as_ref())?;
+            let rung = rungs[index % rungs.len()].as_ref();
+            // What was not reset may be a stub that still runs at the rate of the call before.
+            let left_running = rung.is_none() && index % 2 == 1;
+            self.port().set_baud(if left_running { options.baud } else { ROM_BAUD })?;
+            let (attempt, stub_runs) = self.attempt(job, rung)?;
             let synced = attempt.synced;
             attempts.push(attempt);
             if synced {

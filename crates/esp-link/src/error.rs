@@ -114,7 +114,8 @@ impl LoaderError {
 
     /// The loader does not know the command, or does not allow it in its present mode.
     pub fn is_unknown_command(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if status.code == Status::INVALID.code || status.code == 0xff)
+        let unknown = [Status::INVALID, Status::STUB_INVALID, Status::NOT_IMPLEMENTED];
+        matches!(self, Self::Refused { status, .. } if unknown.contains(status))
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use esp_link::connect::ConnectOptions;
+use esp_link::connect::{Before, ConnectOptions};
 use esp_link::flash::{Compress, Part, WriteOptions};
 use esp_link::stub::StubSource;
 use esp_link::{Loader, LoaderError, Mode};
@@ -72,6 +72,20 @@ fn every_chip_is_recognised_written_read_and_erased_by_rom_and_stub() {
             let differs = loader.verify(&Job::new(), &mut Part::bytes(0x1_0000, bytes.clone())).unwrap().unwrap();
             assert_eq!((differs.address, differs.kind), (0x1_1000, esp_link::flash::Kind::Blank));
         }
+    }
+}
+
+/// On a line without modem lines the stub of the call before still runs.
+#[test]
+fn a_stub_that_runs_already_is_used() {
+    for chip in chip::all().iter().filter(|chip| esp_link::stub::Stub::is_built_in(chip)) {
+        let device = device(chip, Faults::default());
+        connect(&device, StubSource::BuiltIn);
+        let options = ConnectOptions { before: Before::NoReset, ..ConnectOptions::default() };
+        let connected = Loader::connect(Box::new(device.open()), &options, &Job::new());
+        let (loader, report) = connected.unwrap_or_else(|error| panic!("{}: {error:?}", chip.id));
+        assert_eq!((loader.mode(), loader.chip().id), (Mode::Stub, chip.id));
+        assert!(report.attempts.len() <= 2, "{}: {:?}", chip.id, report.attempts);
     }
 }
 

@@ -270,7 +270,7 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     if ["esp8266", "esp32e22", "esp32h21", "esp32h4", "esp32s31"].contains(&chip) {
         return Ok(());
     }
-    let listed = listed_terminal()?;
+    let listed = reference::listed_terminal()?;
     let program = reference::espflash()?;
     let dir = scratch(&format!("espflash-{chip}"));
     let data = test_data(SIZE);
@@ -303,22 +303,4 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     run(&["erase-region", "0x10000", "0x1000"])?;
     run(&["read-flash", "0x10000", "4096", &output])?;
     same_bytes("erase-region", &fs::read(&output)?, &[0xff; 4096])
-}
-
-/// A serial port that the system lists, to be covered by a pseudo terminal; it takes root to do that.
-fn listed_terminal() -> Result<String, Stop> {
-    let can_mount =
-        Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success());
-    let listed = fs::read_dir("/sys/class/tty").into_iter().flatten().filter_map(Result::ok);
-    let found = listed.filter(|entry| entry.path().join("device").is_dir()).find_map(|entry| {
-        let node = format!("/dev/{}", entry.file_name().to_string_lossy());
-        std::path::Path::new(&node).exists().then_some(node)
-    });
-    match found.filter(|_| can_mount) {
-        Some(node) => Ok(node),
-        None => {
-            Err(reference::Skip("espflash opens no pseudo terminal (needs root and one listed serial port)".into())
-                .into())
-        }
-    }
 }
