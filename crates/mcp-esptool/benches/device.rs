@@ -6,7 +6,6 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../../../tests/support/reference.rs"]
-#[allow(dead_code)]
 mod reference;
 
 #[path = "../tests/support/client.rs"]
@@ -34,10 +33,13 @@ use sim::Sim;
 const BAUD: u32 = 921_600;
 const MIB: usize = 1 << 20;
 
+/// One measurement; it prints what it finds.
+type Topic = fn(&Path) -> Result<(), Stop>;
+
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let dir = reference::scratch("bench");
-    let topics: [(&str, fn(&Path) -> Result<(), Stop>); 7] = [
+    let topics: [(&str, Topic); 7] = [
         ("paced", |dir| transfers(dir, true, [1, 2])),
         ("unpaced", |dir| transfers(dir, false, [1, 4])),
         ("change", one_sector),
