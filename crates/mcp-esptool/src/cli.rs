@@ -47,8 +47,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve MCP on standard input and output (the default when a program starts us)
-    Serve,
+    /// Serve MCP on standard input and output (the default when a program starts us), or over HTTP
+    Serve {
+        /// Serve over HTTP instead, on this address
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = crate::http::USUAL_ADDRESS)]
+        http: Option<String>,
+    },
     /// Call one tool: `call esp_flash_read port=sim://esp32 address=0x0 size=4K output_file=boot.bin`
     Call {
         /// The tool's name
@@ -170,7 +174,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Cli::command().print_help()?;
             Ok(())
         }
-        None | Some(Command::Serve) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
+        None | Some(Command::Serve { http: None }) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
+        Some(Command::Serve { http: Some(address) }) => {
+            let options = crate::http::Options::new(&config, &address)?;
+            Ok(crate::http::serve(Ctx::new(config)?, options)?)
+        }
         Some(Command::Call { tool, args, json }) => call(&Ctx::new(config)?, &tool, &args, json),
         Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
         Some(Command::Sim(args)) => simulate(&args),

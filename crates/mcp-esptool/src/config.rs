@@ -65,6 +65,42 @@ pub static KEYS: &[Key] = &[
     key("virtual_limit", &["MCP_ESPTOOL_VIRTUAL_LIMIT"], "32", "how many virtual devices may run at once"),
     key("keep_virtual", &[], "false", "virtual devices go on when the program that started them ends"),
     key("program", &["MCP_ESPTOOL_PROGRAM"], "", "this program's file, where another one runs the library"),
+    key(
+        "http_auth",
+        &["MCP_ESPTOOL_HTTP_AUTH"],
+        "token",
+        "who may call over HTTP: token, oauth, or none (loopback addresses only)",
+    ),
+    key(
+        "http_token_file",
+        &["MCP_ESPTOOL_HTTP_TOKEN_FILE"],
+        "",
+        "file with the token that HTTP clients send; made when missing (default: http-token in state_dir)",
+    ),
+    key(
+        "http_hosts",
+        &["MCP_ESPTOOL_HTTP_HOSTS"],
+        "",
+        "further names that HTTP requests may address (Host), such as that of a reverse proxy",
+    ),
+    key(
+        "http_origins",
+        &["MCP_ESPTOOL_HTTP_ORIGINS"],
+        "",
+        "further web pages that may call (Origin): https://host:port",
+    ),
+    key("http_max_body_bytes", &[], "1048576", "largest HTTP request body, in bytes"),
+    key("http_client_requests", &[], "64", "requests that one HTTP client may have open at once"),
+    key("http_connections", &[], "256", "HTTP connections that may be open at once"),
+    key(
+        "oauth_resource",
+        &["MCP_ESPTOOL_OAUTH_RESOURCE"],
+        "",
+        "this server's public address, for OAuth: https://host/mcp",
+    ),
+    key("oauth_issuers", &["MCP_ESPTOOL_OAUTH_ISSUERS"], "", "authorization servers whose tokens count (OAuth)"),
+    key("oauth_keys_file", &["MCP_ESPTOOL_OAUTH_KEYS"], "", "their public keys: a JWK set, fetched by the operator"),
+    key("oauth_scope", &["MCP_ESPTOOL_OAUTH_SCOPE"], "", "scope that a token must have (OAuth)"),
     key("log", &["MCP_ESPTOOL_LOG"], "warn", "what goes to stderr: off, error, warn, info, debug or trace"),
 ];
 
@@ -172,7 +208,8 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ToolError> {
-        for name in ["device_timeout_s", "session_idle_s", "baud"] {
+        let numbers = ["device_timeout_s", "session_idle_s", "baud"];
+        for name in numbers.into_iter().chain(["http_max_body_bytes", "http_client_requests", "http_connections"]) {
             let text = self.text(name);
             if text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0).is_none() {
                 return Err(ToolError::new("bad_configuration", format!("`{name}` is not a number: {text}")));
@@ -226,6 +263,11 @@ impl Config {
         let usual = dir("XDG_STATE_HOME").or_else(|| dir("LOCALAPPDATA"));
         let home = || dir("HOME").map(|home| home.join(".local/state"));
         usual.or_else(home).unwrap_or_else(std::env::temp_dir).join("mcp-esptool")
+    }
+
+    /// A whole number; 0 when it is none, which [`Config::load`] refuses.
+    pub fn number(&self, name: &str) -> usize {
+        self.text(name).parse().unwrap_or(0)
     }
 
     /// Baud rate for transfers.

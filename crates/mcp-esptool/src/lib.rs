@@ -9,6 +9,7 @@ pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod http;
 pub mod mcp;
 pub mod prompts;
 pub mod random;

@@ -1,4 +1,4 @@
-//! The MCP server over stdio. The only file that knows the SDK.
+//! The MCP server over stdio and HTTP. Only this file and its parts know the SDK.
 //!
 //! A call runs in a blocking thread of its own. Progress goes out strictly increasing; after a cancellation the
 //! worker is waited for and nothing more is sent for the request.
@@ -21,10 +21,13 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::ctx::Ctx;
 use crate::tool::{Entry, Reply};
@@ -69,6 +72,19 @@ where
     }
 }
 
+/// MCP at `/mcp`, for clients of all revisions. Those that begin with `initialize` get a session.
+pub fn http_routes(ctx: Ctx, max_body_bytes: usize, stop: &CancellationToken) -> axum::Router {
+    // Host and Origin are checked before a request comes here, by rules that the configuration may widen.
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .disable_allowed_origins()
+        .with_max_request_body_bytes(max_body_bytes)
+        .with_cancellation_token(stop.clone());
+    let server = move || Ok(Server { ctx: ctx.clone() });
+    let service = StreamableHttpService::new(server, Arc::new(LocalSessionManager::default()), config);
+    axum::Router::new().route_service("/mcp", service)
+}
+
 /// The transport, without what a client must not send before its first request: a stray notification there would
 /// end the server.
 struct Opening<T> {
@@ -103,6 +119,16 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Opening<T> {
 
 struct Server {
     ctx: Ctx,
+}
+
+impl Server {
+    /// What a call may use; it knows the client by the name that it gave.
+    fn ctx_of(&self, context: &RequestContext<RoleServer>) -> Ctx {
+        match context.client_info() {
+            Some(client) => self.ctx.for_client(&client.name),
+            None => self.ctx.clone(),
+        }
+    }
 }
 
 impl ServerHandler for Server {
@@ -224,7 +250,7 @@ impl ServerHandler for Server {
         };
         // If this future is dropped, nobody waits for the answer any more: the worker stops too.
         let stop = CancelOnDrop(job.clone());
-        let (ctx, input) = (self.ctx.clone(), request.arguments.map_or(Value::Null, Value::Object));
+        let (ctx, input) = (self.ctx_of(&context), request.arguments.map_or(Value::Null, Value::Object));
         let mut worker = tokio::task::spawn_blocking(move || entry.call(&ctx, &job, input));
         let mut cancelled = false;
         let result = loop {

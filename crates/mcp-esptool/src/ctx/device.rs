@@ -121,7 +121,7 @@ impl Ctx {
     /// The lock of the port's device, and the port's URL.
     pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
         let url = self.ports.choose(port.map(|port| port.0.as_str()), &self.policy)?;
-        let lease = self.devices.sessions.lease(&url.to_string(), self.tool, job)?;
+        let lease = self.devices.sessions.lease(&url.to_string(), &self.holder(), job)?;
         Ok((lease, url))
     }
 

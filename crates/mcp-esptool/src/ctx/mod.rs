@@ -22,6 +22,8 @@ pub struct Ctx {
     shared: Arc<Shared>,
     /// The tool that runs; names the holder of a device's lock.
     pub tool: &'static str,
+    /// The client that called it, where there is one.
+    client: Option<Arc<str>>,
 }
 
 /// What all calls share.
@@ -79,12 +81,25 @@ impl Ctx {
             audit,
             config,
         };
-        Ok(Self { shared: Arc::new(shared), tool: "" })
+        Ok(Self { shared: Arc::new(shared), tool: "", client: None })
     }
 
     /// The same, for a call of this tool.
     pub fn for_tool(&self, tool: &'static str) -> Self {
-        Self { shared: self.shared.clone(), tool }
+        Self { tool, ..self.clone() }
+    }
+
+    /// The same, for a call by this client.
+    pub fn for_client(&self, name: &str) -> Self {
+        Self { client: Some(name.into()), ..self.clone() }
+    }
+
+    /// Who holds what this call locks: the tool, and the client that called it.
+    pub fn holder(&self) -> String {
+        match &self.client {
+            Some(client) => format!("{} (called by {client})", self.tool),
+            None => self.tool.into(),
+        }
     }
 
     /// Stops what still runs in the background, waits a little for it, and gives all devices back.

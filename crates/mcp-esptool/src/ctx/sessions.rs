@@ -27,7 +27,7 @@ struct State<T> {
 
 #[derive(Clone)]
 struct Holder {
-    tool: &'static str,
+    name: Arc<str>,
     since: Instant,
 }
 
@@ -47,21 +47,21 @@ impl<T: Send + 'static> Sessions<T> {
     }
 
     /// Waits for the device's lock. Fails with the holder's name when it does not come free in time.
-    pub fn lease(&self, key: &str, tool: &'static str, job: &Job) -> Result<Lease<T>, ToolError> {
+    pub fn lease(&self, key: &str, holder: &str, job: &Job) -> Result<Lease<T>, ToolError> {
         let device = self.device(key);
         let until = Instant::now() + self.patience;
         let mut state = lock(&device.state);
-        while let Some(holder) = state.holder.clone() {
+        while let Some(other) = state.holder.clone() {
             job.check()?;
             if Instant::now() >= until {
-                let since = holder.since.elapsed().as_secs();
-                return Err(ToolError::new("device_busy", format!("{key} is in use by {}", holder.tool))
+                let since = other.since.elapsed().as_secs();
+                return Err(ToolError::new("device_busy", format!("{key} is in use by {}", other.name))
                     .seen("held_for", format!("{since} s")));
             }
             let step = Duration::from_millis(50);
             state = device.freed.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.holder = Some(Holder { tool, since: Instant::now() });
+        state.holder = Some(Holder { name: holder.into(), since: Instant::now() });
         let warm = state.warm.take().map(|(warm, _)| warm);
         drop(state);
         Ok(Lease { device, idle: self.idle, keep: None, warm })
@@ -81,12 +81,12 @@ impl<T: Send + 'static> Sessions<T> {
         }
     }
 
-    /// Devices with a warm connection or a running call: URL and the tool that holds it.
-    pub fn in_use(&self) -> Vec<(String, Option<&'static str>)> {
+    /// Devices with a warm connection or a running call: URL and who holds it.
+    pub fn in_use(&self) -> Vec<(String, Option<Arc<str>>)> {
         let devices = lock(&self.devices);
         let shown = devices.iter().filter_map(|(key, device)| {
             let state = lock(&device.state);
-            let holder = state.holder.as_ref().map(|holder| holder.tool);
+            let holder = state.holder.as_ref().map(|holder| holder.name.clone());
             (holder.is_some() || state.warm.is_some()).then(|| (key.clone(), holder))
         });
         let mut shown: Vec<_> = shown.collect();
@@ -172,7 +172,7 @@ mod tests {
         let error = sessions.lease("a", "two", &job).err().unwrap();
         assert_eq!(error.code, "device_busy");
         assert!(error.message.contains("esp_flash_read"));
-        assert_eq!(sessions.in_use(), vec![("a".to_string(), Some("esp_flash_read"))]);
+        assert_eq!(sessions.in_use(), vec![("a".to_string(), Some("esp_flash_read".into()))]);
         job.cancel();
         assert_eq!(sessions.lease("a", "two", &job).err().unwrap().code, "cancelled");
         assert!(sessions.lease("b", "two", &job).is_ok());

@@ -1,0 +1,13 @@
+//! What this program shows over HTTP beside MCP. Further pages (a station's page, for one) are merged here; all of
+//! them are behind the guard of [`super::router`]: a request without the token does not reach them.
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::ctx::Ctx;
+
+/// The pages' routes.
+pub fn routes(ctx: Ctx) -> Router {
+    let _ = &ctx;
+    Router::new().route("/health", get(|| async { "ok\n" }))
+}

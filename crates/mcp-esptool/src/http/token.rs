@@ -1,0 +1,72 @@
+//! The bearer token of an HTTP server that has no authorization server.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::ctx::confirm::random_bytes;
+use crate::tools::error::ToolError;
+
+/// Shortest token that is taken from a file.
+const SHORTEST: usize = 16;
+
+/// The token of this file, and whether it was made just now.
+pub fn read_or_make(file: &Path) -> Result<(String, bool), ToolError> {
+    let bad = |text: String| ToolError::new("bad_configuration", format!("{}: {text}", file.display()));
+    match fs::read_to_string(file) {
+        Ok(text) if text.trim().len() >= SHORTEST => Ok((text.trim().to_string(), false)),
+        Ok(_) => Err(bad(format!("a token has at least {SHORTEST} characters"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let token = new()?;
+            write(file, &token).map_err(|error| bad(error.to_string()))?;
+            Ok((token, true))
+        }
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+fn new() -> Result<String, ToolError> {
+    let mut bytes = [0; 32];
+    random_bytes(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn write(file: &Path, token: &str) -> std::io::Result<()> {
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file)?.write_all(format!("{token}\n").as_bytes())
+}
+
+/// The tokens are the same. Compares digests, so that the time tells nothing of how much of it was right.
+pub fn same(given: &str, wanted: &str) -> bool {
+    Sha256::digest(given.as_bytes()) == Sha256::digest(wanted.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_kept_for_the_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state/http-token");
+        let (token, made) = read_or_make(&file).unwrap();
+        assert!(made && token.len() == 64);
+        assert_eq!(read_or_make(&file).unwrap(), (token.clone(), false));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert!(same(&token, &token) && !same(&token, "") && !same(&token, &token[1..]));
+        fs::write(&file, "short").unwrap();
+        assert_eq!(read_or_make(&file).unwrap_err().code, "bad_configuration");
+    }
+}
