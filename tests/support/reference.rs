@@ -113,6 +113,12 @@ pub fn tool4(name: &str) -> Result<PathBuf, Stop> {
     from_env(name, READY.get_or_init(|| environment("venv4", "requirements-esptool4.txt")))
 }
 
+/// Python with what makes file system images.
+pub fn fs_python() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env("python", READY.get_or_init(|| environment("venv-fs", "requirements-fs.txt")))
+}
+
 /// Python with the official MCP SDK.
 pub fn mcp_python() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();

@@ -11,6 +11,7 @@ pub mod coredump;
 pub mod crc;
 pub mod efuse;
 pub mod flash;
+pub mod fs;
 pub mod image;
 pub mod job;
 pub mod literal;

@@ -9,6 +9,7 @@ mod chips;
 mod console;
 mod coredump;
 mod efuse;
+mod fs;
 mod image;
 mod image_random;
 mod nvs;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(chips::trials());
     trials.extend(console::trials());
     trials.extend(coredump::trials());
+    trials.extend(fs::trials());
     trials.extend(image::trials());
     trials.extend(image_random::trials());
     trials.extend(nvs::trials());
