@@ -23,9 +23,15 @@ fn main() -> io::Result<()> {
         };
         let (chip, efuse, registers) = (text("chip.toml"), text("efuse.toml"), text("registers.toml"));
         let (size, qemu) = (text("size.toml"), text("qemu.toml"));
+        // The first line that sets a key; a test compares with what the whole file says.
+        let data = fs::read_to_string(folder.join("chip.toml"))?;
+        let value = |key: &str| data.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
+        let chip_id = value("chip_id").map_or("None".into(), |id| format!("Some({})", id.trim()));
+        let offset = value("bootloader_offset").unwrap_or("0").trim();
         writeln!(
             list,
-            "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers}, size: {size}, qemu: {qemu} }},"
+            "ChipFiles {{ id: {id:?}, chip: {chip}, efuse: {efuse}, registers: {registers}, size: {size}, qemu: {qemu}, \
+             chip_id: {chip_id}, bootloader_offset: {offset} }},"
         )
         .map_err(io::Error::other)?;
     }

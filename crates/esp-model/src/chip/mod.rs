@@ -36,6 +36,9 @@ struct ChipFiles {
     registers: &'static str,
     size: &'static str,
     qemu: &'static str,
+    /// What chips are searched by, taken out of `chip` by the build script: reading all files takes milliseconds.
+    chip_id: Option<u16>,
+    bootloader_offset: u32,
 }
 
 static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
@@ -43,16 +46,18 @@ static FILES: &[ChipFiles] = include!(concat!(env!("OUT_DIR"), "/chips.rs"));
 /// What differs on ranges of revisions (major × 100 + minor).
 type ByRevision<T> = Vec<(RangeInclusive<u16>, T)>;
 
-/// What `chip.toml` says, and what differs on other revisions.
-type AllData = (ChipData, ByRevision<ChipData>);
-
 /// A chip; each of its files is read when it is first asked for.
 #[derive(Debug)]
 pub struct Chip {
     /// The folder's name, as in URLs and parameters: `esp32c6`.
     pub id: &'static str,
+    /// [`ChipData::chip_id`], without reading the file.
+    pub chip_id: Option<u16>,
+    /// [`Flash::bootloader_offset`], without reading the file.
+    pub bootloader_offset: u32,
     files: usize,
-    data: OnceLock<AllData>,
+    data: OnceLock<ChipData>,
+    other_data: OnceLock<ByRevision<ChipData>>,
     efuse: OnceLock<EfuseTable>,
     registers: OnceLock<RegisterTable>,
     other_efuse: OnceLock<ByRevision<EfuseTable>>,
@@ -61,7 +66,7 @@ pub struct Chip {
 impl std::ops::Deref for Chip {
     type Target = ChipData;
     fn deref(&self) -> &ChipData {
-        &self.all_data().0
+        self.data()
     }
 }
 
@@ -71,8 +76,11 @@ pub fn all() -> &'static [Chip] {
     CHIPS.get_or_init(|| {
         let unread = |(files, text): (usize, &ChipFiles)| Chip {
             id: text.id,
+            chip_id: text.chip_id,
+            bootloader_offset: text.bootloader_offset,
             files,
             data: OnceLock::new(),
+            other_data: OnceLock::new(),
             efuse: OnceLock::new(),
             registers: OnceLock::new(),
             other_efuse: OnceLock::new(),
@@ -81,16 +89,16 @@ pub fn all() -> &'static [Chip] {
     })
 }
 
-fn read_data(text: &str) -> Result<AllData, toml::de::Error> {
+/// What `chip.toml` says of the revisions that differ.
+fn read_revisions(text: &str, usual: &ChipData) -> Result<ByRevision<ChipData>, toml::de::Error> {
     let table: toml::Table = toml::from_str(text)?;
-    let data: ChipData = table.clone().try_into()?;
     let mut others = Vec::new();
-    for other in &data.revisions {
+    for other in &usual.revisions {
         let mut changed = table.clone();
         merge(&mut changed, &other.change);
         others.push((other.min_revision..=other.max_revision, changed.try_into()?));
     }
-    Ok((data, others))
+    Ok(others)
 }
 
 /// Puts `change` over `table`, going into tables that both have.
@@ -122,10 +130,12 @@ pub fn by_magic(magic: u32) -> Option<&'static Chip> {
 impl Chip {
     /// # Panics
     /// Never on shipped data: a test reads every folder.
-    fn all_data(&self) -> &AllData {
-        self.data.get_or_init(|| {
-            read_data(FILES[self.files].chip).unwrap_or_else(|error| panic!("chips/{}/chip.toml: {error}", self.id))
-        })
+    fn data(&self) -> &ChipData {
+        self.data.get_or_init(|| toml::from_str(FILES[self.files].chip).unwrap_or_else(|error| self.bad_file(&error)))
+    }
+
+    fn bad_file(&self, error: &toml::de::Error) -> ! {
+        panic!("chips/{}/chip.toml: {error}", self.id)
     }
 
     /// The chip's eFuse table.
@@ -141,7 +151,13 @@ impl Chip {
 
     /// What `chip.toml` says of this revision (major × 100 + minor).
     pub fn at(&self, revision: u16) -> &ChipData {
-        let (usual, others) = self.all_data();
+        let usual = self.data();
+        if usual.revisions.is_empty() {
+            return usual;
+        }
+        let text = FILES[self.files].chip;
+        let read = || read_revisions(text, usual).unwrap_or_else(|error| self.bad_file(&error));
+        let others = self.other_data.get_or_init(read);
         others.iter().find(|(range, _)| range.contains(&revision)).map_or(usual, |(_, data)| data)
     }
 

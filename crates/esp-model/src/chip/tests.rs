@@ -15,6 +15,9 @@ fn every_chip_folder_is_valid() {
     assert!(all().len() >= 15);
     for chip in all() {
         chip.validate().unwrap_or_else(|error| panic!("{}: {error}", chip.id));
+        let data: &ChipData = chip;
+        let searched_by = (data.chip_id, data.flash.bootloader_offset);
+        assert_eq!((chip.chip_id, chip.bootloader_offset), searched_by, "{}: the build script's index", chip.id);
         let table = chip.efuse();
         let security = chip.security.secure_boot.iter().map(|scheme| scheme.enable.as_str());
         let encryption = chip.security.flash_encryption.iter();

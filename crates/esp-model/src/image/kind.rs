@@ -117,7 +117,7 @@ impl FlashLayout {
 /// A bootloader image and a partition table in one file: at the flash addresses where they belong, or moved together
 /// when the file begins at the bootloader.
 pub fn flash_layout(bytes: &[u8]) -> Option<FlashLayout> {
-    let mut offsets: Vec<usize> = chip::all().iter().map(|chip| chip.flash.bootloader_offset as usize).collect();
+    let mut offsets: Vec<usize> = chip::all().iter().map(|chip| chip.bootloader_offset as usize).collect();
     offsets.push(0);
     offsets.sort_unstable();
     offsets.dedup();

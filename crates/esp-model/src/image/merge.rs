@@ -155,30 +155,46 @@ pub fn check_overlap(parts: &[Part]) -> Result<(), MergeError> {
     Ok(())
 }
 
-/// Prepared parts as one file for the flash address `start`, gaps filled with 0xFF.
+/// Filling of gaps.
+static FILLING: [u8; 1 << 16] = [0xff; 1 << 16];
+
+/// Prepared parts as one file for the flash address `start`, gaps filled with 0xFF: the pieces of the file in their order.
 ///
 /// `pad_to`: the flash address up to which the file is filled, when it does not reach it.
 ///
 /// # Errors
 /// Parts before `start`, and files of more than 1 GB.
-pub fn raw(parts: &[Part], start: u32, pad_to: Option<u32>) -> Result<Vec<u8>, MergeError> {
+pub fn raw(parts: &[Part], start: u32, pad_to: Option<u32>) -> Result<Vec<&[u8]>, MergeError> {
     const LIMIT: u64 = 1 << 30;
     let first = parts.first().ok_or(MergeError::Empty)?;
     if first.address < start {
         return Err(MergeError::BeforeStart { address: first.address, start });
     }
-    let end = parts.iter().map(Part::end).chain(pad_to.map(u64::from)).max().unwrap_or(0);
+    let pad_to = pad_to.map_or(0, u64::from);
+    let end = parts.iter().map(Part::end).max().unwrap_or(0).max(pad_to);
     let len = end.saturating_sub(u64::from(start));
     if len > LIMIT {
         return Err(MergeError::TooLarge(len));
     }
-    let mut out = Vec::with_capacity(len as usize);
+    let mut out = Vec::new();
+    let mut at = u64::from(start);
     for part in parts {
-        out.resize(out.len().max((part.address - start) as usize), 0xff);
-        out.extend_from_slice(&part.data);
+        fill(&mut out, at, u64::from(part.address));
+        out.push(part.data.as_slice());
+        at = part.end();
     }
-    out.resize(out.len().max(pad_to.map_or(0, |pad| pad.saturating_sub(start) as usize)), 0xff);
+    fill(&mut out, at, pad_to);
     Ok(out)
+}
+
+/// Filling from one address to another.
+fn fill(out: &mut Vec<&[u8]>, from: u64, to: u64) {
+    let mut left = to.saturating_sub(from) as usize;
+    while left > 0 {
+        let piece = FILLING.get(..left).unwrap_or(&FILLING);
+        out.push(piece);
+        left -= piece.len();
+    }
 }
 
 /// Prepared parts as UF2 for the chip.

@@ -17,7 +17,7 @@ pub mod uf2;
 pub mod waste;
 
 pub use app_desc::{AppDesc, BootDesc};
-pub use build::{BuildError, Built, SecurePad, Settings, build};
+pub use build::{BuildError, Built, SecurePad, Settings, build, build_hashed};
 pub use header::{Extended, FlashMode, Header};
 pub use parse::{Image, Layout, ParseError, Segment, detect, parse};
 

@@ -146,7 +146,7 @@ fn merged_files_are_split_again() {
     let file = uf2::read(&merge::to_uf2(c3, &prepared, None, true).expect("UF2")).expect("UF2");
     assert_eq!((&file.parts, file.md5), (&prepared, true));
     assert_eq!(merge::chip_of_family(file.family.expect("a family")).map(|chip| chip.id), Some("esp32c3"));
-    let raw = merge::raw(&prepared, 0x8000, Some(0x2_0000)).expect("raw");
+    let raw = merge::raw(&prepared, 0x8000, Some(0x2_0000)).expect("raw").concat();
     assert_eq!(raw.len(), 0x1_8000);
     let split = merge::split_blank(0x8000, &raw);
     assert_eq!(split[0], prepared[0]);

@@ -62,6 +62,5 @@ fn images() -> Result<(), Stop> {
             return fail(format!("{}: {files:#?} {folders:?}, not {want:#?} {wanted:?}", case.image));
         }
     }
-    println!("fs: {} images compared", made.cases.len());
     if made.missing.is_empty() { Ok(()) } else { Err(Skip(made.missing.join(", ")).into()) }
 }

@@ -356,7 +356,7 @@ fn merged(folder: &Path, args: &Value) -> Result<Vec<u8>, String> {
     }
     let parts = merge::prepare(chip, parts, &flash).map_err(|error| error.to_string())?;
     match format {
-        "raw" => merge::raw(&parts, target, pad),
+        "raw" => merge::raw(&parts, target, pad).map(|pieces| pieces.concat()),
         "hex" => Ok(merge::to_hex(&parts).into_bytes()),
         _ => merge::to_uf2(chip, &parts, chunk, md5),
     }

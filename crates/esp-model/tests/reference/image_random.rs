@@ -23,9 +23,15 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A small generator of numbers: the same seeds give the same files.
-struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
+    /// Starts at `seed`, turned by `MCP_ESPTOOL_SEED` when that is set: other files of the same kind.
+    pub fn seeded(seed: u64) -> Self {
+        let turn: u64 = std::env::var("MCP_ESPTOOL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        Self(seed.wrapping_add(turn.wrapping_mul(0x1_0000_0001)))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -42,7 +48,7 @@ impl Rng {
         self.below(n) == 0
     }
 
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len() as u64) as usize]
     }
 
@@ -52,7 +58,7 @@ impl Rng {
 }
 
 /// Asks esptool all questions in one process.
-fn ask(folder: &Path, questions: &[Value]) -> Result<Vec<Value>, Stop> {
+pub fn ask(folder: &Path, questions: &[Value]) -> Result<Vec<Value>, Stop> {
     let text: Vec<String> = questions.iter().map(Value::to_string).collect();
     fs::write(folder.join("questions.jsonl"), text.join("\n") + "\n")?;
     let script = root().join("crates/esp-model/tests/reference/image_oracle.py");
@@ -193,7 +199,7 @@ fn damage(rng: &mut Rng, bytes: &mut Vec<u8>, n: u64) {
     }
 }
 
-fn options(rng: &mut Rng, chip: &Chip) -> Vec<String> {
+pub fn options(rng: &mut Rng, chip: &Chip) -> Vec<String> {
     let mut options: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| options.extend(words.iter().map(|word| (*word).to_owned()));
     if chip.image.format == ImageFormat::Esp8266 {
@@ -246,7 +252,7 @@ fn options(rng: &mut Rng, chip: &Chip) -> Vec<String> {
 
 fn random_elfs() -> Result<(), Stop> {
     let folder = scratch("random-elf");
-    let mut rng = Rng(0x1357_2468);
+    let mut rng = Rng::seeded(0x1357_2468);
     let (mut questions, mut asked) = (Vec::new(), Vec::new());
     for index in 0..600 {
         let chip = rng.pick(chip::all());
@@ -278,7 +284,7 @@ fn random_elfs() -> Result<(), Stop> {
 }
 
 /// A single output is written under the whole name that was asked for.
-fn renamed(outputs: &Value) -> Value {
+pub fn renamed(outputs: &Value) -> Value {
     let Some(files) = outputs.as_object() else { return Value::Null };
     files.iter().map(|(name, facts)| (if name.is_empty() { "bin" } else { name }.to_owned(), facts.clone())).collect()
 }
@@ -311,7 +317,7 @@ fn random_merges() -> Result<(), Stop> {
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.metadata().is_ok_and(|data| data.len() < 100_000))
         .collect();
-    let mut rng = Rng(0xbeef);
+    let mut rng = Rng::seeded(0xbeef);
     let (mut questions, mut ours) = (Vec::new(), Vec::new());
     for index in 0..150 {
         let chip = rng.pick(chip::all());
@@ -372,8 +378,8 @@ fn random_merges() -> Result<(), Stop> {
         let first_before = |parts: &[Part]| parts.first().is_some_and(|part| part.address < target);
         ours.push(parts.and_then(|parts| merge::prepare(chip, parts, &flash)).and_then(|parts| match format {
             // esptool compares with the target offset in every format.
-            _ if first_before(&parts) => merge::raw(&parts, target, None),
-            "raw" => merge::raw(&parts, target, pad),
+            _ if first_before(&parts) => merge::raw(&parts, target, None).map(|pieces| pieces.concat()),
+            "raw" => merge::raw(&parts, target, pad).map(|pieces| pieces.concat()),
             "hex" => Ok(merge::to_hex(&parts).into_bytes()),
             _ => merge::to_uf2(chip, &parts, chunk, md5),
         }));
@@ -399,7 +405,7 @@ fn random_merges() -> Result<(), Stop> {
 
 fn damaged_images() -> Result<(), Stop> {
     let folder = scratch("damaged-images");
-    let mut rng = Rng(0x0dd_ba11);
+    let mut rng = Rng::seeded(0x0dd_ba11);
     let (mut questions, mut images) = (Vec::new(), Vec::new());
     while images.len() < 300 {
         let chip = rng.pick(chip::all());

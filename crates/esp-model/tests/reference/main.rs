@@ -6,6 +6,7 @@
 mod reference;
 
 mod chips;
+mod compiled;
 mod console;
 mod coredump;
 mod efuse;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(chips::trials());
+    trials.extend(compiled::trials());
     trials.extend(console::trials());
     trials.extend(coredump::trials());
     trials.extend(fs::trials());

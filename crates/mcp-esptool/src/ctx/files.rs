@@ -87,8 +87,22 @@ impl Files {
         Ok(OutputFile { temp: temp.map_err(|error| write_error(path, &error))?, path: target })
     }
 
-    /// Writes a whole file.
+    /// Writes a whole file that can be made again at any time: an image, a table, a report.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<PathBuf, ToolError> {
+        self.write_parts(path, [bytes])
+    }
+
+    /// The same, of a file that is put together from parts.
+    pub fn write_parts<'a>(&self, path: &str, parts: impl IntoIterator<Item = &'a [u8]>) -> Result<PathBuf, ToolError> {
+        let mut file = self.create(path)?;
+        for part in parts {
+            file.write_all(part).map_err(|error| write_error(path, &error))?;
+        }
+        file.finish_reproducible()
+    }
+
+    /// Writes a whole file that cannot be made again, such as what was read from a device.
+    pub fn keep(&self, path: &str, bytes: &[u8]) -> Result<PathBuf, ToolError> {
         let mut file = self.create(path)?;
         file.write_all(bytes).map_err(|error| write_error(path, &error))?;
         file.finish()
@@ -136,10 +150,17 @@ impl Files {
 }
 
 impl OutputFile {
-    /// Gives the file its name, and returns its full path. An older file of this name is replaced.
+    /// Gives the file its name, and returns its full path. An older file of this name is replaced. The bytes are on the
+    /// disk when this returns: a power failure right after it loses nothing.
     pub fn finish(self) -> Result<PathBuf, ToolError> {
         let shown = self.path.display().to_string();
         self.temp.as_file().sync_all().map_err(|error| write_error(&shown, &error))?;
+        self.finish_reproducible()
+    }
+
+    /// The same without waiting for the disk, which takes longer than making most files: for what can be made again.
+    pub fn finish_reproducible(self) -> Result<PathBuf, ToolError> {
+        let shown = self.path.display().to_string();
         open_up(self.temp.path()).map_err(|error| write_error(&shown, &error))?;
         self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
         Ok(self.path)

@@ -186,8 +186,18 @@ pub enum BuildError {
 
 /// Builds an image of an ELF file for a chip.
 pub fn build(chip: &Chip, elf: &[u8], settings: &Settings) -> Result<Built, BuildError> {
+    build_hashed(chip, elf, settings, || Sha256::digest(elf).into())
+}
+
+/// The same, when the caller wants the ELF's SHA-256 too: `sha256` is asked for it when the image needs it.
+pub fn build_hashed(
+    chip: &Chip,
+    elf: &[u8],
+    settings: &Settings,
+    sha256: impl FnOnce() -> [u8; 32],
+) -> Result<Built, BuildError> {
     let elf = Elf::parse(elf)?;
-    let plan = Plan::new(chip, &elf, settings)?;
+    let plan = Plan::new(chip, &elf, settings, sha256)?;
     match (chip.image.format, settings.version) {
         (ImageFormat::Esp32, _) => plan.esp32(settings).map(Built::One),
         (ImageFormat::Esp8266, 1) => plan.esp8266_v1(),
@@ -211,7 +221,12 @@ struct Plan<'c, 'a> {
 }
 
 impl<'c, 'a> Plan<'c, 'a> {
-    fn new(chip: &'c Chip, elf: &Elf<'a>, settings: &Settings) -> Result<Self, BuildError> {
+    fn new(
+        chip: &'c Chip,
+        elf: &Elf<'a>,
+        settings: &Settings,
+        sha256: impl FnOnce() -> [u8; 32],
+    ) -> Result<Self, BuildError> {
         let page = page_size(chip, elf, settings)?;
         let sections = if settings.use_segments {
             elf.segments.clone().ok_or(ElfError::NoSegments)?
@@ -220,8 +235,7 @@ impl<'c, 'a> Plan<'c, 'a> {
         };
         let tables = tables(chip, settings);
         let flash_size_freq = size_freq(tables, &settings.flash_size, settings.flash_frequency.as_deref())?;
-        let elf_sha256 =
-            elf_sha256_offset(chip, &sections, settings)?.map(|offset| (offset, Sha256::digest(elf.bytes).into()));
+        let elf_sha256 = elf_sha256_offset(chip, &sections, settings)?.map(|offset| (offset, sha256()));
         let parts = merge::merge(chip, tables, sections, settings.ram_only_header)?;
         if parts.len() > MAX_SEGMENTS {
             return Err(BuildError::TooManySegments(parts.len()));

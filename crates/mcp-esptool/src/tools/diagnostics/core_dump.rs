@@ -189,7 +189,7 @@ fn from_flash(ctx: &Ctx, job: &Job, input: &In) -> Result<(String, Vec<u8>), Too
     });
     let (address, bytes) = bytes?;
     if let Some(file) = &input.output_file {
-        ctx.files.write(file, &bytes)?;
+        ctx.files.keep(file, &bytes)?;
     }
     Ok((format!("flash at {address:#x}"), bytes))
 }

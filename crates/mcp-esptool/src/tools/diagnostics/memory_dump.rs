@@ -95,7 +95,7 @@ impl Tool for MemoryDump {
             let skip = (address - first) as usize;
             let bytes = bytes.get(skip..skip + size as usize).unwrap_or_default();
             let output_file = match &input.output_file {
-                Some(file) => Some(ctx.files.write(file, bytes)?.display().to_string()),
+                Some(file) => Some(ctx.files.keep(file, bytes)?.display().to_string()),
                 None => None,
             };
             let note = if regions.is_empty() {

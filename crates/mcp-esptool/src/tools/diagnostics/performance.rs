@@ -215,7 +215,7 @@ fn write_and_restore(
     out: &mut Out,
 ) -> Result<(), ToolError> {
     let old = connected.loader.read_flash_bytes(job, address, length)?;
-    ctx.files.write(file, &old)?;
+    ctx.files.keep(file, &old)?;
     let measured = write_pattern(connected, job, address, length, out);
     // A cancel in the middle must not leave the pattern there.
     let shielded = job.shielded();

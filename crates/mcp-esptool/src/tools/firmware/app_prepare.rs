@@ -269,7 +269,7 @@ fn write_set(
 ) -> Result<WrittenSet, ToolError> {
     let parts = set.iter().map(|item| item.part.clone()).collect();
     let parts = merge::prepare(chip, parts, &FlashSettings::default())?;
-    let merged = merge::raw(&parts, 0, None)?;
+    let merged = merge::raw(&parts, 0, None)?.concat();
     let args = flasher_args(chip, flash, &set);
 
     let path = |name: &str| format!("{folder}/{name}");

@@ -7,7 +7,7 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Written, chip_named, flash_settings, word, write};
+use super::common::{Written, chip_named, flash_settings, word, write, write_parts};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number};
@@ -131,16 +131,20 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let data: u64 = parts.iter().map(|part| part.data.len() as u64).sum();
     let number = |name: &str, value: Option<Number>| value.map(|value| word(name, value)).transpose();
     let (target, pad) = (number("target_offset", input.target_offset)?, number("pad_to_size", input.pad_to_size)?);
-    let (bytes, address) = match input.format {
-        Format::Raw => (merge::raw(&parts, target.unwrap_or(0), pad)?, Some(target.unwrap_or(0))),
-        Format::Hex => (merge::to_hex(&parts).into_bytes(), None),
+    let file = match input.format {
+        Format::Raw => {
+            let start = target.unwrap_or(0);
+            write_parts(ctx, &input.output_file, &merge::raw(&parts, start, pad)?, Some(start))?
+        }
+        Format::Hex => write(ctx, &input.output_file, merge::to_hex(&parts).as_bytes(), None)?,
         Format::Uf2 => {
             let chunk = number("chunk_size", input.chunk_size)?;
-            (merge::to_uf2(chip, &parts, chunk, !input.md5_disable)?, None)
+            let bytes = merge::to_uf2(chip, &parts, chunk, !input.md5_disable)?;
+            write(ctx, &input.output_file, &bytes, None)?
         }
     };
-    let filling = if input.format == Format::Raw { bytes.len() as u64 - data } else { 0 };
-    let files = vec![write(ctx, &input.output_file, &bytes, address)?];
+    let filling = if input.format == Format::Raw { file.size_bytes - data } else { 0 };
+    let files = vec![file];
     Ok(Out { chip: Some(chip.id.to_owned()), files, flash_settings: settings, filling_bytes: filling })
 }
 

@@ -22,16 +22,29 @@ pub struct Written {
     pub path: String,
     /// Its length.
     pub size_bytes: u64,
-    /// Its SHA-256 in hex.
-    pub sha256: String,
+    /// Its SHA-256 in hex; not of files above 1 MB, of which it takes longer than writing them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The flash address it is for, where it has one.
     pub flash_address: Option<u32>,
 }
 
 /// Writes a file below the project roots.
 pub fn write(ctx: &Ctx, path: &str, bytes: &[u8], flash_address: Option<u32>) -> Result<Written, ToolError> {
-    let path = ctx.files.write(path, bytes)?.display().to_string();
-    Ok(Written { path, size_bytes: bytes.len() as u64, sha256: sha256(bytes), flash_address })
+    write_parts(ctx, path, &[bytes], flash_address)
+}
+
+/// The same, of a file that is put together from parts.
+pub fn write_parts(ctx: &Ctx, path: &str, parts: &[&[u8]], flash_address: Option<u32>) -> Result<Written, ToolError> {
+    const HASHED: u64 = 1 << 20;
+    let path = ctx.files.write_parts(path, parts.iter().copied())?.display().to_string();
+    let size_bytes = parts.iter().map(|part| part.len() as u64).sum();
+    let digest = || {
+        let hash = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
+        hex(&hash.finalize())
+    };
+    let sha256 = (size_bytes <= HASHED).then(digest);
+    Ok(Written { path, size_bytes, sha256, flash_address })
 }
 
 /// SHA-256 in hex.

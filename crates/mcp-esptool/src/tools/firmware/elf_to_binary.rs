@@ -1,11 +1,13 @@
 //! `esp_elf_to_binary`: an ELF file to an image, byte for byte as `esptool elf2image`.
 
+use esp_model::image::hex::hex;
 use esp_model::image::{self, Built, SecurePad, Settings};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::common::{Written, chip_named, mode_named, sha256, stem, word, write};
+use super::common::{Written, chip_named, mode_named, stem, word, write};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::Number;
@@ -128,7 +130,8 @@ impl Tool for ElfToBinary {
         let chip = chip_named(&input.chip_type)?;
         let elf = ctx.files.read_some(&input.elf_file)?;
         let settings = input.settings()?;
-        let built = image::build(chip, &elf, &settings)?;
+        let elf_sha256: [u8; 32] = Sha256::digest(&elf).into();
+        let built = image::build_hashed(chip, &elf, &settings, || elf_sha256)?;
         let stem = stem(&input.elf_file);
         let (files, first) = match built {
             Built::One(bytes) => {
@@ -145,7 +148,7 @@ impl Tool for ElfToBinary {
             }
         };
         let segments = first.get(1).copied().unwrap_or(0);
-        Ok(Out { chip: chip.id.to_owned(), files, segments, elf_sha256: sha256(&elf) })
+        Ok(Out { chip: chip.id.to_owned(), files, segments, elf_sha256: hex(&elf_sha256) })
     }
 
     fn summary(out: &Out) -> String {

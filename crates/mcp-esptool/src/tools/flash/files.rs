@@ -106,7 +106,7 @@ pub fn no_overlap(pieces: &mut [Piece]) -> Result<(), ToolError> {
 
 /// The flash addresses where chips look for their bootloader.
 fn is_a_bootloader_address(address: u32) -> bool {
-    esp_model::chip::all().iter().any(|chip| chip.flash.bootloader_offset == address)
+    esp_model::chip::all().iter().any(|chip| chip.bootloader_offset == address)
 }
 
 /// Refuses images that this chip would not run, before anything is written.
