@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use esp_link::port::{OpenOptions, PortUrl};
@@ -42,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         ("a missing library is named with its package", missing_library),
         ("finds what is installed and asks it", discovery),
         ("ids are names", ids),
+        ("a full disk is told, and nothing is left on it", disk_full),
     ];
     all.into_iter()
         .map(|(name, body)| {
@@ -312,7 +313,7 @@ fn host_killed() {
     let world = world("");
     let status = world.start();
     let host = status.record.as_ref().unwrap().pid;
-    assert!(std::process::Command::new("kill").args(["-9", &host.to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-9", &host.to_string()]).status().unwrap().success());
     wait(|| world.manager.list().unwrap().is_empty(), "its end");
     world.is_clean(&pids(&status));
 }
@@ -392,6 +393,31 @@ fn flash_sizes() {
     assert!(error.to_string().contains("only 2, 4, 8, and 16MB images are supported"), "{error}");
     world.manager.stop(&status.config.id).unwrap();
     world.is_clean(&[]);
+}
+
+/// The starter of the next test, on a disk that is too small: what the failure says and what it leaves.
+pub fn start_without_room(root: &str, program: &str) -> ExitCode {
+    let config = Config { program: Some(program.into()), ..Config::new("", "esp32c3", Backend::Qemu) };
+    let error = manager(Path::new(root), 4).start(config, b"", &[0; 1024]).unwrap_err();
+    println!("{error}; left: {}", fs::read_dir(root).unwrap().count());
+    ExitCode::SUCCESS
+}
+
+fn disk_full() {
+    let world = world("");
+    let root = world.dir.path().join("small");
+    fs::create_dir(&root).unwrap();
+    // A disk of one megabyte, seen by this child only; making it takes root.
+    let mut child = Command::new("unshare");
+    child.args(["--mount", "sh", "-c", r#"mount -t tmpfs -o size=1m none "$0" || exit 77; exec "$@""#]).arg(&root);
+    child.arg(again().get_program()).arg("full").arg(&root).arg(&world.program);
+    let output = child.output().unwrap();
+    if output.status.code() == Some(77) || output.stdout.is_empty() {
+        eprintln!("skipped: no mount namespace here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("No space left") && said.ends_with("left: 0\n"), "{said}");
 }
 
 fn twenty_in_parallel() {

@@ -1,7 +1,7 @@
 //! Virtual devices with a stand-in for QEMU: their life, and what happens when things die.
 //!
 //! This binary is also the other programs that take part: the stand-in (under the name `qemu-system-…`), a device's
-//! host (`host DIR`) and a starter that can be killed (`start ROOT PROGRAM KEEP`).
+//! host (`host DIR`), a starter that can be killed (`start ROOT PROGRAM KEEP`) and one without room (`full ROOT PROGRAM`).
 #![cfg_attr(not(unix), allow(unused))]
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         ["start", root, program, keep] => life::start_and_wait(root, program, *keep == "keep"),
+        ["full", root, program] => life::start_without_room(root, program),
         _ => libtest_mimic::run(&libtest_mimic::Arguments::from_args(), life::trials()).exit_code(),
     }
 }
