@@ -37,6 +37,13 @@ pub struct Emulation {
     pub watchdog_driver: String,
     /// Driver that has the strap.
     pub gpio_driver: String,
+    /// The flasher stub runs in it. Espressif's documentation of QEMU uses `--no-stub` where it does not.
+    #[serde(default = "yes")]
+    pub runs_stub: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Emulation {

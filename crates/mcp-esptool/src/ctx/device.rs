@@ -140,6 +140,9 @@ impl Ctx {
         let shown = url.to_string();
         let first = self.devices.baud(&shown).unwrap_or(options.baud).min(options.baud);
         let mut options = ConnectOptions { baud: first, ..options };
+        if options.stub == StubSource::BuiltIn && !self.ports.runs_stub(url) {
+            options.stub = StubSource::None;
+        }
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
                 tracing::warn!("{shown}: {error}; trying again at {SAFE_BAUD} baud");

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_link::port::scan::{self, FoundPort};
 use esp_link::port::{self, OpenOptions, PortError, PortUrl};
+use esp_link::qemu::instance::Backend;
 use esp_link::qemu::manager::Status;
 use esp_model::chip;
 use esp_model::port::Port;
@@ -66,6 +67,15 @@ impl Ports {
     pub fn running_virtuals(&self) -> Vec<Status> {
         let all = self.virtuals.manager.list().unwrap_or_default();
         all.into_iter().filter(|status| status.record.is_some()).collect()
+    }
+
+    /// False for an emulator in which the flasher stub is known not to run.
+    pub fn runs_stub(&self, url: &PortUrl) -> bool {
+        let PortUrl::Qemu(id) = url else { return true };
+        let status = self.virtuals.manager.status(id).ok();
+        let emulated = status.filter(|status| status.config.backend == Backend::Qemu);
+        let emulation = emulated.and_then(|status| chip::by_name(&status.config.chip)?.emulation());
+        emulation.is_none_or(|emulation| emulation.runs_stub)
     }
 
     /// The ports that may be meant when none is named. Opens nothing.
