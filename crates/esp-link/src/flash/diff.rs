@@ -20,8 +20,10 @@ impl Loader {
         if !self.can_verify() {
             return Ok(all);
         }
-        let mut same = false;
-        for sample in samples(sectors)? {
+        let samples = samples(sectors)?;
+        // Where all is to be blank there is nothing to sample, and much of it may be blank already.
+        let mut same = samples.is_empty();
+        for sample in samples {
             if !self.differs(job, sectors, sample, 1)? {
                 same = true;
                 break;

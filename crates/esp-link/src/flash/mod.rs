@@ -1,5 +1,6 @@
 //! Flash through the loader: attach, read, write what differs, erase, verify.
 
+mod blocks;
 mod diff;
 mod erase;
 mod read;
@@ -14,7 +15,8 @@ use esp_model::flash::jedec::JedecId;
 use esp_model::job::Job;
 use esp_model::wire::{Begin, Command, Request, SpiParams};
 
-pub use self::source::{Part, Source};
+pub use self::blocks::Block;
+pub use self::source::{Fill, Part, Source};
 pub use self::spi::SpiCommand;
 pub use self::verify::{Difference, Kind};
 pub use self::write::{Compress, WriteOptions, WriteReport};

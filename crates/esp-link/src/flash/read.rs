@@ -89,7 +89,7 @@ impl Loader {
     }
 
     /// READ_FLASH: frames, each acknowledged with the number of bytes so far; a digest at the end.
-    fn stream(
+    pub(super) fn stream(
         &mut self,
         job: &Job,
         address: u32,

@@ -46,6 +46,21 @@ impl Source for File {
     }
 }
 
+/// So many bytes of 0xff, without holding them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill(pub u64);
+
+impl Source for Fill {
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&mut self, _: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf.fill(0xff);
+        Ok(())
+    }
+}
+
 /// Bytes and the flash address they belong to.
 pub struct Part {
     /// Flash address. Need not be aligned: what stands before it in its sector is kept.

@@ -1,6 +1,9 @@
-//! Serial NOR flash: identification and geometry.
+//! Serial NOR flash: identification, self description, status registers, geometry, advice.
 
+pub mod advice;
 pub mod jedec;
+pub mod sfdp;
+pub mod status;
 
 /// Smallest unit of erase, in bytes.
 pub const SECTOR: u32 = 0x1000;

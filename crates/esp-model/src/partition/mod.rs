@@ -1,6 +1,7 @@
 //! Partition tables: CSV and binary, byte for byte as ESP-IDF's `gen_esp32part.py` writes them, and otadata.
 
 mod binary;
+mod cover;
 mod csv;
 mod error;
 mod kind;
@@ -9,6 +10,7 @@ mod preset;
 mod verify;
 
 pub use binary::{Recognised, recognise};
+pub use cover::{Area, AreaKind, cover};
 pub use error::{Place, Problem, TableError};
 pub use kind::*;
 pub use preset::{PRESETS, Preset, preset};

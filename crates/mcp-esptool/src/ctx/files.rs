@@ -1,11 +1,14 @@
 //! Files below the project roots. `..` and links that lead out are refused; outputs appear whole or not at all.
 
+mod partial;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+pub use self::partial::PartialFile;
 use crate::tools::error::ToolError;
 
 /// Largest file that is read into memory, in bytes: more than any chip's flash.

@@ -10,8 +10,11 @@ const APP_CODE: usize = 300 * 1024;
 
 /// A file and its flash address.
 pub struct Part {
+    /// Its name.
     pub name: &'static str,
+    /// Where it goes.
     pub address: u32,
+    /// Its bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -1,7 +1,7 @@
 //! `mcp-esptool demo`: starts the server as a child, speaks MCP to it, and takes a virtual chip from blank to booted.
 
 mod client;
-mod firmware;
+pub mod firmware;
 
 use std::fs;
 use std::io;

@@ -73,10 +73,35 @@ pub fn tree(sizes: &Sizes) -> Node {
     inner(root.label, 0, root.children)
 }
 
-fn inner(label: String, group: usize, mut children: Vec<Node>) -> Node {
-    children.retain(|child| child.bytes > 0);
-    children.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.label.cmp(&b.label)));
-    Node { label, bytes: children.iter().map(|child| child.bytes).sum(), group, children }
+fn inner(label: String, group: usize, children: Vec<Node>) -> Node {
+    Node::inner(label, group, children)
+}
+
+/// Colour group of what is not in use.
+pub const UNUSED: usize = 8;
+
+impl Node {
+    /// A node of parts: sorts them, leaves the empty ones out and adds up their bytes.
+    pub fn inner(label: String, group: usize, mut children: Vec<Self>) -> Self {
+        children.retain(|child| child.bytes > 0);
+        children.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.label.cmp(&b.label)));
+        Self { label, bytes: children.iter().map(|child| child.bytes).sum(), group, children }
+    }
+
+    /// A node without parts.
+    pub fn leaf(label: impl Into<String>, group: usize, bytes: u64) -> Self {
+        Self { label: label.into(), bytes, group, children: Vec::new() }
+    }
+
+    /// The tree as SVG; each rectangle tells its name and bytes when pointed at.
+    pub fn svg(&self, width: u32, height: u32) -> String {
+        svg_of(self, width, height)
+    }
+
+    /// The tree as PNG with 8 bits for each of red, green and blue.
+    pub fn png(&self, width: u32, height: u32) -> Vec<u8> {
+        png_of(self, width, height)
+    }
 }
 
 /// Places the tree on a canvas: squarified (Bruls, Huizing, van Wijk 2000).
@@ -144,7 +169,7 @@ fn row(children: &[Node], rest: Rect, left: u64) -> usize {
 
 /// A colour for each group, lighter inside.
 fn color(group: usize, depth: usize) -> [u8; 3] {
-    const BASE: [[u8; 3]; 8] = [
+    const BASE: [[u8; 3]; UNUSED + 1] = [
         [66, 110, 180],
         [60, 150, 110],
         [190, 120, 50],
@@ -153,6 +178,7 @@ fn color(group: usize, depth: usize) -> [u8; 3] {
         [80, 130, 150],
         [170, 80, 70],
         [120, 100, 170],
+        [205, 205, 205],
     ];
     let base = BASE[group % BASE.len()];
     let lighten = |part: u8| {
@@ -168,11 +194,15 @@ fn text_of(tile: &Tile) -> String {
 
 /// The picture as SVG; each rectangle tells its name and bytes when pointed at.
 pub fn svg(sizes: &Sizes, width: u32, height: u32) -> String {
+    svg_of(&tree(sizes), width, height)
+}
+
+fn svg_of(root: &Node, width: u32, height: u32) -> String {
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n"
     );
-    for tile in layout(&tree(sizes), width, height) {
+    for tile in layout(root, width, height) {
         let Rect { x, y, w, h } = tile.rect;
         let [r, g, b] = tile.color;
         let name = escape(&tile.label);
@@ -199,9 +229,13 @@ fn escape(text: &str) -> String {
 
 /// The picture as PNG with 8 bits for each of red, green and blue.
 pub fn png(sizes: &Sizes, width: u32, height: u32) -> Vec<u8> {
+    png_of(&tree(sizes), width, height)
+}
+
+fn png_of(root: &Node, width: u32, height: u32) -> Vec<u8> {
     let (width, height) = (width.clamp(1, 8192), height.clamp(1, 8192));
     let mut canvas = Canvas { width: width as usize, pixels: vec![255; (width * height * 3) as usize] };
-    for tile in layout(&tree(sizes), width, height) {
+    for tile in layout(root, width, height) {
         canvas.tile(&tile);
     }
     encode_png(&canvas.pixels, width, height)

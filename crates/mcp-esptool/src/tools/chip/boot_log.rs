@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use esp_link::reset::Sequence;
 
+use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
 
 /// Longest text that goes into a result, in characters.
@@ -115,6 +116,24 @@ pub fn capture(
         verdict: verdict.into(),
         boots: summary.boots,
     })
+}
+
+/// Starts the application and listens. The connection is used up; without modem lines the loader starts it.
+pub fn restart(mut connected: Connected, job: &Job, seconds: f64) -> Result<BootLog, ToolError> {
+    let reset = start_by(&mut connected, job)?;
+    let chip = connected.loader.chip();
+    capture(&mut *connected.loader.into_port(), chip, seconds, None, reset, job)
+}
+
+/// The reset that starts the application; where there are no modem lines, the loader has started it and there is none.
+pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>, ToolError> {
+    let info = connected.loader.port().info();
+    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
+    if info.modem_lines {
+        return Ok(Some(Sequence::hard_reset(built_in)));
+    }
+    connected.loader.soft_reset(job)?;
+    Ok(None)
 }
 
 impl BootLog {

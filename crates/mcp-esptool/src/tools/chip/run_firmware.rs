@@ -1,6 +1,5 @@
 //! `esp_run_firmware`: leave the loader, run the application, look at its start.
 
-use esp_link::reset::Sequence;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,14 +52,8 @@ impl Tool for RunFirmware {
         let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
         let device = Device::read(&mut connected, job)?;
         let chip = connected.loader.chip();
-        let info = connected.loader.port().info();
-        let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
-        let (reset, started_by) = if info.modem_lines {
-            (Some(Sequence::hard_reset(built_in)), "hard-reset")
-        } else {
-            connected.loader.soft_reset(job)?;
-            (None, "soft-reset")
-        };
+        let reset = boot_log::start_by(&mut connected, job)?;
+        let started_by = if reset.is_some() { "hard-reset" } else { "soft-reset" };
         let mut port = connected.loader.into_port();
         if input.capture_s > 0.0 || input.until.is_some() {
             let seconds = if input.capture_s > 0.0 { input.capture_s } else { 10.0 };

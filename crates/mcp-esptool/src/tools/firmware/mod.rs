@@ -5,7 +5,7 @@ pub mod app_prepare;
 pub mod binary_merge;
 pub mod binary_optimize;
 pub mod bootloader_build;
-mod common;
+pub(crate) mod common;
 pub mod elf_to_binary;
 mod facts;
 mod idf;

@@ -6,7 +6,7 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keep::{self, Copy, Region};
+use super::keep::{self, Copy, Found, Region};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
@@ -33,6 +33,8 @@ pub struct In {
     /// The data may go: make no copies.
     #[serde(default)]
     no_backup: bool,
+    /// Flash address of the partition table (default: found).
+    table_offset: Option<Number>,
     /// Flash size, if it shall not be detected; needed in secure download mode.
     #[schemars(extend("x-rare" = true))]
     flash_size: Option<Number>,
@@ -98,8 +100,9 @@ fn region(job: &Job, connected: &mut Connected, input: &In, flash_size: u32) -> 
             both.ok_or_else(|| ToolError::new("bad_parameter", format!("`{text}` is not ADDRESS+SIZE")))?;
         return aligned(address, size, input.align, flash_size);
     }
-    let table = keep::table(connected, job)?;
-    let table = table.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table at 0x8000"))?;
+    let found = keep::table(connected, job, table_offset(input)?)?;
+    let found = found.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table on the chip"))?;
+    let table = found.table;
     match table.find(text) {
         Some(found) => Ok(Region { name: text.into(), address: found.offset, size: found.size }),
         None => {
@@ -144,11 +147,15 @@ fn copies(
             "flash cannot be read in secure download mode, so not copied",
         ));
     }
-    let table = keep::table(connected, job)?;
-    let unique = keep::unique(table.as_ref(), region);
-    let who = device.mac.as_deref().unwrap_or("unknown").replace(':', "");
-    let dir = input.backup_dir.clone().unwrap_or_else(|| format!("esp-backup/{who}"));
-    keep::copy(ctx, job, connected, &unique, &dir)
+    let flash_size = connected.loader.attach_flash(job, None)?;
+    let found = keep::table(connected, job, table_offset(input)?)?;
+    let unique = keep::unique(&Found::areas(found.as_ref(), connected, flash_size), region);
+    keep::copy(ctx, job, connected, &unique, &keep::folder(device, input.backup_dir.as_deref()))
+}
+
+/// The table's place, where it is given.
+fn table_offset(input: &In) -> Result<Option<u32>, ToolError> {
+    input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! `esp_flash_read`: a region of flash into a file.
 
-use std::io::Write;
-
-use esp_model::image::hex::hex;
 use esp_model::job::Job;
-use md5::{Digest, Md5};
+use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::resume;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
@@ -41,6 +39,8 @@ pub struct Out {
     address: u32,
     /// Bytes read.
     size_bytes: u64,
+    /// Bytes that a call which was cut off had left in the file already.
+    resumed_bytes: u64,
     /// MD5 of the bytes.
     md5: String,
     /// The bytes were compared with a digest from the chip; false where the loader cannot.
@@ -50,7 +50,8 @@ pub struct Out {
 impl Tool for Read {
     const NAME: &'static str = "esp_flash_read";
     const TITLE: &'static str = "Read flash";
-    const ABOUT: &'static str = "Read a region of flash into a file, checked by MD5.";
+    const ABOUT: &'static str =
+        "Read a region of flash into a file, checked by MD5. Called again after a cut, it goes on where it was.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
@@ -63,19 +64,18 @@ impl Tool for Read {
         if size == 0 {
             return Err(ToolError::new("nothing_to_do", "the size is 0"));
         }
-        let mut file = ctx.files.create(&input.output_file)?;
-        let mut hash = Md5::new();
-        let (device, checked) = ctx.with_device(input.port.as_ref(), job, |connected| {
+        let mut file = ctx.files.partial(&input.output_file)?;
+        let (device, taken) = ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let checked = connected.loader.read_flash(job, address, size, |bytes| {
-                hash.update(bytes);
-                file.write_all(bytes)
-            })?;
-            Ok((device, checked))
+            Ok((device, resume::read(connected, job, &mut file, address, size)?))
         })?;
-        let path = file.finish()?;
-        let md5 = hex(&hash.finalize());
-        Ok(Out { device, output_file: path.display().to_string(), address, size_bytes: size.into(), md5, checked })
+        let md5 = file
+            .file()
+            .and_then(resume::digest::<Md5>)
+            .map_err(|error| ToolError::new("file_unreadable", error.to_string()))?;
+        let output_file = file.finish()?.display().to_string();
+        let (size_bytes, resumed_bytes, checked) = (size.into(), taken.resumed, taken.checked);
+        Ok(Out { device, output_file, address, size_bytes, resumed_bytes, md5, checked })
     }
 
     fn summary(out: &Out) -> String {

@@ -1,11 +1,12 @@
 //! `esp_flash_size_detect`: the size of the flash by three ways that must agree.
 
 use esp_link::LoaderError;
-use esp_link::flash::{SECTOR, SpiCommand};
+use esp_link::flash::SECTOR;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::part;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
@@ -110,22 +111,13 @@ impl Tool for SizeDetect {
     }
 }
 
-/// Density from the basic parameter table (JESD216): the table's address stands in the first parameter header, the
-/// density in its second word.
+/// By the density in the part's own table.
 fn sfdp(connected: &mut Connected, job: &Job) -> Result<Measured, ToolError> {
-    let mut word = |address| connected.loader.spi_command(job, SpiCommand::sfdp(address));
-    if word(0)?.to_le_bytes() != *b"SFDP" {
-        return Ok(Measured::unknown("the flash has no SFDP table"));
-    }
-    let table = word(12)? & 0x00ff_ffff;
-    let density = word(table + 4)?;
-    let bits = match density >> 31 {
-        0 => Some(u64::from(density) + 1),
-        _ => 1u64.checked_shl(density & 0x7fff_ffff),
-    };
-    Ok(match bits {
-        Some(bits) if bits >= 8 => Measured::of(bits / 8),
-        _ => Measured::unknown(format!("the density word {density:#x} makes no sense")),
+    let basic = part::sfdp(connected, job)?.and_then(|description| description.basic);
+    Ok(match basic.map(|table| table.size()) {
+        Ok(Some(size)) => Measured::of(size),
+        Ok(None) => Measured::unknown("the density word makes no sense"),
+        Err(error) => Measured::unknown(error.to_string()),
     })
 }
 

@@ -129,32 +129,47 @@ impl Tool for BootCheck {
 
 /// Walks the flash of a device, reading what the walk asks for.
 fn on_device(connected: &mut Connected, job: &Job, input: &In, config: &Config) -> Result<Out, ToolError> {
-    let chip = connected.loader.chip();
+    let mut device = state_of(connected, job)?;
+    device.secure_version = input.secure_version.or(device.secure_version);
+    device.revision = input.revision.or(device.revision);
+    let report = walk(connected, job, &device, config, Vec::new())?;
+    Ok(describe(connected.loader.chip(), &report))
+}
+
+/// What the boot chain depends on beyond the flash, read from the device.
+pub(crate) fn state_of(connected: &mut Connected, job: &Job) -> Result<Device, ToolError> {
     let encrypted = connected.is_encrypted(job)?;
-    let secure_version = match input.secure_version {
-        Some(version) => Some(version),
-        None => connected.efuse_number("SECURE_VERSION", job)?.map(u32::count_ones),
-    };
-    let device = Device {
-        revision: input.revision.or(connected.loader.revision()),
+    Ok(Device {
+        revision: connected.loader.revision(),
         encrypted: Some(encrypted),
         ciphertext: encrypted,
         secure_boot: secure_boot(connected, job)?,
-        secure_version,
+        secure_version: connected.efuse_number("SECURE_VERSION", job)?.map(u32::count_ones),
         ..Device::default()
-    };
+    })
+}
+
+/// Walks the flash of a device as if `changes` (address, bytes) were written already.
+pub(crate) fn walk(
+    connected: &mut Connected,
+    job: &Job,
+    device: &Device,
+    config: &Config,
+    changes: Vec<(u32, Vec<u8>)>,
+) -> Result<BootReport, ToolError> {
+    let chip = connected.loader.chip();
     let size = connected.loader.attach_flash(job, None)?;
-    let flash =
-        DeviceFlash { size, state: RefCell::new(Reading { connected, pages: BTreeMap::new(), failed: None }), job };
-    let report = boot::walk(chip, &flash, &device, config);
+    let state = RefCell::new(Reading { connected, pages: BTreeMap::new(), failed: None });
+    let flash = DeviceFlash { size, state, job, changes };
+    let report = boot::walk(chip, &flash, device, config);
     match flash.state.into_inner().failed {
         Some(error) => Err(error),
-        None => Ok(describe(chip, &report)),
+        None => Ok(report),
     }
 }
 
 /// Whether secure boot is enabled. The trusted keys' digests are not looked at here.
-fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<SecureBootState>, ToolError> {
+pub(crate) fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<SecureBootState>, ToolError> {
     let mut known = false;
     for boot in &connected.loader.chip().security.secure_boot {
         match connected.efuse_number(&boot.enable, job)? {
@@ -174,6 +189,7 @@ struct DeviceFlash<'a> {
     size: u32,
     state: RefCell<Reading<'a>>,
     job: &'a Job,
+    changes: Vec<(u32, Vec<u8>)>,
 }
 
 struct Reading<'a> {
@@ -212,14 +228,28 @@ impl DeviceFlash<'_> {
             return false;
         }
         let length = PAGE.min(self.size - start);
-        match state.connected.loader.read_flash_bytes(self.job, start, length) {
-            Ok(page) => {
+        match state.connected.loader.read_flash_bytes(&self.job.silent(), start, length) {
+            Ok(mut page) => {
+                self.change(start, &mut page);
                 state.pages.insert(start, page);
                 true
             }
             Err(error) => {
                 state.failed = Some(error.into());
                 false
+            }
+        }
+    }
+}
+
+impl DeviceFlash<'_> {
+    /// Puts the changes into a page that begins at `start`.
+    fn change(&self, start: u32, page: &mut [u8]) {
+        for (address, bytes) in &self.changes {
+            for (at, byte) in (*address..).zip(bytes) {
+                if let Some(slot) = at.checked_sub(start).and_then(|at| page.get_mut(at as usize)) {
+                    *slot = *byte;
+                }
             }
         }
     }

@@ -36,9 +36,9 @@ pub struct Content {
     #[serde(flatten)]
     row: RowOut,
     /// blank, app, nvs, otadata, encrypted, core_dump, unknown …
-    content: String,
+    pub(crate) content: String,
     /// More about it: an app's version, an NVS partition's entries, the slot that otadata selects.
-    about: String,
+    pub(crate) about: String,
 }
 
 /// A range of flash.
@@ -108,7 +108,8 @@ impl Tool for Analyze {
 /// How much of a partition is looked at: enough for headers, NVS and otadata.
 const LOOK: u32 = 0x1_0000;
 
-fn content(
+/// What a partition holds.
+pub(crate) fn content(
     connected: &mut Connected,
     job: &Job,
     partition: &Partition,

@@ -2,7 +2,7 @@
 
 use esp_link::flash::{Part, WriteOptions};
 use esp_model::job::Job;
-use esp_model::partition::{self, Options, Partition, Recognised, Table, TableError};
+use esp_model::partition::{self, Area, AreaKind, Options, Partition, Recognised, Table, TableError};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
@@ -80,15 +80,20 @@ pub fn keep_data(
     new: &Table,
     dir: Option<&str>,
 ) -> Result<Vec<Copy>, ToolError> {
+    let lost = |partition: &&Partition| fate(partition, new) != "stays";
     let mut regions: Vec<Region> = Vec::new();
-    for partition in old.partitions.iter().filter(|partition| fate(partition, new) != "stays") {
+    for partition in old.partitions.iter().filter(lost) {
         let region = Region { name: partition.name.clone(), address: partition.offset, size: partition.size };
-        regions.extend(keep::unique(Some(old), &region));
+        let area = Area {
+            name: partition.name.clone(),
+            address: partition.offset,
+            size: partition.size,
+            kind: AreaKind::Partition(partition),
+        };
+        regions.extend(keep::unique(&[area], &region));
     }
     regions.dedup();
-    let who = device.mac.as_deref().unwrap_or("unknown").replace(':', "");
-    let usual = format!("esp-backup/{who}");
-    keep::copy(ctx, job, connected, &regions, dir.unwrap_or(&usual))
+    keep::copy(ctx, job, connected, &regions, &keep::folder(device, dir))
 }
 
 /// Writes bytes and verifies them.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
@@ -76,15 +77,7 @@ impl Tool for Read {
                 Some(name) => vec![one(&efuses, field(&efuses, name)?)],
                 None => all(&efuses, input.active),
             };
-            let shown = |error: &esp_model::efuse::BlockError| {
-                format!(
-                    "block {}: {} errors{}",
-                    error.block,
-                    error.count,
-                    if error.fail { ", cannot be corrected" } else { "" }
-                )
-            };
-            Ok(Out { device, fields, errors: efuses.errors.iter().map(shown).collect() })
+            Ok(Out { device, fields, errors: errors(&efuses) })
         })
     }
 
@@ -95,6 +88,21 @@ impl Tool for Read {
             many => format!("{}\n{} fields, {faults}", out.device, many.len()),
         }
     }
+}
+
+/// The blocks in which the chip reports errors.
+fn errors(efuses: &Efuses) -> Vec<String> {
+    let shown = |error: &esp_model::efuse::BlockError| {
+        let lost = if error.fail { ", cannot be corrected" } else { "" };
+        format!("block {}: {} errors{lost}", error.block, error.count)
+    };
+    efuses.errors.iter().map(shown).collect()
+}
+
+/// All eFuses by name, for a file. Secrets are not in it.
+pub fn summary(connected: &mut Connected, job: &Job) -> Result<serde_json::Value, ToolError> {
+    let efuses = engine::read(connected, job)?;
+    Ok(serde_json::json!({"fields": all(&efuses, false), "errors": errors(&efuses)}))
 }
 
 /// The field of this name, or an error that names the nearest.

@@ -1,0 +1,259 @@
+//! `esp_flash_backup`: the whole flash as files that can be put back, named by their content.
+
+mod manifest;
+
+use std::io;
+
+use esp_link::Mode;
+use esp_model::job::Job;
+use esp_model::partition::{self, Area, AreaKind, Subtypes};
+use md5::Md5;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+pub use self::manifest::{Entry, MANIFEST, Manifest, Padded};
+use super::keep::{self, Found};
+use super::resume;
+use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::{Number, PortUrl};
+use crate::tools::device::Device;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct Backup;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// Folder of the backup. An older backup of the same device in it is brought up to date.
+    output_dir: String,
+    /// Only these: names of partitions, `bootloader`, `partition-table`.
+    partitions: Option<Vec<String>>,
+    /// Flash address of the partition table (default: found).
+    table_offset: Option<Number>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    #[serde(flatten)]
+    device: Device,
+    /// The manifest; esp_flash_restore takes its folder.
+    manifest: String,
+    /// Size of the flash.
+    flash_size_bytes: u32,
+    /// Where the partition table stands, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table_offset: Option<u32>,
+    /// The areas of flash, by address.
+    areas: Vec<Entry>,
+    /// Bytes that came over the line.
+    read_bytes: u64,
+    /// Bytes known to be blank by their digest: they cost nothing.
+    blank_bytes: u64,
+    /// Bytes that a backup which was cut off had read already.
+    resumed_bytes: u64,
+    /// Bytes unchanged since an older backup in this folder.
+    unchanged_bytes: u64,
+    /// Everything was compared with digests from the chip; false where the loader has none.
+    checked: bool,
+}
+
+impl Tool for Backup {
+    const NAME: &'static str = "esp_flash_backup";
+    const TITLE: &'static str = "Back up flash";
+    const ABOUT: &'static str = "Copy the flash into a folder: partition table, each partition, gaps, an eFuse summary and a manifest with SHA-256. \
+         Blank flash costs nothing; called again after a cut, it goes on where it was.";
+    const RISK: Risk = Risk::Reads;
+    const LONG: bool = true;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let table_offset =
+            input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()?;
+        ctx.with_device(input.port.as_ref(), job, |connected| run(ctx, job, connected, &input, table_offset))
+    }
+
+    fn summary(out: &Out) -> String {
+        let kept = out.resumed_bytes + out.unchanged_bytes;
+        format!(
+            "{}\n{} areas in {}: {} bytes read, {} blank, {kept} there already",
+            out.device,
+            out.areas.len(),
+            out.manifest,
+            out.read_bytes,
+            out.blank_bytes
+        )
+    }
+}
+
+fn run(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    input: &In,
+    table_offset: Option<u32>,
+) -> Result<Out, ToolError> {
+    let device = Device::read(connected, job)?;
+    if connected.loader.mode() == Mode::SecureDownload {
+        return Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"));
+    }
+    let flash_size_bytes = connected.loader.attach_flash(job, None)?;
+    let found = keep::table(connected, job, table_offset)?;
+    let areas = Found::areas(found.as_ref(), connected, flash_size_bytes);
+    let areas = chosen(areas, input.partitions.as_deref())?;
+    let mut manifest = begin(connected, job, &device, found.as_ref(), flash_size_bytes)?;
+    manifest.take_over(Manifest::older(ctx, &input.output_dir)?)?;
+    let mut work = Work {
+        ctx,
+        dir: &input.output_dir,
+        total: resume::Taken { checked: true, ..Default::default() },
+        unchanged: 0,
+    };
+    for area in &areas {
+        job.progress(area.address.into(), flash_size_bytes.into(), format!("backing up {}", area.name));
+        let entry = work.area(job, connected, area, &mut manifest)?;
+        manifest.add(entry);
+        manifest.save(ctx, &input.output_dir)?;
+    }
+    manifest.efuses = Some(work.efuses(job, connected)?);
+    manifest.finish();
+    let path = manifest.save(ctx, &input.output_dir)?;
+    job.progress(flash_size_bytes.into(), flash_size_bytes.into(), "backed up");
+    Ok(Out {
+        device,
+        manifest: path.display().to_string(),
+        flash_size_bytes,
+        table_offset: found.map(|found| found.offset),
+        areas: manifest.areas,
+        read_bytes: work.total.read,
+        blank_bytes: work.total.blank,
+        resumed_bytes: work.total.resumed,
+        unchanged_bytes: work.unchanged,
+        checked: work.total.checked,
+    })
+}
+
+fn chosen<'a>(areas: Vec<Area<'a>>, names: Option<&[String]>) -> Result<Vec<Area<'a>>, ToolError> {
+    let Some(names) = names else { return Ok(areas) };
+    if let Some(missing) = names.iter().find(|name| areas.iter().all(|area| area.name != **name)) {
+        let known: Vec<&str> = areas.iter().map(|area| area.name.as_str()).collect();
+        return Err(ToolError::new("unknown_partition", format!("there is no partition `{missing}`"))
+            .seen("partitions", known.join(", ")));
+    }
+    Ok(areas.into_iter().filter(|area| names.contains(&area.name)).collect())
+}
+
+fn begin(
+    connected: &mut Connected,
+    job: &Job,
+    device: &Device,
+    found: Option<&Found>,
+    flash_size_bytes: u32,
+) -> Result<Manifest, ToolError> {
+    Ok(Manifest {
+        format: 1,
+        tool: format!("mcp-esptool {}", env!("CARGO_PKG_VERSION")),
+        chip: connected.loader.chip().id.into(),
+        device: device.chip.clone(),
+        mac: device.mac.clone(),
+        flash_id: connected.loader.flash_id(job)?.to_string(),
+        flash_size_bytes,
+        table_offset: found.map(|found| found.offset),
+        flash_encryption: connected.is_encrypted(job)?,
+        complete: false,
+        efuses: None,
+        areas: Vec::new(),
+        earlier: Vec::new(),
+    })
+}
+
+/// What an area is, in a word.
+pub(super) fn kind_of(area: &Area) -> String {
+    match area.kind {
+        AreaKind::Bootloader => "bootloader".into(),
+        AreaKind::Table => "partition_table".into(),
+        AreaKind::Gap => "gap".into(),
+        AreaKind::Partition(partition) => {
+            let subtypes = Subtypes::default();
+            let kind = partition::type_name(partition.kind).map_or_else(|| partition.kind.to_string(), str::to_owned);
+            let subtype = subtypes.name(partition.kind, partition.subtype);
+            format!("{kind}/{}", subtype.map_or_else(|| partition.subtype.to_string(), str::to_owned))
+        }
+    }
+}
+
+struct Work<'a> {
+    ctx: &'a Ctx,
+    dir: &'a str,
+    total: resume::Taken,
+    unchanged: u64,
+}
+
+impl Work<'_> {
+    fn area(
+        &mut self,
+        job: &Job,
+        connected: &mut Connected,
+        area: &Area,
+        manifest: &mut Manifest,
+    ) -> Result<Entry, ToolError> {
+        let entry = Entry {
+            name: area.name.clone(),
+            kind: kind_of(area),
+            address: area.address,
+            size_bytes: area.size,
+            ..Entry::default()
+        };
+        if let Some(old) = manifest.earlier_like(&entry)
+            && self.is_unchanged(job, connected, &old)?
+        {
+            self.unchanged += u64::from(area.size);
+            return Ok(Entry { sha256: old.sha256, stored_bytes: old.stored_bytes, ..entry });
+        }
+        let failed = |error: io::Error| ToolError::new("file_unwritable", format!("`{}`: {error}", self.dir));
+        let mut file = self.ctx.files.partial(&format!("{}/objects/{:08x}-{:x}", self.dir, area.address, area.size))?;
+        let taken = resume::read(connected, &job.silent(), &mut file, area.address, area.size)?;
+        self.total.read += taken.read;
+        self.total.blank += taken.blank;
+        self.total.resumed += taken.resumed;
+        self.total.checked &= taken.checked;
+        let stored_bytes = file.file().and_then(manifest::used_length).map_err(failed)?;
+        file.keep(stored_bytes).map_err(failed)?;
+        if stored_bytes == 0 {
+            return Ok(entry);
+        }
+        let sha256 = file.file().and_then(resume::digest::<Sha256>).map_err(failed)?;
+        file.finish_secret_as(&manifest::object_name(&sha256))?;
+        Ok(Entry { sha256: Some(sha256), stored_bytes, ..entry })
+    }
+
+    /// The flash still holds what an earlier backup has of this area.
+    fn is_unchanged(&self, job: &Job, connected: &mut Connected, old: &Entry) -> Result<bool, ToolError> {
+        if !connected.loader.can_verify() {
+            return Ok(false);
+        }
+        let Ok(mut content) = old.open(self.ctx, self.dir) else { return Ok(false) };
+        let wanted = content.digest::<Md5>().map_err(|error| ToolError::new("file_unreadable", error.to_string()))?;
+        Ok(connected.loader.flash_md5(job, old.address, old.size_bytes)? == wanted.as_slice())
+    }
+
+    /// The eFuses by name, without keys, as an object of its own.
+    fn efuses(&self, job: &Job, connected: &mut Connected) -> Result<String, ToolError> {
+        let summary = crate::tools::security::read::summary(connected, job)?;
+        let text =
+            serde_json::to_vec_pretty(&summary).map_err(|error| ToolError::new("internal", error.to_string()))?;
+        let sha256 = crate::tools::firmware::common::sha256(&text);
+        let mut file = self.ctx.files.create(&format!("{}/objects/{}", self.dir, manifest::object_name(&sha256)))?;
+        io::Write::write_all(&mut file, &text).map_err(|error| ToolError::new("file_unwritable", error.to_string()))?;
+        file.finish_secret()?;
+        Ok(sha256)
+    }
+}
