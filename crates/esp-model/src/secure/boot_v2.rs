@@ -59,6 +59,26 @@ pub fn append(image: &[u8], keys: &[PrivateKey], mut random: impl FnMut(&mut [u8
     Ok(assemble(content, &blocks))
 }
 
+/// Signs content that carries no signature yet with a key that never comes here (an HSM's). `sign` is given the
+/// digest and returns the signature as [`PrivateKey::sign`] does; it is checked before it is used.
+pub fn sign_with(
+    content: &[u8],
+    key: &PublicKey,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SecureError>,
+) -> Result<Vec<u8>, SecureError> {
+    let content = padded(content, Padding::Sector);
+    let digest = key.scheme().digest(&content);
+    let block = checked_block(key, &digest, &sign(&digest)?)?;
+    Ok(assemble(content, &[block]))
+}
+
+fn checked_block(key: &PublicKey, digest: &[u8], signature: &[u8]) -> Result<SignatureBlock, SecureError> {
+    if !key.verify(digest, signature) {
+        return Err(SecureError::BadSignature);
+    }
+    SignatureBlock::build(key, digest, signature)
+}
+
 /// Puts a signature in that was made elsewhere (an HSM): RSA raw big-endian, curves in DER. It is checked first.
 /// Content must end at a sector boundary, since the signer has signed exactly these bytes.
 pub fn attach(content: &[u8], signatures: &[(PublicKey, Vec<u8>)]) -> Result<Vec<u8>, SecureError> {
@@ -70,11 +90,7 @@ pub fn attach(content: &[u8], signatures: &[(PublicKey, Vec<u8>)]) -> Result<Vec
     }
     let attach = |(key, signature): &(PublicKey, Vec<u8>)| {
         let signature = key.signature_from_external(signature).ok_or(SecureError::BadSignature)?;
-        let digest = key.scheme().digest(content);
-        if !key.verify(&digest, &signature) {
-            return Err(SecureError::BadSignature);
-        }
-        SignatureBlock::build(key, &digest, &signature)
+        checked_block(key, &key.scheme().digest(content), &signature)
     };
     let blocks = signatures.iter().map(attach).collect::<Result<Vec<_>, _>>()?;
     Ok(assemble(content.to_vec(), &blocks))

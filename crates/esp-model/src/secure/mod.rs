@@ -80,6 +80,9 @@ pub enum SecureError {
     /// A signature made elsewhere does not fit the data and public key.
     #[error("the signature does not fit the data and public key")]
     BadSignature,
+    /// Whoever holds the key did not sign.
+    #[error("the signer: {0}")]
+    Signer(String),
     /// The image's digest in a signature block differs from the image.
     #[error("signature block {0} was made for other content")]
     OtherContent(usize),

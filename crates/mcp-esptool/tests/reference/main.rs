@@ -7,6 +7,7 @@ mod idf_build;
 mod reference;
 
 mod efuse;
+mod hsm;
 mod rfc2217;
 mod sdk;
 mod simulator;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
     trials.extend(efuse::trials());
+    trials.extend(hsm::trials());
     trials.extend(rfc2217::trials());
     trials.extend(sdk::trials());
     trials.extend(simulator::trials());

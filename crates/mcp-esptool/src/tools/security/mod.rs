@@ -8,6 +8,7 @@ pub mod flash_encryption;
 pub mod info;
 mod keys;
 pub mod mac;
+mod pkcs11;
 pub mod read;
 pub mod secure_boot;
 pub mod sign;

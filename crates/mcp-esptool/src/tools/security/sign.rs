@@ -11,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::error::ToolError;
 use crate::tools::security::keys;
+use crate::tools::security::pkcs11::Module;
 
 /// The tool.
 pub struct Sign;
@@ -56,6 +57,9 @@ pub struct In {
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     signature_files: Vec<String>,
+    /// Sign with the key of this label in the configured HSM (PKCS#11); `key_files` has its public half.
+    #[schemars(extend("x-rare" = true))]
+    pkcs11_key: Option<String>,
     /// The image.
     input_file: Option<String>,
     /// The file to write.
@@ -131,6 +135,7 @@ impl Tool for Sign {
 fn bad(error: SecureError) -> ToolError {
     let code = match error {
         SecureError::BadSignature | SecureError::NotSignedByKey | SecureError::OtherContent(_) => "signature_invalid",
+        SecureError::Signer(_) => "signer_failed",
         _ => "bad_key",
     };
     ToolError::new(code, error.to_string())
@@ -169,6 +174,9 @@ fn generate(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 
 fn sign(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let data = ctx.files.read_some(needed(&input.input_file, "input_file")?)?;
+    if let Some(label) = &input.pkcs11_key {
+        return sign_in_hsm(ctx, input, &data, label);
+    }
     let private: Vec<_> = input.key_files.iter().map(|path| keys::private(ctx, path)).collect::<Result<_, _>>()?;
     let signed = match (input.version, private.as_slice()) {
         (1, [only]) => boot_v1::sign(&data, only).map_err(bad)?,
@@ -177,6 +185,16 @@ fn sign(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
         _ => keys::with_random(|random| boot_v2::sign(&data, &private, Padding::Sector, random))?,
     };
     finish(ctx, input, &signed, "signed")
+}
+
+fn sign_in_hsm(ctx: &Ctx, input: &In, data: &[u8], label: &str) -> Result<Out, ToolError> {
+    if (input.version, input.action) != (2, Action::Sign) {
+        return Err(ToolError::new("bad_parameter", "an HSM signs for version 2, the first signature of an image"));
+    }
+    let key = keys::public(ctx, only_key(input)?)?;
+    let module = Module::of(ctx)?;
+    let signed = boot_v2::sign_with(data, &key, |digest| module.sign(label, key.scheme(), digest)).map_err(bad)?;
+    finish(ctx, input, &signed, "signed by the HSM")
 }
 
 fn attach(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
