@@ -14,7 +14,7 @@ use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, mcp, selftest, simserver, terminal, tools};
+use crate::{docs, doctor, logs, mcp, selftest, simserver, terminal, tools};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -168,7 +168,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = load_config(&cli)?;
-    log_to_stderr(config.text("log"));
+    logs::start(config.text("log"));
     match cli.command {
         None if io::stdin().is_terminal() => {
             Cli::command().print_help()?;
@@ -251,12 +251,6 @@ fn load_config(cli: &Cli) -> Result<Config, Failure> {
     }
     let env = |name: &str| std::env::var(name).ok();
     Ok(Config::load(&Sources { file: cli.config.clone(), flags, env: &env })?)
-}
-
-fn log_to_stderr(level: &str) {
-    let level = level.parse().unwrap_or(tracing_subscriber::filter::LevelFilter::WARN);
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
-    let _ = log.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
 /// Standard output is written here and by the MCP transport, nowhere else.

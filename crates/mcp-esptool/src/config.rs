@@ -104,6 +104,7 @@ pub static KEYS: &[Key] = &[
     key("oauth_issuers", &["MCP_ESPTOOL_OAUTH_ISSUERS"], "", "authorization servers whose tokens count (OAuth)"),
     key("oauth_keys_file", &["MCP_ESPTOOL_OAUTH_KEYS"], "", "their public keys: a JWK set, fetched by the operator"),
     key("oauth_scope", &["MCP_ESPTOOL_OAUTH_SCOPE"], "", "scope that a token must have (OAuth)"),
+    key("page_size", &[], "200", "tools, resources or prompts in one page of a list over MCP"),
     key("log", &["MCP_ESPTOOL_LOG"], "warn", "what goes to stderr: off, error, warn, info, debug or trace"),
 ];
 
@@ -212,7 +213,9 @@ impl Config {
 
     fn validate(&self) -> Result<(), ToolError> {
         let numbers = ["device_timeout_s", "session_idle_s", "baud"];
-        for name in numbers.into_iter().chain(["http_max_body_bytes", "http_client_requests", "http_connections"]) {
+        for name in
+            numbers.into_iter().chain(["http_max_body_bytes", "http_client_requests", "http_connections", "page_size"])
+        {
             let text = self.text(name);
             if text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0).is_none() {
                 return Err(ToolError::new("bad_configuration", format!("`{name}` is not a number: {text}")));

@@ -4,12 +4,14 @@
 
 mod builtin;
 pub mod cli;
+pub mod completions;
 pub mod config;
 pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod http;
+pub mod logs;
 pub mod mcp;
 pub mod prompts;
 pub mod random;

@@ -4,6 +4,7 @@ use esp_model::job::Job;
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
+use crate::ctx::events::Event;
 use crate::tool::Entry;
 use crate::tools;
 use crate::tools::error::ToolError;
@@ -69,6 +70,22 @@ pub fn read(ctx: &Ctx, job: &Job, uri: &str) -> Option<Result<Map<String, Value>
     Some(entry.call(ctx, job, input).map(|reply| reply.data))
 }
 
+/// There is a resource of this address, and its tool is offered.
+pub fn known(ctx: &Ctx, uri: &str) -> bool {
+    find(uri).is_some_and(|(resource, port)| resource.entry(ctx).is_some() && (resource.per_device || port.is_none()))
+}
+
+/// The resource of this address may be another one after this.
+pub fn concerns(uri: &str, event: &Event) -> bool {
+    match (find(uri), event) {
+        (Some((resource, _)), Event::Ports) => !resource.per_device,
+        (Some((resource, named)), Event::Device(port)) => {
+            resource.per_device && (named.is_none() || port.is_none() || named == *port)
+        }
+        (None, _) => false,
+    }
+}
+
 /// The resource of an address and the port that follows it.
 fn find(uri: &str) -> Option<(&'static Resource, Option<String>)> {
     ALL.iter().find_map(|resource| match uri.strip_prefix(resource.uri)? {
@@ -110,5 +127,14 @@ mod tests {
         assert_eq!(found("esp://partitionsx"), None);
         assert_eq!(found("esp://partitions/"), None);
         assert_eq!(decode("a%zz%2"), "a%zz%2");
+    }
+
+    #[test]
+    fn an_event_concerns_its_device() {
+        let of = |port: &str| Event::Device(Some(port.into()));
+        assert!(concerns("esp://chips", &Event::Ports) && !concerns("esp://chips", &of("sim://a")));
+        assert!(concerns("esp://partitions", &of("sim://a")) && concerns("esp://partitions/x", &Event::Device(None)));
+        assert!(concerns("esp://partitions/sim%3A%2F%2Fa", &of("sim://a")));
+        assert!(!concerns("esp://partitions/sim%3A%2F%2Fb", &of("sim://a")) && !concerns("esp://x", &Event::Ports));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The server, the command line, the generated documents and the snapshots all read the same list.
 
+use std::time::Instant;
+
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -176,7 +178,21 @@ impl Entry {
     /// Runs the tool with parameters that are known to fit its schema.
     pub(crate) fn call_checked(&self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
         let _span = tracing::info_span!("tool", name = self.name).entered();
-        (self.run)(&ctx.for_tool(self.name), job, input)
+        let port = input.get("port").and_then(Value::as_str).map(str::to_string);
+        let began = Instant::now();
+        let result = (self.run)(&ctx.for_tool(self.name), job, input);
+        let took = began.elapsed().as_secs_f64();
+        match &result {
+            Ok(reply) => {
+                tracing::info!("{} took {took:.1} s", self.name);
+                ctx.events.after_call(self, port.as_deref(), Some(&reply.data));
+            }
+            Err(error) => {
+                tracing::info!("{} failed after {took:.1} s: {}", self.name, error.code);
+                ctx.events.after_call(self, port.as_deref(), None);
+            }
+        }
+        result
     }
 }
 

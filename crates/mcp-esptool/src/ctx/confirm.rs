@@ -108,6 +108,13 @@ impl Confirmations {
         Ok(offer)
     }
 
+    /// Takes an offer back.
+    pub fn withdraw(&self, hash: &str) {
+        if let Ok((hash, _)) = self.find(hash) {
+            let _ = fs::remove_file(self.path(&hash));
+        }
+    }
+
     fn path(&self, hash: &str) -> PathBuf {
         self.dir.join(format!("{hash}.json"))
     }

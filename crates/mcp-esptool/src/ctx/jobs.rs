@@ -137,6 +137,12 @@ impl Jobs {
         table.get(id).map(|(id, record)| record.view(id))
     }
 
+    /// A job's result, once it has one.
+    pub fn outcome(&self, id: &str) -> Result<Option<Result<Reply, ToolError>>, ToolError> {
+        let table = self.inner.lock();
+        table.get(id).map(|(_, record)| record.result.clone())
+    }
+
     /// Asks a job to stop at its next safe point.
     pub fn cancel(&self, id: &str) -> Result<JobView, ToolError> {
         let table = self.inner.lock();

@@ -2,6 +2,7 @@
 
 pub mod confirm;
 pub mod device;
+pub mod events;
 pub mod files;
 pub mod jobs;
 pub mod policy;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub virtuals: Arc<virtuals::Virtuals>,
     /// Background jobs.
     pub jobs: jobs::Jobs,
+    /// What changes while the server runs.
+    pub events: events::Events,
     /// Plans that wait for a confirmation.
     pub confirmations: confirm::Confirmations,
     /// What was planned, confirmed and burned.
@@ -77,6 +80,7 @@ impl Ctx {
             ports,
             virtuals,
             jobs: jobs::Jobs::default(),
+            events: events::Events::default(),
             confirmations,
             audit,
             config,

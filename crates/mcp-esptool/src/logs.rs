@@ -1,0 +1,75 @@
+//! Where log lines go: to stderr, and to those who listen (MCP clients of the older eras that ask for them).
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
+
+use tokio::sync::broadcast::{Receiver, Sender, channel};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// One line.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// How bad it is.
+    pub level: Level,
+    /// The part of the program that says it.
+    pub target: &'static str,
+    /// What it says.
+    pub text: String,
+}
+
+/// Lines that a slow listener may be behind.
+const BEHIND: usize = 256;
+
+fn sender() -> &'static Sender<Line> {
+    static SENDER: OnceLock<Sender<Line>> = OnceLock::new();
+    SENDER.get_or_init(|| channel(BEHIND).0)
+}
+
+/// Listens to this program's own lines, from `debug` on.
+pub fn listen() -> Receiver<Line> {
+    sender().subscribe()
+}
+
+/// Begins to log: to stderr from `level` on, and to listeners.
+pub fn start(level: &str) {
+    let level = level.parse().unwrap_or(LevelFilter::WARN);
+    let shown = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // Not what the SDK says: it would speak of sending these very lines.
+    let own = filter_fn(|about| {
+        *about.level() <= Level::DEBUG
+            && (about.target().starts_with("mcp_esptool") || about.target().starts_with("esp_"))
+    });
+    let both = tracing_subscriber::registry().with(shown.with_filter(level)).with(Forward.with_filter(own));
+    let _ = both.try_init();
+}
+
+struct Forward;
+
+impl<S: Subscriber> Layer<S> for Forward {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if sender().receiver_count() == 0 {
+            return;
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        let about = event.metadata();
+        let _ = sender().send(Line { level: *about.level(), target: about.target(), text: text.0 });
+    }
+}
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}

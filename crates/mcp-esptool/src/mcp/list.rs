@@ -1,0 +1,76 @@
+//! What lists show: tools, and a page of anything.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use rmcp::model::{ErrorData, PaginatedRequestParams, Tool, ToolAnnotations};
+use serde_json::Value;
+
+use crate::ctx::Ctx;
+use crate::tool::Entry;
+use crate::tools;
+use crate::tools::schema::listed::{self, Detail};
+
+/// Longest list, in bytes of JSON; it says as much of each tool as fits.
+const LONGEST: usize = 60 * 1024;
+/// The same for a chosen part of the tools.
+const LONGEST_CHOICE: usize = 15 * 1024;
+
+/// The tools that are offered, in their order.
+pub(super) fn list(ctx: &Ctx) -> Vec<Tool> {
+    let limit = if ctx.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
+    let mut list = Vec::new();
+    for detail in Detail::ALL {
+        list = tools::offered(ctx).map(|entry| show(entry, detail)).collect();
+        if serde_json::to_vec(&list).is_ok_and(|bytes| bytes.len() <= limit) {
+            break;
+        }
+    }
+    list
+}
+
+/// One tool as `tools/list` shows it.
+pub(super) fn show(entry: &'static Entry, detail: Detail) -> Tool {
+    let hints = entry.hints();
+    let annotations = ToolAnnotations::new()
+        .read_only(hints.read_only)
+        .destructive(hints.destructive)
+        .idempotent(hints.idempotent)
+        .open_world(hints.open_world);
+    Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), detail)))
+        .with_title(entry.title)
+        .with_raw_output_schema(Arc::new(listed::output(entry.output_schema(), detail)))
+        .with_annotations(annotations)
+}
+
+/// One tool in the fullest form of `tools/list`, as JSON.
+pub fn listed_json(entry: &'static Entry) -> Value {
+    serde_json::to_value(show(entry, Detail::Full)).unwrap_or_default()
+}
+
+/// The list as a client gets it, as JSON.
+pub fn list_json(ctx: &Ctx) -> Value {
+    serde_json::to_value(list(ctx)).unwrap_or_default()
+}
+
+/// The page that a cursor names (the first one without), and the cursor of the next.
+pub(super) fn page<T>(
+    ctx: &Ctx,
+    items: Vec<T>,
+    request: Option<PaginatedRequestParams>,
+) -> Result<(Vec<T>, Option<String>), ErrorData> {
+    let size = ctx.config.number("page_size").max(1);
+    let bad = || ErrorData::invalid_params("the cursor is not one of this list", None);
+    let start = match request.and_then(|request| request.cursor) {
+        None => 0,
+        Some(cursor) => {
+            let bytes = BASE64.decode(cursor).map_err(|_| bad())?;
+            let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<usize>().ok());
+            number.filter(|start| *start < items.len()).ok_or_else(bad)?
+        }
+    };
+    let next = start.saturating_add(size);
+    let cursor = (next < items.len()).then(|| BASE64.encode(next.to_string()));
+    Ok((items.into_iter().skip(start).take(size).collect(), cursor))
+}
