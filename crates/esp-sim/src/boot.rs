@@ -2,6 +2,7 @@
 
 use esp_model::boot;
 use esp_model::chip::{Chip, ChipData};
+use esp_model::efuse::security::SecurityView;
 
 use crate::machine::Machine;
 use crate::nor::Nor;
@@ -71,17 +72,7 @@ pub fn walk(chip: &'static Chip, machine: &Machine) -> Walk {
 
 /// The state of the device, from its eFuses.
 fn device(machine: &Machine) -> boot::Device {
-    let security = &machine.chip.security;
-    let efuse = &machine.efuse;
-    let encrypted = security.flash_encryption.as_ref().is_some_and(|fe| efuse.number(&fe.count).count_ones() % 2 == 1);
-    let signed = security.secure_boot.iter().any(|scheme| efuse.number(&scheme.enable) != 0);
-    boot::Device {
-        revision: Some(machine.revision),
-        encrypted: Some(encrypted),
-        ciphertext: encrypted,
-        secure_boot: (!signed).then_some(boot::SecureBootState { enabled: None }),
-        ..boot::Device::default()
-    }
+    SecurityView { chip: machine.chip, efuses: machine.efuse.decoded() }.boot_device(machine.revision)
 }
 
 /// The flash as the boot walk reads it.

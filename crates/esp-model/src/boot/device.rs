@@ -31,8 +31,16 @@ pub struct SecureBootState {
 pub struct Trust {
     /// Scheme.
     pub scheme: SecureBootScheme,
-    /// SHA-256 of the public keys that are trusted and not revoked; empty when they cannot be read.
-    pub digests: Vec<[u8; 32]>,
+    /// SHA-256 of the public keys that are trusted and not revoked, as much of it as the eFuses hold; empty when they
+    /// cannot be read.
+    pub digests: Vec<Vec<u8>>,
+}
+
+impl Trust {
+    /// Images signed with the key of this digest are started.
+    pub fn has(&self, key_digest: &[u8; 32]) -> bool {
+        self.digests.iter().any(|digest| key_digest.starts_with(digest))
+    }
 }
 
 /// How the bootloader was built, as far as the walk depends on it. Nothing of it can be read from flash.

@@ -255,7 +255,7 @@ impl Walk<'_> {
             let text = "the signature fits the image; whether its key is trusted cannot be told";
             return Err((Verdict::Unknown, text.into()));
         }
-        match valid.iter().find(|checked| trust.digests.contains(&checked.block.key_digest())) {
+        match valid.iter().find(|checked| trust.has(&checked.block.key_digest())) {
             Some(checked) => Ok(format!("signature block {} is valid and its key trusted", checked.index)),
             None => Err((Verdict::Fail, "the image is signed with a key that this device does not trust".into())),
         }

@@ -166,7 +166,7 @@ fn anti_rollback_and_revisions() {
 #[test]
 fn secure_boot_wants_a_signature() {
     let chip = modern();
-    let trust = Trust { scheme: crate::chip::SecureBootScheme::V2Rsa, digests: vec![[1; 32]] };
+    let trust = Trust { scheme: crate::chip::SecureBootScheme::V2Rsa, digests: vec![vec![1; 32]] };
     let device = Device { secure_boot: Some(SecureBootState { enabled: Some(trust) }), ..Device::default() };
     let report = walk(chip, &flash(chip, "single_app"), &device, &Config::default());
     assert_eq!(report.outcome, Outcome::Stops(Stage::BootloaderSignature));

@@ -3,6 +3,7 @@
 use super::bits;
 use super::state::Efuses;
 use super::{Block, Field, KeyPurpose};
+use crate::boot;
 use crate::chip::{ChipData, FlashEncryption, SecureBoot, SecureBootScheme};
 
 /// A place for the digest of a public key.
@@ -124,6 +125,28 @@ impl<'a> SecurityView<'a> {
             });
         }
         digests
+    }
+
+    /// The device as the boot chain sees it, with its flash as it lies there.
+    pub fn boot_device(&self, revision: u16) -> boot::Device {
+        let encrypted = self.flash_encryption() != FlashEncryptionMode::Off;
+        let version = self.efuses.number("SECURE_VERSION");
+        boot::Device {
+            revision: Some(revision),
+            encrypted: Some(encrypted),
+            ciphertext: encrypted,
+            secure_boot: Some(boot::SecureBootState { enabled: self.trust() }),
+            secure_version: version.map(u32::count_ones),
+            ..boot::Device::default()
+        }
+    }
+
+    /// Whose signatures count; `None` without secure boot.
+    fn trust(&self) -> Option<boot::Trust> {
+        let scheme = self.secure_boot().last()?.scheme;
+        let usable = |digest: &Digest| digest.readable && !digest.revoked && !digest.is_blank();
+        let digests = self.digests().into_iter().filter(usable).map(|digest| digest.bytes);
+        Some(boot::Trust { scheme, digests: digests.collect() })
     }
 
     /// Keys in use that software must not see.

@@ -184,6 +184,12 @@ impl AuditLog {
         file.sync_all()
     }
 
+    /// An event of this kind is in the log.
+    pub fn any(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> bool {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()).any(|line| wanted(&line.event))
+    }
+
     /// Number of the first line that does not fit, or the number of lines.
     pub fn verify(&self) -> Result<usize, usize> {
         let text = fs::read_to_string(&self.file).unwrap_or_default();

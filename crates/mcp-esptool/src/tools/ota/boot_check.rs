@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use esp_model::boot::{self, BootReport, Config, Device, FlashRead, Outcome, SecureBootState, Trust};
+use esp_link::Mode;
+use esp_model::boot::{self, BootReport, Config, Device, FlashRead, Outcome};
 use esp_model::chip::{self, Chip};
+use esp_model::efuse::security::SecurityView;
 use esp_model::job::Job;
 use esp_model::partition::Subtypes;
 use schemars::JsonSchema;
@@ -138,15 +140,14 @@ fn on_device(connected: &mut Connected, job: &Job, input: &In, config: &Config) 
 
 /// What the boot chain depends on beyond the flash, read from the device.
 pub(crate) fn state_of(connected: &mut Connected, job: &Job) -> Result<Device, ToolError> {
-    let encrypted = connected.is_encrypted(job)?;
-    Ok(Device {
-        revision: connected.loader.revision(),
-        encrypted: Some(encrypted),
-        ciphertext: encrypted,
-        secure_boot: secure_boot(connected, job)?,
-        secure_version: connected.efuse_number("SECURE_VERSION", job)?.map(u32::count_ones),
-        ..Device::default()
-    })
+    if connected.loader.mode() == Mode::SecureDownload {
+        let encrypted = connected.is_encrypted(job)?;
+        return Ok(Device { encrypted: Some(encrypted), ciphertext: encrypted, ..Device::default() });
+    }
+    let revision = connected.loader.revision().unwrap_or(0);
+    let efuses = connected.loader.read_efuses(job)?;
+    let view = SecurityView { chip: connected.loader.chip().at(revision), efuses: &efuses };
+    Ok(view.boot_device(revision))
 }
 
 /// Walks the flash of a device as if `changes` (address, bytes) were written already.
@@ -166,22 +167,6 @@ pub(crate) fn walk(
         Some(error) => Err(error),
         None => Ok(report),
     }
-}
-
-/// Whether secure boot is enabled. The trusted keys' digests are not looked at here.
-pub(crate) fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<SecureBootState>, ToolError> {
-    let mut known = false;
-    for boot in &connected.loader.chip().security.secure_boot {
-        match connected.efuse_number(&boot.enable, job)? {
-            Some(0) => known = true,
-            Some(_) => {
-                let trust = Trust { scheme: boot.scheme, digests: Vec::new() };
-                return Ok(Some(SecureBootState { enabled: Some(trust) }));
-            }
-            None => {}
-        }
-    }
-    Ok(known.then_some(SecureBootState { enabled: None }))
 }
 
 /// A device's flash, read in pages as they are needed.

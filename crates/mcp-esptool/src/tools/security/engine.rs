@@ -3,12 +3,12 @@
 use esp_link::efuse::{BurnFault, Proof};
 use esp_link::stub::StubSource;
 use esp_link::{ConnectOptions, Loader, Mode};
+use esp_model::boot::{self, Config};
 use esp_model::efuse::bits;
-use esp_model::efuse::lint::{Facts, FlashContent, Profile, Severity};
+use esp_model::efuse::lint::{FlashContent, Profile, Severity};
+use esp_model::efuse::security::SecurityView;
 use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request};
 use esp_model::job::Job;
-use esp_model::secure::SECTOR;
-use esp_model::secure::block::SignatureBlock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,11 +16,9 @@ use serde_json::json;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
 use crate::tools::error::{FlashState, ToolError};
-
-/// Longest bootloader that is looked for a signature, in sectors.
-const BOOTLOADER_SECTORS: u32 = 32;
-/// First byte of an image.
-const IMAGE_MAGIC: u8 = 0xe9;
+use crate::tools::ota::boot_check::walk;
+use crate::tools::security::facts;
+use crate::tools::security::marks::Mark;
 
 /// What a chip is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +56,9 @@ pub struct Outcome {
     pub findings: Vec<PlanFinding>,
     /// The plan was carried out on a virtual copy first, and came out as planned.
     pub rehearsed: bool,
+    /// What the boot chain would do afterwards, where the plan bears on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_check: Option<String>,
     /// For the second call. Valid for 15 minutes, once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_token: Option<String>,
@@ -102,6 +103,7 @@ impl Outcome {
             becomes_impossible: plan.becomes_impossible.clone(),
             findings: findings(plan),
             rehearsed: false,
+            boot_check: None,
             confirm_token: None,
             next: None,
         }
@@ -151,6 +153,8 @@ pub struct Intent<'a> {
     pub flash: Option<FlashContent>,
     /// Flash encryption is wanted later.
     pub encryption_wanted: bool,
+    /// What will be in flash when the bits are burned, before encryption: address and bytes.
+    pub images: Vec<(u32, Vec<u8>)>,
     /// The token of a confirmation.
     pub token: Option<&'a str>,
 }
@@ -189,7 +193,7 @@ pub fn carry_out_after(
     let mac = mac_text(&identity.mac);
     ctx.policy.allows_burn(&mac, is_virtual)?;
     let before = read(connected, job)?;
-    let facts = facts(ctx, job, connected, &before, requests, intent)?;
+    let facts = facts::gather(ctx, job, connected, &before, requests, intent)?;
     let mut burn = Burn::new(before);
     requests.iter().try_for_each(|request| burn.add(request))?;
     let chip = connected.loader.chip();
@@ -207,10 +211,15 @@ pub fn carry_out_after(
     rehearse(&plan, identity.mac, job)?;
     let mut outcome = Outcome::of(&plan, "planned");
     outcome.rehearsed = true;
+    outcome.boot_check = boot_check(job, connected, &plan, intent)?;
     match intent.token {
         None => offer(ctx, &plan, &mac, is_virtual, &mut outcome)?,
         Some(token) => {
             ctx.confirmations.redeem(token, &mac, &plan.hash_hex())?;
+            let marks: Vec<_> = Mark::of(requests, &plan.before).iter().map(Mark::text).collect();
+            if !marks.is_empty() && !is_virtual {
+                ctx.audit.append(json!({ "event": "receives", "mac": mac, "marks": marks }))?;
+            }
             prepare(connected)?;
             outcome.state = burn_now(ctx, job, connected, &plan, &mac)?;
         }
@@ -291,63 +300,31 @@ fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
     }
 }
 
-/// What can be found out about the device; what cannot, the policy may vouch for.
-fn facts(
-    ctx: &Ctx,
-    job: &Job,
-    connected: &mut Connected,
-    first: &Efuses,
-    requests: &[Request],
-    intent: &Intent,
-) -> Result<Facts, ToolError> {
-    let vouched = |what: &str| ctx.policy.vouches(what);
-    let second = read(connected, job)?;
-    let flash = match intent.flash {
-        Some(known) => known,
-        None => flash_content(job, connected),
-    };
-    let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
-        if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
-    let bootloader = if secure_boot { bootloader(job, connected) } else { None };
-    Ok(Facts {
-        profile: intent.profile.into(),
-        bootloader,
-        flash,
-        key_is_unique: None,
-        encryption_wanted: intent.encryption_wanted,
-        ota_proven: vouched("ota_proven"),
-        flash_voltage_known: vouched("flash_voltage"),
-        voltage_override_ran: vouched("flash_voltage"),
-        reads_agree: first.words == second.words,
-        brownout: false,
-        revision_known: connected.loader.revision().is_some(),
-        mac_taken: false,
-    })
-}
-
-/// Whether the place of the bootloader holds a plain image. Anything else may be blank or encrypted: unknown.
-fn flash_content(job: &Job, connected: &mut Connected) -> FlashContent {
-    let offset = connected.loader.chip().flash.bootloader_offset;
-    match connected.loader.read_flash_bytes(job, offset, 16) {
-        Ok(bytes) if bytes.first() == Some(&IMAGE_MAGIC) => FlashContent::Plain,
-        _ => FlashContent::Unknown,
+/// Walks the boot chain with the eFuses as they will be. A device that starts now and would not then is spared.
+fn boot_check(job: &Job, connected: &mut Connected, plan: &Plan, intent: &Intent) -> Result<Option<String>, ToolError> {
+    let chip = connected.loader.chip().at(plan.revision);
+    let device = |efuses: &Efuses| SecurityView { chip, efuses }.boot_device(plan.revision);
+    let (before, mut after) = (device(&plan.before), device(&plan.after));
+    if (before.encrypted, &before.secure_boot) == (after.encrypted, &after.secure_boot) {
+        return Ok(None);
     }
-}
-
-/// The bootloader in flash with its signature sector: everything up to the first sector that begins with a block.
-fn bootloader(job: &Job, connected: &mut Connected) -> Option<Vec<u8>> {
-    let offset = connected.loader.chip().flash.bootloader_offset;
-    let sector = SECTOR as u32;
-    let mut image = Vec::new();
-    for number in 0..BOOTLOADER_SECTORS {
-        let bytes = connected.loader.read_flash_bytes(job, offset + number * sector, sector).ok()?;
-        let signed = number > 0 && SignatureBlock::parse(&bytes).is_some();
-        image.extend(bytes);
-        if signed {
-            return Some(image);
+    // The bytes at hand are those before encryption.
+    let encrypts = matches!(intent.flash, Some(FlashContent::Encrypted | FlashContent::EncryptsAtBoot));
+    after.ciphertext = after.ciphertext && !encrypts;
+    let mut walk = |device| walk(connected, job, device, &Config::default(), intent.images.clone());
+    let then = walk(&after)?;
+    let text = match (&then.outcome, then.failure()) {
+        (boot::Outcome::Starts { partition, .. }, _) => {
+            format!("starts {}", partition.as_deref().unwrap_or("the program"))
         }
+        (boot::Outcome::Unknown(stage), _) => format!("unknown from {} on", stage.name()),
+        (boot::Outcome::Stops(stage), failure) => {
+            format!("stops at {}: {}", stage.name(), failure.map_or("", |step| step.text.as_str()))
+        }
+    };
+    if matches!(then.outcome, boot::Outcome::Stops(_)) && walk(&before)?.starts() {
+        let refused = ToolError::new("burn_refused", format!("the device starts now and would not then: it {text}"));
+        return Err(refused.seen("plan", plan.hash_hex()).touched(FlashState::Unchanged));
     }
-    // No signature: what is there is handed on, and the linter says what is missing.
-    image.truncate(SECTOR * 8);
-    Some(image)
+    Ok(Some(text))
 }

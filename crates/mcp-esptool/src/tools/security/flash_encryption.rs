@@ -100,7 +100,7 @@ impl Tool for Enable {
             let mut requests = vec![key_request(&efuses, encryption, &key)?];
             requests.extend(turn_on(&efuses, encryption, input.mode));
             let cipher = flash_encrypt::flash_key(ctx, chip, &input.key_file, 0xf)?;
-            let mut parts = Vec::new();
+            let (mut parts, mut images) = (Vec::new(), Vec::new());
             for file in &input.files {
                 let address = file.address.as_u32();
                 let address =
@@ -108,11 +108,12 @@ impl Tool for Enable {
                 let plain = ctx.files.read_some(&file.path)?;
                 let bytes = keys::with_random(|random| cipher.encrypt_padded(address.into(), &plain, random))?;
                 parts.push(Part::bytes(address, bytes));
+                images.push((address, plain));
             }
             let mut written_bytes = 0;
             let token = input.confirm_token.as_deref();
             let flash = Some(FlashContent::Encrypted);
-            let intent = Intent { profile: profile(input.mode), flash, token, ..Intent::default() };
+            let intent = Intent { profile: profile(input.mode), flash, token, images, ..Intent::default() };
             // Confirmed: the images first, then the bits.
             let outcome = engine::carry_out_after(ctx, job, connected, &requests, &intent, |connected| {
                 written_bytes = write(job, connected, &mut parts)?;

@@ -3,11 +3,13 @@
 pub mod audit;
 pub mod burn;
 mod engine;
+mod facts;
 pub mod flash_encrypt;
 pub mod flash_encryption;
 pub mod info;
 mod keys;
 pub mod mac;
+mod marks;
 mod pkcs11;
 pub mod read;
 pub mod secure_boot;

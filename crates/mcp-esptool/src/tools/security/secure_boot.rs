@@ -16,6 +16,8 @@ use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
 use crate::tools::security::keys;
 
+mod version_1;
+
 /// The tool.
 pub struct Enable;
 
@@ -24,7 +26,7 @@ pub struct Enable;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// PEM file of the key that signed the bootloader; its public half is enough.
+    /// PEM file of the key that signed the bootloader; its public half is enough. For version 1 the raw 32 byte key.
     key_file: String,
     /// Further keys whose digests are burned for later.
     #[serde(default)]
@@ -51,7 +53,7 @@ fn yes() -> bool {
 pub struct Out {
     #[serde(flatten)]
     device: Device,
-    /// `v2_rsa` or `v2_ecdsa`.
+    /// `v1`, `v2_rsa` or `v2_ecdsa`.
     scheme: String,
     #[serde(flatten)]
     outcome: Outcome,
@@ -60,13 +62,17 @@ pub struct Out {
 impl Tool for Enable {
     const NAME: &'static str = "esp_secure_boot_enable";
     const TITLE: &'static str = "Enable secure boot";
-    const ABOUT: &'static str = "Enable secure boot V2 for good: checks that the bootloader in flash is signed by the key, \
-        burns key digests, then the enabling bit. First call plans, second call with confirm_token burns.";
+    const ABOUT: &'static str = "Enable secure boot for good: checks that the bootloader in flash is signed by the key, burns key \
+        digests (V1: writes the bootloader's digest, burns the key), then the enabling bit. First call plans, second call with \
+        confirm_token burns.";
     const RISK: Risk = Risk::Irreversible;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        if let Some(key) = version_1::key(ctx, &input.key_file)? {
+            return version_1::enable(ctx, job, &input, key);
+        }
         let files = std::iter::once(&input.key_file).chain(&input.spare_key_files);
         let public: Vec<_> = files.map(|path| keys::public(ctx, path)).collect::<Result<_, _>>()?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
