@@ -241,3 +241,62 @@ fn signing_keys_do_not_leak() {
     let seen = bench.seen.borrow();
     assert!(pem.lines().filter(|line| !line.starts_with('-')).all(|line| !seen.contains(line)));
 }
+
+/// Fills a simulated chip with firmware that starts.
+fn bootable(bench: &Bench, port: &str, sign: impl Fn(&str, &[u8]) -> Vec<u8>) {
+    let chip = chip::by_name(port.trim_start_matches("sim://")).unwrap();
+    for part in mcp_esptool::demo::firmware::make(chip).unwrap() {
+        write_flash(bench, port, part.address, &sign(part.name, &part.bytes));
+    }
+    let booted = bench.ok("esp_boot_check", json!({ "port": port }));
+    assert_eq!(booted["outcome"], "starts", "{booted:#}");
+}
+
+/// The bootloader is signed, so that every rule of the linter passes; the app behind it is not.
+#[test]
+fn a_device_that_would_not_start_any_more_is_spared() {
+    let bench = Bench::new();
+    let port = "sim://esp32c3";
+    bench.ok("esp_secure_sign", json!({ "action": "generate_key", "scheme": "rsa3072", "output_file": "sb.pem" }));
+    let signed = |bytes: &[u8]| {
+        bench.file("plain.bin", bytes);
+        let sign = json!({ "action": "sign", "key_files": ["sb.pem"], "input_file": "plain.bin", "output_file": "signed.bin" });
+        bench.ok("esp_secure_sign", sign);
+        fs::read(bench.dir.path().join("project/signed.bin")).unwrap()
+    };
+    bootable(&bench, port, |name, bytes| if name == "bootloader.bin" { signed(bytes) } else { bytes.to_vec() });
+    let enable = json!({ "port": port, "key_file": "sb.pem" });
+    let error = bench.refused("esp_secure_boot_enable", enable.clone());
+    assert!(error.code == "burn_refused" && error.message.contains("stops at app_signature"), "{error}");
+    assert_eq!(bench.field(port, "SECURE_BOOT_EN")["raw_hex"], "00");
+
+    bootable(&bench, port, |name, bytes| if name.contains("table") { bytes.to_vec() } else { signed(bytes) });
+    let enabled = bench.confirmed("esp_secure_boot_enable", enable);
+    assert_eq!((&enabled["state"], &enabled["boot_check"]), (&json!("burned"), &json!("starts factory")));
+    let booted = bench.ok("esp_boot_check", json!({ "port": port }));
+    assert_eq!(booted["outcome"], "starts", "{booted:#}");
+    let trusted =
+        booted["steps"].as_array().unwrap().iter().filter(|step| step["text"].to_string().contains("trusted"));
+    assert_eq!(trusted.count(), 2, "{booted:#}");
+}
+
+#[test]
+fn version_one_of_secure_boot_burns_a_key_and_writes_the_digest() {
+    let bench = Bench::new();
+    let port = "sim://esp32";
+    bench.file("v1.bin", &[0x5a; 32]);
+    bootable(&bench, port, |_, bytes| bytes.to_vec());
+    let enabled = bench.confirmed("esp_secure_boot_enable", json!({ "port": port, "key_file": "v1.bin" }));
+    assert_eq!((&enabled["state"], &enabled["scheme"]), (&json!("burned"), &json!("v1")), "{enabled:#}");
+    assert_eq!(bench.field(port, "ABS_DONE_0")["value"], "true");
+    let device = bench.ctx.ports.simulated().into_iter().find(|device| device.url() == port).unwrap();
+    let flash = device.with(|chip, _| chip.flash().read(0, 0x8000).unwrap());
+    let image = mcp_esptool::demo::firmware::make(chip::by_name("esp32").unwrap()).unwrap().remove(0).bytes;
+    let start = flash[..esp_model::secure::boot_v1::IV].try_into().unwrap();
+    let wanted = esp_model::secure::boot_v1::digest_bootloader(&image, &[0x5a; 32], start).unwrap();
+    assert_eq!(&flash[..wanted.len()], wanted);
+    assert_eq!(&flash[0x1000..0x1000 + image.len()], image, "the bootloader is where it was");
+    // Other chips have no version 1.
+    let error = bench.refused("esp_secure_boot_enable", json!({ "port": "sim://esp32s3", "key_file": "v1.bin" }));
+    assert_eq!(error.code, "not_supported_by_chip");
+}
