@@ -13,6 +13,8 @@ use crate::loader::{Loader, Mode};
 use crate::reset::Sequence;
 use crate::stub::{Stub, StubSource};
 
+/// Bytes kept of the beginning and of the end of what an attempt saw.
+const KEPT: usize = 256;
 /// Rate at which the ROM is first spoken to, in baud.
 pub const ROM_BAUD: u32 = 115_200;
 
@@ -54,7 +56,7 @@ impl Default for ConnectOptions {
 pub struct Attempt {
     /// Name of the reset sequence, `no-reset` for none.
     pub sequence: String,
-    /// Bytes that came after the reset, before SYNC was answered: boot messages or noise. The last 256.
+    /// Bytes that came after the reset, before SYNC was answered: boot messages or noise. The first and the last 256.
     pub seen: Vec<u8>,
     /// The `boot:0x..` value of the ROM's message, when there was one.
     pub boot_mode: Option<u32>,
@@ -172,8 +174,11 @@ impl Loader {
             Err(error) if error.is_final() => return Err(error),
             Err(_) => false,
         };
-        seen.drain(..seen.len().saturating_sub(256));
         let (boot_mode, waiting_for_download) = boot_message(&seen);
+        // The ROM's first lines say what it is, the end what it does now.
+        if seen.len() > 2 * KEPT {
+            seen.drain(KEPT..seen.len() - KEPT);
+        }
         let name = sequence.map_or("no-reset", |sequence| &sequence.name);
         Ok((Attempt { sequence: name.into(), seen, boot_mode, waiting_for_download, synced }, stub_runs))
     }

@@ -59,8 +59,14 @@ pub enum LoaderError {
     /// The flash chip does not answer.
     #[error("no flash answers (id {0})")]
     NoFlash(String),
-    /// The flash does not say how large it is.
-    #[error("the flash id {0} tells no size")]
+    /// The flash did not finish what it was told.
+    #[error("the flash is still busy after {waited:?}")]
+    FlashBusy {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The flash does not say how large it is, or cannot be asked.
+    #[error("the flash size is not known: {0}")]
     FlashSize(String),
     /// An address or size that the flash does not have.
     #[error("{0}")]

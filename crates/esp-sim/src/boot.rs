@@ -38,20 +38,23 @@ impl Cause {
 }
 
 /// The ROM's first lines.
-pub fn banner(chip: &ChipData, cause: Cause, strap: u32, secure: bool) -> String {
+pub fn banner(chip: &ChipData, cause: Cause, strap: u32) -> String {
     let boot = &chip.boot;
     let line = boot.line_for(cause.number(chip), strap);
     // The ESP8266's line goes on where its banner stops.
     let gap = if line.starts_with(',') { "" } else { "\r\n" };
-    let mut text = format!("{}{gap}{line}\r\n", boot.banner);
-    let download = strap & (1 << boot.pin_bit) == 0;
-    let waiting = if secure { &boot.waiting_secure } else { &boot.waiting };
-    if let Some(waiting) = waiting.as_ref().filter(|_| download) {
-        text.push_str(waiting);
-        text.push_str("\r\n");
-    }
-    text
+    format!("{}{gap}{line}\r\n", boot.banner)
 }
+
+/// What a ROM says when its loader is ready.
+pub fn waiting(chip: &ChipData, secure: bool) -> String {
+    let text = if secure { &chip.boot.waiting_secure } else { &chip.boot.waiting };
+    text.as_ref().map_or(String::new(), |text| format!("{text}\r\n"))
+}
+
+/// What a ROM says when the straps ask for a loader that the eFuses forbid; then it restarts. Known from logs of the
+/// ESP32-C3, taken for the others.
+pub const DOWNLOAD_DISABLED: &str = "Download boot modes disabled\r\n";
 
 /// What follows a banner in a normal boot.
 #[derive(Debug)]

@@ -25,8 +25,20 @@ pub struct Faults {
     pub app_log: Option<Duration>,
     /// The supply fails for a moment when this many commands were handled; the chip restarts into the app.
     pub brown_out_after: Option<u64>,
+    /// The supply fails this long after each start from flash.
+    pub brown_out_ms: Option<Duration>,
     /// The loader stops answering when this many commands were handled.
     pub hang_after: Option<u64>,
+    /// The line is gone when this many commands were handled (unplugged).
+    pub unplug_after: Option<u64>,
+    /// Bytes of an earlier session that lie in the host's buffer when the port is opened first.
+    pub stale: u16,
+    /// Blocks for RAM are refused as if they had been damaged on the way.
+    pub refuses_ram: bool,
+    /// An uploaded stub dies at its start.
+    pub stub_dies: bool,
+    /// Flash operations take this many times as long; 0 and 1 are as usual.
+    pub slow_flash: u16,
     /// The flash part.
     pub flash: NorFaults,
     /// Above this rate nothing arrives whole (a bad cable), in baud.
@@ -109,7 +121,8 @@ pub struct BadFault(String);
 
 /// The faults' names, for help texts.
 pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, app-log=MS, \
-brown-out=N, hang=N, flash-absent, flash-protected, flash-stuck=ADDRESS:MASK, max-baud=BAUD";
+brown-out=N, app-brown-out=MS, hang=N, unplug=N, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-busy, flash-protected, \
+flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD";
 
 impl Faults {
     /// Adds what `text` describes: `NAME` or `NAME=VALUE`, see [`KNOWN`].
@@ -135,8 +148,15 @@ impl Faults {
             "no-reset" => self.no_reset = true,
             "app-log" => self.app_log = Some(Duration::from_millis(count()?.max(1))),
             "brown-out" => self.brown_out_after = Some(count()?),
+            "app-brown-out" => self.brown_out_ms = Some(Duration::from_millis(count()?.max(1))),
             "hang" => self.hang_after = Some(count()?),
+            "unplug" => self.unplug_after = Some(count()?),
+            "stale" => self.stale = u16::try_from(count()?).map_err(|_| bad())?,
+            "ram-refused" => self.refuses_ram = true,
+            "stub-dead" => self.stub_dies = true,
+            "flash-slow" => self.slow_flash = u16::try_from(count()?).map_err(|_| bad())?,
             "flash-absent" => self.flash.absent = true,
+            "flash-busy" => self.flash.busy = true,
             "flash-protected" => self.flash.write_protected = true,
             "flash-stuck" => {
                 let (address, mask) = value.split_once(':').ok_or_else(bad)?;

@@ -22,6 +22,7 @@ mod spi;
 mod stub;
 pub mod timing;
 mod uart;
+mod upload;
 mod virtual_chip;
 mod watchdog;
 

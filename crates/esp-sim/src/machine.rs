@@ -34,6 +34,10 @@ pub struct Machine {
     crystal_mhz: u32,
     /// The flash pins are connected to the controller.
     pub attached: bool,
+    /// Uploads into RAM fail (a fault).
+    pub refuses_ram: bool,
+    /// The eFuse that leaves only what is needed to write flash, as the ROM found it at the last reset.
+    pub secure_download: bool,
     /// The processor's own time while it works on a command.
     pub time: Duration,
     /// When the flash has finished what it was told.
@@ -53,8 +57,8 @@ impl Machine {
         let mut preset: Vec<_> = factory.registers.iter().map(|preset| (preset.register, preset.value)).collect();
         let unique = Rng::new(u64::from_le_bytes([&config.mac[..], &[0, 0]].concat().try_into().unwrap_or_default()));
         let unique_id = unique.clone().next().to_le_bytes();
-        let mut nor =
-            Nor::new(config.flash_size, config.jedec_id(), unique_id, config.flash_timing, config.faults.flash.clone());
+        let timing = config.flash_timing.slower(config.faults.slow_flash.max(1).into());
+        let mut nor = Nor::new(config.flash_size, config.jedec_id(), unique_id, timing, config.faults.flash.clone());
         nor.unlock();
         let crystal_mhz = config.crystal_mhz.unwrap_or_else(|| usual_crystal(chip));
         preset.extend(chip.detect.magic.first().map(|&magic| (Detect::MAGIC_REGISTER, magic)));
@@ -75,6 +79,8 @@ impl Machine {
             preset,
             crystal_mhz,
             attached: chip.rom.flash_attached,
+            refuses_ram: config.faults.refuses_ram,
+            secure_download: false,
             time: Duration::ZERO,
             flash_free: Duration::ZERO,
             paced: config.pacing,
@@ -94,6 +100,7 @@ impl Machine {
         self.spi.reset();
         self.watchdog = Watchdog::default();
         self.attached = self.chip.rom.flash_attached;
+        self.secure_download = self.efuse.number("ENABLE_SECURITY_DOWNLOAD") != 0;
         for &(address, value) in &self.preset {
             self.bus.write(address, value);
         }
@@ -211,11 +218,6 @@ impl Machine {
         self.flash_works(busy);
         self.wait_flash();
         Ok(())
-    }
-
-    /// The eFuse that leaves only what is needed to write flash.
-    pub fn secure_download(&self) -> bool {
-        self.efuse.number("ENABLE_SECURITY_DOWNLOAD") != 0
     }
 }
 

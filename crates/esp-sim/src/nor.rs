@@ -15,6 +15,8 @@ pub const BLOCK: usize = 65536;
 
 /// Write enable latch and busy flag of status register 1, and its block-protect bits (as on Winbond, GigaDevice).
 const SR1_WEL: u8 = 1 << 1;
+/// Longer than any client waits.
+const FOR_GOOD: Duration = Duration::from_secs(24 * 3600);
 const SR1_PROTECT: u8 = 0b0001_1100;
 
 /// What is wrong with the part.
@@ -24,6 +26,8 @@ pub struct NorFaults {
     pub absent: bool,
     /// Programs and erases are ignored, as with the write-protect pin low.
     pub write_protected: bool,
+    /// Once told to erase or to program, the part stays busy for good.
+    pub busy: bool,
     /// Bits (byte address, mask) that always read as 0.
     pub stuck_low: Vec<(u32, u8)>,
 }
@@ -165,7 +169,7 @@ impl Nor {
             mark(&mut self.changed, number);
         }
         self.stick(address, bytes.len());
-        Ok(self.timing.program(bytes.len()))
+        Ok(self.busy_for(self.timing.program(bytes.len())))
     }
 
     /// Erases the sectors that hold `length` bytes from `address` on, by 64 KiB blocks where they fit.
@@ -182,13 +186,13 @@ impl Nor {
             self.blank(at / SECTOR, step / SECTOR);
             at += step;
         }
-        Ok(if self.writable() { time } else { Duration::ZERO })
+        Ok(if self.writable() { self.busy_for(time) } else { Duration::ZERO })
     }
 
     /// Erases the whole part.
     pub fn erase_all(&mut self) -> Duration {
         self.blank(0, self.sectors.len());
-        self.timing.block_erase * (self.sectors.len() * SECTOR).div_ceil(BLOCK) as u32
+        self.busy_for(self.timing.block_erase * (self.sectors.len() * SECTOR).div_ceil(BLOCK) as u32)
     }
 
     /// Clears the block-protect bits, as loaders do before they write.
@@ -199,6 +203,10 @@ impl Nor {
     /// The sector holds nothing but 0xff.
     pub fn is_blank(&self, number: u32) -> bool {
         self.sector(number).iter().all(|&b| b == 0xff)
+    }
+
+    fn busy_for(&self, time: Duration) -> Duration {
+        if self.faults.busy { FOR_GOOD } else { time }
     }
 
     fn writable(&self) -> bool {

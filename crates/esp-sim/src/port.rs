@@ -57,6 +57,15 @@ impl SimDevice {
         look(&mut shared.chip, now)
     }
 
+    /// The device, while it is plugged in.
+    fn plugged(&self) -> io::Result<MutexGuard<'_, Shared>> {
+        let shared = self.lock();
+        match shared.chip.is_unplugged() {
+            true => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the device is gone")),
+            false => Ok(shared),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,7 +91,7 @@ impl SimPort {
 
 impl Port for SimPort {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut shared = self.device.lock();
+        let mut shared = self.device.plugged()?;
         let Shared { chip, now } = &mut *shared;
         let left = chip.send(*now, bytes);
         // The call comes back when all but a buffer's worth has left.
@@ -93,7 +102,7 @@ impl Port for SimPort {
     }
 
     fn read(&mut self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
-        let mut shared = self.device.lock();
+        let mut shared = self.device.plugged()?;
         let Shared { chip, now } = &mut *shared;
         let deadline = now.saturating_add(wait);
         loop {
@@ -113,6 +122,7 @@ impl Port for SimPort {
     }
 
     fn set_lines(&mut self, dtr: bool, rts: bool) -> io::Result<()> {
+        drop(self.device.plugged()?);
         self.device.with(|chip, now| chip.set_lines(now, dtr, rts));
         Ok(())
     }

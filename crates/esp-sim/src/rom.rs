@@ -8,6 +8,7 @@ use crate::flash_job::{FlashJob, Trouble};
 use crate::machine::Machine;
 use crate::nor::SECTOR;
 use crate::security;
+use crate::upload::Upload;
 
 /// What happens after a command was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +27,6 @@ pub enum Next {
 const SYNC_VALUE: u32 = 0x2012_0707;
 /// Answers to one SYNC.
 const SYNC_REPLIES: usize = 8;
-/// An upload of at least this size with its entry inside is a stub; `load-ram` programs are smaller.
-/// (The smallest stub known has 3,396 bytes.)
-const STUB_MIN: u32 = 3000;
 /// Flash size the ROM assumes until SPI_SET_PARAMS (`g_rom_flashchip`), and the reach of its 24-bit addresses.
 const ASSUMED_FLASH: u32 = 4 << 20;
 /// Bytes in an answer to READ_FLASH_SLOW, whatever was asked.
@@ -65,17 +63,14 @@ const EXTENDED: [Command; 8] = [
 /// The loader's memory.
 #[derive(Debug)]
 pub struct Rom {
-    /// Where the next memory block goes.
-    upload: Option<u32>,
-    /// What was uploaded since reset: start, length.
-    uploaded: Vec<(u32, u32)>,
+    upload: Upload,
     flash: Option<FlashJob>,
     flash_size: u32,
 }
 
 impl Default for Rom {
     fn default() -> Self {
-        Self { upload: None, uploaded: Vec::new(), flash: None, flash_size: ASSUMED_FLASH }
+        Self { upload: Upload::default(), flash: None, flash_size: ASSUMED_FLASH }
     }
 }
 
@@ -120,11 +115,11 @@ impl Rom {
                 Answer::OK
             }
             Request::MemBegin(begin) => {
-                self.upload = Some(begin.address);
+                self.upload.begin(begin.address);
                 Answer::OK
             }
             Request::Data { command: Command::MemData, data, .. } => self.upload(machine, &data)?,
-            Request::MemEnd { entry } => self.run(entry),
+            Request::MemEnd { entry } => Answer { next: self.upload.end(entry), ..Answer::OK },
             Request::FlashBegin(begin) => self.begin(machine, begin, false)?,
             Request::DeflBegin(begin) => self.begin(machine, begin, true)?,
             Request::Data { command: Command::FlashData, data, .. } => self.flash(|job| job.raw(machine, &data))?,
@@ -152,25 +147,10 @@ impl Rom {
     }
 
     fn upload(&mut self, machine: &mut Machine, data: &[u8]) -> Result<Answer, Status> {
-        let address = self.upload.ok_or(Status::FAILED)?;
-        machine.store(address, data);
-        match self.uploaded.last_mut() {
-            Some((start, length)) if start.wrapping_add(*length) == address => *length += data.len() as u32,
-            _ => self.uploaded.push((address, data.len() as u32)),
+        if machine.refuses_ram {
+            return Err(Status::BAD_CRC);
         }
-        self.upload = Some(address.wrapping_add(data.len() as u32));
-        Ok(Answer::OK)
-    }
-
-    fn run(&mut self, entry: u32) -> Answer {
-        self.upload = None;
-        if entry == 0 {
-            return Answer::OK;
-        }
-        let total: u32 = self.uploaded.iter().map(|(_, length)| length).sum();
-        let inside =
-            self.uploaded.iter().any(|&(start, length)| (start..start.saturating_add(length)).contains(&entry));
-        Answer { next: if inside && total >= STUB_MIN { Next::Stub } else { Next::Program }, ..Answer::OK }
+        if self.upload.block(machine, data) { Ok(Answer::OK) } else { Err(Status::FAILED) }
     }
 
     fn begin(&mut self, machine: &mut Machine, begin: Begin, compressed: bool) -> Result<Answer, Status> {
@@ -239,7 +219,7 @@ fn allowed(machine: &Machine, command: Command) -> bool {
     let rom = &machine.chip.rom;
     let known = (rom.extended || !EXTENDED.contains(&command))
         && (rom.security_info_len > 0 || command != Command::SecurityInfo);
-    let secure = !machine.secure_download()
+    let secure = !machine.secure_download
         || SECURE.contains(&command) && (rom.baud_in_secure_mode || command != Command::ChangeBaud);
     known && secure
 }

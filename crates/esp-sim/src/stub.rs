@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::nor::SECTOR;
 use crate::rom::{Next, write_registers};
 use crate::security;
+use crate::upload::Upload;
 
 /// Its replies end in two status bytes.
 const STATUS_LEN: usize = 2;
@@ -23,7 +24,9 @@ const FULL_SECURITY_INFO: usize = 20;
 /// The stub's memory.
 #[derive(Debug, Default)]
 pub struct Stub {
-    upload: Option<(u32, u32)>,
+    upload: Upload,
+    /// Bytes of an upload still to come; None outside of one.
+    upload_left: Option<u32>,
     flash: Option<FlashJob>,
     /// What went wrong after the last command was answered.
     late: Option<Status>,
@@ -117,10 +120,14 @@ impl Stub {
                 self.end()?;
                 then = if stay { Then::Nothing } else { Then::Go(Next::Restart) };
             }
-            Request::MemBegin(begin) => self.upload = Some((begin.address, begin.size)),
+            Request::MemBegin(begin) => {
+                self.upload.begin(begin.address);
+                self.upload_left = Some(begin.size);
+            }
             Request::MemEnd { entry } => {
-                self.upload.take().ok_or(Status::NOT_IN_FLASH_MODE)?;
-                then = if entry == 0 { Then::Nothing } else { Then::Go(Next::Program) };
+                self.upload_left.take().ok_or(Status::NOT_IN_FLASH_MODE)?;
+                // A client that does not know of this stub puts its own in its place.
+                then = Then::Go(self.upload.end(entry));
             }
             Request::Data { command, data, .. } => then = self.block(machine, command, data)?,
             Request::ReadFlashSlow { .. } | Request::RunUserCode => return Err(Status::STUB_INVALID),
@@ -148,11 +155,10 @@ impl Stub {
     fn block(&mut self, machine: &mut Machine, command: Command, data: Vec<u8>) -> Result<Then, Status> {
         match command {
             Command::MemData => {
-                let (address, left) = self.upload.ok_or(Status::NOT_IN_FLASH_MODE)?;
-                let length = data.len() as u32;
-                let left = left.checked_sub(length).ok_or(Status::TOO_MUCH_DATA)?;
-                machine.store(address, &data);
-                self.upload = Some((address.wrapping_add(length), left));
+                let left = self.upload_left.ok_or(Status::NOT_IN_FLASH_MODE)?;
+                let left = left.checked_sub(data.len() as u32).ok_or(Status::TOO_MUCH_DATA)?;
+                self.upload.block(machine, &data);
+                self.upload_left = Some(left);
                 Ok(Then::Nothing)
             }
             _ if self.flash.is_none() => Err(Status::NOT_IN_FLASH_MODE),

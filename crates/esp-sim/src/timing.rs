@@ -18,6 +18,16 @@ pub struct FlashTiming {
 }
 
 impl FlashTiming {
+    /// A part that takes `factor` times as long.
+    pub fn slower(self, factor: u32) -> Self {
+        Self {
+            sector_erase: self.sector_erase * factor,
+            block_erase: self.block_erase * factor,
+            page_program: self.page_program * factor,
+            sector_read: self.sector_read * factor,
+        }
+    }
+
     /// Nothing takes time.
     pub const NONE: Self = Self {
         sector_erase: Duration::ZERO,

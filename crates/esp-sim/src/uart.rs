@@ -65,6 +65,9 @@ pub struct Uart {
 
 impl Uart {
     pub fn new(baud: u32, pacing: bool, faults: &Faults, seed: u64) -> Self {
+        let mut noise = Rng::new(seed ^ 0x006e_6f69_7365);
+        let bytes: Vec<u8> = (0..faults.stale).map(|_| noise.byte()).collect();
+        let stale = Chunk { at: Duration::ZERO, per_byte: Duration::ZERO, baud: None, bytes, used: 0 };
         Self {
             baud,
             host_baud: Some(115_200),
@@ -73,14 +76,14 @@ impl Uart {
             pacing,
             to_chip: VecDeque::new(),
             to_chip_free: Duration::ZERO,
-            to_host: VecDeque::new(),
+            to_host: if stale.bytes.is_empty() { VecDeque::new() } else { [stale].into() },
             to_host_free: Duration::ZERO,
             damage_in: Damage::new(faults.to_chip, seed.wrapping_mul(2)),
             damage_out: Damage::new(faults.to_host, seed.wrapping_mul(2).wrapping_add(1)),
             dead: faults.tx_dead,
             silent: faults.silent,
             max_clean_baud: faults.max_clean_baud.unwrap_or(u32::MAX),
-            noise: Rng::new(seed ^ 0x006e_6f69_7365),
+            noise,
         }
     }
 

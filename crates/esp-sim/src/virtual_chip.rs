@@ -25,8 +25,12 @@ const STUB_START: Duration = Duration::from_millis(3);
 /// Frames that wait at most while a loader is busy. The stub has two buffers: one it works on, one it fills.
 const STUB_WAITING: usize = 1;
 const ROM_WAITING: usize = 64;
+/// From the detector's message to the restart, enough for the message to leave.
+const BROWN_OUT: Duration = Duration::from_millis(10);
 /// A chip whose image cannot be started is reset by its watchdog about this often.
 const BOOT_LOOP: Duration = Duration::from_millis(350);
+/// A ROM that may not start its loader restarts this soon (logs of the ESP32-C3).
+const DISABLED_LOOP: Duration = Duration::from_millis(45);
 
 /// What the processor does.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ enum Program {
     Stub(Stub),
     /// An app or an uploaded program: the loader is gone.
     App,
-    /// No image could be started; the ROM tries again, and this is what it comes to.
+    /// Nothing could be started; the ROM tries again, and this is what it says each time.
     BootLoop(String),
 }
 
@@ -58,10 +62,15 @@ pub struct VirtualChip {
     waiting: VecDeque<(Duration, Vec<u8>)>,
     /// The next line of the app, or the next turn of a boot loop.
     timer: Option<Duration>,
+    /// When the supply fails.
+    fails: Option<Duration>,
+    /// Time between two turns of a boot loop.
+    period: Duration,
     faults: Faults,
     boot_pin_low: bool,
     commands: u64,
     hung: bool,
+    unplugged: bool,
     pacing: bool,
     now: Duration,
 }
@@ -77,10 +86,13 @@ impl VirtualChip {
             decoder: Decoder::new(MAX_FRAME),
             waiting: VecDeque::new(),
             timer: None,
+            fails: None,
+            period: BOOT_LOOP,
             faults: config.faults.clone(),
             boot_pin_low: config.boot_pin_low,
             commands: 0,
             hung: false,
+            unplugged: false,
             pacing: config.pacing,
             now: Duration::ZERO,
         };
@@ -120,6 +132,11 @@ impl VirtualChip {
     /// A loader runs, ROM or stub.
     pub fn in_loader(&self) -> bool {
         matches!(self.program, Program::Rom(_) | Program::Stub(_))
+    }
+
+    /// Its line is gone (a fault).
+    pub fn is_unplugged(&self) -> bool {
+        self.unplugged
     }
 
     /// Somebody holds the boot button (or a jumper does), or lets go of it.
@@ -251,11 +268,12 @@ impl VirtualChip {
         }
         self.commands += 1;
         self.hung = self.faults.hang_after.is_some_and(|limit| self.commands > limit);
+        self.unplugged |= self.faults.unplug_after.is_some_and(|limit| self.commands > limit);
         if self.faults.brown_out_after == Some(self.commands) {
             self.faults.brown_out_after = None;
             return self.restart(arrived, Cause::BrownOut);
         }
-        if self.hung {
+        if self.hung || self.unplugged {
             return;
         }
         self.machine.wake(arrived);
@@ -266,6 +284,10 @@ impl VirtualChip {
         };
         match next {
             Next::Stay => {}
+            Next::Stub if self.faults.stub_dies => {
+                self.stop();
+                self.program = Program::App;
+            }
             Next::Stub => {
                 self.pause(STUB_START);
                 self.program = Program::Stub(Stub::start(&mut self.machine));
@@ -291,6 +313,7 @@ impl VirtualChip {
         self.waiting.clear();
         self.decoder.reset();
         self.timer = None;
+        self.fails = None;
     }
 
     /// Restarts with the boot pin as the lines have it.
@@ -303,7 +326,6 @@ impl VirtualChip {
         self.stop();
         self.hung = false;
         let chip = self.machine.chip;
-        let download = download && !self.download_disabled();
         let strap = if download { chip.boot.download_strap } else { chip.boot.flash_strap };
         let unit = match self.circuit.wiring() {
             Wiring::Bridge => Some(0),
@@ -313,15 +335,34 @@ impl VirtualChip {
         self.machine.time = at;
         self.machine.uart.chip_stops(at);
         self.machine.reset(strap, cause.number(chip), unit);
+        let disabled = self.download_disabled();
         self.machine.uart.baud = chip.uart.boot_baud;
-        self.machine.uart.auto_baud = download;
+        self.machine.uart.auto_baud = download && !disabled;
         self.pause(ROM_START);
-        self.machine.say(&boot::banner(chip, cause, strap, self.machine.secure_download()));
-        if download {
-            self.program = Program::Rom(Rom::default());
-        } else {
-            self.boot();
+        self.machine.say(&boot::banner(chip, cause, strap));
+        match (download, disabled) {
+            (false, _) => self.boot(),
+            (true, true) => {
+                self.machine.say(boot::DOWNLOAD_DISABLED);
+                self.loops(boot::banner(chip, Cause::Software, strap) + boot::DOWNLOAD_DISABLED, DISABLED_LOOP);
+            }
+            (true, false) => {
+                self.machine.say(&boot::waiting(chip, self.machine.secure_download));
+                self.program = Program::Rom(Rom::default());
+            }
         }
+    }
+
+    /// The ROM says this again and again.
+    fn loops(&mut self, text: String, period: Duration) {
+        self.program = Program::BootLoop(text);
+        self.period = period;
+        self.next_turn(Some(self.machine.time + period));
+    }
+
+    /// The program has something to say then, unless the supply fails before.
+    fn next_turn(&mut self, at: Option<Duration>) {
+        self.timer = self.fails.into_iter().chain(at).min();
     }
 
     /// DIS_DOWNLOAD_MODE and its older form keep the chip out of its loader.
@@ -333,28 +374,34 @@ impl VirtualChip {
         let walk = boot::walk(self.chip, &self.machine);
         self.machine.say(&walk.text);
         let wait = self.faults.app_log.filter(|_| walk.started || self.faults.no_boot_pin);
-        let runs = walk.started || wait.is_some();
-        self.program = if runs { Program::App } else { Program::BootLoop(walk.text) };
-        let wait = if runs { wait } else { Some(BOOT_LOOP) };
-        self.timer = wait.map(|wait| self.machine.time + wait);
+        self.fails = self.faults.brown_out_ms.map(|after| self.machine.time + after);
+        if walk.started || wait.is_some() {
+            self.program = Program::App;
+            self.next_turn(wait.map(|wait| self.machine.time + wait));
+            return;
+        }
+        let chip = self.machine.chip;
+        // Nothing but a loader changes the flash: the walk would come to the same.
+        self.loops(boot::banner(chip, Cause::Watchdog, chip.boot.flash_strap) + &walk.text, BOOT_LOOP);
     }
 
     /// The app's next line, or the next turn of the boot loop.
     fn tick(&mut self, due: Duration) {
         self.machine.time = self.machine.time.max(due);
+        if self.fails.is_some_and(|at| at <= due) {
+            self.machine.say("\r\nBrownout detector was triggered\r\n\r\n");
+            return self.restart(due + BROWN_OUT, Cause::BrownOut);
+        }
         match (&self.program, self.faults.app_log) {
-            (Program::BootLoop(text), _) => {
-                // Nothing but a loader changes the flash: the walk would come to the same.
-                let strap = self.machine.chip.boot.flash_strap;
-                let secure = self.machine.secure_download();
-                let turn = boot::banner(self.machine.chip, Cause::Watchdog, strap, secure) + text;
+            (Program::BootLoop(turn), _) => {
+                let turn = turn.clone();
                 self.machine.say(&turn);
-                self.timer = Some(due + BOOT_LOOP);
+                self.next_turn(Some(due + self.period));
             }
             (Program::App, Some(wait)) => {
                 let line = format!("I ({}) app: working\r\n", due.as_millis());
                 self.machine.say(&line);
-                self.timer = Some(due + wait);
+                self.next_turn(Some(due + wait));
             }
             _ => self.timer = None,
         }

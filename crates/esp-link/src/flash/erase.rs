@@ -44,13 +44,26 @@ impl Loader {
     /// An erase that has begun is waited for: it cannot be stopped on the chip. Erasing twice does no harm.
     fn erase_slice(&mut self, job: &Job, address: u32, length: u32) -> Result<(), LoaderError> {
         let shielded = job.shielded();
-        self.retrying(job, |loader| match loader.mode() {
-            Mode::Stub => {
-                let request = Request::EraseRegion { address, length };
-                loader.call(&shielded, &request, 0, time_for(length, ERASE_PER_MB)).map(|_| ())
+        let mut busy = None;
+        let result = self.retrying(job, |loader| {
+            let result = match loader.mode() {
+                Mode::Stub => {
+                    let request = Request::EraseRegion { address, length };
+                    loader.call(&shielded, &request, 0, time_for(length, ERASE_PER_MB)).map(|_| ())
+                }
+                _ => loader.rom_erase(&shielded, address, length),
+            };
+            if let Err(LoaderError::NoAnswer { waited, seen, .. }) = &result
+                && seen.0.is_empty()
+            {
+                busy = Some(*waited);
             }
-            _ => loader.rom_erase(&shielded, address, length),
-        })
+            result
+        });
+        match (result, busy) {
+            (Err(LoaderError::NoAnswer { .. }), Some(waited)) => Err(LoaderError::FlashBusy { waited }),
+            (result, _) => result,
+        }
     }
 
     /// The ROM erases at FLASH_BEGIN; no data has to follow.

@@ -51,11 +51,12 @@ impl Loader {
         let size = match size {
             Some(size) => size,
             None if self.mode() == Mode::SecureDownload => {
-                return Err(self.unsupported("detecting the flash size (give it explicitly)"));
+                let text = "in secure download mode the flash cannot be asked (give its size explicitly)";
+                return Err(LoaderError::FlashSize(text.into()));
             }
             None => {
                 let id = self.flash_id(job)?;
-                let unknown = || LoaderError::FlashSize(id.to_string());
+                let unknown = || LoaderError::FlashSize(format!("the flash id {id} does not tell it"));
                 id.size().ok_or_else(unknown)?
             }
         };

@@ -26,6 +26,9 @@ impl Loader {
         length: u32,
         mut sink: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<bool, LoaderError> {
+        if self.mode() == Mode::SecureDownload {
+            return Err(self.unsupported("reading flash"));
+        }
         self.attach_flash(job, None)?;
         self.check_range(address, length.into())?;
         let largest = if self.mode() == Mode::Stub { CHUNK } else { ROM_CHUNK };

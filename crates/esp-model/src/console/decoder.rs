@@ -236,13 +236,17 @@ impl Decoder {
             self.open = Open::Watchdog(Watchdog { at_ms, ..Watchdog::default() });
         } else if text.starts_with("waiting for download") || text.contains("wait usb download") {
             self.push(Event::DownloadMode { at_ms });
+        } else if text.starts_with("Download boot modes disabled") {
+            self.push(Event::DownloadDisabled { at_ms });
         } else if text.starts_with("invalid header:")
             || text.starts_with("flash read err")
             || text.starts_with("csum err")
         {
             self.push(Event::NoBootloader { at_ms, text: text.to_owned() });
         } else if let Some((level, tag, message)) = log_line(text) {
-            if level == 'E' && matches!(tag, "boot" | "esp_image" | "flash_parts" | "secure_boot" | "flash_encrypt") {
+            if level == 'E'
+                && matches!(tag, "boot" | "esp_image" | "flash_parts" | "secure_boot" | "flash_encrypt" | "spi_flash")
+            {
                 self.push(Event::StartFailure { at_ms, text: message.to_owned() });
             } else if let Some((what, value)) = start(tag, message) {
                 self.push(Event::Start { at_ms, what, value });

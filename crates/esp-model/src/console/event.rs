@@ -17,6 +17,11 @@ pub enum Event {
         /// Milliseconds since the capture began.
         at_ms: u64,
     },
+    /// The straps ask for a loader that the eFuses forbid.
+    DownloadDisabled {
+        /// Milliseconds since the capture began.
+        at_ms: u64,
+    },
     /// The ROM found no bootloader where it looked.
     NoBootloader {
         /// Milliseconds since the capture began.

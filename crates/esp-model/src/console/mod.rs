@@ -4,12 +4,14 @@
 //! therefore untrusted: text is cleaned of control characters and kept bounded, numbers are data, never commands.
 
 mod decoder;
+mod diagnosis;
 mod event;
 mod lines;
 mod panic;
 mod parse;
 
 pub use decoder::{Decoder, Summary};
+pub use diagnosis::diagnoses;
 pub use event::{Boot, Event, ResetKind, Watchdog};
 pub use lines::{Line, Lines, clean};
 pub use panic::{ExplainedPanic, Panic, explain};

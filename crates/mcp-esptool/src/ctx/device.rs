@@ -100,7 +100,11 @@ impl Ctx {
         });
         match &result {
             // After these the loader may be in the middle of something: the next call begins anew.
-            Err(error) if matches!(error.code, "cancelled" | "link_lost" | "port_lost" | "internal") => drop(connected),
+            Err(error)
+                if matches!(error.code, "cancelled" | "link_lost" | "device_restarted" | "port_lost" | "internal") =>
+            {
+                drop(connected)
+            }
             _ => lease.keep(Warm::new(connected)),
         }
         result

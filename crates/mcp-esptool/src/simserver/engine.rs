@@ -73,6 +73,9 @@ impl Engine {
         // Bytes that the chip said before anybody listened are gone, as on a real line.
         loop {
             self.deliver()?;
+            if self.chip.is_unplugged() {
+                return Ok(());
+            }
             let event = match self.chip.next_event() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(next) => inbox.recv_timeout(next.saturating_sub(self.now())),

@@ -140,6 +140,15 @@ pub fn hints() -> &'static BTreeMap<String, Hint> {
     })
 }
 
+/// What was recognised, for a result that is no failure: `BOOT-01 no_bootloader: what it means; next: …`.
+pub fn finding(code: &str) -> String {
+    let Some(hint) = hint(code) else { return code.to_owned() };
+    let id = hint.id.as_deref().map_or(String::new(), |id| format!("{id} "));
+    let causes = hint.causes.join(", ");
+    let causes = if causes.is_empty() { causes } else { format!("; likely: {causes}") };
+    format!("{id}{code}: {}{causes}; next: {}", hint.about, hint.next)
+}
+
 /// The hint for a code.
 pub fn hint(code: &str) -> Option<&'static Hint> {
     hints().get(code)

@@ -1,8 +1,14 @@
 //! What went wrong on the line, as codes: classified by the bytes that were seen, not by texts.
 
+use std::time::Duration;
+
 use esp_link::connect::Attempt;
 use esp_link::port::PortError;
+use esp_link::reset::Sequence;
 use esp_link::{ConnectError, LoaderError};
+use esp_model::chip::Chip;
+use esp_model::console::{Decoder, Event};
+use esp_model::wire::Command;
 use serde_json::json;
 
 use crate::ctx::device::attempt_text;
@@ -42,12 +48,16 @@ impl From<LoaderError> for ToolError {
         let code = match &error {
             LoaderError::Line(_) => "port_lost",
             LoaderError::Cancelled => "cancelled",
+            LoaderError::NoAnswer { seen, .. } | LoaderError::Protocol { seen, .. } if says_boot(&seen.0) => {
+                "device_restarted"
+            }
             LoaderError::NoAnswer { .. } | LoaderError::Protocol { .. } | LoaderError::BadLine { .. } => "link_lost",
             LoaderError::Refused { .. } => "loader_refused",
             LoaderError::Unsupported { mode, .. } if mode.contains("secure") => "secure_download",
             LoaderError::Unsupported { .. } => "not_supported_by_chip",
             LoaderError::Stub(_) => "stub_failed",
             LoaderError::NoFlash(_) => "flash_unknown",
+            LoaderError::FlashBusy { .. } => "flash_timeout",
             LoaderError::FlashSize(_) => "flash_size_unknown",
             LoaderError::Range(_) => "address_out_of_range",
             LoaderError::Mismatch { .. } => "verify_failed",
@@ -66,17 +76,48 @@ impl From<ConnectError> for ToolError {
         let text = error.to_string();
         match error {
             ConnectError::NoSync { attempts } => no_sync(text, &attempts),
-            ConnectError::Loader { attempts, error } => Self::from(error).seen("attempts", shown(&attempts)),
+            ConnectError::Loader { attempts, error } => {
+                let error = if is_upload(&error) { LoaderError::Stub(error.to_string()) } else { error };
+                Self::from(error).seen("attempts", shown(&attempts))
+            }
             ConnectError::WrongChip { .. } => Self::new("chip_mismatch", text).touched(FlashState::Unchanged),
         }
     }
 }
 
+/// What failed while connecting was the upload or the start of the stub.
+fn is_upload(error: &LoaderError) -> bool {
+    use Command::{MemBegin, MemData, MemEnd};
+    match error {
+        LoaderError::Refused { command, .. } => matches!(command, MemBegin | MemData | MemEnd),
+        LoaderError::NoAnswer { command, .. } => *command == MemEnd,
+        _ => false,
+    }
+}
+
+/// The bytes hold lines of a ROM's or bootloader's start.
+fn says_boot(seen: &[u8]) -> bool {
+    let holds = |mark: &[u8]| seen.windows(mark.len()).any(|window| window == mark);
+    [&b"rst:0x"[..], b"rst cause:", b"ESP-ROM:", b") boot: "].into_iter().any(holds)
+}
+
 /// Why nobody answered, judged by what the attempts saw.
 fn no_sync(text: String, attempts: &[Attempt]) -> ToolError {
     let newest = attempts.iter().rev().find(|attempt| !attempt.seen.is_empty());
+    let mut console = Decoder::new(None);
+    for attempt in attempts {
+        console.feed(Duration::ZERO, &attempt.seen);
+        console.feed(Duration::ZERO, b"\r\n");
+    }
+    let disabled = console.events().iter().any(|event| matches!(event, Event::DownloadDisabled { .. }));
+    // The ladder begins with this sequence on the chip's own USB only.
+    let usb = attempts.first().is_some_and(|first| first.sequence == Sequence::usb_serial_jtag().name);
     let code = match newest {
+        None if usb => "usb_silent",
         None => "no_serial_data",
+        Some(_) if disabled => "not_in_download_mode",
+        // The line and the way into the loader are good: it stopped answering.
+        Some(_) if attempts.iter().any(|attempt| attempt.synced) => "link_lost",
         Some(_) if attempts.iter().any(|attempt| attempt.waiting_for_download) => "no_sync",
         Some(_) if attempts.iter().any(|attempt| attempt.boot_mode.is_some()) => "wrong_boot_mode",
         Some(_) => "not_the_loader",
@@ -86,10 +127,36 @@ fn no_sync(text: String, attempts: &[Attempt]) -> ToolError {
         let end = attempt.seen.len().saturating_sub(64);
         error = error.seen("bytes", attempt.seen[end..].escape_ascii().to_string());
     }
-    if let Some(mode) = attempts.iter().rev().find_map(|attempt| attempt.boot_mode) {
+    let mode = attempts.iter().rev().find_map(|attempt| attempt.boot_mode);
+    if let Some(mode) = mode {
         error = error.seen("boot_mode", format!("{mode:#x}"));
     }
-    error
+    match console.chip() {
+        Some(chip) => named(error, chip, mode),
+        None => error,
+    }
+}
+
+/// The chip named itself: its pins can be told.
+fn named(error: ToolError, chip: &Chip, mode: Option<u32>) -> ToolError {
+    let boot = &chip.boot;
+    let error = error.seen("chip", chip.name.as_str());
+    match (error.code, mode, &chip.uart.pins) {
+        ("wrong_boot_mode", Some(mode), _) => {
+            let level = u8::from(mode & 1 << boot.pin_bit != 0);
+            let also = boot.also.as_ref().map_or(String::new(), |also| format!(", {also}"));
+            let step = format!(
+                "hold BOOT ({pin} low{also}), tap EN, release BOOT, and call again with before=no-reset; disconnect what is wired to {pin}",
+                pin = boot.pin
+            );
+            error.seen("boot_pin", format!("{} was {level} at reset", boot.pin)).next(step)
+        }
+        ("no_sync", _, Some(pins)) => error.next(format!(
+            "check the wire from the host's TX to the chip's RX (GPIO{}) and remove whatever else drives it",
+            pins.rx
+        )),
+        _ => error,
+    }
 }
 
 fn shown(attempts: &[Attempt]) -> serde_json::Value {

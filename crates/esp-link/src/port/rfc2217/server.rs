@@ -36,6 +36,8 @@ pub struct Session {
     dtr: bool,
     rts: bool,
     baud: u32,
+    /// Outbound flow control, as the client set it.
+    flow: u8,
     told_state: bool,
     /// Options that this side has said it will do or wants done.
     said: Vec<(Verb, u8)>,
@@ -44,7 +46,15 @@ pub struct Session {
 impl Session {
     /// A new connection; `baud` is the line's rate before the client sets one.
     pub fn new(baud: u32) -> Self {
-        Self { decoder: Decoder::default(), dtr: false, rts: false, baud, told_state: false, said: Vec::new() }
+        Self {
+            decoder: Decoder::default(),
+            dtr: false,
+            rts: false,
+            baud,
+            flow: control::FLOW_NONE,
+            told_state: false,
+            said: Vec::new(),
+        }
     }
 
     /// What to send as soon as the client has connected.
@@ -151,7 +161,12 @@ impl Session {
             control::RTS_ON | control::RTS_OFF => self.rts = wanted == control::RTS_ON,
             control::DTR_QUERY => return (if self.dtr { control::DTR_ON } else { control::DTR_OFF }, None),
             control::RTS_QUERY => return (if self.rts { control::RTS_ON } else { control::RTS_OFF }, None),
-            0..=3 => return (control::FLOW_NONE, None),
+            0 => return (self.flow, None),
+            // RTS and CTS are not wired for it, as on most boards: what is set is kept and changes nothing.
+            1..=3 => {
+                self.flow = wanted;
+                return (wanted, None);
+            }
             4..=6 => return (6, None),    // no break
             13..=19 => return (14, None), // no inbound flow control either
             other => return (other, None),

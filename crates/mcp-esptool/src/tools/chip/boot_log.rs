@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esp_link::monitor::{self, CaptureOptions, Pattern, Stopped};
 use esp_model::chip::Chip;
-use esp_model::console::{Decoder, Event};
+use esp_model::console::{Decoder, Event, diagnoses};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use esp_link::reset::Sequence;
 
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::tools::error::{ToolError, finding};
 
 /// Longest text that goes into a result, in characters.
 const SHOWN: usize = 4000;
@@ -36,6 +36,9 @@ pub struct BootLog {
     pub verdict: String,
     /// ROM boot lines seen.
     pub boots: usize,
+    /// Known troubles, each with its next step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
 }
 
 /// Listens for `seconds`, or until `until` is seen; plays `reset` first.
@@ -51,6 +54,7 @@ pub fn capture(
         Some(text) => vec![Pattern::regex(text).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?],
         None => Vec::new(),
     };
+    let started = reset.is_some();
     let time = Duration::from_secs_f64(if seconds.is_finite() { seconds.clamp(0.0, LONGEST_S) } else { LONGEST_S });
     let options = CaptureOptions {
         baud: Some(chip.uart.boot_baud),
@@ -115,6 +119,7 @@ pub fn capture(
         ended_by,
         verdict: verdict.into(),
         boots: summary.boots,
+        findings: findings(&decoder, started),
     })
 }
 
@@ -134,6 +139,16 @@ pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>
     }
     connected.loader.soft_reset(job)?;
     Ok(None)
+}
+
+/// What was recognised, each with its next step. `started`: a reset should have started the application.
+pub fn findings(decoder: &Decoder, started: bool) -> Vec<String> {
+    let summary = decoder.summary();
+    let mut codes = diagnoses(decoder.events(), &summary);
+    if codes.is_empty() && started && summary.download_mode {
+        codes.push("in_download_mode");
+    }
+    codes.into_iter().map(finding).collect()
 }
 
 impl BootLog {

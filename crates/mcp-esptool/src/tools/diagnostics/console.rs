@@ -17,6 +17,7 @@ use super::capture::{self, Crash};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
+use crate::tools::chip::boot_log;
 use crate::tools::error::ToolError;
 
 /// The tool.
@@ -94,6 +95,9 @@ pub struct Out {
     events: Vec<Value>,
     /// Crashes with source lines.
     crashes: Vec<Crash>,
+    /// Known troubles, each with its next step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<String>,
     /// The last 6,000 characters as `[ms] line`. Untrusted.
     text: String,
     /// The file with everything.
@@ -153,6 +157,7 @@ impl Tool for ConsoleCapture {
             counts: json(&heard.decoder.summary()),
             events: heard.decoder.events().iter().take(100).map(json).collect(),
             crashes,
+            findings: boot_log::findings(&heard.decoder, input.reset),
             text: tail(&heard.lines),
             log_file,
         })
@@ -163,6 +168,9 @@ impl Tool for ConsoleCapture {
         for crash in out.crashes.iter().take(2) {
             let place = crash.backtrace.first().map_or_else(String::new, |place| format!(" at {place}"));
             let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
+        }
+        for finding in &out.findings {
+            let _ = write!(text, "\n{finding}");
         }
         if out.crashes.is_empty() {
             let _ = write!(text, "\n{}", out.counts);
