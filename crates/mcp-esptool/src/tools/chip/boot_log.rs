@@ -37,7 +37,6 @@ pub struct BootLog {
     /// ROM boot lines seen.
     pub boots: usize,
     /// Known troubles, each with its next step.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
 }
 

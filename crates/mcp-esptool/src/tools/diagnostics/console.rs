@@ -96,7 +96,6 @@ pub struct Out {
     /// Crashes with source lines.
     crashes: Vec<Crash>,
     /// Known troubles, each with its next step.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<String>,
     /// The last 6,000 characters as `[ms] line`. Untrusted.
     text: String,
