@@ -1,6 +1,6 @@
 //! eFuse values and burns against `espefuse --virt`, on every chip that it knows.
 //!
-//! Random plans: some tens a chip by default, `MCP_ESPTOOL_EFUSE_PLANS` sets the number.
+//! Random plans: a few a chip by default, a thousand with `MCP_ESPTOOL_LONG`; `MCP_ESPTOOL_EFUSE_PLANS` sets the number.
 
 #![allow(clippy::unwrap_used)]
 
@@ -433,86 +433,163 @@ fn key_command(
     }
 }
 
-const PLANS: usize = 5;
-const STEPS: usize = 3;
+/// Random plans a chip, and steps of each: short in every run, with `MCP_ESPTOOL_LONG` a thousand of one step.
+fn size() -> (usize, usize) {
+    let (plans, steps) = if std::env::var_os("MCP_ESPTOOL_LONG").is_some() { (1000, 1) } else { (5, 3) };
+    let wanted = std::env::var("MCP_ESPTOOL_EFUSE_PLANS").ok().and_then(|text| text.parse().ok());
+    (wanted.unwrap_or(plans), steps)
+}
+
+/// One plan: what it begins with and its steps. Cases are numbered in the one list that espefuse works off.
+struct Plan {
+    chip: &'static Chip,
+    number: usize,
+    start: Efuses,
+    steps: Vec<Step>,
+    /// The case that shows the summary at the end.
+    summary: Option<usize>,
+}
+
+struct Step {
+    case: usize,
+    /// espefuse's register file after the step.
+    after: PathBuf,
+    requests: Vec<Request>,
+}
 
 fn random_plans() -> Result<(), Stop> {
-    let plans = std::env::var("MCP_ESPTOOL_EFUSE_PLANS").ok().and_then(|text| text.parse().ok()).unwrap_or(PLANS);
+    let (count, steps) = size();
     let dir = scratch("efuse-random");
     let chips: Vec<_> = chips().collect();
     let blanks: Vec<_> = chips.iter().map(|chip| Virtual { chip, file: dir.join(chip.id) }).collect();
     let known = batch("espefuse", &blanks.iter().map(Virtual::summary).collect::<Vec<_>>())?;
-    let (mut cases, mut runs) = (Vec::new(), Vec::new());
+    let (mut cases, mut plans) = (Vec::new(), Vec::new());
     for (index, chip) in chips.iter().enumerate() {
         let known = summary(&known[index].text)?;
-        let blank = Efuses::blank(chip.efuse_at(0));
-        for plan in 0..plans {
-            let mut random = Random((plan * 1000 + index + 1) as u64 * 0x9e37_79b9);
-            let virt = Virtual { chip, file: dir.join(format!("{}-{plan}", chip.id)) };
-            for step in 0..STEPS {
-                let serial = cases.len();
-                let parts = random.below(2);
-                let part = |part| command(&dir, &blank, &known, &mut random, serial * 10 + part);
-                let mut commands: Vec<_> = (0..=parts).map(part).collect();
-                // espefuse takes the letters of a name for names when another command follows a protection.
-                let protects = |command: &Command| command.argv[0].ends_with("protect-efuse");
-                let last = commands.iter().position(protects).map(|at| commands.remove(at));
-                commands.retain(|command| !protects(command));
-                commands.extend(last);
-                let argv: Vec<_> = commands.iter().flat_map(|command| command.argv.clone()).collect();
-                let copy = dir.join(format!("{}-{plan}-{step}", chip.id));
-                cases.push(virt.argv(&argv));
-                cases.push(vec!["@copy".into(), virt.file.display().to_string(), copy.display().to_string()]);
-                let requests = commands.into_iter().flat_map(|command| command.request).collect::<Vec<_>>();
-                runs.push((*chip, plan, step, copy, requests));
-            }
-            cases.push(virt.summary());
+        for number in 0..count {
+            let mut random = Random((number * 1000 + index + 1) as u64 * 0x9e37_79b9);
+            plans.push(plan(&dir, chip, number, steps, &known, &mut random, &mut cases)?);
         }
     }
-    let answers = batch("espefuse", &cases)?;
-    let per_plan = 2 * STEPS + 1;
-    let mut wrong = Vec::new();
-    let mut accepted = 0;
-    for (runs, answers) in runs.chunks(STEPS).zip(answers.chunks(per_plan)) {
-        let mut state = Efuses::blank(runs[0].0.efuse_at(0));
-        for (step, (chip, plan, number, copy, requests)) in runs.iter().enumerate() {
-            let theirs = load(chip, copy)?;
-            let answer = &answers[step * 2];
-            let ours = burn(&state, requests);
-            // These two rules of espefuse are findings of our linter.
-            let linted = ["must be readable", "Incompatible eFuse"].iter().any(|text| answer.text.contains(text));
-            let unchanged = theirs.words == state.words;
-            let same = match &ours {
-                Ok(after) => after.words == theirs.words || (linted && unchanged),
-                Err(_) => unchanged && !answer.ok,
-            };
-            if !same {
-                let end = tail(&answer.text);
-                let ours = ours.as_ref().map_or_else(|error| error.clone(), words_of);
-                wrong.push(format!(
-                    "{} plan {plan} step {number}: {:?}\n{requests:?}\n  before {}\n  ours   {ours}\n  theirs {}\n{end}",
-                    chip.id,
-                    cases[step * 2].len(),
-                    words_of(&state),
-                    words_of(&theirs)
-                ));
-                break;
-            }
-            accepted += usize::from(!unchanged);
-            state = theirs;
-        }
-        if let Err(Stop::Failed(text)) =
-            summary(&answers[per_plan - 1].text).and_then(|theirs| compare_summary(runs[0].0.id, &state, &theirs))
-            && wrong.is_empty()
-        {
-            wrong.push(text);
+    let answers = parallel(&cases)?;
+    let (mut wrong, mut accepted) = (Vec::new(), 0);
+    for plan in &plans {
+        match check_plan(plan, &cases, &answers) {
+            Ok(burned) => accepted += burned,
+            Err(Stop::Failed(text)) => wrong.push(text),
+            Err(stop) => return Err(stop),
         }
     }
     if !wrong.is_empty() {
         return fail(format!("{} plans differ; first:\n{}", wrong.len(), wrong[..wrong.len().min(3)].join("\n\n")));
     }
     // A test in which everything is refused would say nothing.
-    if accepted * 3 < runs.len() { fail(format!("only {accepted} of {} commands burned", runs.len())) } else { Ok(()) }
+    let all = plans.len() * steps;
+    if accepted * 3 < all { fail(format!("only {accepted} of {all} commands burned")) } else { Ok(()) }
+}
+
+/// A plan whose commands are appended to the cases. On a chip with a choice of codings every second plan begins with 3/4.
+fn plan(
+    dir: &Path,
+    chip: &'static Chip,
+    number: usize,
+    steps: usize,
+    known: &Summary,
+    random: &mut Random,
+    cases: &mut Vec<Vec<String>>,
+) -> Result<Plan, Stop> {
+    let virt = Virtual { chip, file: dir.join(format!("{}-{number}", chip.id)) };
+    let mut start = Efuses::blank(chip.efuse_at(0));
+    if number % 2 == 1 && start.table.field("CODING_SCHEME").is_some() {
+        let coding = Request::Field { name: "CODING_SCHEME".into(), value: vec![1] };
+        start = burn(&start, &[coding]).map_err(Stop::Failed)?;
+        cases.push(virt.argv(&["burn-efuse", "CODING_SCHEME", "1"].map(str::to_string)));
+    }
+    let mut plan = Plan { chip, number, start, steps: Vec::new(), summary: None };
+    for step in 0..steps {
+        let serial = cases.len();
+        let parts = random.below(2);
+        let part = |part| command(dir, &plan.start, known, random, serial * 10 + part);
+        let mut commands: Vec<_> = (0..=parts).map(part).collect();
+        // espefuse takes the letters of a name for names when another command follows a protection.
+        let protects = |command: &Command| command.argv[0].ends_with("protect-efuse");
+        let last = commands.iter().position(protects).map(|at| commands.remove(at));
+        commands.retain(|command| !protects(command));
+        commands.extend(last);
+        let argv: Vec<_> = commands.iter().flat_map(|command| command.argv.clone()).collect();
+        cases.push(virt.argv(&argv));
+        let mut after = virt.file.clone();
+        if step + 1 < steps {
+            after = dir.join(format!("{}-{number}-{step}", chip.id));
+            cases.push(vec!["@copy".into(), virt.file.display().to_string(), after.display().to_string()]);
+        }
+        let requests = commands.into_iter().flat_map(|command| command.request).collect();
+        plan.steps.push(Step { case: serial, after, requests });
+    }
+    // The words are compared after every step; of a long run the summary of every twentieth plan will do.
+    if steps > 1 || number % 20 < 2 {
+        plan.summary = Some(cases.len());
+        cases.push(virt.summary());
+    }
+    // Where the next plan's cases may go to another process.
+    cases.push(vec!["@copy".into(), virt.file.display().to_string(), virt.file.display().to_string() + ".end"]);
+    Ok(plan)
+}
+
+/// Works the cases off in as many processes as there are processors; a plan stays in one.
+fn parallel(cases: &[Vec<String>]) -> Result<Vec<Answer>, Stop> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut pieces: Vec<&[Vec<String>]> = Vec::new();
+    let mut rest = cases;
+    for left in (1..=threads).rev() {
+        let at_least = rest.len().div_ceil(left);
+        let ends = |case: &Vec<String>| case[0] == "@copy" && case[2].ends_with(".end");
+        let end = rest.iter().enumerate().position(|(at, case)| at + 1 >= at_least && ends(case));
+        let (piece, next) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+        pieces.push(piece);
+        rest = next;
+    }
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = pieces.iter().map(|piece| scope.spawn(|| batch("espefuse", piece))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Compares a plan step by step; how many steps burned something.
+fn check_plan(plan: &Plan, cases: &[Vec<String>], answers: &[Answer]) -> Result<usize, Stop> {
+    let (mut state, mut burned) = (plan.start.clone(), 0);
+    for (number, step) in plan.steps.iter().enumerate() {
+        let theirs = load(plan.chip, &step.after)?;
+        let answer = &answers[step.case];
+        let ours = burn(&state, &step.requests);
+        // These two rules of espefuse are findings of our linter.
+        let linted = ["must be readable", "Incompatible eFuse"].iter().any(|text| answer.text.contains(text));
+        let unchanged = theirs.words == state.words;
+        let same = match &ours {
+            Ok(after) => after.words == theirs.words || (linted && unchanged),
+            Err(_) => unchanged && !answer.ok,
+        };
+        if !same {
+            return fail(format!(
+                "{} plan {} step {number}: {:?}\n{:?}\n  before {}\n  ours   {}\n  theirs {}\n{}",
+                plan.chip.id,
+                plan.number,
+                cases[step.case],
+                step.requests,
+                words_of(&state),
+                ours.as_ref().map_or_else(|error| error.clone(), words_of),
+                words_of(&theirs),
+                tail(&answer.text)
+            ));
+        }
+        burned += usize::from(!unchanged);
+        state = theirs;
+    }
+    if let Some(case) = plan.summary {
+        compare_summary(plan.chip.id, &state, &summary(&answers[case].text)?)?;
+    }
+    Ok(burned)
 }
 
 fn burn(before: &Efuses, requests: &[Request]) -> Result<Efuses, String> {
