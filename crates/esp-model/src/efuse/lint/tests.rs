@@ -9,6 +9,8 @@ use crate::secure::block::key_digest;
 use crate::secure::boot_v2::{Padding, sign};
 use crate::secure::{PrivateKey, Scheme};
 
+mod bricks;
+
 fn noise(seed: u64) -> impl FnMut(&mut [u8]) {
     let mut random = crate::testing::Random::new(seed);
     move |buffer| buffer.iter_mut().for_each(|byte| *byte = random.next() as u8)
