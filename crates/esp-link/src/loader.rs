@@ -54,7 +54,7 @@ pub struct Loader {
 }
 
 /// What is known of the session beyond the chip.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub(crate) struct State {
     /// Revision, major × 100 + minor, where it could be read.
     pub revision: Option<u16>,
@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub flash_size: Option<u32>,
     /// Frames, bytes and waits, for reports.
     pub stats: Stats,
+    /// Compressed data shared with other devices.
+    pub packed: Option<std::sync::Arc<crate::flash::Packed>>,
 }
 
 /// What moved over the line so far.

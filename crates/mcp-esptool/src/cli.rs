@@ -1,7 +1,7 @@
 //! The command line: the same tools as over MCP, and what surrounds them.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
+use crate::factory::cli::RecipeCommand;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, logs, mcp, selftest, simserver, terminal, tools};
+use crate::{docs, doctor, factory, logs, mcp, selftest, simserver, terminal, tools};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -60,6 +61,25 @@ enum Command {
         /// Parameters as `name=value`, or one JSON object
         args: Vec<String>,
         /// Print the result, or the error, as JSON
+        #[arg(long)]
+        json: bool,
+        /// Write a JUnit report: one suite a unit, one case a step
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
+    /// Make, check and lock a recipe of production
+    Recipe {
+        #[command(subcommand)]
+        command: RecipeCommand,
+    },
+    /// The ledger of production: `ledger add-pool pool=serials kind=serial prefix=SN- count=100`, `ledger export file=x.csv`
+    Ledger {
+        /// status, add-pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge, end-lease
+        #[arg(default_value = "status")]
+        action: String,
+        /// Parameters as `name=value`
+        args: Vec<String>,
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
@@ -122,6 +142,8 @@ enum Failure {
     Usage(String),
     /// A tool failed: 1, or 130 when it was cancelled.
     Tool(ToolError, bool),
+    /// The tool did its work, and what it looked at is not right: 3.
+    Verdict,
     /// Anything else: 1.
     Other(String),
 }
@@ -159,6 +181,7 @@ pub fn main() -> ExitCode {
                 _ => 1,
             })
         }
+        Err(Failure::Verdict) => ExitCode::from(3),
         Err(Failure::Other(text)) => {
             eprintln!("{text}");
             ExitCode::FAILURE
@@ -179,7 +202,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let options = crate::http::Options::new(&config, &address)?;
             Ok(crate::http::serve(Ctx::new(config)?, options)?)
         }
-        Some(Command::Call { tool, args, json }) => call(&Ctx::new(config)?, &tool, &args, json),
+        Some(Command::Call { tool, args, json, junit }) => {
+            call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())
+        }
+        Some(Command::Recipe { command }) => {
+            let (job, bar) = job_with_bar();
+            cancel_on_ctrl_c(job.clone());
+            let (text, good) = factory::cli::recipe(&Ctx::new(config)?, &job, &command)?;
+            bar.finish_and_clear();
+            print(&text)?;
+            if good { Ok(()) } else { Err(Failure::Verdict) }
+        }
+        Some(Command::Ledger { action, args, json }) => {
+            let Value::Object(input) = arguments(&args)? else { return Ok(()) };
+            let reply = factory::cli::ledger(&Ctx::new(config)?, &Job::new(), &action, input);
+            answer(reply, json)
+        }
         Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
         Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
@@ -261,7 +299,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool) -> Result<(), Failure> {
+fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Path>) -> Result<(), Failure> {
     let entry = tools::find(name).ok_or_else(|| {
         let near = tools::nearest(name, tools::ALL.iter().map(|entry| entry.name));
         Failure::Usage(match near {
@@ -269,17 +307,29 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool) -> Result<(), Fai
             None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),
         })
     })?;
-    let input = arguments(args)?;
+    let mut input = arguments(args)?;
+    let has_details = entry.input_schema().get("properties").is_some_and(|known| known.get("details").is_some());
+    if let (Some(_), true, Some(fields)) = (junit, has_details, input.as_object_mut()) {
+        fields.entry("details").or_insert(true.into());
+    }
     let (job, bar) = job_with_bar();
     cancel_on_ctrl_c(job.clone());
     let result = entry.call(ctx, &job, input);
     bar.finish_and_clear();
     ctx.jobs.wait_all();
-    match result {
-        Ok(reply) if as_json => Ok(print(&format!("{:#}", Value::Object(reply.data)))?),
-        Ok(reply) => Ok(print(&reply.text)?),
-        Err(error) => Err(Failure::Tool(error, as_json)),
+    if let Some(path) = junit {
+        let report = factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
+        std::fs::write(path, report).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
     }
+    answer(result, as_json)
+}
+
+/// Prints what came of a call. A result that says `passed: false` is an exit code of its own.
+fn answer(result: Result<crate::tool::Reply, ToolError>, as_json: bool) -> Result<(), Failure> {
+    let reply = result.map_err(|error| Failure::Tool(error, as_json))?;
+    let passed = reply.data.get("passed") != Some(&Value::Bool(false));
+    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { reply.text })?;
+    if passed { Ok(()) } else { Err(Failure::Verdict) }
 }
 
 /// `name=value` pairs and JSON objects, later ones first. Values stay text: the schema says what they become.

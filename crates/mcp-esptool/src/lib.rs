@@ -10,6 +10,7 @@ pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod factory;
 pub mod http;
 pub mod logs;
 pub mod mcp;

@@ -3,6 +3,7 @@
 mod blocks;
 mod diff;
 mod erase;
+mod packed;
 mod read;
 mod source;
 mod spi;
@@ -16,6 +17,7 @@ use esp_model::job::Job;
 use esp_model::wire::{Begin, Command, Request, SpiParams};
 
 pub use self::blocks::Block;
+pub use self::packed::Packed;
 pub use self::source::{Fill, Part, Source};
 pub use self::spi::SpiCommand;
 pub use self::verify::{Difference, Kind};

@@ -13,6 +13,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde::Serialize;
 
+use super::packed::Packed;
 use super::source::{Part, Sectors};
 use super::{BLOCK, ERASE_PER_MB, SECTOR, time_for};
 use crate::error::LoaderError;
@@ -283,11 +284,21 @@ impl Loader {
             Compress::Auto => self.mode() == Mode::Stub,
             Compress::Always => self.allow(Command::DeflBegin).is_ok(),
         };
-        let packed = if deflate { Some(pack(&data)?) } else { None };
+        let packed = if deflate { Some(self.packed(&data)?) } else { None };
         match packed.filter(|packed| packed.len() < data.len() || compress == Compress::Always) {
             Some(packed) => self.send_packed(job, address, length, &packed, block, report),
             None => self.send_plain(job, address, &data, block, report),
         }
+    }
+
+    /// Shares compressed data with all devices of this batch from here on.
+    pub fn use_packed(&mut self, packed: std::sync::Arc<Packed>) {
+        self.state.packed = Some(packed);
+    }
+
+    fn packed(&self, data: &[u8]) -> Result<std::sync::Arc<Vec<u8>>, LoaderError> {
+        let shared = self.state.packed.as_ref().and_then(|packed| packed.get(data, || pack(data).ok()));
+        shared.map_or_else(|| pack(data).map(Into::into), Ok)
     }
 
     fn send_plain(

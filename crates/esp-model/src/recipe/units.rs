@@ -64,6 +64,12 @@ impl Rows {
         self.rows.is_empty()
     }
 
+    /// The first row's field in a column.
+    pub fn first(&self, column: &str) -> Option<String> {
+        let at = self.columns.iter().position(|name| name == column)?;
+        self.rows.first()?.get(at).cloned()
+    }
+
     /// The row in which `column` says `value`; separators and case do not count in addresses. `None`: none or two.
     pub fn find(&self, column: &str, value: &str) -> Option<BTreeMap<String, String>> {
         let at = self.columns.iter().position(|name| name == column)?;

@@ -51,6 +51,10 @@ pub struct Shared {
     pub confirmations: confirm::Confirmations,
     /// What was planned, confirmed and burned.
     pub audit: confirm::AuditLog,
+    /// The station's ledger.
+    pub desk: Arc<crate::factory::desk::Desk>,
+    /// What goes on in production just now.
+    pub floor: Arc<crate::factory::floor::Floor>,
 }
 
 impl Deref for Ctx {
@@ -83,6 +87,8 @@ impl Ctx {
             events: events::Events::default(),
             confirmations,
             audit,
+            desk: Arc::new(crate::factory::desk::Desk::new(&config)),
+            floor: Arc::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), tool: "", client: None })

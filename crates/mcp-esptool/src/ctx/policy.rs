@@ -24,6 +24,8 @@ pub struct Policy {
     pub deny_macs: Vec<String>,
     /// Real devices whose eFuses may be burned, by base MAC; `*` for any.
     pub burn_macs: Vec<String>,
+    /// Recipes, by hash, whose eFuses may be burned without asking for each unit. A person vouches for them here.
+    pub burn_recipes: Vec<String>,
     /// What a person vouches for because no tool can measure it: `ota_proven`, `flash_voltage`.
     pub vouch: Vec<String>,
     #[serde(skip)]
@@ -39,6 +41,7 @@ impl Default for Policy {
             allow_macs: Vec::new(),
             deny_macs: Vec::new(),
             burn_macs: Vec::new(),
+            burn_recipes: Vec::new(),
             vouch: Vec::new(),
             read_only: false,
         }

@@ -108,7 +108,9 @@ pub fn router(ctx: Ctx, options: Options, stop: &CancellationToken) -> Router {
     let guarded = mcp::http_routes(ctx.clone(), options.max_body_bytes, stop)
         .merge(pages::routes(ctx))
         .layer(middleware::from_fn_with_state(guard.clone(), guard::admit));
-    let open = oauth::routes(&options).layer(middleware::from_fn_with_state(guard, guard::check_address));
+    // The station's page holds no data: what it shows comes from guarded routes.
+    let open = oauth::routes(&options).merge(crate::factory::station::page_route());
+    let open = open.layer(middleware::from_fn_with_state(guard, guard::check_address));
     guarded.merge(open)
 }
 

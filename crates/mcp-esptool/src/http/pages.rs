@@ -8,6 +8,5 @@ use crate::ctx::Ctx;
 
 /// The pages' routes.
 pub fn routes(ctx: Ctx) -> Router {
-    let _ = &ctx;
-    Router::new().route("/health", get(|| async { "ok\n" }))
+    Router::new().route("/health", get(|| async { "ok\n" })).merge(crate::factory::station::data_routes(ctx))
 }

@@ -11,6 +11,7 @@ pub mod job;
 mod link_error;
 pub mod ota;
 pub mod partition;
+pub mod production;
 pub mod schema;
 pub mod security;
 pub mod surface;
@@ -82,6 +83,15 @@ pub static ALL: &[Entry] = &[
     entry::<ota::package::PackageCreate>("ota"),
     entry::<ota::flash_prepare::FlashPrepare>("ota"),
     entry::<ota::boot_check::BootCheck>("ota"),
+    entry::<production::factory_program::FactoryProgram>("production"),
+    entry::<production::production_test::ProductionTest>("production"),
+    entry::<production::batch_program::BatchProgram>("production"),
+    entry::<production::quality_control::QualityControl>("production"),
+    entry::<production::values::Calibration>("production"),
+    entry::<production::values::Manufacturing>("production"),
+    entry::<production::provision::Provision>("production"),
+    entry::<production::factory_reset::FactoryReset>("production"),
+    entry::<production::ledger::LedgerTool>("production"),
 ];
 
 /// The sets that the tools belong to, in the list's order.

@@ -97,10 +97,10 @@ fn is_flash(chip: &Chip, address: u32) -> bool {
 }
 
 /// Load addresses with bytes, and the entry point.
-type Program = (Vec<(u32, Vec<u8>)>, u32);
+pub type Program = (Vec<(u32, Vec<u8>)>, u32);
 
 /// The program of an image or an ELF.
-fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<Program, ToolError> {
+pub fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<Program, ToolError> {
     let invalid = |error: String| ToolError::new("image_invalid", format!("`{path}`: {error}"));
     if bytes.starts_with(b"\x7fELF") {
         let built =

@@ -396,7 +396,7 @@ fn entry_error(namespace: &str, key: &str, error: &nvs::ValueError) -> ToolError
 }
 
 /// A value: number, text, bool, or {"type", "value"}.
-fn value_of(ctx: &Ctx, namespace: &str, key: &str, json: &Json) -> Result<Value, ToolError> {
+pub fn value_of(ctx: &Ctx, namespace: &str, key: &str, json: &Json) -> Result<Value, ToolError> {
     let bad = |text: &str| ToolError::new("nvs_invalid", format!("{namespace}/{key}: {text}"));
     match json {
         Json::String(text) => Ok(Value::Text(text.clone())),

@@ -39,7 +39,7 @@ pub struct In {
 /// One thing to burn.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum Item {
+pub enum Item {
     /// A field's value.
     Field {
         /// Its name.
@@ -148,7 +148,8 @@ impl Tool for Burn {
     }
 }
 
-fn request(ctx: &Ctx, efuses: &Efuses, item: &Item) -> Result<Request, ToolError> {
+/// An item as the engine takes it.
+pub fn request(ctx: &Ctx, efuses: &Efuses, item: &Item) -> Result<Request, ToolError> {
     Ok(match item {
         Item::Field { efuse, value } => field(efuses, efuse, value.as_deref())?,
         Item::Bits { block, bits } => Request::Bits { block: block.clone(), bits: bits.clone() },

@@ -2,7 +2,7 @@
 
 pub mod audit;
 pub mod burn;
-mod engine;
+pub mod engine;
 mod facts;
 pub mod flash_encrypt;
 pub mod flash_encryption;

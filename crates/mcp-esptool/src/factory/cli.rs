@@ -1,0 +1,150 @@
+//! `recipe` and `ledger` on the command line.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+use esp_model::job::Job;
+use esp_model::partition::{Options, Table};
+use esp_model::{chip, recipe};
+use serde_json::{Map, Value};
+
+use super::recipe::Prepared;
+use super::rehearsal;
+use crate::ctx::Ctx;
+use crate::demo::firmware;
+use crate::tool::Reply;
+use crate::tools;
+use crate::tools::error::ToolError;
+use crate::tools::flash::project;
+
+/// Partitions of a new recipe: NVS for the application, factory data apart from it.
+const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
+    nvs,      data, nvs,     0x9000,  0x4000\n\
+    fctry,    data, nvs,     0xd000,  0x3000\n\
+    factory,  app,  factory, 0x10000, 1M\n";
+
+/// What can be done with a recipe.
+#[derive(Subcommand)]
+pub enum RecipeCommand {
+    /// Write a recipe to begin with, and what it needs beside it; without a project, images that only look like firmware
+    New {
+        /// The recipe file, below a project root
+        file: String,
+        /// The chip
+        #[arg(long, default_value = "esp32c3")]
+        chip: String,
+        /// An ESP-IDF project or build folder with the firmware
+        #[arg(long)]
+        project: Option<String>,
+    },
+    /// Look for mistakes, and follow the recipe on a simulated device
+    Check {
+        /// The recipe file
+        file: String,
+        /// Identities for the rehearsal, as NAME=VALUE
+        values: Vec<String>,
+    },
+    /// Bind the recipe to its files by their hashes
+    Lock {
+        /// The recipe file
+        file: String,
+    },
+}
+
+/// Runs a `recipe` command; what it has to say, and whether all is well.
+pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, bool), ToolError> {
+    match command {
+        RecipeCommand::New { file, chip, project } => Ok((create(ctx, file, chip, project.as_deref())?, true)),
+        RecipeCommand::Check { file, values } => check(ctx, job, file, values),
+        RecipeCommand::Lock { file } => {
+            // A lock that does not hold any more is no hindrance to a new one.
+            let text = recipe::lock::body(&ctx.files.read_text(file)?).to_owned();
+            let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default());
+            let prepared = Prepared::of(ctx, text, folder.to_owned())?.checked()?;
+            let locked = prepared.locked_text();
+            ctx.files.write(file, locked.as_bytes())?;
+            let hash = recipe::lock::sha256(locked.as_bytes());
+            Ok((format!("{file} is locked to {} files\nrecipe {hash}", prepared.artefacts.len()), true))
+        }
+    }
+}
+
+fn create(ctx: &Ctx, file: &str, chip: &str, project: Option<&str>) -> Result<String, ToolError> {
+    if ctx.files.input(file).is_ok() {
+        return Err(ToolError::new("file_unwritable", format!("`{file}` is there already")));
+    }
+    let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default()).to_owned();
+    let (mut images, mut written, mut chip) = (Vec::new(), vec![file.to_owned()], chip.to_owned());
+    let mut keep = |name: &str, bytes: &[u8]| {
+        if ctx.files.input(&format!("{folder}{name}")).is_ok() {
+            return Ok(());
+        }
+        ctx.files.write(&format!("{folder}{name}"), bytes)?;
+        written.push(format!("{folder}{name}"));
+        Ok::<_, ToolError>(())
+    };
+    match project {
+        Some(path) => {
+            let project = project::read(ctx, path)?;
+            chip = project.chip.unwrap_or(chip);
+            images.extend(project.files.into_iter().filter_map(|file| Some((file.path, file.address.as_u32()?))));
+        }
+        None => {
+            let known = chip::by_name(&chip);
+            let known = known.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{chip}`")))?;
+            chip = known.id.to_owned();
+            let failed = |error: String| ToolError::new("internal", error);
+            for part in firmware::make(known).map_err(failed)? {
+                let bytes = if part.name == "partition-table.bin" { table()? } else { part.bytes };
+                keep(part.name, &bytes)?;
+                images.push((part.name.to_owned(), part.address));
+            }
+        }
+    }
+    keep("partitions.csv", TABLE.as_bytes())?;
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file).trim_end_matches(".toml");
+    ctx.files.write(file, recipe::example(&chip, name, &images).as_bytes())?;
+    let mut text = format!("wrote {}", written.join(", "));
+    if project.is_none() {
+        text += "\nthe images only look like firmware: no chip would run them";
+    }
+    Ok(text)
+}
+
+fn table() -> Result<Vec<u8>, ToolError> {
+    Ok(Table::from_csv(TABLE, &Options::default())?.to_binary(true)?)
+}
+
+fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String, bool), ToolError> {
+    let mut named = BTreeMap::new();
+    for text in values {
+        let bad = || ToolError::new("bad_parameter", format!("not NAME=VALUE: {text}"));
+        let (name, value) = text.split_once('=').ok_or_else(bad)?;
+        named.insert(name.to_owned(), value.to_owned());
+    }
+    let outcome = rehearsal::check(ctx, job, file, &named)?;
+    let mut text = outcome.findings.join("\n");
+    if let Some(unit) = &outcome.unit {
+        let _ = write!(text, "\nrehearsal on {}", unit.line());
+        for step in &unit.steps {
+            let verdict = format!("{:?}", step.verdict).to_lowercase();
+            let shown = step.value.as_deref().or(step.note.as_deref()).unwrap_or_default();
+            let _ = write!(text, "\n  {verdict:8}{}: {shown}", step.name);
+        }
+        if let Some(label) = &unit.label {
+            let _ = write!(text, "\nlabel: {label}");
+        }
+        let _ = write!(text, "\na second run writes {} bytes", outcome.second_run_bytes.unwrap_or(0));
+    }
+    let verdict = if outcome.good { "the recipe is good" } else { "the recipe cannot be used" };
+    let lock = if outcome.locked { "locked" } else { "not locked: virtual devices only" };
+    Ok((format!("{}\n{verdict} ({lock})", text.trim_start()), outcome.good))
+}
+
+/// Runs a `ledger` command: the tool's action and its parameters.
+pub fn ledger(ctx: &Ctx, job: &Job, action: &str, mut input: Map<String, Value>) -> Result<Reply, ToolError> {
+    input.insert("action".into(), action.replace('-', "_").into());
+    let entry = tools::find("esp_ledger").ok_or_else(|| ToolError::new("internal", "the ledger tool is missing"))?;
+    entry.call(ctx, job, Value::Object(input))
+}

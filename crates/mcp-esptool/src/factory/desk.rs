@@ -1,0 +1,102 @@
+//! The station's ledger.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use esp_ledger::{Ledger, LedgerError};
+
+use crate::config::Config;
+use crate::tools::error::ToolError;
+
+/// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
+pub struct Desk {
+    ledger: Mutex<Option<Ledger>>,
+    url: String,
+    /// The station's name.
+    pub station: String,
+    /// Who works at it.
+    pub operator: String,
+}
+
+impl Desk {
+    /// Reads the settings; opens nothing.
+    pub fn new(config: &Config) -> Self {
+        let url = match config.text("ledger") {
+            "" => config.state_dir().join("ledger.db").display().to_string(),
+            url => url.to_owned(),
+        };
+        let station = match config.text("station") {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
+        Self { ledger: Mutex::default(), url, station, operator: config.text("operator").to_owned() }
+    }
+
+    /// A ledger of its own, for a rehearsal.
+    pub fn at(path: &Path, station: &str) -> Self {
+        let (url, station) = (path.display().to_string(), station.to_owned());
+        Self { ledger: Mutex::default(), url, station, operator: String::new() }
+    }
+
+    /// Where the ledger is, without a password.
+    pub fn place(&self) -> String {
+        match self.url.split_once("://").zip(self.url.rsplit_once('@')) {
+            Some(((scheme, _), (_, host))) => format!("{scheme}://{host}"),
+            None => {
+                self.url.split_whitespace().filter(|part| !part.starts_with("password=")).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    /// Does something with the ledger.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, ToolError> {
+        let mut slot = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = match slot.take() {
+            Some(ledger) => ledger,
+            None => self.open()?,
+        };
+        Ok(work(slot.insert(ledger))?)
+    }
+
+    fn open(&self) -> Result<Ledger, ToolError> {
+        let is_file = !self.url.contains("://") && !self.url.contains("dbname=");
+        let folder = Path::new(self.url.strip_prefix("sqlite:").unwrap_or(&self.url)).parent();
+        if let Some(folder) = folder.filter(|folder| is_file && !folder.as_os_str().is_empty()) {
+            let failed = |error: std::io::Error| ToolError::new("ledger_unreachable", error.to_string());
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        Ok(Ledger::open(&self.url, &self.station, &computer())?)
+    }
+}
+
+/// Something that a copy of the ledger on another computer would not have.
+fn computer() -> String {
+    let id = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| std::fs::read_to_string(path).ok());
+    id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(host_name)
+}
+
+fn host_name() -> String {
+    let file = std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+    let name = file.filter(|name| !name.is_empty());
+    name.or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_else(|| "station".into())
+}
+
+impl From<LedgerError> for ToolError {
+    fn from(error: LedgerError) -> Self {
+        let code = match &error {
+            LedgerError::Unreachable(_) | LedgerError::Lost(_) | LedgerError::File(_) => "ledger_unreachable",
+            LedgerError::Busy(_) => "ledger_busy",
+            LedgerError::Database(_) => "ledger_failed",
+            LedgerError::BadMac(_) | LedgerError::Quarantined { .. } => "unit_quarantined",
+            LedgerError::Exhausted(_) => "pool_exhausted",
+            LedgerError::Unknown(_) => "ledger_unknown",
+            LedgerError::Step { .. } | LedgerError::Taken(_) => "ledger_refused",
+            LedgerError::OtherUnit { .. } | LedgerError::OtherPool { .. } => "identity_conflict",
+            LedgerError::Copied { .. } => "ledger_copied",
+            LedgerError::Newer { .. } => "ledger_newer",
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,175 @@
+//! A recipe with its files, read once for a whole batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use esp_model::chip::{self, Chip};
+use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
+use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
+
+use crate::ctx::Ctx;
+use crate::tools::args::{FileAt, Number};
+use crate::tools::error::ToolError;
+use crate::tools::flash::files::{self, Piece};
+
+/// A recipe that is ready to be followed.
+pub struct Prepared {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Its text.
+    pub text: String,
+    /// SHA-256 of the text, which names it.
+    pub hash: String,
+    /// It has a lock, and the lock holds.
+    pub is_locked: bool,
+    /// Where its files are, with a final slash.
+    pub folder: String,
+    /// The chip.
+    pub chip: &'static Chip,
+    /// Images with their addresses.
+    pub images: Vec<Placed>,
+    /// Files for partitions by name.
+    pub data: Vec<(String, Arc<Vec<u8>>, String)>,
+    /// The partition table, where the recipe brings one.
+    pub table: Option<Table>,
+    /// Values by unit.
+    pub rows: Option<Rows>,
+    /// SHA-256 and size of every file.
+    pub artefacts: BTreeMap<String, (String, u64)>,
+    /// What the linter says.
+    pub findings: Vec<Finding>,
+}
+
+/// Bytes with their place, shared by all units.
+#[derive(Clone)]
+pub struct Placed {
+    /// The file or partition.
+    pub name: String,
+    /// Flash address.
+    pub address: u32,
+    /// The bytes.
+    pub bytes: Arc<Vec<u8>>,
+}
+
+impl Placed {
+    /// For the checks that all writes go through.
+    pub fn piece(&self) -> Piece {
+        Piece { path: self.name.clone(), address: self.address, bytes: self.bytes.as_ref().clone() }
+    }
+}
+
+impl Prepared {
+    /// Reads the recipe and its files. Errors of the linter are findings, not errors, so that all of them can be shown.
+    pub fn load(ctx: &Ctx, path: &str) -> Result<Self, ToolError> {
+        let text = ctx.files.read_text(path)?;
+        let folder = path.rfind(['/', '\\']).map_or("", |at| path.get(..=at).unwrap_or_default()).to_owned();
+        Self::of(ctx, text, folder)
+    }
+
+    /// The same for a text whose files are below `folder`.
+    pub fn of(ctx: &Ctx, text: String, folder: String) -> Result<Self, ToolError> {
+        let recipe = Recipe::parse(&text).map_err(|error| ToolError::new("recipe_invalid", error.to_string()))?;
+        let mut bytes: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
+        for file in recipe.files() {
+            if let Ok(read) = ctx.files.read_some(&format!("{folder}{file}")) {
+                bytes.insert(file.to_owned(), Arc::new(read));
+            }
+        }
+        let artefacts: BTreeMap<_, _> =
+            bytes.iter().map(|(file, bytes)| (file.clone(), (lock::sha256(bytes), bytes.len() as u64))).collect();
+        let hashes = artefacts.iter().map(|(file, (hash, _))| (file.clone(), hash.clone())).collect();
+        if let Some(lock) = &recipe.lock {
+            let changed = lock.differences(&text, &hashes);
+            if !changed.is_empty() {
+                let text = format!("the recipe {:?} is not what it was locked to", recipe.recipe.name);
+                return Err(ToolError::new("recipe_changed", text).seen("changed", changed.join(", ")));
+            }
+        }
+        let table = table(&recipe, &bytes)?;
+        let rows = rows(&recipe, &bytes)?;
+        let sizes = bytes.iter().map(|(file, bytes)| (file.clone(), bytes.len() as u64)).collect();
+        let context = Context { sizes, table, rows };
+        let findings = lint(&recipe, &context);
+        let chip = chip::by_name(&recipe.chip.kind);
+        let chip =
+            chip.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", recipe.chip.kind)))?;
+        let images = images(ctx, &recipe, &folder, &findings)?;
+        let data = recipe
+            .data
+            .iter()
+            .filter_map(|data| Some((data.partition.clone(), bytes.get(&data.file)?.clone(), data.file.clone())));
+        Ok(Self {
+            data: data.collect(),
+            hash: lock::sha256(text.as_bytes()),
+            is_locked: recipe.lock.is_some(),
+            table: context.table,
+            rows: context.rows,
+            recipe,
+            text,
+            folder,
+            chip,
+            images,
+            artefacts,
+            findings,
+        })
+    }
+
+    /// Fails when the linter found an error.
+    pub fn checked(self) -> Result<Self, ToolError> {
+        let errors: Vec<String> = self.errors().map(|finding| format!("{}: {}", finding.place, finding.text)).collect();
+        if errors.is_empty() {
+            return Ok(self);
+        }
+        let text = format!("the recipe {:?} has {} errors", self.recipe.recipe.name, errors.len());
+        Err(ToolError::new("recipe_invalid", text).seen("errors", errors.join("; ")))
+    }
+
+    /// What makes it unusable.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The recipe's text with a lock at its end.
+    pub fn locked_text(&self) -> String {
+        let files = self.artefacts.iter().map(|(file, (hash, _))| (file.clone(), hash.clone())).collect();
+        lock::locked(&self.text, &files)
+    }
+}
+
+/// The table from its own file, or from an image at the usual place.
+fn table(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Option<Table>, ToolError> {
+    if let Some(bytes) = recipe.table.as_ref().and_then(|table| bytes.get(&table.file)) {
+        return Ok(Some(Table::read(bytes, &Options::default())?));
+    }
+    let at_usual = recipe.images.iter().find(|image| number(&image.address) == Some(DEFAULT_TABLE_OFFSET.into()));
+    let found = at_usual.and_then(|image| bytes.get(&image.file));
+    let is_table = |bytes: &&Arc<Vec<u8>>| matches!(recognise(bytes), esp_model::partition::Recognised::Table { .. });
+    found.filter(is_table).map(|bytes| Ok(Table::read(bytes, &Options::default())?)).transpose()
+}
+
+fn rows(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Option<Rows>, ToolError> {
+    let Some((units, bytes)) = recipe.units.as_ref().and_then(|units| Some((units, bytes.get(&units.file)?))) else {
+        return Ok(None);
+    };
+    let bad = |error: String| ToolError::new("recipe_invalid", format!("`{}`: {error}", units.file));
+    let text = std::str::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
+    Rows::parse(text).map(Some).map_err(|error| bad(error.to_string()))
+}
+
+/// Images through the same reader as all files that are flashed: HEX and UF2 bring their own addresses.
+fn images(ctx: &Ctx, recipe: &Recipe, folder: &str, findings: &[Finding]) -> Result<Vec<Placed>, ToolError> {
+    if recipe.images.is_empty() || findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Ok(Vec::new());
+    }
+    let at = recipe.images.iter().filter_map(|image| {
+        Some(FileAt { path: format!("{folder}{}", image.file), address: Number(number(&image.address)?) })
+    });
+    let mut pieces = files::load(ctx, &at.collect::<Vec<_>>())?;
+    files::no_overlap(&mut pieces)?;
+    let placed = pieces.into_iter().map(|piece| Placed {
+        name: piece.path.strip_prefix(folder).unwrap_or(&piece.path).to_owned(),
+        address: piece.address,
+        bytes: Arc::new(piece.bytes),
+    });
+    Ok(placed.collect())
+}

@@ -1,0 +1,139 @@
+//! The station page: what happens in every slot, and what the ledger says, as one page and as JSON.
+
+use std::convert::Infallible;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use esp_ledger::Unit;
+use serde_json::{Value, json};
+
+use super::floor::now_ms;
+use crate::ctx::Ctx;
+use crate::tools::error::ToolError;
+use crate::tools::production::ledger::history;
+
+/// The page. It loads nothing from elsewhere; its data comes from the routes below.
+const PAGE: &str = include_str!("station.html");
+/// Where the page's first data goes, for hosts that show it without a connection to this server.
+const SNAPSHOT: &str = "/*SNAPSHOT*/null";
+/// How often the stream looks for changes.
+const TICK: Duration = Duration::from_millis(200);
+/// How long what the ledger said is good for.
+const LEDGER_AGE: Duration = Duration::from_secs(2);
+
+/// What the ledger said last.
+type Cached = Mutex<Option<(Instant, Value)>>;
+
+/// The page alone: it holds no data, so that it needs no token. The token goes into its address behind `#`, which
+/// browsers keep to themselves.
+pub fn page_route() -> Router {
+    Router::new().route("/station", get(|| async { page(PAGE.to_owned()) }))
+}
+
+/// The page's data. To be mounted behind the guard.
+pub fn data_routes(ctx: Ctx) -> Router {
+    Router::new()
+        .route("/station/status", get(status_now))
+        .route("/station/events", get(stream))
+        .route("/station/unit/{mac}", get(unit))
+        .with_state(ctx)
+}
+
+/// The page with the present status inside.
+pub fn snapshot(ctx: &Ctx) -> String {
+    // Within a script, nothing may look like its end.
+    let status = status(ctx).to_string().replace("</", "<\\/");
+    PAGE.replacen(SNAPSHOT, &status, 1)
+}
+
+/// Slots, yield, pools, failures and the last runs.
+pub fn status(ctx: &Ctx) -> Value {
+    let (version, slots) = ctx.floor.look();
+    json!({
+        "station": ctx.desk.station, "ledger": ctx.desk.place(), "now_ms": now_ms(), "version": version,
+        "slots": slots, "production": production(ctx),
+    })
+}
+
+/// What the ledger says, asked at most every two seconds.
+fn production(ctx: &Ctx) -> Value {
+    static CACHED: Cached = Mutex::new(None);
+    let mut cached = CACHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let place = ctx.desk.place();
+    if let Some((at, value)) = &*cached
+        && at.elapsed() < LEDGER_AGE
+        && value["place"] == *place
+    {
+        return value.clone();
+    }
+    let asked = ctx
+        .desk
+        .with(|ledger| Ok((ledger.run_counts()?, ledger.top_failures(5)?, ledger.runs(None, 20)?, ledger.pools()?)));
+    let value = match asked {
+        Ok((runs, failures, last, pools)) => {
+            json!({"place": place, "runs": runs, "top_failures": failures, "last_runs": last, "pools": pools})
+        }
+        Err(error) => json!({"place": place, "error": error.to_string()}),
+    };
+    *cached = Some((Instant::now(), value.clone()));
+    value
+}
+
+fn page(html: String) -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-store")], Html(html)).into_response()
+}
+
+fn json_of(status: StatusCode, value: &Value) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, value.to_string()).into_response()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+async fn status_now(State(ctx): State<Ctx>) -> Response {
+    match blocking(move || status(&ctx)).await {
+        Some(status) => json_of(StatusCode::OK, &status),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The status whenever something changed, and every two seconds.
+async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
+    let start = (ctx, None::<(u64, Instant)>);
+    let events = futures_util::stream::unfold(start, |(ctx, sent)| async move {
+        loop {
+            let version = ctx.floor.version();
+            let due = sent.is_none_or(|(before, at)| before != version || at.elapsed() >= LEDGER_AGE);
+            if due {
+                let own = ctx.clone();
+                let status = blocking(move || status(&own)).await?;
+                let event = Event::default().event("status").data(status.to_string());
+                tokio::time::sleep(TICK).await;
+                return Some((Ok::<_, Infallible>(event), (ctx, Some((version, Instant::now())))));
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+async fn unit(State(ctx): State<Ctx>, Path(mac): Path<String>) -> Response {
+    let found: Option<Result<Option<Value>, ToolError>> =
+        blocking(move || ctx.desk.with(|ledger| history(ledger, &Unit::new(&mac)))).await;
+    match found {
+        Some(Ok(Some(found))) => json_of(StatusCode::OK, &found),
+        Some(Ok(None)) => json_of(StatusCode::NOT_FOUND, &json!({"error": "the ledger does not know this unit"})),
+        Some(Err(error)) => json_of(StatusCode::BAD_REQUEST, &json!({"error": error.message})),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

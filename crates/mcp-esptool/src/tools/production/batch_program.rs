@@ -1,0 +1,156 @@
+//! `esp_batch_program`: many devices side by side.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use esp_model::image;
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ctx::Ctx;
+use crate::factory::Scope;
+use crate::factory::batch::{self, Options, Stats};
+use crate::factory::ports;
+use crate::factory::recipe::Prepared;
+use crate::factory::unit::{Order, Report};
+use crate::tool::{Risk, Tool};
+use crate::tools::args::FileAt;
+use crate::tools::error::ToolError;
+use crate::tools::flash::project;
+
+/// The tool.
+pub struct BatchProgram;
+
+/// Seconds for a unit when the call does not say.
+const USUAL_S: f64 = 600.0;
+/// Units whose steps are in the result without being asked for.
+const DETAILED: usize = 10;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// Port URLs; `NAME[1-10]` stands for a range.
+    ports: Vec<String>,
+    /// A recipe file (.toml), or an ESP-IDF project or build folder.
+    firmware: Option<String>,
+    /// Instead of firmware: files and their addresses.
+    files: Option<Vec<FileAt>>,
+    /// Longest time for a unit in seconds (default 600).
+    timeout_s: Option<f64>,
+    /// Units at once (default: all).
+    parallel: Option<u32>,
+    /// Times that a lost connection is made again (default 3).
+    retries: Option<u32>,
+    /// Steps and phases of every unit in the result (default: up to 10 units, and of those that did not pass).
+    details: Option<bool>,
+    /// File for the whole result as JSON.
+    report_file: Option<String>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// Every unit passed.
+    passed: bool,
+    /// Numbers of the batch.
+    stats: Stats,
+    /// Hash of the recipe in the ledger.
+    recipe: String,
+    /// What became of each unit, in the order of the ports.
+    units: Vec<Report>,
+    /// The file with everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_file: Option<String>,
+}
+
+impl Tool for BatchProgram {
+    const NAME: &'static str = "esp_batch_program";
+    const TITLE: &'static str = "Program many devices";
+    const ABOUT: &'static str = "Program many devices side by side with a recipe or firmware; each has its own verdict, and a hung or \
+         unplugged one holds back nobody. Repeating it goes on where it was.";
+    const RISK: Risk = Risk::Destroys;
+    const LONG: bool = true;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let ports = ports::expand(&input.ports)?;
+        for port in &ports {
+            ctx.ports.choose(Some(port), &ctx.policy)?;
+        }
+        let order = order(ctx, &input)?;
+        let timeout = Duration::try_from_secs_f64(input.timeout_s.unwrap_or(USUAL_S));
+        let timeout = timeout.map_err(|_| ToolError::new("bad_parameter", "timeout_s is no time"))?;
+        let parallel = input.parallel.map_or(ports.len(), |count| count as usize);
+        let began = Instant::now();
+        let mut units = batch::run(ctx, &ctx.desk, job, &ports, &order, Options { timeout, parallel });
+        let stats = batch::stats(&units, began.elapsed());
+        let passed = units.iter().all(Report::passed);
+        let recipe = order.prepared.hash.clone();
+        let report_file = match &input.report_file {
+            Some(path) => {
+                let whole = json!({"passed": passed, "stats": stats, "recipe": recipe, "units": units});
+                Some(ctx.files.write(path, format!("{whole:#}\n").as_bytes())?.display().to_string())
+            }
+            None => None,
+        };
+        if !input.details.unwrap_or(units.len() <= DETAILED) {
+            for unit in units.iter_mut().filter(|unit| unit.passed()) {
+                unit.steps.clear();
+                unit.phases_s.clear();
+            }
+        }
+        Ok(Out { passed, stats, recipe, units, report_file })
+    }
+
+    fn summary(out: &Out) -> String {
+        let stats = &out.stats;
+        let mut text = format!(
+            "{} of {} units passed in {:.1} s; first-pass yield {:.1} %",
+            stats.passed, stats.units, stats.seconds, stats.first_pass_yield_percent
+        );
+        for unit in out.units.iter().filter(|unit| !unit.passed()).take(5) {
+            let _ = write!(text, "\n{}", unit.line());
+        }
+        text
+    }
+}
+
+fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
+    let (files, chip) = match (&input.firmware, &input.files) {
+        (Some(path), None) if path.ends_with(".toml") => return super::order(ctx, path, Scope::Full, input.retries),
+        (Some(path), None) => {
+            let project = project::read(ctx, path)?;
+            (project.files, project.chip)
+        }
+        (None, Some(files)) => (files.clone(), None),
+        _ => return Err(ToolError::new("missing_parameter", "give either `firmware` or `files`")),
+    };
+    let prepared = plain(ctx, &files, chip)?.checked()?;
+    let order = Order::new(prepared, Scope::Full, input.retries.unwrap_or(super::RETRIES));
+    order.register(&ctx.desk)?;
+    Ok(Arc::new(order))
+}
+
+/// A recipe that writes files and nothing else, locked as it is.
+fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>) -> Result<Prepared, ToolError> {
+    let mut chip = chip;
+    let mut text = String::new();
+    for file in files {
+        if chip.is_none() {
+            let bytes = ctx.files.read_some(&file.path)?;
+            chip = image::parse::parse(&bytes).ok().map(|image| image.chip.id.to_owned());
+        }
+        let path = toml::Value::String(file.path.clone());
+        let _ = write!(text, "\n[[image]]\nfile = {path}\naddress = {}\n", file.address.0);
+    }
+    let chip = chip.ok_or_else(|| ToolError::new("chip_unknown", "no file says which chip it is for"))?;
+    let text = format!("[recipe]\nname = \"files\"\n\n[chip]\ntype = \"{chip}\"\n{text}");
+    let prepared = Prepared::of(ctx, text, String::new())?;
+    Prepared::of(ctx, prepared.locked_text(), String::new())
+}

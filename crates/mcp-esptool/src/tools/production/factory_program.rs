@@ -1,0 +1,90 @@
+//! `esp_factory_program`: a recipe on one device.
+
+use std::collections::BTreeMap;
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::factory::Scope;
+use crate::factory::rehearsal::{self, Outcome};
+use crate::factory::unit::{self, Report};
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct FactoryProgram;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// The recipe file (docs/production.md).
+    config: String,
+    /// Only check the recipe and try it on a simulated device.
+    #[serde(default)]
+    rehearse: bool,
+    /// Times that a lost connection is made again (default 3).
+    retries: Option<u32>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// All that was needed was measured and right.
+    passed: bool,
+    /// What became of the unit.
+    #[serde(flatten)]
+    unit: Option<Report>,
+    /// What the rehearsal says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rehearsal: Option<Outcome>,
+}
+
+impl Tool for FactoryProgram {
+    const NAME: &'static str = "esp_factory_program";
+    const TITLE: &'static str = "Produce a unit";
+    const ABOUT: &'static str = "Follow a recipe on one device: identity from the ledger, images, factory data, eFuses, tests, record. \
+         Repeating it is safe: the same board keeps its identity, only what differs is written.";
+    const RISK: Risk = Risk::Destroys;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        if input.rehearse {
+            let outcome = rehearsal::check(ctx, job, &input.config, &BTreeMap::new())?;
+            return Ok(Out { passed: outcome.good, unit: None, rehearsal: Some(outcome) });
+        }
+        let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
+        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
+        finished(unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order))
+    }
+
+    fn summary(out: &Out) -> String {
+        match (&out.unit, &out.rehearsal) {
+            (Some(unit), _) => summary(unit),
+            (None, Some(rehearsal)) if rehearsal.good => "the rehearsal went well".into(),
+            (None, Some(rehearsal)) => rehearsal.findings.join("\n"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// A unit that broke off is an error of the call; one that failed its tests is a result.
+fn finished(report: Report) -> Result<Out, ToolError> {
+    if let Some(error) = report.failure.clone() {
+        let run = report.run.map_or_else(|| serde_json::Value::Null, serde_json::Value::from);
+        return Err(error.seen("run", run));
+    }
+    Ok(Out { passed: report.passed(), unit: Some(report), rehearsal: None })
+}
+
+/// A unit in two lines.
+pub fn summary(unit: &Report) -> String {
+    let label = unit.label.as_ref().map_or_else(String::new, |label| format!("\nlabel: {label}"));
+    format!("{}; {} bytes written, {} already right{label}", unit.line(), unit.written_bytes, unit.skipped_bytes)
+}

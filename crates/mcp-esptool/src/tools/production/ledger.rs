@@ -1,0 +1,339 @@
+//! `esp_ledger`: the station's ledger: pools, units, leases, labels, export, checks.
+
+use esp_ledger::{Identity, Lease, Ledger, LedgerError, State, Unit, Values};
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use crate::ctx::Ctx;
+use crate::tool::{Risk, Tool};
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct LedgerTool;
+
+/// What to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Pools, runs and where the ledger is.
+    #[default]
+    Status,
+    /// Put values into a pool: a series (`prefix`, `first`, `width`, `count`), addresses (`first`, `step`, `count`) or
+    /// the lines of `file`.
+    AddPool,
+    /// All that is known of a `unit`.
+    Unit,
+    /// Write everything to `file` (.csv or .json).
+    Export,
+    /// Check the chain of events, and that nothing was issued twice.
+    Verify,
+    /// Copy a SQLite ledger to `file`.
+    Backup,
+    /// The label of a `unit`; counts the print.
+    Label,
+    /// Take `value` of `kind` out of use for ever, with a `reason`.
+    Void,
+    /// Take a `unit` out of production, with a `reason`.
+    Quarantine,
+    /// At the centre: lend `count` values of `pool` to `station`, into `file`.
+    Lend,
+    /// At the station: take the block in `file`.
+    Borrow,
+    /// At the station: what became of `pool`, into `file`.
+    Report,
+    /// At the centre: take over the report in `file` of `lease`.
+    Merge,
+    /// At the centre: end `lease`; `lost`: what is left is void.
+    EndLease,
+}
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    /// status (default), add_pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge
+    /// or end_lease.
+    #[serde(default)]
+    action: Action,
+    /// Pool.
+    pool: Option<String>,
+    /// What its values are: serial, mac …
+    kind: Option<String>,
+    /// Text before a serial's number.
+    prefix: Option<String>,
+    /// First number (default 1), or first address.
+    first: Option<String>,
+    /// Digits of a number (default 5).
+    width: Option<u32>,
+    /// How many values.
+    count: Option<u64>,
+    /// Distance of addresses (default 1; a chip derives up to 4 from one).
+    step: Option<u64>,
+    /// Base MAC of a unit.
+    unit: Option<String>,
+    /// A value.
+    value: Option<String>,
+    /// Why.
+    reason: Option<String>,
+    /// File to read or write.
+    file: Option<String>,
+    /// Who borrows.
+    station: Option<String>,
+    /// How long (default 72).
+    hours: Option<u32>,
+    /// Number of a lease.
+    lease: Option<u32>,
+    /// The station is lost.
+    #[serde(default)]
+    lost: bool,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// What was done.
+    action: Action,
+    /// Where the ledger is.
+    ledger: String,
+    /// Nothing is wrong.
+    passed: bool,
+    /// In words.
+    text: String,
+    /// What came of it.
+    data: Json,
+}
+
+impl Tool for LedgerTool {
+    const NAME: &'static str = "esp_ledger";
+    const TITLE: &'static str = "Production ledger";
+    const ABOUT: &'static str = "The ledger of production: pools of serials and MACs, units with their history, labels, leases for offline \
+         stations, export, check, backup. A value is issued once and never comes back.";
+    const RISK: Risk = Risk::Reads;
+    const FILES: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
+        let (text, data) = match input.action {
+            Action::Status => status(ctx)?,
+            Action::AddPool => add_pool(ctx, &input)?,
+            Action::Unit => unit(ctx, &input)?,
+            Action::Export => export(ctx, &input)?,
+            Action::Verify => return verify(ctx),
+            Action::Backup => backup(ctx, &input)?,
+            Action::Label => label(ctx, &input)?,
+            Action::Void | Action::Quarantine => retire(ctx, &input)?,
+            Action::Lend | Action::Borrow | Action::Report | Action::Merge | Action::EndLease => lease(ctx, &input)?,
+        };
+        Ok(Out { action: input.action, ledger: ctx.desk.place(), passed: true, text, data })
+    }
+
+    fn summary(out: &Out) -> String {
+        out.text.clone()
+    }
+}
+
+fn needed<'a, T>(value: &'a Option<T>, name: &str) -> Result<&'a T, ToolError> {
+    value.as_ref().ok_or_else(|| ToolError::new("missing_parameter", format!("{name} is needed for this action")))
+}
+
+fn status(ctx: &Ctx) -> Result<(String, Json), ToolError> {
+    let (pools, runs, last) =
+        ctx.desk.with(|ledger| Ok((ledger.pools()?, ledger.run_counts()?, ledger.runs(None, 10)?)))?;
+    let mut text = format!("{} at {}", ctx.desk.station, ctx.desk.place());
+    for pool in &pools {
+        let counts: Vec<String> = pool.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        text += &format!("\npool {} ({}): {}", pool.name, pool.kind, counts.join(", "));
+    }
+    let counts: Vec<String> = runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    text += &format!("\nruns: {}", if counts.is_empty() { "none".into() } else { counts.join(", ") });
+    Ok((text, json!({"station": ctx.desk.station, "pools": pools, "runs": runs, "last_runs": last})))
+}
+
+fn add_pool(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let (pool, kind) = (needed(&input.pool, "pool")?, needed(&input.kind, "kind")?);
+    let values = values(ctx, input)?;
+    let added = ctx.desk.with(|ledger| ledger.add_pool(pool, kind, &values))?;
+    Ok((format!("{added} values in pool {pool}"), json!({"pool": pool, "added": added})))
+}
+
+fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
+    if let Some(file) = &input.file {
+        let text = ctx.files.read_text(file)?;
+        let lines = text.lines().map(|line| line.split(',').next().unwrap_or_default().trim().trim_matches('"'));
+        let list: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        return match list.is_empty() {
+            true => Err(ToolError::new("file_empty", format!("`{file}` holds no values"))),
+            false => Ok(Values::List(list)),
+        };
+    }
+    let count = *needed(&input.count, "count (or file)")?;
+    if !(1..=10_000_000).contains(&count) {
+        return Err(ToolError::new("bad_parameter", "count is from 1 to 10000000"));
+    }
+    let first = input.first.as_deref().unwrap_or("1");
+    let bytes: Option<Vec<u8>> = first.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    if let Some(first) = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()) {
+        let step = input.step.unwrap_or(1).max(1);
+        let base = first.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let last = (count - 1).checked_mul(step).and_then(|distance| base.checked_add(distance));
+        if first[0] & 1 != 0 || last.is_none_or(|last| last >> 24 != base >> 24) {
+            let text = "the addresses leave their block of 2^24, or are multicast addresses";
+            return Err(ToolError::new("bad_parameter", text));
+        }
+        return Ok(Values::Mac { first, step, count });
+    }
+    let number =
+        first.parse().map_err(|_| ToolError::new("bad_parameter", format!("`{first}` is no number and no address")))?;
+    let width = input.width.unwrap_or(5).min(20) as usize;
+    Ok(Values::Serial { prefix: input.prefix.clone().unwrap_or_default(), first: number, width, count })
+}
+
+fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let unit = Unit::new(needed(&input.unit, "unit")?);
+    let found = ctx.desk.with(|ledger| history(ledger, &unit))?;
+    let found =
+        found.ok_or_else(|| ToolError::new("ledger_unknown", format!("the ledger knows no unit {}", unit.base_mac)))?;
+    let shown = |one: &Json| {
+        format!(
+            "{} {} {}",
+            one["kind"].as_str().unwrap_or(""),
+            one["value"].as_str().unwrap_or(""),
+            one["state"].as_str().unwrap_or("")
+        )
+    };
+    let identities: Vec<String> = found["identities"].as_array().into_iter().flatten().map(shown).collect();
+    let runs = found["runs"].as_array().map_or(0, Vec::len);
+    let text = format!("unit {}: {}; {runs} runs", unit.base_mac, identities.join(", "));
+    Ok((text, found))
+}
+
+/// A unit with its identities and its runs, each with what it measured. None when it is not known.
+pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerError> {
+    let Some(device) = ledger.device(unit)? else { return Ok(None) };
+    let identities = ledger.of_unit(unit)?;
+    let mut runs = Vec::new();
+    for run in ledger.runs(Some(unit), 50)? {
+        let measured = ledger.measurements(run.id)?;
+        runs.push(json!({"run": run, "measured": measured}));
+    }
+    let record = ledger.last_event(unit, "record")?.and_then(|event| serde_json::from_str::<Json>(&event.body).ok());
+    Ok(Some(json!({"device": device, "identities": identities, "runs": runs, "last_record": record})))
+}
+
+fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let file = needed(&input.file, "file")?;
+    let bytes = match file.rsplit_once('.').map(|(_, end)| end) {
+        Some("csv") => ctx.desk.with(Ledger::export_csv)?,
+        Some("json") => format!("{:#}\n", ctx.desk.with(Ledger::export_json)?),
+        _ => return Err(ToolError::new("bad_parameter", "the export's name ends in .csv or .json")),
+    };
+    let written = ctx.files.write(file, bytes.as_bytes())?.display().to_string();
+    Ok((format!("exported to {written}"), json!({"file": written, "size_bytes": bytes.len()})))
+}
+
+fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
+    let (problems, events) = ctx.desk.with(|ledger| Ok((ledger.verify()?, ledger.events(None)?.len())))?;
+    let lines: Vec<String> = problems.iter().map(|one| format!("{}: {}", one.what, one.problem)).collect();
+    let text = match lines.is_empty() {
+        true => format!("{events} events in unbroken chains, no value and no unit used twice"),
+        false => lines.join("\n"),
+    };
+    let data = json!({"problems": problems, "events": events});
+    Ok(Out { action: Action::Verify, ledger: ctx.desk.place(), passed: lines.is_empty(), text, data })
+}
+
+fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let file = needed(&input.file, "file")?;
+    let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
+    let path = ctx.files.output_dir(folder)?.join(name);
+    ctx.desk.with(|ledger| ledger.backup(&path))?;
+    Ok((format!("copied to {}", path.display()), json!({"file": path.display().to_string()})))
+}
+
+/// The payload that the unit's last passed run recorded: the same for every print.
+fn label(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let unit = Unit::new(needed(&input.unit, "unit")?);
+    let record = ctx.desk.with(|ledger| ledger.last_event(&unit, "record"))?;
+    let record: Option<Json> = record.and_then(|event| serde_json::from_str(&event.body).ok());
+    let payload = record.as_ref().and_then(|record| record["label"].as_str()).map(str::to_owned);
+    let payload = payload.ok_or_else(|| {
+        ToolError::new(
+            "no_label",
+            format!("the last run of unit {} did not pass, or its recipe has no label", unit.base_mac),
+        )
+    })?;
+    let prints = ctx.desk.with(|ledger| {
+        let mut prints = 0;
+        for identity in
+            ledger.of_unit(&unit)?.into_iter().filter(|one| one.state >= State::Verified && one.state != State::Void)
+        {
+            let after = match identity.state {
+                State::Labelled => ledger.reprint(identity.id)?,
+                _ => ledger.advance(identity.id, &unit, State::Labelled)?,
+            };
+            prints = prints.max(after.labels);
+        }
+        Ok(prints)
+    })?;
+    Ok((format!("{payload}\nprint {prints}"), json!({"label": payload, "prints": prints})))
+}
+
+fn retire(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let reason = needed(&input.reason, "reason")?;
+    if input.action == Action::Quarantine {
+        let key = Unit::new(needed(&input.unit, "unit")?).key()?;
+        ctx.desk.with(|ledger| ledger.quarantine(&key, reason))?;
+        return Ok((format!("unit {key} is quarantined"), json!({"unit": key})));
+    }
+    let (kind, value) = (needed(&input.kind, "kind")?, needed(&input.value, "value")?);
+    let void = ctx.desk.with(|ledger| {
+        let found = ledger.find(kind, value)?.ok_or_else(|| LedgerError::Unknown(format!("{kind} {value}")))?;
+        ledger.void(found.id, reason)
+    })?;
+    Ok((format!("{kind} {value} is VOID"), json!(void)))
+}
+
+fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let bad = |error: serde_json::Error| ToolError::new("file_unreadable", error.to_string());
+    let number = || needed(&input.lease, "lease").map(|number| i64::from(*number));
+    match input.action {
+        Action::Lend => {
+            let (pool, station) = (needed(&input.pool, "pool")?, needed(&input.station, "station")?);
+            let (count, file) = (*needed(&input.count, "count")?, needed(&input.file, "file")?);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            let hours = i64::from(input.hours.unwrap_or(72));
+            let lease = ctx.desk.with(|ledger| ledger.lend(pool, station, count, hours))?;
+            let text = serde_json::to_string_pretty(&lease).map_err(bad)?;
+            let file = ctx.files.write(file, text.as_bytes())?.display().to_string();
+            Ok((format!("lease {}: {count} of {pool} for {station}, in {file}", lease.id), json!(lease)))
+        }
+        Action::Borrow => {
+            let lease: Lease =
+                serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
+            let added = ctx.desk.with(|ledger| ledger.borrow(&lease))?;
+            Ok((format!("{added} values of {} from lease {}", lease.pool, lease.id), json!({"added": added})))
+        }
+        Action::Report => {
+            let (pool, file) = (needed(&input.pool, "pool")?, needed(&input.file, "file")?);
+            let report = ctx.desk.with(|ledger| ledger.report(pool))?;
+            let text = serde_json::to_string_pretty(&report).map_err(bad)?;
+            let file = ctx.files.write(file, text.as_bytes())?.display().to_string();
+            Ok((format!("{} values in {file}", report.len()), json!({"file": file, "values": report.len()})))
+        }
+        Action::Merge => {
+            let report: Vec<Identity> =
+                serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
+            let lease = number()?;
+            let steps = ctx.desk.with(|ledger| ledger.merge(lease, &report))?;
+            Ok((format!("{steps} steps taken over"), json!({"steps": steps})))
+        }
+        _ => {
+            let lease = number()?;
+            let void = ctx.desk.with(|ledger| ledger.end_lease(lease, input.lost))?;
+            Ok((format!("lease {lease} has ended; {void} values are void"), json!({"void": void})))
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Production tools: recipes, batches, identities, acceptance.
+
+pub mod batch_program;
+pub mod factory_program;
+pub mod factory_reset;
+pub mod ledger;
+pub mod production_test;
+pub mod provision;
+pub mod quality_control;
+pub mod values;
+
+use std::sync::Arc;
+
+use crate::ctx::Ctx;
+use crate::factory::Scope;
+use crate::factory::recipe::Prepared;
+use crate::factory::unit::Order;
+use crate::tools::error::ToolError;
+
+/// Reconnections when the call does not say.
+const RETRIES: u32 = 3;
+
+/// A recipe that is known to the ledger and ready for any number of units.
+fn order(ctx: &Ctx, recipe: &str, scope: Scope, retries: Option<u32>) -> Result<Arc<Order>, ToolError> {
+    let prepared = Prepared::load(ctx, recipe)?.checked()?;
+    let order = Order::new(prepared, scope, retries.unwrap_or(RETRIES));
+    order.register(&ctx.desk)?;
+    Ok(Arc::new(order))
+}

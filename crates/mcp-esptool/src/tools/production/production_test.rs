@@ -1,0 +1,90 @@
+//! `esp_production_test`: the tests of a recipe, alone.
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::ctx::device::mac_text;
+use crate::factory::recipe::Prepared;
+use crate::factory::steps;
+use crate::factory::unit::Report;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct ProductionTest;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// The recipe file with the tests.
+    test_suite: String,
+    /// Only these tests, by name.
+    #[serde(default)]
+    only: Vec<String>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// Every test that counts was measured and right.
+    passed: bool,
+    /// What was measured.
+    #[serde(flatten)]
+    unit: Report,
+}
+
+impl Tool for ProductionTest {
+    const NAME: &'static str = "esp_production_test";
+    const TITLE: &'static str = "Test a unit";
+    const ABOUT: &'static str = "Run a recipe's tests with their limits: revision, flash, regions, eFuses, NVS, console, programs in RAM. \
+         Writes nothing; each is pass, fail or unknown.";
+    const RISK: Risk = Risk::Resets;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let prepared = Prepared::load(ctx, &input.test_suite)?;
+        let tests = &prepared.recipe.tests;
+        if let Some(name) = input.only.iter().find(|name| !tests.iter().any(|test| test.name == **name)) {
+            let known = tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(ToolError::new("bad_parameter", format!("there is no test `{name}`")).seen("tests", known));
+        }
+        let chosen = || tests.iter().filter(|test| input.only.is_empty() || input.only.contains(&test.name));
+        let mut unit = Report::new("");
+        let mut values = Default::default();
+        ctx.with_device(input.port.as_ref(), job, |connected| {
+            unit = Report::new(&connected.url);
+            unit.is_virtual = connected.is_virtual();
+            if let Some(known) = connected.identify(job)? {
+                let mac = mac_text(&known.mac);
+                let own = ctx.desk.with(|ledger| ledger.of_unit(&esp_ledger::Unit::new(&mac)))?;
+                for (name, from) in &prepared.recipe.identity {
+                    let live = own.iter().find(|one| one.pool == from.pool && one.state != esp_ledger::State::Void);
+                    unit.identities.extend(live.map(|one| (name.clone(), one.value.clone())));
+                }
+                values = prepared.recipe.values(&mac, &unit.identities, None);
+                (unit.chip, unit.mac) = (Some(known.description), Some(mac));
+            }
+            for test in chosen().filter(|test| !test.what.leaves_loader()) {
+                unit.steps.push(steps::with_loader(connected, job, &prepared, test, &values)?);
+            }
+            Ok(())
+        })?;
+        for test in chosen().filter(|test| test.what.leaves_loader()) {
+            let step = steps::with_console(ctx, job, &unit.port, &prepared, test, &values)?;
+            unit.steps.push(step);
+        }
+        unit.judge();
+        Ok(Out { passed: unit.passed(), unit })
+    }
+
+    fn summary(out: &Out) -> String {
+        format!("{}; {} tests", out.unit.line(), out.unit.steps.len())
+    }
+}

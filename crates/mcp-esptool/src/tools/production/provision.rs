@@ -1,0 +1,61 @@
+//! `esp_provision_device`: identity and credentials for a device whose firmware stays.
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::factory::Scope;
+use crate::factory::unit::{self, Report};
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct Provision;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// The recipe file; its images and data partitions are left out.
+    config: String,
+    /// Times that a lost connection is made again (default 3).
+    retries: Option<u32>,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// All that was needed was measured and right.
+    passed: bool,
+    /// What became of the unit.
+    #[serde(flatten)]
+    unit: Report,
+}
+
+impl Tool for Provision {
+    const NAME: &'static str = "esp_provision_device";
+    const TITLE: &'static str = "Provision a device";
+    const ABOUT: &'static str = "One transaction: reserve the identity, build its NVS and certificate partitions, write, read back, verified. \
+         Firmware stays as it is.";
+    const RISK: Risk = Risk::Destroys;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
+        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
+        let unit = unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order);
+        match unit.failure.clone() {
+            Some(error) => Err(error),
+            None => Ok(Out { passed: unit.passed(), unit }),
+        }
+    }
+
+    fn summary(out: &Out) -> String {
+        super::factory_program::summary(&out.unit)
+    }
+}

@@ -1,0 +1,56 @@
+//! `esp_quality_control`: acceptance of a finished unit.
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ctx::Ctx;
+use crate::factory::quality;
+use crate::factory::recipe::Prepared;
+use crate::factory::unit::Report;
+use crate::tool::{Risk, Tool};
+use crate::tools::args::PortUrl;
+use crate::tools::error::ToolError;
+
+/// The tool.
+pub struct QualityControl;
+
+/// Parameters.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct In {
+    port: Option<PortUrl>,
+    /// The recipe that the unit was made by.
+    config: String,
+}
+
+/// Result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Out {
+    /// Everything was measured and right.
+    passed: bool,
+    /// What was looked at.
+    #[serde(flatten)]
+    unit: Report,
+}
+
+impl Tool for QualityControl {
+    const NAME: &'static str = "esp_quality_control";
+    const TITLE: &'static str = "Accept a unit";
+    const ABOUT: &'static str = "Compare a finished unit with its recipe and the ledger: everything is read back from the device. \
+         What could not be measured is unknown, not pass.";
+    const RISK: Risk = Risk::Resets;
+    const LONG: bool = true;
+    type In = In;
+    type Out = Out;
+
+    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        let prepared = Prepared::load(ctx, &input.config)?.checked()?;
+        let unit = quality::inspect(ctx, &ctx.desk, job, input.port.as_ref(), &prepared)?;
+        Ok(Out { passed: unit.passed(), unit })
+    }
+
+    fn summary(out: &Out) -> String {
+        format!("{}; {} things looked at", out.unit.line(), out.unit.steps.len())
+    }
+}
