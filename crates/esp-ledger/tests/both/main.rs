@@ -2,6 +2,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod load;
 mod server;
 mod stations;
 
@@ -62,6 +63,7 @@ fn the_suite() {
         on_both(server.as_ref(), name, test);
     }
     if let Some(mut server) = server {
+        load::eight_stations(&server);
         stations::postgres_stations_survive_kills(&mut server);
     }
 }
@@ -69,6 +71,17 @@ fn the_suite() {
 #[test]
 fn sqlite_stations_survive_kills() {
     stations::sqlite_stations_survive_kills();
+}
+
+/// The long form of the tests was asked for.
+fn is_long() -> bool {
+    std::env::var("MCP_ESPTOOL_LONG").is_ok_and(|value| value == "1")
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    stations::sqlite_stations_survive_a_full_disk();
+    stations::postgres_stations_survive_a_full_disk();
 }
 
 /// Not a test of its own: what a station process does.

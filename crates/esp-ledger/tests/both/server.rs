@@ -43,8 +43,13 @@ fn unprivileged() -> Option<(u32, u32)> {
 impl Server {
     /// None: no binaries on this machine.
     pub fn start() -> Option<Self> {
+        Self::start_in(Path::new("/tmp"))
+    }
+
+    /// The same with its files below a folder.
+    pub fn start_in(folder: &Path) -> Option<Self> {
         let bin = binaries()?;
-        let dir = tempfile::Builder::new().prefix("ledger-pg").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("ledger-pg").tempdir_in(folder).unwrap();
         let user = unprivileged();
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
@@ -53,7 +58,7 @@ impl Server {
         let data = server.dir.path().join("data");
         let init = server
             .command("initdb")
-            .args(["-U", "ledger", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
+            .args(["-U", "ledger", "-A", "trust", "-E", "UTF8", "--no-sync", "--wal-segsize=1", "-D"])
             .arg(&data)
             .output();
         let init = init.unwrap();
@@ -96,6 +101,13 @@ impl Server {
     pub fn crash_and_restart(&mut self) {
         self.stop("-QUIT");
         self.run();
+    }
+
+    /// Starts the server if it has ended.
+    pub fn run_again(&mut self) {
+        if self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
+            self.run();
+        }
     }
 
     fn stop(&mut self, signal: &str) {
