@@ -119,6 +119,12 @@ pub fn fs_python() -> Result<PathBuf, Stop> {
     from_env("python", READY.get_or_init(|| environment("venv-fs", "requirements-fs.txt")))
 }
 
+/// Programs of the environment with the generator of `esp_secure_cert` partitions.
+pub fn cert_tool(name: &str) -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env(name, READY.get_or_init(|| environment("venv-cert", "requirements-cert.txt")))
+}
+
 /// Python with the official MCP SDK.
 pub fn mcp_python() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();

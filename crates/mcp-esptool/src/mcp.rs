@@ -177,7 +177,11 @@ impl ServerHandler for Server {
             let resource = Resource::new(found.uri, found.title).with_title(found.title);
             resource.with_description(found.about).with_mime_type(JSON)
         });
-        let (items, next) = list::page(&self.ctx, listed.collect(), request)?;
+        let pages = resources::pages(&self.ctx).map(|page| {
+            let resource = Resource::new(page.uri, page.title).with_title(page.title);
+            resource.with_description(page.about).with_mime_type(resources::PAGE_TYPE)
+        });
+        let (items, next) = list::page(&self.ctx, listed.chain(pages).collect(), request)?;
         let mut result = ListResourcesResult::with_all_items(items);
         result.next_cursor = next;
         Ok(result)
@@ -207,6 +211,15 @@ impl ServerHandler for Server {
         let job = Job::new();
         let stop = CancelOnDrop(job.clone());
         let (ctx, uri) = (self.ctx.clone(), request.uri.clone());
+        if uri.starts_with("ui:") {
+            let own = uri.clone();
+            let page = tokio::task::spawn_blocking(move || resources::read_page(&ctx, &own)).await;
+            if let Ok(Some(html)) = page {
+                let text = ResourceContents::text(html, uri).with_mime_type(resources::PAGE_TYPE);
+                return Ok(ReadResourceResult::new(vec![text]).into());
+            }
+            return Err(ErrorData::resource_not_found(format!("there is no resource {uri}"), None));
+        }
         let mut worker = tokio::task::spawn_blocking(move || resources::read(&ctx, &job, &uri));
         let read = tokio::select! {
             read = &mut worker => read,

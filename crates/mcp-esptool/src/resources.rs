@@ -23,6 +23,45 @@ pub struct Resource {
     pub per_device: bool,
 }
 
+/// A page that hosts which show them (MCP Apps) put beside a tool's result.
+pub struct Page {
+    /// Its address.
+    pub uri: &'static str,
+    /// Its name for people.
+    pub title: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// The tools whose work it shows.
+    pub tools: &'static [&'static str],
+    render: fn(&Ctx) -> String,
+}
+
+/// The type of pages for MCP hosts.
+pub const PAGE_TYPE: &str = "text/html;profile=mcp-app";
+
+static PAGES: &[Page] = &[Page {
+    uri: "ui://mcp-esptool/station",
+    title: "Station",
+    about: "Production at this station: slots with progress and verdict, yield, failures, pools, last runs.",
+    tools: &["esp_batch_program", "esp_factory_program"],
+    render: crate::factory::station::snapshot,
+}];
+
+/// The pages whose tools are offered.
+pub fn pages(ctx: &Ctx) -> impl Iterator<Item = &'static Page> + '_ {
+    PAGES.iter().filter(|page| tools::offered(ctx).any(|entry| page.tools.contains(&entry.name)))
+}
+
+/// The page that belongs to a tool.
+pub fn page_of(tool: &str) -> Option<&'static Page> {
+    PAGES.iter().find(|page| page.tools.contains(&tool))
+}
+
+/// A page as HTML; `None` when there is none of this address.
+pub fn read_page(ctx: &Ctx, uri: &str) -> Option<String> {
+    pages(ctx).find(|page| page.uri == uri).map(|page| (page.render)(ctx))
+}
+
 const fn of_device(uri: &'static str, title: &'static str, about: &'static str, tool: &'static str) -> Resource {
     Resource { uri, title, about, tool, per_device: true }
 }

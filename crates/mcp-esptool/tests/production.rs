@@ -44,8 +44,11 @@ impl Bench {
     fn with_recipe() -> Self {
         let bench = Self::new();
         let chip = chip().to_owned();
-        bench.recipe(&RecipeCommand::New { file: "blink.toml".into(), chip, project: None });
-        bench.call("esp_ledger", json!({"action": "add_pool", "pool": "serials", "kind": "serial", "prefix": "SN-", "count": 100}));
+        bench.recipe(&RecipeCommand::New { file: "blink.toml".into(), chip: Some(chip), project: None });
+        bench.call(
+            "esp_ledger",
+            json!({"action": "add_pool", "pool": "serials", "kind": "serial", "prefix": "SN-", "count": 100}),
+        );
         let macs = json!({"action": "add_pool", "pool": "macs", "kind": "mac", "first": "02:00:00:00:10:00", "step": 4, "count": 100});
         bench.call("esp_ledger", macs);
         bench
@@ -181,7 +184,8 @@ fn fifty_devices_side_by_side_and_one_that_hangs() {
     }
     let ports = json!([format!("sim://{}-[1-50]", chip()), hung]);
     let began = Instant::now();
-    let input = json!({"ports": ports, "firmware": "blink.toml", "timeout_s": 60, "retries": 0, "report_file": "all.json"});
+    let input =
+        json!({"ports": ports, "firmware": "blink.toml", "timeout_s": 60, "retries": 0, "report_file": "all.json"});
     let out = bench.call("esp_batch_program", input);
     assert!(began.elapsed() < Duration::from_secs(90));
     assert_eq!((&out["passed"], &out["stats"]["passed"]), (&json!(false), &json!(50)), "{}", out["stats"]);
@@ -226,7 +230,8 @@ fn a_board_with_another_boards_identity_is_set_aside() {
 #[test]
 fn a_recipe_is_bound_to_its_files() {
     let bench = Bench::with_recipe();
-    let check = || bench.recipe(&RecipeCommand::Check { file: "blink.toml".into(), values: vec!["serial=SN-99999".into()] });
+    let check =
+        || bench.recipe(&RecipeCommand::Check { file: "blink.toml".into(), values: vec!["serial=SN-99999".into()] });
     let (text, good) = check();
     assert!(good && text.contains("SN:SN-99999") && text.contains("a second run writes 0 bytes"), "{text}");
     bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
@@ -256,7 +261,8 @@ fn a_reset_keeps_identity_and_calibration() {
     bench.call("esp_factory_program", json!({"port": port, "config": "blink.toml"}));
     let user = json!({"port": port, "partition": "nvs", "namespace": "app", "cal_data": {"volume": 7}});
     bench.call("esp_calibration_data_write", user);
-    let written = bench.call("esp_calibration_data_write", json!({"port": port, "cal_data": {"gain": 1004, "offset": -3}}));
+    let written =
+        bench.call("esp_calibration_data_write", json!({"port": port, "cal_data": {"gain": 1004, "offset": -3}}));
     assert_eq!(written["written"], json!(["gain", "offset"]));
     let out = bench.call("esp_factory_reset", json!({"port": port}));
     let how = |name: &str| {
@@ -277,14 +283,24 @@ fn values_come_from_the_ledger_and_within_limits() {
     let bench = Bench::with_recipe();
     let port = sim("a");
     bench.call("esp_factory_program", json!({"port": port, "config": "blink.toml"}));
-    bench.call("esp_ledger", json!({"action": "add_pool", "pool": "boards", "kind": "board", "prefix": "B-", "count": 5}));
-    let out = bench.call("esp_manufacturing_data_write", json!({"port": port, "mfg_data": {"board_sn": {"pool": "boards"}, "line": 4}}));
+    bench.call(
+        "esp_ledger",
+        json!({"action": "add_pool", "pool": "boards", "kind": "board", "prefix": "B-", "count": 5}),
+    );
+    let out = bench.call(
+        "esp_manufacturing_data_write",
+        json!({"port": port, "mfg_data": {"board_sn": {"pool": "boards"}, "line": 4}}),
+    );
     assert_eq!(out["identities"]["board_sn"], "B-00001");
     for (tool, input, code) in [
         ("esp_manufacturing_data_write", json!({"mfg_data": {"serial": "SN-77777"}}), "identity_not_issued"),
         ("esp_manufacturing_data_write", json!({"mfg_data": {"note": "SN-00005"}}), "identity_conflict"),
         ("esp_manufacturing_data_write", json!({"mfg_data": {"x": 1}, "partition": "nope"}), "unknown_partition"),
-        ("esp_calibration_data_write", json!({"cal_data": {"gain": 2}, "limits": {"gain": [0.5, 1.5]}}), "outside_limits"),
+        (
+            "esp_calibration_data_write",
+            json!({"cal_data": {"gain": 2}, "limits": {"gain": [0.5, 1.5]}}),
+            "outside_limits",
+        ),
         ("esp_calibration_data_write", json!({"cal_data": {"cal_mac": 2}, "namespace": "phy"}), "radio_calibration"),
     ] {
         let mut input = input;

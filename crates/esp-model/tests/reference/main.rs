@@ -16,6 +16,7 @@ mod image_random;
 mod nvs;
 mod part;
 mod secure;
+mod secure_cert;
 mod size;
 mod symbols;
 #[path = "../../src/testing.rs"]
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     trials.extend(efuse::trials());
     trials.extend(part::trials());
     trials.extend(secure::trials());
+    trials.extend(secure_cert::trials());
     trials.extend(size::trials());
     trials.extend(symbols::trials());
     reference::main(trials)

@@ -6,7 +6,7 @@ use esp_model::recipe::{EfusePlan, Values};
 use serde_json::Value as Json;
 
 use super::content::filled;
-use super::recipe::Prepared;
+use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
@@ -55,7 +55,7 @@ fn item(prepared: &Prepared, table: &toml::Table, values: &Values) -> Result<Ite
     for (name, value) in json.as_object_mut().into_iter().flatten() {
         if let Json::String(text) = value {
             let full = filled(prepared, text, values)?;
-            *text = if name.ends_with("_file") { format!("{}{full}", prepared.folder) } else { full };
+            *text = if name.ends_with("_file") { below(&prepared.folder, &full) } else { full };
         }
     }
     serde_json::from_value(json).map_err(|error| bad(error.to_string()))

@@ -31,9 +31,9 @@ pub enum RecipeCommand {
     New {
         /// The recipe file, below a project root
         file: String,
-        /// The chip
-        #[arg(long, default_value = "esp32c3")]
-        chip: String,
+        /// The chip; not needed with a project that names it
+        #[arg(long)]
+        chip: Option<String>,
         /// An ESP-IDF project or build folder with the firmware
         #[arg(long)]
         project: Option<String>,
@@ -55,7 +55,9 @@ pub enum RecipeCommand {
 /// Runs a `recipe` command; what it has to say, and whether all is well.
 pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, bool), ToolError> {
     match command {
-        RecipeCommand::New { file, chip, project } => Ok((create(ctx, file, chip, project.as_deref())?, true)),
+        RecipeCommand::New { file, chip, project } => {
+            Ok((create(ctx, file, chip.as_deref(), project.as_deref())?, true))
+        }
         RecipeCommand::Check { file, values } => check(ctx, job, file, values),
         RecipeCommand::Lock { file } => {
             // A lock that does not hold any more is no hindrance to a new one.
@@ -70,12 +72,14 @@ pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, 
     }
 }
 
-fn create(ctx: &Ctx, file: &str, chip: &str, project: Option<&str>) -> Result<String, ToolError> {
+fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> Result<String, ToolError> {
     if ctx.files.input(file).is_ok() {
         return Err(ToolError::new("file_unwritable", format!("`{file}` is there already")));
     }
     let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default()).to_owned();
-    let (mut images, mut written, mut chip) = (Vec::new(), vec![file.to_owned()], chip.to_owned());
+    let (mut images, mut written) = (Vec::new(), vec![file.to_owned()]);
+    let missing = || ToolError::new("missing_parameter", "name the chip with --chip");
+    let chip_name;
     let mut keep = |name: &str, bytes: &[u8]| {
         if ctx.files.input(&format!("{folder}{name}")).is_ok() {
             return Ok(());
@@ -87,13 +91,14 @@ fn create(ctx: &Ctx, file: &str, chip: &str, project: Option<&str>) -> Result<St
     match project {
         Some(path) => {
             let project = project::read(ctx, path)?;
-            chip = project.chip.unwrap_or(chip);
+            chip_name = project.chip.or_else(|| chip.map(str::to_owned)).ok_or_else(missing)?;
             images.extend(project.files.into_iter().filter_map(|file| Some((file.path, file.address.as_u32()?))));
         }
         None => {
-            let known = chip::by_name(&chip);
-            let known = known.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{chip}`")))?;
-            chip = known.id.to_owned();
+            let named = chip.ok_or_else(missing)?;
+            let known = chip::by_name(named);
+            let known = known.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{named}`")))?;
+            chip_name = known.id.to_owned();
             let failed = |error: String| ToolError::new("internal", error);
             for part in firmware::make(known).map_err(failed)? {
                 let bytes = if part.name == "partition-table.bin" { table()? } else { part.bytes };
@@ -104,7 +109,7 @@ fn create(ctx: &Ctx, file: &str, chip: &str, project: Option<&str>) -> Result<St
     }
     keep("partitions.csv", TABLE.as_bytes())?;
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file).trim_end_matches(".toml");
-    ctx.files.write(file, recipe::example(&chip, name, &images).as_bytes())?;
+    ctx.files.write(file, recipe::example(&chip_name, name, &images).as_bytes())?;
     let mut text = format!("wrote {}", written.join(", "));
     if project.is_none() {
         text += "\nthe images only look like firmware: no chip would run them";

@@ -8,7 +8,7 @@ use esp_model::partition::{Partition, Table};
 use esp_model::recipe::{NvsData, Template, Values};
 use esp_model::secure_cert::{self, Entry, kind};
 
-use super::recipe::{Placed, Prepared};
+use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
 use crate::tools::error::ToolError;
 
@@ -102,8 +102,7 @@ fn nvs_image(
             let (text, is_file) = wanted.source().ok_or_else(|| at(key, "neither value nor file".into()))?;
             let full = filled(prepared, &text, values)?;
             let source = if is_file { "file" } else { "data" };
-            let mut files =
-                |path: &str| ctx.files.read(&format!("{}{path}", prepared.folder)).map_err(|error| error.message);
+            let mut files = |path: &str| ctx.files.read(&below(&prepared.folder, path)).map_err(|error| error.message);
             let value = nvs::encode_value(wanted.kind(), source, &full, &mut files);
             let value = value.map_err(|error| at(key, error.to_string()))?;
             builder.entry(index, key, &value).map_err(|error| at(key, error.to_string()))?;
@@ -148,7 +147,7 @@ fn certificates(
     let mut entries = Vec::new();
     for (kind, file) in files.into_iter().filter_map(|(kind, file)| Some((kind, file?))) {
         let file = filled(prepared, file, values)?;
-        entries.push(Entry::from_file(kind, &ctx.files.read_some(&format!("{}{file}", prepared.folder))?));
+        entries.push(Entry::from_file(kind, &ctx.files.read_some(&below(&prepared.folder, &file))?));
     }
     let size = secure_cert::SIZE.min(found.size as usize);
     let bytes =

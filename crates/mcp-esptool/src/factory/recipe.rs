@@ -71,7 +71,7 @@ impl Prepared {
         let recipe = Recipe::parse(&text).map_err(|error| ToolError::new("recipe_invalid", error.to_string()))?;
         let mut bytes: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
         for file in recipe.files() {
-            if let Ok(read) = ctx.files.read_some(&format!("{folder}{file}")) {
+            if let Ok(read) = ctx.files.read_some(&below(&folder, file)) {
                 bytes.insert(file.to_owned(), Arc::new(read));
             }
         }
@@ -136,6 +136,11 @@ impl Prepared {
     }
 }
 
+/// A file of a recipe: absolute, or below the recipe's folder.
+pub fn below(folder: &str, file: &str) -> String {
+    if std::path::Path::new(file).is_absolute() { file.to_owned() } else { format!("{folder}{file}") }
+}
+
 /// The table from its own file, or from an image at the usual place.
 fn table(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Option<Table>, ToolError> {
     if let Some(bytes) = recipe.table.as_ref().and_then(|table| bytes.get(&table.file)) {
@@ -162,7 +167,7 @@ fn images(ctx: &Ctx, recipe: &Recipe, folder: &str, findings: &[Finding]) -> Res
         return Ok(Vec::new());
     }
     let at = recipe.images.iter().filter_map(|image| {
-        Some(FileAt { path: format!("{folder}{}", image.file), address: Number(number(&image.address)?) })
+        Some(FileAt { path: below(folder, &image.file), address: Number(number(&image.address)?) })
     });
     let mut pieces = files::load(ctx, &at.collect::<Vec<_>>())?;
     files::no_overlap(&mut pieces)?;

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::content::filled;
-use super::recipe::Prepared;
+use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tools::args;
@@ -201,7 +201,7 @@ pub fn with_console(
     let mut reset = None;
     let mut line = match &test.what {
         Measure::Ram { file, .. } => {
-            let path = format!("{}{file}", prepared.folder);
+            let path = below(&prepared.folder, file);
             let (segments, entry) = load_ram::program(&path, &ctx.files.read_some(&path)?, chip)?;
             connected.loader.run_in_ram(job, &segments, entry)?
         }

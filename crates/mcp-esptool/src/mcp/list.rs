@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use rmcp::model::{ErrorData, PaginatedRequestParams, Tool, ToolAnnotations};
-use serde_json::Value;
+use rmcp::model::{ErrorData, MetaObject, PaginatedRequestParams, Tool, ToolAnnotations};
+use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
+use crate::resources;
 use crate::tool::Entry;
 use crate::tools;
 use crate::tools::schema::listed::{self, Detail};
@@ -38,10 +39,18 @@ pub(super) fn show(entry: &'static Entry, detail: Detail) -> Tool {
         .destructive(hints.destructive)
         .idempotent(hints.idempotent)
         .open_world(hints.open_world);
-    Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), detail)))
+    let tool = Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), detail)))
         .with_title(entry.title)
         .with_raw_output_schema(Arc::new(listed::output(entry.output_schema(), detail)))
-        .with_annotations(annotations)
+        .with_annotations(annotations);
+    match resources::page_of(entry.name) {
+        Some(page) => {
+            let mut meta = MetaObject::new();
+            meta.0.insert("ui".into(), json!({ "resourceUri": page.uri }));
+            tool.with_meta(meta)
+        }
+        None => tool,
+    }
 }
 
 /// One tool in the fullest form of `tools/list`, as JSON.

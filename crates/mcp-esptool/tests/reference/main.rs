@@ -8,6 +8,7 @@ mod reference;
 
 mod efuse;
 mod hsm;
+mod production;
 mod rfc2217;
 mod sdk;
 mod simulator;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
     trials.extend(efuse::trials());
+    trials.extend(production::trials());
     trials.extend(hsm::trials());
     trials.extend(rfc2217::trials());
     trials.extend(sdk::trials());
