@@ -98,6 +98,7 @@ impl<'a> Inspection<'a> {
         let steps = &mut self.report.steps;
         let Some(device) = device else {
             steps.push(Step::of("known to the ledger", false, "never seen"));
+            self.values = self.prepared.recipe.values(&self.unit.base_mac, &self.report.identities, None);
             return Ok(());
         };
         steps.push(Step::of(
