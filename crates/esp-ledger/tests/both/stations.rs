@@ -162,18 +162,21 @@ fn kills() -> u32 {
 }
 
 /// Four SQLite ledgers in a folder, each with a block of its own, as a centre would have lent it.
-fn four_files(dir: &Path) -> Vec<String> {
+fn four_files(dir: &Path, count: u64) -> Vec<String> {
     let urls: Vec<String> = (0..4).map(|i| dir.join(format!("{i}.db")).display().to_string()).collect();
     for (i, url) in urls.iter().enumerate() {
-        let block = Values::Serial { prefix: "SN-".into(), first: i as u64 * 10_000, width: 6, count: pool() };
+        let block = Values::Serial { prefix: "SN-".into(), first: i as u64 * 10_000, width: 6, count };
         let mut ledger = Ledger::open(url, &format!("station {i}"), "this computer").unwrap();
         ledger.add_pool("serials", "serial", &block).unwrap();
     }
     urls
 }
 
+/// Values for a short test.
+const SMALL: u64 = 500;
+
 fn pool() -> u64 {
-    if crate::is_long() { 9_000 } else { 500 }
+    if crate::is_long() { 9_000 } else { SMALL }
 }
 
 fn check_files(urls: &[String], dir: &Path) {
@@ -184,7 +187,7 @@ fn check_files(urls: &[String], dir: &Path) {
 
 pub fn sqlite_stations_survive_kills() {
     let dir = tempfile::tempdir().unwrap();
-    let urls = four_files(dir.path());
+    let urls = four_files(dir.path(), pool());
     let killed = torment(&urls, dir.path(), kills(), |_| {});
     check_files(&urls, dir.path());
     eprintln!("SQLite: {killed} kills, every unit has one identity");
@@ -212,7 +215,7 @@ pub fn postgres_stations_survive_kills(server: &mut Server) {
 pub fn sqlite_stations_survive_a_full_disk() {
     let Some(disk) = Disk::mount(8) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let urls = four_files(disk.path());
+    let urls = four_files(disk.path(), SMALL);
     let killed = torment(&urls, dir.path(), 30, |round| disk.weather(round, 30));
     check_files(&urls, dir.path());
     eprintln!("SQLite: {killed} kills and a full disk, every unit has one identity");
@@ -225,7 +228,7 @@ pub fn postgres_stations_survive_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let url = server.database("stations");
     let mut ledger = Ledger::open(&url, "centre", "").unwrap();
-    let all = Values::Serial { prefix: "SN-".into(), first: 0, width: 6, count: 4 * pool() };
+    let all = Values::Serial { prefix: "SN-".into(), first: 0, width: 6, count: 4 * SMALL };
     ledger.add_pool("serials", "serial", &all).unwrap();
     let urls = vec![url.clone(); 4];
     let killed = torment(&urls, dir.path(), 30, |round| {
