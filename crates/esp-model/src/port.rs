@@ -43,6 +43,36 @@ pub trait Port: Send {
     }
 }
 
+impl<P: Port + ?Sized> Port for Box<P> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (**self).write(bytes)
+    }
+    fn read(&mut self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        (**self).read(buf, wait)
+    }
+    fn set_lines(&mut self, dtr: bool, rts: bool) -> io::Result<()> {
+        (**self).set_lines(dtr, rts)
+    }
+    fn set_baud(&mut self, baud: u32) -> io::Result<()> {
+        (**self).set_baud(baud)
+    }
+    fn baud(&self) -> u32 {
+        (**self).baud()
+    }
+    fn sleep(&mut self, time: Duration) {
+        (**self).sleep(time);
+    }
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+    fn info(&self) -> PortInfo {
+        (**self).info()
+    }
+    fn reopen(&mut self) -> io::Result<()> {
+        (**self).reopen()
+    }
+}
+
 /// What a line can carry and who is behind it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortInfo {

@@ -40,9 +40,11 @@ fn compare() -> Result<bool, Stop> {
     let esptool = reference::tool("esptool")?;
     let espflash = reference::espflash()?;
 
+    // Another build of the program can be measured.
+    let program = std::env::var_os("MCP_ESPTOOL_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_mcp-esptool").into());
     let out = |name: &str| folder.join(name).display().to_string();
     let ours = |args: &[String]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        let mut command = Command::new(&program);
         command.env("MCP_ESP_PROJECT_DIR", &folder).arg("call").args(args);
         command
     };
@@ -187,7 +189,7 @@ fn symbolise(folder: &Path) -> Result<bool, Stop> {
     let total: usize = ranges.iter().map(|(_, size)| *size as usize).sum();
     let (first, _) = ranges.first().copied().unwrap_or_default();
     let named =
-        (0..1000).filter(|index| !program.locate(first + (total / 1000 * index) as u32 & !1).is_empty()).count();
+        (0..1000).filter(|index| !program.locate((first + (total / 1000 * index) as u32) & !1).is_empty()).count();
     let took = start.elapsed();
     let megabytes = bytes.len() as f64 / 1e6;
     println!(

@@ -38,6 +38,11 @@ struct Volume<'a> {
     size: u64,
 }
 
+/// A boot sector that makes sense.
+pub(super) fn is_volume(first: &[u8]) -> bool {
+    Volume::open(first, None).is_some()
+}
+
 pub(super) fn read(image: &[u8]) -> Option<FileSystem> {
     let wear = Wear::find(image);
     let volume = wear.and_then(|wear| Volume::open(image, Some(wear))).or_else(|| Volume::open(image, None))?;

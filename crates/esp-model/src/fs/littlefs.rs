@@ -56,6 +56,11 @@ struct Disk<'a> {
     block: usize,
 }
 
+/// A superblock in one of the first two blocks.
+pub(super) fn is_volume(first: &[u8]) -> bool {
+    superblock(first).is_some()
+}
+
 pub(super) fn read(image: &[u8]) -> Option<FileSystem> {
     let (version, block, count) = superblock(image)?;
     let disk = Disk { image, block };

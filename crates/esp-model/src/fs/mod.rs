@@ -105,6 +105,19 @@ pub fn identify(image: &[u8]) -> Option<FileSystem> {
     Some(found)
 }
 
+/// Which file system begins here, told by the first bytes (64 KiB are enough) of a partition of `size` bytes.
+pub fn peek(first: &[u8], size: usize) -> Option<Kind> {
+    // Wear levelling begins with its spare sector until that has moved.
+    let fat = |start: usize| first.get(start..).is_some_and(fat::is_volume);
+    if littlefs::is_volume(first) {
+        Some(Kind::Littlefs)
+    } else if fat(0) || fat(wear::SECTOR) {
+        Some(Kind::Fat)
+    } else {
+        spiffs::is_volume(first, size).then_some(Kind::Spiffs)
+    }
+}
+
 /// Pieces of files, joined where they touch; no more than the image can hold.
 struct Pieces {
     left: usize,

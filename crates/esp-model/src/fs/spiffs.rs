@@ -42,8 +42,13 @@ impl Layout {
     }
 }
 
+/// Magics that fit a partition of `size` bytes of which these are the first.
+pub(super) fn is_volume(first: &[u8], size: usize) -> bool {
+    layout(first, size).is_some()
+}
+
 pub(super) fn read(image: &[u8]) -> Option<FileSystem> {
-    let layout = layout(image)?;
+    let layout = layout(image, image.len())?;
     let mut heads: BTreeMap<u16, usize> = BTreeMap::new();
     let mut data: BTreeMap<(u16, u16), usize> = BTreeMap::new();
     let (mut free, mut findings) = (0u64, Vec::new());
@@ -113,17 +118,17 @@ fn header(image: &[u8], at: usize) -> Option<(u16, u16, u8)> {
     Some((u16_at(image, at)?, u16_at(image, at + 2)?, *image.get(at + 4)?))
 }
 
-/// The sizes for which every block's magic fits. One damaged block in ten is forgiven.
-fn layout(image: &[u8]) -> Option<Layout> {
+/// The sizes for which every block's magic fits, of the blocks that are there. One damaged block in ten is forgiven.
+fn layout(image: &[u8], size: usize) -> Option<Layout> {
     const PAGES: [usize; 4] = [256, 512, 1024, 2048];
     const BLOCKS: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
     for block in BLOCKS {
         for page in PAGES {
-            let blocks = image.len() / block;
+            let (blocks, there) = (size / block, image.len().min(size) / block);
             for counted in [true, false] {
                 let fits = |index: &usize| magic_fits(image, page, block, *index, blocks, counted);
-                let fitting = if fits(&0) || fits(&1) { (0..blocks).filter(fits).count() } else { 0 };
-                if fitting > 0 && fitting * 10 >= blocks * 9 {
+                let fitting = if fits(&0) || fits(&1) { (0..there).filter(fits).count() } else { 0 };
+                if fitting > 0 && fitting * 10 >= there * 9 {
                     return Some(Layout { page, block, blocks });
                 }
             }

@@ -156,6 +156,20 @@ fn littlefs_files_are_read() {
 }
 
 #[test]
+fn the_beginning_of_a_partition_tells_its_kind() {
+    let spared = [vec![0xff; 4096], fat_image()].concat();
+    for (image, kind) in [
+        (spiffs_image(600), Kind::Spiffs),
+        (fat_image(), Kind::Fat),
+        (spared, Kind::Fat),
+        (littlefs_image(1030), Kind::Littlefs),
+    ] {
+        assert_eq!(peek(&image[..image.len() / 2], image.len()), Some(kind));
+    }
+    assert_eq!(peek(&[0xff; 4096], 0x10000), None);
+}
+
+#[test]
 fn folders_in_a_circle_end() {
     let mut image = fat_image();
     // The folder's entry for a file becomes a folder that is the folder itself.

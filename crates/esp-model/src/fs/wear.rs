@@ -7,7 +7,8 @@
 use super::u32_at;
 use crate::crc::rom_crc32;
 
-const SECTOR: usize = 0x1000;
+/// Bytes of a sector.
+pub(super) const SECTOR: usize = 0x1000;
 const STATE_LEN: usize = 64;
 const RECORD: usize = 16;
 

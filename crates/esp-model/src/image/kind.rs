@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{ParseError, detect, hex, parse, uf2};
 use crate::chip::{self, Chip};
 use crate::coredump::{Check, CoreDump};
+use crate::fs;
 use crate::nvs;
 use crate::partition::otadata::{self, Otadata};
 use crate::partition::{self, DEFAULT_TABLE_OFFSET, TABLE_LENGTH, Table};
@@ -35,6 +36,8 @@ pub enum Kind {
     Nvs,
     /// An otadata partition.
     Otadata,
+    /// SPIFFS, LittleFS or FAT.
+    FileSystem,
     /// Bytes without structure: encrypted, compressed or random.
     Encrypted,
     /// None of these.
@@ -74,6 +77,9 @@ pub fn recognise(bytes: &[u8]) -> Kind {
     }
     if is_nvs(bytes) {
         return Kind::Nvs;
+    }
+    if fs::peek(bytes, bytes.len()).is_some() {
+        return Kind::FileSystem;
     }
     if CoreDump::parse(bytes, Check::Enforce).is_ok() {
         return Kind::CoreDump;

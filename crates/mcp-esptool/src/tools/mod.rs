@@ -80,6 +80,7 @@ pub static ALL: &[Entry] = &[
     entry::<partition::analyze::Analyze>("partition"),
     entry::<partition::ota_setup::OtaSetup>("partition"),
     entry::<partition::nvs::NvsCreate>("partition"),
+    entry::<partition::filesystem::Extract>("partition"),
     entry::<ota::package::PackageCreate>("ota"),
     entry::<ota::flash_prepare::FlashPrepare>("ota"),
     entry::<ota::boot_check::BootCheck>("ota"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esp_link::monitor::{self, CaptureOptions, Pattern, Stopped};
+use esp_link::monitor::{CaptureOptions, Pattern};
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, diagnoses};
 use esp_model::job::Job;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use esp_link::reset::Sequence;
 
 use crate::ctx::device::Connected;
+use crate::tools::diagnostics::capture;
 use crate::tools::error::{ToolError, finding};
 
 /// Longest text that goes into a result, in characters.
@@ -63,30 +64,35 @@ pub fn capture(
         absence: Duration::from_secs(5),
         ..CaptureOptions::default()
     };
-    let mut decoder = Decoder::new(Some(chip));
-    let mut text = String::new();
-    let mut add = |lines: Vec<esp_model::console::Line>| {
-        for line in lines {
-            if text.len() < SHOWN {
-                text.push_str(&line.text);
-                text.push('\n');
-            }
-        }
-    };
-    let lost = |error: std::io::Error| ToolError::new("port_lost", error.to_string());
-    let captured = monitor::capture(port, &options, job, &mut |at, bytes| {
-        add(decoder.feed(at, bytes));
-        true
-    });
-    let captured = captured.map_err(lost)?;
+    let heard = capture::hear(port, Some(chip), &options, job, &mut |_, _, _| true)?;
     job.check()?;
-    add(decoder.finish().into_iter().collect());
+    let mut text = String::new();
+    for line in &heard.lines {
+        if text.len() >= SHOWN {
+            break;
+        }
+        text.push_str(&line.text);
+        text.push('\n');
+    }
+    Ok(BootLog {
+        text,
+        bytes: heard.capture.bytes,
+        seconds: heard.capture.elapsed.as_millis() as f64 / 1000.0,
+        ended_by: capture::stopped(&heard.capture.stopped),
+        verdict: verdict(&heard.decoder).into(),
+        boots: heard.decoder.summary().boots,
+        findings: findings(&heard.decoder, started),
+    })
+}
+
+/// What the messages of a start come to: see [`BootLog::verdict`].
+fn verdict(decoder: &Decoder) -> &'static str {
     let summary = decoder.summary();
     let no_app = decoder.events().iter().any(|event| matches!(event, Event::NoBootloader { .. }));
     let said = |names: &[&str]| {
         decoder.events().iter().any(|event| matches!(event, Event::Start { what, .. } if names.contains(what)))
     };
-    let verdict = if summary.panics > 0 {
+    if summary.panics > 0 {
         "panic"
     } else if summary.brown_outs > 0 {
         "brown_out"
@@ -102,24 +108,7 @@ pub fn capture(
         "app_loaded"
     } else {
         "unknown"
-    };
-    let ended_by = match captured.stopped {
-        Stopped::Time => "time".to_string(),
-        Stopped::Bytes => "bytes".into(),
-        Stopped::Silence => "silence".into(),
-        Stopped::Pattern { pattern, .. } => format!("pattern {pattern}"),
-        Stopped::Cancelled => "cancelled".into(),
-        Stopped::Gone(why) => format!("device gone: {why}"),
-    };
-    Ok(BootLog {
-        text,
-        bytes: captured.bytes,
-        seconds: captured.elapsed.as_millis() as f64 / 1000.0,
-        ended_by,
-        verdict: verdict.into(),
-        boots: summary.boots,
-        findings: findings(&decoder, started),
-    })
+    }
 }
 
 /// Starts the application and listens. The connection is used up; without modem lines the loader starts it.

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
+use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, Panic, explain};
 use esp_model::job::Job;
+use esp_model::port::Port;
 use esp_model::symbols::{Program, SourceLocation};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -24,7 +26,8 @@ struct Console {
     _lease: Mutex<Lease<Warm>>,
 }
 
-type Consoles = HashMap<String, Weak<Console>>;
+/// One slot for each port: who opens it holds the slot, so that the next one joins and does not find it busy.
+type Consoles = HashMap<String, Arc<Mutex<Weak<Console>>>>;
 
 /// Consoles in use in this process, by port URL.
 fn consoles() -> MutexGuard<'static, Consoles> {
@@ -52,15 +55,16 @@ impl Listener {
 pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
     let url = ctx.ports.choose(port.map(|port| port.0.as_str()), &ctx.policy)?;
     let shown = url.to_string();
-    let joined = consoles().get(&shown).and_then(Weak::upgrade);
-    let console = match joined {
+    let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let console = match slot.upgrade() {
         Some(console) => console,
         None => {
             let (mut lease, url) = ctx.lease_port(port, job)?;
             drop(lease.warm.take());
             let port = SharedPort::new(ctx.ports.open(&url)?);
             let console = Arc::new(Console { port, _lease: Mutex::new(lease) });
-            consoles().insert(shown.clone(), Arc::downgrade(&console));
+            *slot = Arc::downgrade(&console);
             console
         }
     };
@@ -106,18 +110,29 @@ const MOST_LINES: usize = 20_000;
 /// Takes bytes as they come, with their time and the lines that they completed; `false` ends the capture.
 pub type Raw<'r> = dyn FnMut(Duration, &[u8], &[Line]) -> bool + 'r;
 
-/// Captures and decodes. `raw` takes the bytes as they come.
+/// Captures a shared console and decodes it. `raw` takes the bytes as they come.
 pub fn run(
     listener: &mut Listener,
     options: &CaptureOptions,
     job: &Job,
     raw: &mut Raw<'_>,
 ) -> Result<Heard, ToolError> {
-    let mut decoder = Decoder::new(None);
+    hear(&mut listener.reader, None, options, job, raw)
+}
+
+/// Captures what comes from a port and decodes it. With the chip known its own boot messages are looked for.
+pub fn hear(
+    port: &mut dyn Port,
+    chip: Option<&'static Chip>,
+    options: &CaptureOptions,
+    job: &Job,
+    raw: &mut Raw<'_>,
+) -> Result<Heard, ToolError> {
+    let mut decoder = Decoder::new(chip);
     let mut lines = Vec::new();
     let total = options.time.map_or(0, |time| time.as_millis() as u64);
     let mut last_progress = 0;
-    let result = monitor::capture(&mut listener.reader, options, job, &mut |at, bytes| {
+    let result = monitor::capture(port, options, job, &mut |at, bytes| {
         let new = decoder.feed(at, bytes);
         let keep = raw(at, bytes, &new);
         lines.extend(new);
@@ -180,7 +195,7 @@ fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -
                 .map(|frame| line(&frame.pc, frame.location.as_ref()))
                 .collect()
         }
-        None => panic.backtrace.iter().map(|(pc, _)| format!("{pc:#010x}")).collect(),
+        None => addresses(panic),
     };
     Ok(Crash {
         sort: panic.sort.into(),
@@ -192,6 +207,15 @@ fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -
         backtrace_corrupted: panic.backtrace_corrupted,
         elf_match: elf_match.into(),
     })
+}
+
+/// The addresses as printed: the call chain, or where it happened and from where it was called.
+fn addresses(panic: &Panic) -> Vec<String> {
+    let chain: Vec<u32> = panic.backtrace.iter().map(|(pc, _)| *pc).collect();
+    let registers =
+        ["MEPC", "PC", "RA"].iter().filter_map(|name| panic.registers.iter().find(|(known, _)| known == name));
+    let chain = if chain.is_empty() { registers.map(|(_, value)| *value).collect() } else { chain };
+    chain.into_iter().map(|pc| format!("{pc:#010x}")).collect()
 }
 
 fn line(pc: &str, at: Option<&SourceLocation>) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use esp_model::boot;
 use esp_model::chip::Chip;
 use esp_model::coredump::{Check, CoreDump};
+use esp_model::fs;
 use esp_model::image::elf::Elf;
 use esp_model::image::hex::Part;
 use esp_model::image::kind::{self, Kind};
@@ -155,6 +156,9 @@ pub struct Out {
     otadata: Vec<OtaEntryFacts>,
     /// The core dump.
     core_dump: Option<CoreDumpFacts>,
+    /// The file system: kind, form and number of files; esp_filesystem_extract lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_system: Option<String>,
     /// Texts worth a look, private keys first.
     strings: Vec<TextFacts>,
     /// Number of such texts by kind.
@@ -206,6 +210,7 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
         nvs: None,
         otadata: Vec::new(),
         core_dump: None,
+        file_system: None,
         strings: Vec::new(),
         string_counts: BTreeMap::new(),
     };
@@ -223,6 +228,12 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
             }
             Err(error) => damaged(&mut out, "file", error.to_string()),
         },
+        Kind::FileSystem => {
+            out.file_system = fs::identify(bytes).map(|found| {
+                let files = found.entries.iter().filter(|entry| !entry.is_folder).count();
+                format!("{} {}, {files} files", found.kind.name(), found.form)
+            });
+        }
         Kind::Elf => match Elf::parse(bytes) {
             Ok(elf) => {
                 let loaded_bytes = elf.sections.iter().map(|section| section.data.len() as u64).sum();

@@ -1,6 +1,7 @@
 //! `esp_partition_analyze`: the partitions of a device, what they hold, gaps, and advice.
 
 use esp_model::boot::FlashRead;
+use esp_model::fs;
 use esp_model::image::{self, kind};
 use esp_model::job::Job;
 use esp_model::nvs;
@@ -35,7 +36,7 @@ pub struct In {
 pub struct Content {
     #[serde(flatten)]
     row: RowOut,
-    /// blank, app, nvs, otadata, encrypted, core_dump, unknown …
+    /// blank, app, nvs, otadata, file_system, encrypted, core_dump, unknown …
     pub(crate) content: String,
     /// More about it: an app's version, an NVS partition's entries, the slot that otadata selects.
     pub(crate) about: String,
@@ -127,6 +128,10 @@ pub(crate) fn content(
     let whole = bytes.len() as u32 == partition.size;
     let nvs = partition.kind == partition::DATA && partition.subtype == partition::DATA_NVS;
     let otadata = partition.kind == partition::DATA && partition.subtype == partition::DATA_OTA;
+    let file_system = fs::peek(&bytes, partition.size as usize).filter(|_| partition.kind == partition::DATA && !nvs);
+    if let Some(kind) = file_system {
+        return Ok(word("file_system", format!("{}; esp_filesystem_extract lists its files", kind.name())));
+    }
     Ok(match kind::recognise(&bytes) {
         _ if otadata => {
             let slots = table.ota_slots().len() as u32;

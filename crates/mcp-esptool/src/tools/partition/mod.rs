@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod create;
+pub mod filesystem;
 pub mod flash;
 pub mod nvs;
 pub mod on_device;
