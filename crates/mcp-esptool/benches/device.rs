@@ -1,7 +1,7 @@
 //! Flash transfers beside esptool and espflash: whole processes against our simulator on a pseudo terminal, with
 //! line pacing and flash timing on. Prints figures and ratios; judges nothing.
 //!
-//! `just bench`, or `cargo bench -p mcp-esptool --bench device [TOPIC …]` with any of `paced`, `unpaced`, `change`,
+//! `just bench`, or `cargo bench -p mcp-esptool --bench device [TOPIC …]` with any of `protocol`, `paced`, `unpaced`, `change`,
 //! `connect`, `warm`, `memory`, `batch`. What the figures mean: docs/performance.md.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -24,6 +24,9 @@ use std::time::Instant;
 
 use client::Client;
 use cost::{Cost, cost, median, peak_memory};
+use esp_link::flash::{Part, WriteOptions};
+use esp_link::{ConnectOptions, Loader};
+use esp_model::job::Job;
 use peers::{espflash, esptool, ours};
 use reference::{Skip, Stop};
 use serde_json::{Value, json};
@@ -39,7 +42,8 @@ type Topic = fn(&Path) -> Result<(), Stop>;
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let dir = reference::scratch("bench");
-    let topics: [(&str, Topic); 7] = [
+    let topics: [(&str, Topic); 8] = [
+        ("protocol", protocol),
         ("paced", |dir| transfers(dir, true, [1, 2])),
         ("unpaced", |dir| transfers(dir, false, [1, 4])),
         ("change", one_sector),
@@ -60,6 +64,26 @@ fn main() {
         }
     }
     let _ = fs::remove_dir_all(&dir);
+}
+
+/// Our client alone, in virtual time: what the protocol costs beside the line, with no scheduler in between.
+fn protocol(_: &Path) -> Result<(), Stop> {
+    let chip = esp_model::chip::by_name("esp32").ok_or(Skip("no such chip".into()))?;
+    let config = esp_sim::Config::new(chip, "bench");
+    let device = esp_sim::SimDevice::new(&config, "sim://bench");
+    let (job, options) = (Job::new(), ConnectOptions { baud: BAUD, ..ConnectOptions::default() });
+    let mut loader = Loader::connect(Box::new(device.open()), &options, &job)?.0;
+    println!("  connect and stub {:.3} s", loader.port().now().as_secs_f64());
+    let bytes = firmware(4 * MIB - 0x1_0000, 31);
+    let began = loader.port().now();
+    let report = loader.write_flash(&job, &mut [Part::bytes(0x1_0000, bytes.clone())], &WriteOptions::default())?;
+    let (took, bound) = ((loader.port().now() - began).as_secs_f64(), line_time(report.sent_bytes as usize));
+    println!("  write {took:.3} s, line {bound:.3} s ({:.1} %)", 100.0 * bound / took);
+    let began = loader.port().now();
+    loader.read_flash_bytes(&job, 0x1_0000, bytes.len() as u32)?;
+    let (took, bound) = ((loader.port().now() - began).as_secs_f64(), line_time(bytes.len()));
+    println!("  read {took:.3} s, line {bound:.3} s ({:.1} %)", 100.0 * bound / took);
+    Ok(())
 }
 
 /// Writes and reads of `sizes` MiB by the three programs: each whole process, and what a further MiB costs, with the
