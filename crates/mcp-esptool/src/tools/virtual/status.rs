@@ -33,8 +33,17 @@ pub struct Out {
     device: View,
     /// Offset of the first byte of `console`.
     console_from: u64,
-    /// What the console said there; bytes that are no text are replaced.
+    /// What the console said there, without the frames of the serial loader.
     console: String,
+}
+
+/// The text among the frames of the loader: these begin and end with 0xC0 (SLIP), which no text has.
+fn text(console: &[u8]) -> String {
+    let is_text = |part: &&[u8]| {
+        let control = |byte: &u8| byte.is_ascii_control() && !b"\t\r\n\x1b".contains(byte);
+        !part.is_empty() && !part.iter().any(control)
+    };
+    console.split(|byte| *byte == 0xc0).filter(is_text).map(String::from_utf8_lossy).collect()
 }
 
 /// The id without its scheme.
@@ -60,7 +69,7 @@ impl Tool for Status {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let answer = manager.ask(&status.config.id, Ask::Console { from, limit })?;
             out.console_from = answer.console_from;
-            out.console = String::from_utf8_lossy(&answer.console).into_owned();
+            out.console = text(&answer.console);
         }
         Ok(out)
     }
@@ -73,5 +82,15 @@ impl Tool for Status {
             }
             None => out.device.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn frames_of_the_loader_are_no_console_text() {
+        let console = b"boot:0x2\r\nwaiting\r\n\xc0\x01\x08\x04\x00abcd\xc0\xc0\x01\x02\xc0rst:0x1\r\n";
+        assert_eq!(super::text(console), "boot:0x2\r\nwaiting\r\nrst:0x1\r\n");
+        assert_eq!(super::text(b"cut\x00frame\xc0h\xc3\xa9"), "h\u{e9}");
     }
 }
