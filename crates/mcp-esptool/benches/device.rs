@@ -87,36 +87,35 @@ fn protocol(_: &Path) -> Result<(), Stop> {
 }
 
 /// Writes and reads of `sizes` MiB by the three programs: each whole process, and what a further MiB costs, with the
-/// share of what the line allows.
+/// share of what the line allows. Each finds a chip in its ROM.
 fn transfers(dir: &Path, paced: bool, sizes: [usize; 2]) -> Result<(), Stop> {
-    let sim = Sim::start(dir, "16MB", paced)?;
     let files = firmware_files(dir, sizes)?;
     let packed = [packed_length(&fs::read(&files[0])?), packed_length(&fs::read(&files[1])?)];
     println!("  {sizes:?} MiB that compress to {packed:?} bytes");
     let bound = |bytes: [usize; 2]| paced.then_some(bytes.map(line_time));
-    let write = |who: &str, run: &dyn Fn(&str) -> Result<Cost, Stop>| {
-        rows("write", who, sizes, [run(&files[0]), run(&files[1])], bound(packed));
+    let write = |who: &str, run: &dyn Fn(&Sim, &str) -> Result<Cost, Stop>| {
+        let costs = [0, 1].map(|size| run(&Sim::start(dir, "16MB", paced)?, &files[size]));
+        rows("write", who, sizes, costs, bound(packed));
     };
-    cost(&mut esptool(&sim, &["write-flash", "0x10000", &files[1]])?)?;
-    // What is there already is sent all the same: the transfer is measured.
-    write("ours", &|file| Ok(ours(&sim, "esp_flash_firmware", &[one_file(file), "all=true".into()])?.0));
-    write("esptool", &|file| cost(&mut esptool(&sim, &["write-flash", "0x10000", file])?));
-    write("espflash", &|file| cost(&mut espflash(&sim, &["write-bin", "0x10000", file])?));
+    write("ours", &|sim, file| Ok(ours(sim, "esp_flash_firmware", &[one_file(file)])?.0));
+    write("esptool", &|sim, file| cost(&mut esptool(sim, &["write-flash", "0x10000", file])?));
+    write("espflash", &|sim, file| cost(&mut espflash(sim, &["write-bin", "0x10000", file])?));
 
     let out = dir.join("out.bin").display().to_string();
-    let read = |who: &str, run: &dyn Fn(&str) -> Result<Cost, Stop>| {
+    let content = firmware(16 * MIB, 77);
+    let read = |who: &str, run: &dyn Fn(&Sim, &str) -> Result<Cost, Stop>| {
         let costs = sizes.map(|size| {
             let _ = fs::remove_file(&out);
-            run(&format!("{:#x}", size * MIB))
+            run(&Sim::filled(dir, &content, paced)?, &format!("{:#x}", size * MIB))
         });
         rows("read", who, sizes, costs, bound(sizes.map(|size| size * MIB)));
     };
-    read("ours", &|length| {
+    read("ours", &|sim, length| {
         let arguments = ["address=0x10000".into(), format!("size={length}"), format!("output_file={out}")];
-        Ok(ours(&sim, "esp_flash_read", &arguments)?.0)
+        Ok(ours(sim, "esp_flash_read", &arguments)?.0)
     });
-    read("esptool", &|length| cost(&mut esptool(&sim, &["read-flash", "0x10000", length, &out])?));
-    read("espflash", &|length| cost(&mut espflash(&sim, &["read-flash", "0x10000", length, &out])?));
+    read("esptool", &|sim, length| cost(&mut esptool(sim, &["read-flash", "0x10000", length, &out])?));
+    read("espflash", &|sim, length| cost(&mut espflash(sim, &["read-flash", "0x10000", length, &out])?));
     Ok(())
 }
 

@@ -13,6 +13,13 @@ pub struct Sim {
 }
 
 impl Sim {
+    /// One with 16 MB of flash that hold `content`.
+    pub fn filled(dir: &Path, content: &[u8], paced: bool) -> Result<Self, Stop> {
+        let file = dir.join("flash.bin");
+        std::fs::write(&file, content)?;
+        Self::with(dir, "tty", "16MB", paced, Some(&file))
+    }
+
     /// With `paced`, bytes and flash operations take the time they take on a board.
     pub fn start(dir: &Path, flash_size: &str, paced: bool) -> Result<Self, Stop> {
         Self::named(dir, "tty", flash_size, paced)
@@ -20,11 +27,18 @@ impl Sim {
 
     /// The same under a name of its own.
     pub fn named(dir: &Path, name: &str, flash_size: &str, paced: bool) -> Result<Self, Stop> {
+        Self::with(dir, name, flash_size, paced, None)
+    }
+
+    fn with(dir: &Path, name: &str, flash_size: &str, paced: bool, flash: Option<&Path>) -> Result<Self, Stop> {
         let link = dir.join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
         command.args(["sim", "esp32", "--name", name, "--flash-size", flash_size, "--pty"]).arg(&link);
         if paced {
             command.args(["--baud-pacing", "--flash-timing"]);
+        }
+        if let Some(flash) = flash {
+            command.arg("--flash").arg(flash);
         }
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let mut ready = String::new();
