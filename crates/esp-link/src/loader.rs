@@ -262,8 +262,7 @@ impl Loader {
             self.send(job, &Request::Sync)?;
             match self.answer(job, Command::Sync, 0, Duration::from_millis(100)) {
                 Ok(answer) => {
-                    // A loader answers each SYNC eight times: wait for the rest, or they would pass for later answers.
-                    self.drain(Duration::from_millis(30), Duration::from_millis(300))?;
+                    self.rest_of_sync(job, last.is_some())?;
                     return Ok(answer.value == 0);
                 }
                 Err(error) if error.is_final() => return Err(error),
@@ -272,6 +271,20 @@ impl Loader {
             self.port.sleep(Duration::from_millis(50));
         }
         Err(last.unwrap_or(LoaderError::Cancelled))
+    }
+
+    /// A loader answers each SYNC eight times: takes the rest, or they would pass for later answers. After more than one
+    /// SYNC nobody knows how many are to come: only quiet tells.
+    fn rest_of_sync(&mut self, job: &Job, more_than_one: bool) -> Result<(), LoaderError> {
+        const QUIET: Duration = Duration::from_millis(30);
+        for _ in 1..8 {
+            let until = self.port.now() + QUIET;
+            if more_than_one || self.frame_until(job, until)?.is_none() {
+                self.drain(QUIET, 10 * QUIET)?;
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Gets back in step after an answer was lost: waits for quiet, then synchronises.

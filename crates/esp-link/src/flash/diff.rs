@@ -89,8 +89,9 @@ impl Loader {
         let mut tries = 0;
         loop {
             match ask(self) {
-                // A refusal may be a damaged request, but is more likely meant.
-                Err(error) if !error.is_final() && tries < if error.is_unknown_command() { 2 } else { 10 } => {
+                // A refusal may be a damaged request, but is more likely meant; and a whole answer came: still in step.
+                Err(error) if error.is_unknown_command() && tries < 2 => tries += 1,
+                Err(error) if !error.is_final() && !error.is_unknown_command() && tries < 10 => {
                     tries += 1;
                     self.resync(job)?;
                 }
