@@ -50,12 +50,14 @@ pub fn eight_stations(server: &Server) {
     }
     let (all, slowest) = (begin.elapsed(), reserved.into_iter().max().unwrap());
     stop.store(true, Ordering::Relaxed);
-    let longest = watcher.join().unwrap();
+    let (longest, waits) = watcher.join().unwrap();
     let count = f64::from(STATIONS * units);
     let (issued, whole) = (count / slowest.as_secs_f64(), count / all.as_secs_f64());
     eprintln!(
-        "PostgreSQL, 8 stations: {issued:.0} identities/s reserved, {whole:.0}/s from FREE to VERIFIED, longest transaction seen {longest:?}"
+        "PostgreSQL, 8 stations: {issued:.0} identities/s reserved, {whole:.0}/s from FREE to VERIFIED, longest transaction seen {longest:?}, \
+         {waits} waits for a lock"
     );
+    assert_eq!(waits, 0, "stations wait for each other");
     assert_eq!(open(&url, "centre").verify().unwrap(), []);
     if crate::is_long() {
         assert!(issued >= 200.0, "{issued:.0} identities/s");
@@ -68,15 +70,18 @@ fn through(ledger: &mut Ledger, unit: &Unit, id: i64) {
     ledger.advance_all(&[id], unit, State::Verified).unwrap();
 }
 
-/// The age of the oldest transaction, as often as it can be asked.
-fn longest_transaction(url: &str, stop: &AtomicBool) -> Duration {
+/// The age of the oldest transaction, and how often one was seen waiting for a lock of another; asked all the time.
+fn longest_transaction(url: &str, stop: &AtomicBool) -> (Duration, i64) {
     let mut client = postgres::Client::connect(url, postgres::NoTls).unwrap();
-    let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 \
+    let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8, \
+               count(*) FILTER (WHERE wait_event IN ('transactionid', 'tuple', 'relation')) \
                FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
-    let mut longest: f64 = 0.0;
+    let (mut longest, mut waits) = (0.0f64, 0);
     while !stop.load(Ordering::Relaxed) {
-        longest = longest.max(client.query_one(sql, &[]).unwrap().get(0));
+        let row = client.query_one(sql, &[]).unwrap();
+        longest = longest.max(row.get(0));
+        waits += row.get::<_, i64>(1);
         thread::sleep(Duration::from_millis(2));
     }
-    Duration::from_secs_f64(longest)
+    (Duration::from_secs_f64(longest), waits)
 }

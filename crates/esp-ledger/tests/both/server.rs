@@ -91,7 +91,8 @@ impl Server {
         loop {
             match postgres::Client::connect(&self.url(), postgres::NoTls) {
                 Ok(_) => return,
-                Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "{error}"),
+                // After a crash it reads its log again, and waits for the disk to take each of its files.
+                Err(error) => assert!(begin.elapsed() < Duration::from_secs(300), "{error:?}"),
             }
             thread::sleep(Duration::from_millis(50));
         }

@@ -213,7 +213,7 @@ pub fn postgres_stations_survive_kills(server: &mut Server) {
 
 /// Four SQLite ledgers on a disk that is full for a while.
 pub fn sqlite_stations_survive_a_full_disk() {
-    let Some(disk) = Disk::mount(8) else { return };
+    let Some(disk) = Disk::mount(64) else { return };
     let dir = tempfile::tempdir().unwrap();
     let urls = four_files(disk.path(), SMALL);
     let killed = torment(&urls, dir.path(), 30, |round| disk.weather(round, 30));
