@@ -17,9 +17,10 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A simulator process, ended with this value.
-struct Sim {
+pub struct Sim {
     process: Child,
-    port: String,
+    /// Where it listens, `socket://…`.
+    pub port: String,
 }
 
 impl Drop for Sim {
@@ -29,7 +30,8 @@ impl Drop for Sim {
     }
 }
 
-fn start(chip: &str, efuse: &Path) -> Result<Sim, Stop> {
+/// Starts a simulator whose eFuses are kept in this file.
+pub fn start(chip: &str, efuse: &Path) -> Result<Sim, Stop> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
     command.args(["sim", chip, "--tcp", "127.0.0.1:0", "--efuse"]).arg(efuse).stderr(Stdio::piped());
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;

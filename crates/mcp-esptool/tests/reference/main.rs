@@ -6,6 +6,7 @@ mod idf_build;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod bringup;
 mod efuse;
 mod hsm;
 mod production;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
+    trials.extend(bringup::trials());
     trials.extend(efuse::trials());
     trials.extend(production::trials());
     trials.extend(hsm::trials());
