@@ -121,7 +121,7 @@ pub struct BadFault(String);
 
 /// The faults' names, for help texts.
 pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, app-log=MS, \
-brown-out=N, app-brown-out=MS, hang=N, unplug=N, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-busy, flash-protected, \
+brown-out=N, app-brown-out=MS, hang=N, unplug=N, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-voltage, flash-busy, flash-protected, \
 flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD";
 
 impl Faults {
@@ -157,6 +157,7 @@ impl Faults {
             "flash-slow" => self.slow_flash = u16::try_from(count()?).map_err(|_| bad())?,
             "flash-absent" => self.flash.absent = true,
             "flash-busy" => self.flash.busy = true,
+            "flash-voltage" => self.flash.wrong_voltage = true,
             "flash-protected" => self.flash.write_protected = true,
             "flash-stuck" => {
                 let (address, mask) = value.split_once(':').ok_or_else(bad)?;

@@ -98,6 +98,7 @@ impl Machine {
         self.bus.clear();
         self.efuse.reload();
         self.spi.reset();
+        self.nor.override_voltage(false);
         self.watchdog = Watchdog::default();
         self.attached = self.chip.rom.flash_attached;
         self.secure_download = self.efuse.number("ENABLE_SECURITY_DOWNLOAD") != 0;
@@ -149,6 +150,9 @@ impl Machine {
             None if self.efuse.write(address, value) => {}
             None => {
                 self.bus.write(address, value);
+                if self.chip.flash.voltage_override.as_ref().is_some_and(|known| known.register == address) {
+                    self.nor.override_voltage(true);
+                }
                 self.watchdog.register(&self.chip.reset, self.time, address, value);
             }
         }

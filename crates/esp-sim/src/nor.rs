@@ -24,6 +24,8 @@ const SR1_PROTECT: u8 = 0b0001_1100;
 pub struct NorFaults {
     /// Nothing answers: every read gives 0xff.
     pub absent: bool,
+    /// Nothing answers until the chip's register overrides the supply voltage: the strapping pin chose a wrong one.
+    pub wrong_voltage: bool,
     /// Programs and erases are ignored, as with the write-protect pin low.
     pub write_protected: bool,
     /// Once told to erase or to program, the part stays busy for good.
@@ -46,6 +48,8 @@ pub struct Nor {
     status: [u8; 3],
     reset_enabled: bool,
     powered_down: bool,
+    /// The supply voltage is overridden.
+    overridden: bool,
     timing: FlashTiming,
     faults: NorFaults,
     changed: Option<BTreeSet<u32>>,
@@ -65,6 +69,7 @@ impl Nor {
             status,
             reset_enabled: false,
             powered_down: false,
+            overridden: false,
             timing,
             faults,
             changed: None,
@@ -114,7 +119,7 @@ impl Nor {
     pub fn sector(&self, number: u32) -> &[u8] {
         const BLANK: [u8; SECTOR] = [0xff; SECTOR];
         match self.sectors.get(number as usize) {
-            Some(Some(sector)) if !self.faults.absent => &sector[..],
+            Some(Some(sector)) if !self.is_dead() => &sector[..],
             _ => &BLANK,
         }
     }
@@ -209,8 +214,17 @@ impl Nor {
         if self.faults.busy { FOR_GOOD } else { time }
     }
 
+    /// The chip overrides the supply voltage, or no longer does.
+    pub fn override_voltage(&mut self, on: bool) {
+        self.overridden = on;
+    }
+
+    fn is_dead(&self) -> bool {
+        self.faults.absent || (self.faults.wrong_voltage && !self.overridden)
+    }
+
     fn writable(&self) -> bool {
-        !self.faults.absent && !self.faults.write_protected && self.status[0] & SR1_PROTECT == 0
+        !self.is_dead() && !self.faults.write_protected && self.status[0] & SR1_PROTECT == 0
     }
 
     fn blank(&mut self, first: usize, count: usize) {
@@ -240,7 +254,7 @@ impl Nor {
     /// One transaction on the SPI bus: `opcode`, then `sent` bytes (address, dummy, data), then `out` is clocked in.
     /// Returns how long the part is busy afterwards.
     pub fn transfer(&mut self, opcode: u8, sent: &[u8], out: &mut [u8]) -> Duration {
-        if self.faults.absent || (self.powered_down && opcode != 0xab) {
+        if self.is_dead() || (self.powered_down && opcode != 0xab) {
             out.fill(0xff);
             return Duration::ZERO;
         }

@@ -21,7 +21,7 @@ pub use self::packed::Packed;
 pub use self::source::{Fill, Part, Source};
 pub use self::spi::SpiCommand;
 pub use self::verify::{Difference, Kind};
-pub use self::write::{Compress, WriteOptions, WriteReport};
+pub use self::write::{Compress, WriteOptions, WriteReport, slower};
 use crate::error::LoaderError;
 use crate::loader::{COMMAND_TIME, Loader, Mode};
 

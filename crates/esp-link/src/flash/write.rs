@@ -252,8 +252,7 @@ impl Loader {
         pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
         self.resync(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
-        let present = self.port().baud();
-        let slower = SLOWER.into_iter().find(|rate| *rate < present);
+        let slower = slower(self.port().baud());
         if let (0, Some(rate), true) = (pace.failures % 3, slower, self.mode() == Mode::Stub) {
             self.change_baud(job, rate)?;
         }
@@ -359,6 +358,11 @@ impl Loader {
         }
         Ok(())
     }
+}
+
+/// The next rate below `baud` that is worth a try on a bad line.
+pub fn slower(baud: u32) -> Option<u32> {
+    SLOWER.into_iter().find(|rate| *rate < baud)
 }
 
 fn pack(data: &[u8]) -> Result<Vec<u8>, LoaderError> {

@@ -1,16 +1,17 @@
 //! A connected device: from a port's name to a loader that answers, kept warm for the next call.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use esp_link::connect::{Attempt, Report};
 use esp_link::port::PortUrl;
+use esp_link::port::scan::FoundPort;
 use esp_link::stub::StubSource;
 use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::{self, Identified};
 use esp_model::job::Job;
 
 use crate::ctx::Ctx;
+use crate::ctx::bauds::{self, Bauds};
 use crate::ctx::sessions::{Lease, Sessions};
 use crate::tools::args;
 use crate::tools::error::ToolError;
@@ -65,23 +66,31 @@ impl Drop for Warm {
 pub struct Devices {
     /// Locks and warm connections.
     pub sessions: Sessions<Warm>,
-    bauds: Mutex<HashMap<String, u32>>,
+    /// What lines carry.
+    bauds: Bauds,
 }
 
 impl Devices {
-    /// See [`Sessions::new`].
-    pub fn new(sessions: Sessions<Warm>) -> Self {
-        Self { sessions, bauds: Mutex::default() }
+    /// `state`: folder for what is remembered.
+    pub fn new(sessions: Sessions<Warm>, state: &Path) -> Self {
+        Self { sessions, bauds: Bauds::new(state) }
+    }
+}
+
+impl Ctx {
+    /// The rate that this port's bridge is known to carry, in baud.
+    pub fn known_baud(&self, url: &PortUrl) -> Option<u32> {
+        self.devices.bauds.get(&bauds::bridge(url, &self.present(url)))
     }
 
-    /// The rate that this port is known to carry.
-    pub fn baud(&self, url: &str) -> Option<u32> {
-        self.bauds.lock().unwrap_or_else(PoisonError::into_inner).get(url).copied()
+    /// Remembers the rate that this port's bridge carries.
+    pub fn remember_baud(&self, url: &PortUrl, baud: u32) {
+        self.devices.bauds.set(&bauds::bridge(url, &self.present(url)), baud);
     }
 
-    /// Remembers the rate that this port carries.
-    pub fn remember_baud(&self, url: &str, baud: u32) {
-        self.bauds.lock().unwrap_or_else(PoisonError::into_inner).insert(url.into(), baud);
+    /// The serial ports, where the port is one of them.
+    fn present(&self, url: &PortUrl) -> Vec<FoundPort> {
+        if matches!(url, PortUrl::Serial(_)) { self.ports.serial() } else { Vec::new() }
     }
 }
 
@@ -94,10 +103,12 @@ impl Ctx {
         work: impl FnOnce(&mut Connected) -> Result<T, ToolError>,
     ) -> Result<T, ToolError> {
         let (mut lease, mut connected) = self.take_device(port, job)?;
+        let before = connected.loader.port().baud();
         let result = work(&mut connected).map_err(|mut error| {
             error.device_touched = true;
             error
         });
+        self.learn_baud(&mut connected, before, result.as_ref().err());
         match &result {
             // After these the loader may be in the middle of something: the next call begins anew.
             Err(error)
@@ -118,8 +129,21 @@ impl Ctx {
         {
             return Ok((lease, connected));
         }
-        let connected = self.connect(&url, self.usual_options(), job)?;
+        let connected = self.connect(&url, self.options_for(&url), job)?;
         Ok((lease, connected))
+    }
+
+    /// After a step down on a bad line, or when the line failed altogether, the next connection begins lower.
+    fn learn_baud(&self, connected: &mut Connected, before: u32, error: Option<&ToolError>) {
+        let now = connected.loader.port().baud();
+        let failed = error.is_some_and(|error| error.code == "link_lost");
+        let carried = if failed { esp_link::flash::slower(now).unwrap_or(now) } else { now };
+        if carried < before
+            && let Ok(url) = connected.url.parse()
+        {
+            tracing::info!("{}: {carried} baud from now on", connected.url);
+            self.remember_baud(&url, carried);
+        }
     }
 
     /// The lock of the port's device, and the port's URL.
@@ -127,6 +151,13 @@ impl Ctx {
         let url = self.ports.choose(port.map(|port| port.0.as_str()), &self.policy)?;
         let lease = self.devices.sessions.lease(&url.to_string(), &self.holder(), job)?;
         Ok((lease, url))
+    }
+
+    /// How to connect to this port when the call says nothing about it: at a rate that its line carries.
+    pub fn options_for(&self, url: &PortUrl) -> ConnectOptions {
+        let usual = self.usual_options();
+        let baud = self.known_baud(url).map_or(usual.baud, |known| known.min(usual.baud));
+        ConnectOptions { baud, ..usual }
     }
 
     /// How to connect when the call says nothing about it.
@@ -142,23 +173,23 @@ impl Ctx {
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.
     pub fn connect(&self, url: &PortUrl, options: ConnectOptions, job: &Job) -> Result<Connected, ToolError> {
         let shown = url.to_string();
-        let first = self.devices.baud(&shown).unwrap_or(options.baud).min(options.baud);
-        let mut options = ConnectOptions { baud: first, ..options };
-        if options.stub == StubSource::BuiltIn && !self.ports.runs_stub(url) {
-            options.stub = StubSource::None;
-        }
+        let first = options.baud;
+        let mut options = options;
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
                 tracing::warn!("{shown}: {error}; trying again at {SAFE_BAUD} baud");
                 options.baud = SAFE_BAUD;
-                let connected = Loader::connect(self.ports.open(url)?, &options, job);
-                self.devices.remember_baud(&shown, SAFE_BAUD);
-                connected
+                Loader::connect(self.ports.open(url)?, &options, job)
             }
             other => other,
         };
         let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", shown.clone()))?;
         let mut connected = Connected { loader, url: shown, report, reset_at_end: true };
+        let carried = connected.loader.port().baud();
+        // A ROM may have no other rate; a stub was slower only because the line was bad.
+        if connected.loader.mode() == Mode::Stub && carried < first {
+            self.remember_baud(url, carried);
+        }
         self.check_identity(url, &mut connected, job)?;
         Ok(connected)
     }

@@ -1,5 +1,6 @@
 //! What every tool may use: configuration, policy, files, ports, warm sessions, background jobs.
 
+pub mod bauds;
 pub mod confirm;
 pub mod device;
 pub mod events;
@@ -72,7 +73,7 @@ impl Ctx {
         let virtuals = Arc::new(virtuals::Virtuals::new(&config));
         let ports = ports::Ports::new(&config, virtuals.clone());
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
-        let devices = device::Devices::new(sessions);
+        let devices = device::Devices::new(sessions, &config.state_dir());
         let surface = Surface::new(&config)?;
         let state = config.state_dir();
         let (confirmations, audit) = (confirm::Confirmations::new(&state), confirm::AuditLog::new(&state));

@@ -257,9 +257,11 @@ impl Work<'_> {
         self.report.retries += 1;
         let retries = self.report.retries;
         self.ctx.floor.change(&self.report.port, |slot| slot.retries = retries);
-        let present = self.ctx.devices.baud(&self.report.port).unwrap_or_else(|| self.ctx.config.baud());
-        if let Some(rate) = SLOWER.into_iter().find(|rate| *rate < present) {
-            self.ctx.devices.remember_baud(&self.report.port, rate);
+        if let Ok(url) = self.report.port.parse() {
+            let present = self.ctx.known_baud(&url).unwrap_or_else(|| self.ctx.config.baud());
+            if let Some(rate) = SLOWER.into_iter().find(|rate| *rate < present) {
+                self.ctx.remember_baud(&url, rate);
+            }
         }
         tracing::warn!("{}: {}; trying again", self.report.port, error.message);
     }

@@ -3,4 +3,8 @@
 
 mod backup;
 mod bench;
+mod kill;
+mod line;
 mod part;
+mod project;
+mod recover;

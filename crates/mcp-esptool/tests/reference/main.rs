@@ -8,6 +8,7 @@ mod reference;
 
 mod bringup;
 mod efuse;
+mod flash_part;
 mod hsm;
 mod production;
 mod rfc2217;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     trials.extend(idf_build::trials());
     trials.extend(bringup::trials());
     trials.extend(efuse::trials());
+    trials.extend(flash_part::trials());
     trials.extend(production::trials());
     trials.extend(hsm::trials());
     trials.extend(rfc2217::trials());

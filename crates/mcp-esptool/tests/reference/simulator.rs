@@ -35,7 +35,7 @@ fn long() -> bool {
     std::env::var_os("MCP_ESPTOOL_LONG").is_some()
 }
 
-fn chips() -> Vec<&'static str> {
+pub fn chips() -> Vec<&'static str> {
     match long() {
         true => esp_model::chip::all().iter().map(|chip| chip.id).collect(),
         false => CHIPS.to_vec(),
@@ -47,20 +47,20 @@ const SIZE: usize = 1 << 20;
 
 /// How the simulator is reached.
 #[derive(Clone, Copy, PartialEq)]
-enum Line {
+pub enum Line {
     Tcp,
     Rfc2217,
     Pty,
 }
 
 /// A running simulator.
-struct Sim {
+pub struct Sim {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Sim {
-    fn start(chip: &str, line: Line, link: &Path) -> Result<Self, Stop> {
+    pub fn start(chip: &str, line: Line, link: &Path) -> Result<Self, Stop> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
         command.args(["sim", chip]).stderr(Stdio::piped()).stdin(Stdio::null());
         match line {
@@ -89,7 +89,7 @@ impl Drop for Sim {
 }
 
 /// esptool in a process that takes one command after the other.
-struct Esptool {
+pub struct Esptool {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -99,7 +99,7 @@ struct Esptool {
 }
 
 impl Esptool {
-    fn start(python: PathBuf, port: &str, old: bool) -> Result<Self, Stop> {
+    pub fn start(python: PathBuf, port: &str, old: bool) -> Result<Self, Stop> {
         let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/esptool_driver.py");
         let mut command = Command::new(python);
         command.arg(driver).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -111,7 +111,7 @@ impl Esptool {
     }
 
     /// Runs one command; what it said. Words are parted by blanks.
-    fn run(&mut self, command: &str) -> Result<String, Stop> {
+    pub fn run(&mut self, command: &str) -> Result<String, Stop> {
         let words =
             command.split(' ').map(|word| match self.old && !word.starts_with('/') && !word.starts_with("--") {
                 true => word.replace('-', "_"),

@@ -22,7 +22,7 @@ pub struct Connect;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Baud rate to work at (default 460800).
+    /// Baud rate to work at (default 460800, or what this line is known to carry).
     baud: Option<u32>,
     /// Reset attempts (default 7).
     retries: Option<u32>,
@@ -65,7 +65,6 @@ impl Tool for Connect {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let mut options = ctx.usual_options();
-        options.baud = input.baud.unwrap_or(460_800);
         options.attempts = input.retries.unwrap_or(7);
         options.before = before(input.before.as_deref().unwrap_or("ladder"))?;
         match input.stub.as_deref() {
@@ -79,6 +78,7 @@ impl Tool for Connect {
             Some(other) => return Err(bad("after", other, "hard-reset, no-reset")),
         };
         let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
+        options.baud = input.baud.or_else(|| ctx.known_baud(&url)).unwrap_or(460_800);
         // The old connection goes first: it holds the port.
         drop(lease.warm.take());
         let mut connected = ctx.connect(&url, options, job)?;

@@ -1,19 +1,23 @@
-//! `esp_recover_chip`: a ladder that stops at the first success. Nothing here writes.
+//! `esp_recover_chip`: a ladder that stops at the first success; nothing is written without a whole backup before it.
 
-use esp_link::connect::Before;
-use esp_link::reset::Sequence;
-use esp_link::stub::StubSource;
-use esp_link::{ConnectOptions, LoaderError};
+mod flash;
+mod line;
+mod repair;
+
+use esp_link::Mode;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, Warm};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
+use crate::tools::chip::boot_log;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
+use crate::tools::error::{FlashState, ToolError};
+use crate::tools::flash::{backup, files, keep, project};
 
 /// The tool.
 pub struct Recover;
@@ -23,6 +27,37 @@ pub struct Recover;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
+    /// Seconds to wait for hands on BOOT and EN when no reset helps (default 20).
+    #[schemars(extend("x-rare" = true))]
+    watch_s: Option<f64>,
+    /// Back up everything, then do the smallest repair that lets it boot.
+    #[serde(default)]
+    repair: bool,
+    /// Build to repair from, as in esp_flash_firmware.
+    project: Option<String>,
+    /// Folder for the backup (default: esp-backup/MAC/recover).
+    backup_dir: Option<String>,
+    /// Last resort, after the backup: erase all. The first call returns a confirm_token.
+    #[serde(default)]
+    erase_all: bool,
+    /// Token of the first call.
+    confirm_token: Option<String>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It boots.
+    Recovered,
+    /// The loader and the flash work, but it does not boot: `next` names what repairs it.
+    NeedsRepair,
+    /// Something has to be pressed, plugged or soldered.
+    NeedsHands,
+    /// eFuses keep the loader closed, for ever.
+    Locked,
+    /// The flash does not answer.
+    FlashDead,
 }
 
 /// Result.
@@ -30,15 +65,23 @@ pub struct In {
 pub struct Out {
     /// The port.
     port: String,
-    /// recovered (a loader answers and the flash is readable), flash_dead, needs_hands or locked.
-    verdict: String,
+    /// recovered, needs_repair, needs_hands, locked or flash_dead.
+    verdict: Verdict,
     /// Each rung: what was tried and what came of it.
     steps: Vec<Step>,
     /// The device, if it answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<Device>,
+    /// What was repaired.
+    repaired: Vec<String>,
+    /// The backup that was made before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup: Option<String>,
     /// What to do now.
     next: Vec<String>,
+    /// For the second call with erase_all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirm_token: Option<String>,
 }
 
 /// One rung.
@@ -55,122 +98,227 @@ pub struct Step {
 impl Tool for Recover {
     const NAME: &'static str = "esp_recover_chip";
     const TITLE: &'static str = "Recover chip";
-    const ABOUT: &'static str = "A device that does not answer or boot: tries the port, reset variants, then the ROM alone at 115200 baud, looks at flash and \
-         bootloader, and says what is broken and which call repairs it. Writes nothing itself.";
-    const RISK: Risk = Risk::Resets;
+    const ABOUT: &'static str = "A device that does not answer or boot: port, reset variants, BOOT and EN by hand, ROM alone, flash id and voltage; says \
+         what is broken. With repair: backs up everything, then the smallest repair (otadata, NVS, bootloader, table, app).";
+    const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
+    const FILES: bool = true;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        // What is given must be readable before anything is tried.
+        let artefacts = artefacts(ctx, input.project.as_deref())?;
         let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
         drop(lease.warm.take());
-        let mut steps = Vec::new();
-        drop(ctx.ports.open(&url)?);
-        steps.push(Step { tried: "open the port".into(), worked: true, seen: "it opens".into() });
-        let mut last = None;
-        for (name, options) in rungs(ctx) {
-            job.progress(steps.len() as u64, 7, name);
-            match ctx.connect(&url, options, job) {
-                Ok(mut connected) => {
-                    steps.push(Step {
-                        tried: name.into(),
-                        worked: true,
-                        seen: connected.loader.mode().describe().into(),
-                    });
-                    let out = examine(&mut connected, job, url.to_string(), steps)?;
-                    lease.keep(Warm::new(connected));
-                    return Ok(out);
-                }
-                Err(error) if matches!(error.code, "cancelled" | "port_lost") => return Err(error),
-                Err(error) => {
-                    steps.push(Step { tried: name.into(), worked: false, seen: error.message.clone() });
-                    last = Some(error);
-                }
-            }
+        let mut ladder = Ladder::new(url.to_string());
+        let watch_s = input.watch_s.unwrap_or(20.0).clamp(0.0, 600.0);
+        let Some(mut connected) = line::connect(ctx, job, &url, watch_s, &mut ladder)? else {
+            return Ok(ladder.end());
+        };
+        ladder.device = Some(Device::read(&mut connected, job)?);
+        if connected.loader.mode() == Mode::SecureDownload {
+            ladder.note("examine", false, "secure download mode is burned: nothing can be read");
+            ladder.next("signed and encrypted images can still be written with esp_flash_firmware and flash_size");
+            ladder.verdict = Verdict::Locked;
+            lease.keep(Warm::new(connected));
+            return Ok(ladder.end());
         }
-        let code = last.as_ref().map_or("no_serial_data", |error| error.code);
-        let next = last.map(|error| error.next_step).into_iter().collect();
-        let verdict = if code == "not_in_download_mode" { "locked" } else { "needs_hands" };
-        Ok(Out { port: url.to_string(), verdict: verdict.into(), steps, device: None, next })
+        if flash::answers(&mut connected, job, &mut ladder)? {
+            connected = work(ctx, job, &url, &input, &artefacts, connected, &mut ladder)?;
+        }
+        lease.keep(Warm::new(connected));
+        Ok(ladder.end())
     }
 
     fn summary(out: &Out) -> String {
         let who = out.device.as_ref().map_or_else(|| out.port.clone(), Device::to_string);
-        format!("{who}: {}\nnext: {}", out.verdict, out.next.join("; "))
+        let verdict = serde_json::to_value(out.verdict).ok();
+        let verdict = verdict.as_ref().and_then(|verdict| verdict.as_str()).unwrap_or_default();
+        let repaired = if out.repaired.is_empty() { String::new() } else { format!(" ({})", out.repaired.join(", ")) };
+        format!("{who}: {verdict}{repaired}\nnext: {}", out.next.join("; "))
     }
 }
 
-fn rungs(ctx: &Ctx) -> Vec<(&'static str, ConnectOptions)> {
-    let usual = ctx.usual_options();
-    let rom = ConnectOptions { baud: 115_200, stub: StubSource::None, ..usual.clone() };
-    let with = |options: &ConnectOptions, before| ConnectOptions { before, attempts: 3, ..options.clone() };
-    vec![
-        ("all reset sequences, stub", usual.clone()),
-        ("ROM only, 115200 baud", rom.clone()),
-        ("ROM only, long classic reset", with(&rom, Before::Only(Sequence::classic(2000)))),
-        ("ROM only, no reset (BOOT held by hand)", with(&rom, Before::NoReset)),
-    ]
+/// The rungs so far.
+struct Ladder {
+    port: String,
+    verdict: Verdict,
+    steps: Vec<Step>,
+    device: Option<Device>,
+    repaired: Vec<String>,
+    backup: Option<String>,
+    next: Vec<String>,
+    confirm_token: Option<String>,
 }
 
-/// A loader answers: look at what keeps the device from booting.
-fn examine(connected: &mut Connected, job: &Job, port: String, mut steps: Vec<Step>) -> Result<Out, ToolError> {
-    let device = Device::read(connected, job)?;
-    let chip = connected.loader.chip();
-    let mut next = Vec::new();
-    let verdict = match connected.loader.flash_id(job) {
-        Ok(id) => {
-            steps.push(Step { tried: "flash id".into(), worked: true, seen: id.to_string() });
-            look_at_boot(connected, job, &mut steps, &mut next)?;
-            "recovered"
+impl Ladder {
+    fn new(port: String) -> Self {
+        Self {
+            port,
+            verdict: Verdict::NeedsHands,
+            steps: Vec::new(),
+            device: None,
+            repaired: Vec::new(),
+            backup: None,
+            next: Vec::new(),
+            confirm_token: None,
         }
-        Err(error @ (LoaderError::Line(_) | LoaderError::Cancelled)) => return Err(error.into()),
-        Err(LoaderError::Unsupported { .. }) => {
-            next.push("secure download mode: write signed or encrypted images with esp_flash_firmware".into());
-            "recovered"
-        }
-        Err(error) => {
-            steps.push(Step { tried: "flash id".into(), worked: false, seen: error.to_string() });
-            next.push(format!("check supply and flash voltage, and what is wired to the flash pins of {}", chip.name));
-            "flash_dead"
-        }
-    };
-    if next.is_empty() {
-        next.push("esp_run_firmware capture_s=5 shows whether it boots now".into());
     }
-    Ok(Out { port, verdict: verdict.into(), steps, device: Some(device), next })
+
+    fn note(&mut self, tried: impl Into<String>, worked: bool, seen: impl Into<String>) {
+        self.steps.push(Step { tried: tried.into(), worked, seen: seen.into() });
+    }
+
+    fn next(&mut self, step: impl Into<String>) {
+        self.next.push(step.into());
+    }
+
+    fn end(self) -> Out {
+        let Self { port, verdict, steps, device, repaired, backup, next, confirm_token } = self;
+        Out { port, verdict, steps, device, repaired, backup, next, confirm_token }
+    }
 }
 
-fn look_at_boot(
-    connected: &mut Connected,
+fn artefacts(ctx: &Ctx, path: Option<&str>) -> Result<Vec<files::Piece>, ToolError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let mut project = project::read(ctx, path)?;
+    if project.elf.is_some() {
+        return Err(ToolError::new("no_project", format!("`{path}` is a program alone"))
+            .next("esp_app_prepare makes a folder of it that can be given as project"));
+    }
+    let mut pieces = files::load(ctx, &project.files)?;
+    pieces.append(&mut project.made);
+    files::no_overlap(&mut pieces)?;
+    Ok(pieces)
+}
+
+/// Loader and flash answer: what keeps the device from booting?
+fn work(
+    ctx: &Ctx,
     job: &Job,
-    steps: &mut Vec<Step>,
-    next: &mut Vec<String>,
-) -> Result<(), ToolError> {
-    let offset = connected.loader.chip().flash.bootloader_offset;
-    let head = connected.loader.read_flash_bytes(job, offset, 32)?;
-    let blank = head.iter().all(|byte| *byte == 0xff);
-    let good = head.first() == Some(&esp_model::image::MAGIC);
-    let seen = if blank {
-        "blank"
-    } else if good {
-        "an image header"
-    } else {
-        "something else (encrypted or damaged)"
+    url: &esp_link::port::PortUrl,
+    input: &In,
+    artefacts: &[files::Piece],
+    mut connected: Connected,
+    ladder: &mut Ladder,
+) -> Result<Connected, ToolError> {
+    let chip = connected.loader.chip();
+    files::check_images(artefacts, chip, connected.loader.revision(), connected.loader.attach_flash(job, None)?)?;
+    if !repair::diagnose(&mut connected, job, ladder)? {
+        // By its bytes it starts. Does it?
+        connected = listen(ctx, job, url, connected, ladder)?;
+        if ladder.verdict != Verdict::NeedsRepair {
+            return Ok(connected);
+        }
+    }
+    ladder.verdict = Verdict::NeedsRepair;
+    if !input.repair && !input.erase_all {
+        ladder.next(
+            "repair=true backs up everything and does the smallest repair; project=… gives it a build to repair from",
+        );
+        return Ok(connected);
+    }
+    if connected.is_encrypted(job)? {
+        ladder.note("repair", false, "flash encryption is on: what is there cannot be judged or repaired from here");
+        ladder.next("write encrypted images: esp_flash_encrypt");
+        return Ok(connected);
+    }
+    save(ctx, job, &mut connected, input, ladder)?;
+    if input.repair {
+        for change in repair::candidates(&mut connected, job, artefacts)? {
+            if !repair::would_help(&mut connected, job, &change)? {
+                ladder.note(format!("repair {}", change.name), false, "the boot chain would stop all the same");
+                continue;
+            }
+            repair::write(&mut connected, job, &change)?;
+            ladder.note(format!("repair {}", change.name), true, "written and verified");
+            ladder.repaired.push(change.name.into());
+            connected = listen(ctx, job, url, connected, ladder)?;
+            if ladder.verdict != Verdict::NeedsRepair {
+                return Ok(connected);
+            }
+        }
+        ladder.next("nothing that is at hand lets it boot: give a whole build with project=…, or erase_all=true as the last resort");
+    }
+    if input.erase_all {
+        erase(ctx, job, &mut connected, input, artefacts, ladder)?;
+        if !ladder.repaired.is_empty() {
+            connected = listen(ctx, job, url, connected, ladder)?;
+        }
+    }
+    Ok(connected)
+}
+
+/// Everything into a folder, before the first byte is changed.
+fn save(ctx: &Ctx, job: &Job, connected: &mut Connected, input: &In, ladder: &mut Ladder) -> Result<(), ToolError> {
+    let dir = match (&input.backup_dir, &ladder.device) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(device)) => format!("{}/recover", keep::folder(device, None)),
+        (None, None) => "esp-backup/recover".into(),
     };
-    steps.push(Step { tried: format!("bootloader at {offset:#x}"), worked: good, seen: seen.into() });
-    if !good {
-        next.push(format!("write the bootloader at {offset:#x} (esp_flash_firmware project=… writes all parts)"));
+    let manifest = backup::whole(ctx, job, connected, &dir)?;
+    ladder.note("back up everything", true, manifest.clone());
+    ladder.backup = Some(manifest);
+    Ok(())
+}
+
+/// Seconds that the console is listened to.
+const LISTEN_S: f64 = 6.0;
+
+/// Starts the device, listens, and connects again.
+fn listen(
+    ctx: &Ctx,
+    job: &Job,
+    url: &esp_link::port::PortUrl,
+    connected: Connected,
+    ladder: &mut Ladder,
+) -> Result<Connected, ToolError> {
+    let console = boot_log::restart(connected, job, LISTEN_S)?;
+    let good = matches!(console.verdict.as_str(), "looks_right" | "app_loaded");
+    ladder.verdict = if good { Verdict::Recovered } else { Verdict::NeedsRepair };
+    ladder.note("start and listen", good, console.line());
+    if console.verdict == "download_mode" {
+        ladder.verdict = Verdict::NeedsHands;
+        ladder.next("the boot pin stays low: release BOOT, look for what pulls it down, then press EN");
     }
-    let table = connected.loader.read_flash_bytes(job, esp_model::partition::DEFAULT_TABLE_OFFSET, 32)?;
-    let good = esp_model::partition::Table::is_binary(&table);
-    steps.push(Step {
-        tried: "partition table at 0x8000".into(),
-        worked: good,
-        seen: if good { "there" } else { "none" }.into(),
-    });
-    if !good {
-        next.push("write the partition table (esp_partition_flash)".into());
+    ctx.connect(url, ctx.options_for(url), job)
+}
+
+/// The last resort, after a confirmation.
+fn erase(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    input: &In,
+    artefacts: &[files::Piece],
+    ladder: &mut Ladder,
+) -> Result<(), ToolError> {
+    let mac = ladder.device.as_ref().and_then(|device| device.mac.clone()).unwrap_or_default();
+    let hash: String = Sha256::digest(format!("erase all of {mac}")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let Some(token) = &input.confirm_token else {
+        let token = ctx.confirmations.offer(&mac, &hash, "erase the whole flash", connected.is_virtual())?;
+        ladder.confirm_token = Some(token);
+        let approve = match connected.is_virtual() {
+            true => String::new(),
+            false => format!("after the user ran `mcp-esptool approve {hash}` in a terminal, "),
+        };
+        ladder
+            .next(format!("erasing all removes everything on the device: {approve}call again with this confirm_token"));
+        return Ok(());
+    };
+    ctx.confirmations.redeem(token, &mac, &hash)?;
+    let partial = |error| ToolError::from(error).touched(FlashState::Partial);
+    connected.loader.erase_all(job).map_err(partial)?;
+    ladder.note("erase all", true, "the flash is blank");
+    if artefacts.is_empty() {
+        ladder.next(
+            "the flash is blank: write a build with esp_flash_firmware, or put the backup back with esp_flash_restore",
+        );
+        return Ok(());
     }
+    repair::write(connected, job, &repair::everything(artefacts))?;
+    ladder.note("write the whole build", true, "written and verified");
+    ladder.repaired.push("everything".into());
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esp_link::Mode;
+use esp_link::{LoaderError, Mode};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,14 +71,30 @@ impl Tool for TestConnection {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let rounds = input.rounds.unwrap_or(50).clamp(1, 1000);
+        let mut lost = false;
         let out = ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let before = connected.loader.port().baud();
             let mut rates: Vec<Rate> = Vec::new();
             for (index, baud) in RATES.into_iter().enumerate() {
                 job.progress(index as u64, RATES.len() as u64, format!("testing {baud} baud"));
-                if baud != connected.loader.port().baud() && connected.loader.change_baud(job, baud).is_err() {
-                    break;
+                if baud != connected.loader.port().baud() {
+                    match connected.loader.change_baud(job, baud) {
+                        Ok(()) => {}
+                        Err(error @ (LoaderError::Line(_) | LoaderError::Cancelled)) => return Err(error.into()),
+                        Err(_) => {
+                            // Nobody is heard at this rate, nor at the one before: only a reset helps.
+                            rates.push(Rate {
+                                baud,
+                                rounds: 0,
+                                errors: 1,
+                                round_trip_ms: Vec::new(),
+                                bytes_per_s: None,
+                            });
+                            lost = true;
+                            break;
+                        }
+                    }
                 }
                 let rate = measure(connected, job, baud, rounds)?;
                 let bad = rate.errors > 0;
@@ -94,10 +110,10 @@ impl Tool for TestConnection {
             }
             Ok(Out { device, rates, recommended_baud })
         })?;
-        if let Some(baud) = out.recommended_baud {
-            ctx.devices.remember_baud(&out.device.port, baud);
+        if let (Some(baud), Ok(url)) = (out.recommended_baud, out.device.port.parse()) {
+            ctx.remember_baud(&url, baud);
         }
-        if out.rates.last().is_some_and(|rate| rate.errors > 0) {
+        if lost || out.rates.last().is_some_and(|rate| rate.errors > 0) {
             ctx.devices.sessions.forget(&out.device.port);
         }
         Ok(out)

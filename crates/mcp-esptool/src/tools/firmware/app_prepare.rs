@@ -19,6 +19,7 @@ use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::parse_number;
 use crate::tools::error::ToolError;
+use crate::tools::flash::files::Piece;
 
 /// The tool.
 pub struct AppPrepare;
@@ -92,38 +93,18 @@ impl Tool for AppPrepare {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let chip = chip_named(&input.chip_type)?;
-        if chip.image.format == ImageFormat::Esp8266 {
-            return Err(ToolError::new(
-                "not_supported_by_chip",
-                format!("{} has no stock bootloader and no common layout", chip.name),
-            )
-            .next("use esp_elf_to_binary with the version that your SDK's bootloader takes"));
-        }
-        let flash = with_defaults(chip, &input)?;
-        let app = app(ctx, chip, &input, &flash)?;
-        let (bootloader, bootloader_origin) = bootloader(ctx, job, chip, &input, &flash)?;
-        let table = table(ctx, &input, &flash, app.len() as u64)?;
-        let place = app_partition(&table)?;
-        if app.len() as u64 > u64::from(place.size) {
-            let (size, room) = (app.len(), place.size);
-            return Err(ToolError::new(
-                "app_too_large",
-                format!("the app has {size} bytes, the partition `{}` {room}", place.name),
-            ));
-        }
-        job.check()?;
-        let set = parts(chip, &table, place, bootloader, app.clone())?;
+        let set = make_set(ctx, job, chip, &input)?;
         let folder = input.output_dir.clone().unwrap_or_else(|| format!("{}-flash", stem(&input.elf_file)));
-        let written = write_set(ctx, chip, &flash, &folder, set)?;
+        let written = write_set(ctx, chip, &set.flash, &folder, set.items)?;
         Ok(Out {
             chip: chip.id.to_owned(),
             merged_file: written.merged,
             flasher_args: written.args,
             files: written.files,
-            bootloader_origin,
-            partitions: table.partitions.iter().map(partition_facts).collect(),
-            app_bytes: app.len() as u64,
-            app_free_bytes: u64::from(place.size) - app.len() as u64,
+            bootloader_origin: set.bootloader_origin,
+            partitions: set.table.partitions.iter().map(partition_facts).collect(),
+            app_bytes: set.app_bytes,
+            app_free_bytes: set.app_free_bytes,
         })
     }
 
@@ -138,6 +119,72 @@ impl Tool for AppPrepare {
             out.bootloader_origin
         )
     }
+}
+
+/// The set for a program, as it goes to a chip that is there; no files are written.
+pub(crate) fn for_flash(
+    ctx: &Ctx,
+    job: &Job,
+    chip: &'static Chip,
+    elf_file: &str,
+    flash_size: u32,
+    revision: Option<u16>,
+) -> Result<Vec<Piece>, ToolError> {
+    let size = format!("{}MB", flash_size >> 20);
+    let input = In {
+        elf_file: elf_file.to_owned(),
+        chip_type: chip.id.to_owned(),
+        output_dir: None,
+        flash_mode: None,
+        flash_freq: None,
+        flash_size: chip.flash.sizes.contains_key(&size).then_some(size),
+        partition_table: None,
+        bootloader_file: None,
+        bootloader_source: Source::Stock,
+        chip_revision: revision,
+        min_rev_full: None,
+        max_rev_full: None,
+    };
+    let set = make_set(ctx, job, chip, &input)?;
+    let piece = |item: Item| Piece {
+        path: format!("{elf_file}: {}", item.role),
+        address: item.part.address,
+        bytes: item.part.data,
+    };
+    Ok(set.items.into_iter().map(piece).collect())
+}
+
+/// A set and what is said of it.
+struct Set {
+    flash: Flash,
+    items: Vec<Item>,
+    table: Table,
+    bootloader_origin: String,
+    app_bytes: u64,
+    app_free_bytes: u64,
+}
+
+fn make_set(ctx: &Ctx, job: &Job, chip: &'static Chip, input: &In) -> Result<Set, ToolError> {
+    if chip.image.format == ImageFormat::Esp8266 {
+        return Err(ToolError::new(
+            "not_supported_by_chip",
+            format!("{} has no stock bootloader and no common layout", chip.name),
+        )
+        .next("use esp_elf_to_binary with the version that your SDK's bootloader takes"));
+    }
+    let flash = with_defaults(chip, input)?;
+    let app = app(ctx, chip, input, &flash)?;
+    let (bootloader, bootloader_origin) = bootloader(ctx, job, chip, input, &flash)?;
+    let table = table(ctx, input, &flash, app.len() as u64)?;
+    let place = app_partition(&table)?;
+    let (app_bytes, room) = (app.len() as u64, u64::from(place.size));
+    if app_bytes > room {
+        let text = format!("the app has {app_bytes} bytes, the partition `{}` {room}", place.name);
+        return Err(ToolError::new("app_too_large", text));
+    }
+    job.check()?;
+    let items = parts(chip, &table, place, bootloader, app)?;
+    Ok(Set { flash, items, bootloader_origin, app_bytes, app_free_bytes: room - app_bytes, table })
 }
 
 /// Flash settings with nothing left open.

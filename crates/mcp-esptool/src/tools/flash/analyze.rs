@@ -28,6 +28,7 @@ pub struct Analyze;
 pub struct In {
     port: Option<PortUrl>,
     /// Flash address of the partition table (default: found).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
     /// Where to write the picture; the ending .svg or .png decides.
     picture_file: Option<String>,

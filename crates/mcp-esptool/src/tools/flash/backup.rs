@@ -35,6 +35,7 @@ pub struct In {
     /// Only these: names of partitions, `bootloader`, `partition-table`.
     partitions: Option<Vec<String>>,
     /// Flash address of the partition table (default: found).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
 }
 
@@ -78,7 +79,8 @@ impl Tool for Backup {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let table_offset =
             input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()?;
-        ctx.with_device(input.port.as_ref(), job, |connected| run(ctx, job, connected, &input, table_offset))
+        let (dir, names) = (input.output_dir.as_str(), input.partitions.as_deref());
+        ctx.with_device(input.port.as_ref(), job, |connected| run(ctx, job, connected, dir, names, table_offset))
     }
 
     fn summary(out: &Out) -> String {
@@ -94,11 +96,17 @@ impl Tool for Backup {
     }
 }
 
+/// Everything in flash into a folder. Returns the manifest's path.
+pub(crate) fn whole(ctx: &Ctx, job: &Job, connected: &mut Connected, dir: &str) -> Result<String, ToolError> {
+    Ok(run(ctx, job, connected, dir, None, None)?.manifest)
+}
+
 fn run(
     ctx: &Ctx,
     job: &Job,
     connected: &mut Connected,
-    input: &In,
+    dir: &str,
+    names: Option<&[String]>,
     table_offset: Option<u32>,
 ) -> Result<Out, ToolError> {
     let device = Device::read(connected, job)?;
@@ -108,24 +116,19 @@ fn run(
     let flash_size_bytes = connected.loader.attach_flash(job, None)?;
     let found = keep::table(connected, job, table_offset)?;
     let areas = Found::areas(found.as_ref(), connected, flash_size_bytes);
-    let areas = chosen(areas, input.partitions.as_deref())?;
+    let areas = chosen(areas, names)?;
     let mut manifest = begin(connected, job, &device, found.as_ref(), flash_size_bytes)?;
-    manifest.take_over(Manifest::older(ctx, &input.output_dir)?)?;
-    let mut work = Work {
-        ctx,
-        dir: &input.output_dir,
-        total: resume::Taken { checked: true, ..Default::default() },
-        unchanged: 0,
-    };
+    manifest.take_over(Manifest::older(ctx, dir)?)?;
+    let mut work = Work { ctx, dir, total: resume::Taken { checked: true, ..Default::default() }, unchanged: 0 };
     for area in &areas {
         job.progress(area.address.into(), flash_size_bytes.into(), format!("backing up {}", area.name));
         let entry = work.area(job, connected, area, &mut manifest)?;
         manifest.add(entry);
-        manifest.save(ctx, &input.output_dir)?;
+        manifest.save(ctx, dir)?;
     }
     manifest.efuses = Some(work.efuses(job, connected)?);
     manifest.finish();
-    let path = manifest.save(ctx, &input.output_dir)?;
+    let path = manifest.save(ctx, dir)?;
     job.progress(flash_size_bytes.into(), flash_size_bytes.into(), "backed up");
     Ok(Out {
         device,

@@ -34,6 +34,7 @@ pub struct In {
     #[serde(default)]
     no_backup: bool,
     /// Flash address of the partition table (default: found).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
     /// Flash size, if it shall not be detected; needed in secure download mode.
     #[schemars(extend("x-rare" = true))]

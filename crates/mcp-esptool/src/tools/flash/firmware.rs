@@ -7,14 +7,16 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checks;
 use super::files::{self, Piece, PieceView};
-use super::project;
+use super::project::{self, Project};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number, PortUrl};
 use crate::tools::device::Device;
 use crate::tools::error::{FlashState, ToolError};
+use crate::tools::firmware::app_prepare;
 
 /// The tool.
 pub struct Firmware;
@@ -24,9 +26,9 @@ pub struct Firmware;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What goes where: raw binaries, images, Intel HEX, UF2.
+    /// What goes where: raw binaries, images, ELF, Intel HEX, UF2.
     files: Option<Vec<FileAt>>,
-    /// Instead of files: an ESP-IDF project or build folder (flasher_args.json).
+    /// Instead of files: an ESP-IDF, Arduino or PlatformIO build (its folder), or a Rust ELF.
     project: Option<String>,
     /// Send everything, also what is there already.
     #[serde(default)]
@@ -46,8 +48,13 @@ pub struct In {
 pub struct Out {
     #[serde(flatten)]
     device: Device,
+    /// Kind of the project: ESP-IDF, Arduino, PlatformIO or ELF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
     /// Size of the flash.
     flash_size_bytes: u32,
+    /// What stands out without being wrong.
+    notes: Vec<String>,
     /// What was written where.
     files: Vec<PieceView>,
     /// Bytes of flash that were written, in whole sectors.
@@ -81,10 +88,9 @@ impl Tool for Firmware {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let (pieces, wanted_chip) = gather(ctx, &input)?;
-        let out = ctx.with_device(input.port.as_ref(), job, |connected| {
-            write(job, connected, &input, &pieces, wanted_chip.as_deref())
-        })?;
+        let (pieces, project) = gather(ctx, &input)?;
+        let out = ctx
+            .with_device(input.port.as_ref(), job, |connected| write(ctx, job, connected, &input, pieces, &project))?;
         if input.run {
             let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
             connected.loader.hard_reset()?;
@@ -95,44 +101,69 @@ impl Tool for Firmware {
     fn summary(out: &Out) -> String {
         let seconds = out.compare_s + out.write_s + out.verify_s;
         let checked = if out.verified { "verified" } else { "not verified: this loader cannot" };
+        let notes = if out.notes.is_empty() { String::new() } else { format!("\n{}", out.notes.join("; ")) };
         format!(
-            "{}\n{} bytes written, {} already right, in {seconds:.1} s; {checked}",
+            "{}\n{} bytes written, {} already right, in {seconds:.1} s; {checked}{notes}",
             out.device, out.written_bytes, out.skipped_bytes
         )
     }
 }
 
-fn gather(ctx: &Ctx, input: &In) -> Result<(Vec<Piece>, Option<String>), ToolError> {
-    let (mut pieces, chip) = match (&input.files, &input.project) {
-        (Some(files), None) => (files::load(ctx, files)?, None),
+fn gather(ctx: &Ctx, input: &In) -> Result<(Vec<Piece>, Project), ToolError> {
+    let (mut pieces, project) = match (&input.files, &input.project) {
+        (Some(files), None) => (files::load(ctx, files)?, Project::default()),
         (None, Some(path)) => {
-            let project = project::read(ctx, path)?;
-            (files::load(ctx, &project.files)?, project.chip)
+            let mut project = project::read(ctx, path)?;
+            let mut pieces = if project.files.is_empty() { Vec::new() } else { files::load(ctx, &project.files)? };
+            pieces.append(&mut project.made);
+            (pieces, project)
         }
         _ => return Err(ToolError::new("missing_parameter", "give either `files` or `project`")),
     };
     files::no_overlap(&mut pieces)?;
-    Ok((pieces, chip))
+    Ok((pieces, project))
+}
+
+/// What becomes known with the chip: images of linked programs, and what they need beside them.
+fn complete(
+    ctx: &Ctx,
+    job: &Job,
+    connected: &mut Connected,
+    mut pieces: Vec<Piece>,
+    project: &Project,
+    flash_size: u32,
+) -> Result<Vec<Piece>, ToolError> {
+    let chip = connected.loader.chip();
+    if let Some(elf) = &project.elf {
+        pieces = app_prepare::for_flash(ctx, job, chip, elf, flash_size, connected.loader.revision())?;
+    }
+    checks::convert(chip, flash_size, &mut pieces)?;
+    files::no_overlap(&mut pieces)?;
+    Ok(pieces)
 }
 
 fn write(
+    ctx: &Ctx,
     job: &Job,
     connected: &mut Connected,
     input: &In,
-    pieces: &[Piece],
-    wanted_chip: Option<&str>,
+    pieces: Vec<Piece>,
+    project: &Project,
 ) -> Result<Out, ToolError> {
     // Read in this session, just before the first write: another device may be on the port by now.
     let identified = connected.identify(job)?;
     let device = Device::of(connected, identified.as_ref());
     let chip = connected.loader.chip();
-    if let Some(wanted) = wanted_chip.filter(|wanted| chip::by_name(wanted).is_none_or(|wanted| wanted.id != chip.id)) {
+    let other = |wanted: &&str| chip::by_name(wanted).is_none_or(|wanted| wanted.id != chip.id);
+    if let Some(wanted) = project.chip.as_deref().filter(other) {
         return Err(ToolError::new("chip_mismatch", format!("the project is for {wanted}, the chip is {}", chip.name)));
     }
     let wanted_size = input.flash_size.and_then(Number::as_u32);
     let flash_size = connected.loader.attach_flash(job, wanted_size)?;
-    files::check_images(pieces, chip, connected.loader.revision(), flash_size)?;
-    refuse_plain_on_encrypted(connected, pieces, job)?;
+    let pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
+    files::check_images(&pieces, chip, connected.loader.revision(), flash_size)?;
+    refuse_plain_on_encrypted(connected, &pieces, job)?;
+    let notes = checks::device(connected, job, &pieces, flash_size)?;
     let compress = match input.compress {
         Some(false) => Compress::Never,
         _ => Compress::Auto,
@@ -145,7 +176,9 @@ fn write(
         .map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
     Ok(Out {
         device,
+        project: Some(project.kind.to_owned()).filter(|kind| !kind.is_empty()),
         flash_size_bytes: flash_size,
+        notes,
         files: pieces.iter().map(Piece::view).collect(),
         written_bytes: report.written_bytes,
         skipped_bytes: report.skipped_bytes,

@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod backup;
+pub(crate) mod checks;
 pub mod erase;
 pub mod files;
 pub mod firmware;

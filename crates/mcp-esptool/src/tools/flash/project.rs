@@ -1,10 +1,15 @@
-//! What a build folder says about where its files go.
+//! What a build folder says about where its files go: ESP-IDF, Arduino, PlatformIO, or a linked program.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use esp_model::chip::ImageFormat;
+use esp_model::image;
+use esp_model::partition::{self, Table, otadata::Otadata};
 use serde::Deserialize;
 
+use super::files::Piece;
 use crate::ctx::Ctx;
 use crate::tools::args::{FileAt, Number, parse_number};
 use crate::tools::error::ToolError;
@@ -23,21 +28,49 @@ struct Extra {
 }
 
 /// The files of a build, and the chip it is for when it says so.
+#[derive(Debug, Default)]
 pub struct Project {
+    /// What kind of build it is.
+    pub kind: &'static str,
     /// Files and their addresses.
     pub files: Vec<FileAt>,
+    /// What goes to flash beside files.
+    pub made: Vec<Piece>,
     /// The chip's name, as the build spells it.
     pub chip: Option<String>,
+    /// A linked program, to be made into a set once the chip is known.
+    pub elf: Option<String>,
 }
 
-/// Reads an ESP-IDF build: its folder, the project's folder above it, or `flasher_args.json` itself.
+/// Reads a build: an ESP-IDF project or build folder or `flasher_args.json`, an Arduino build folder, a PlatformIO project
+/// or `.pio/build/ENV`, or an ELF file.
 pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
     let given = ctx.files.input(path)?;
-    let places = [given.clone(), given.join("flasher_args.json"), given.join("build").join("flasher_args.json")];
-    let Some(file) = places.iter().find(|place| place.is_file()) else {
-        let text = format!("`{path}` is no ESP-IDF build: it has no flasher_args.json");
-        return Err(ToolError::new("no_project", text));
-    };
+    if given.is_file() {
+        return match given.file_name().is_some_and(|name| name == "flasher_args.json") {
+            true => idf(ctx, &given),
+            false => elf(ctx, path),
+        };
+    }
+    for place in [given.clone(), given.join("build")] {
+        let args = place.join("flasher_args.json");
+        if args.is_file() {
+            return idf(ctx, &args);
+        }
+    }
+    if let Some(folder) = arduino_folder(path, &given)? {
+        return arduino(ctx, &folder);
+    }
+    if let Some(folder) = platformio_folder(path, &given)? {
+        return set(ctx, "PlatformIO", &folder, ["bootloader.bin", "partitions.bin", "firmware.bin"].map(String::from));
+    }
+    let text = format!(
+        "`{path}` is no build: it has no flasher_args.json (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
+    );
+    Err(ToolError::new("no_project", text))
+}
+
+fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
     let bad = |error: String| ToolError::new("no_project", format!("{}: {error}", file.display()));
     let text = ctx.files.read_text(&file.display().to_string())?;
     let args: FlasherArgs = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
@@ -48,5 +81,104 @@ pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
         files.push(FileAt { path: folder.join(name).display().to_string(), address: Number(address) });
     }
     files.sort_by_key(|file| file.address);
-    Ok(Project { files, chip: args.extra_esptool_args.chip })
+    Ok(Project { kind: "ESP-IDF", files, chip: args.extra_esptool_args.chip, ..Project::default() })
+}
+
+fn elf(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
+    if !is_elf(&ctx.files.read_some(path)?) {
+        return Err(ToolError::new("no_project", format!("`{path}` is neither flasher_args.json nor an ELF file")));
+    }
+    Ok(Project { kind: "ELF", elf: Some(path.to_owned()), ..Project::default() })
+}
+
+/// The bytes are a linked program.
+pub fn is_elf(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF")
+}
+
+/// Names of the entries of a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn sketch(folder: &Path) -> Option<String> {
+    names(folder).into_iter().find_map(|name| name.strip_suffix(".ino.bin").map(str::to_owned))
+}
+
+/// The folder itself, `build`, or the only board below one of them (`build/esp32.esp32.esp32`, arduino-cli's way).
+fn arduino_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolError> {
+    for place in [given.to_path_buf(), given.join("build")] {
+        if sketch(&place).is_some() {
+            return Ok(Some(place));
+        }
+        let below: Vec<PathBuf> =
+            names(&place).iter().map(|name| place.join(name)).filter(|folder| sketch(folder).is_some()).collect();
+        match below.as_slice() {
+            [] => {}
+            [only] => return Ok(Some(only.clone())),
+            many => return Err(several(path, many)),
+        }
+    }
+    Ok(None)
+}
+
+/// The folder itself, or the only environment below `.pio/build`.
+fn platformio_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolError> {
+    let built = |folder: &PathBuf| folder.join("firmware.bin").is_file();
+    if built(&given.to_path_buf()) {
+        return Ok(Some(given.to_path_buf()));
+    }
+    let environments = given.join(".pio").join("build");
+    let below: Vec<PathBuf> = names(&environments).iter().map(|name| environments.join(name)).filter(built).collect();
+    match below.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        many => Err(several(path, many)),
+    }
+}
+
+fn several(path: &str, found: &[PathBuf]) -> ToolError {
+    let list: Vec<String> = found.iter().map(|folder| folder.display().to_string()).collect();
+    ToolError::new("no_project", format!("`{path}` holds several builds"))
+        .seen("builds", list.join(", "))
+        .next("name one of them")
+}
+
+fn arduino(ctx: &Ctx, folder: &Path) -> Result<Project, ToolError> {
+    let name = sketch(folder).unwrap_or_default();
+    let files = [format!("{name}.ino.bootloader.bin"), format!("{name}.ino.partitions.bin"), format!("{name}.ino.bin")];
+    set(ctx, "Arduino", folder, files)
+}
+
+/// Bootloader, table and app by the names that this kind of build gives them. Where they go is told by the bootloader's
+/// chip and by the table; otadata is made blank, so that the first app is the one that starts.
+fn set(ctx: &Ctx, kind: &'static str, folder: &Path, names: [String; 3]) -> Result<Project, ToolError> {
+    let [bootloader, table, app] = names.map(|name| folder.join(name));
+    let shown = |path: &Path| path.display().to_string();
+    let at = |path: &Path, address: u32| FileAt { path: shown(path), address: Number(address.into()) };
+    let app_bytes = ctx.files.read_some(&shown(&app))?;
+    let bad = |what: String| ToolError::new("no_project", format!("{}: {what}", folder.display()));
+    let chip = image::detect(&app_bytes).map_err(|error| bad(format!("the app is no image: {error}")))?;
+    let project = Project { kind, chip: Some(chip.id.into()), ..Project::default() };
+    if chip.image.format == ImageFormat::Esp8266 {
+        // One image from address 0 on, with the bootloader in it.
+        return Ok(Project { files: vec![at(&app, 0)], ..project });
+    }
+    let table_offset = partition::DEFAULT_TABLE_OFFSET;
+    let rows =
+        Table::from_binary(&ctx.files.read_some(&shown(&table))?, true).map_err(|error| bad(error.to_string()))?;
+    let factory = rows.find_kind(partition::APP, partition::APP_FACTORY);
+    let place = factory.or_else(|| rows.ota_slots().into_iter().next());
+    let place = place.ok_or_else(|| bad("the partition table has no app partition".into()))?.offset;
+    ctx.files.input(&shown(&bootloader))?;
+    let otadata = rows.find_kind(partition::DATA, partition::DATA_OTA).map(|partition| Piece {
+        path: "blank otadata".into(),
+        address: partition.offset,
+        bytes: Otadata::BLANK.bytes(),
+    });
+    let files = vec![at(&bootloader, chip.flash.bootloader_offset), at(&table, table_offset), at(&app, place)];
+    Ok(Project { files, made: otadata.into_iter().collect(), ..project })
 }

@@ -231,10 +231,14 @@ impl DeviceFlash<'_> {
     /// Puts the changes into a page that begins at `start`.
     fn change(&self, start: u32, page: &mut [u8]) {
         for (address, bytes) in &self.changes {
-            for (at, byte) in (*address..).zip(bytes) {
-                if let Some(slot) = at.checked_sub(start).and_then(|at| page.get_mut(at as usize)) {
-                    *slot = *byte;
-                }
+            let (change, page_at) = (*address as usize, start as usize);
+            let (from, to) = (change.max(page_at), (change + bytes.len()).min(page_at + page.len()));
+            if let (Some(new), Some(slots)) = (
+                bytes.get(from.wrapping_sub(change)..to.wrapping_sub(change)),
+                page.get_mut(from - page_at..to.max(from) - page_at),
+            ) && new.len() == slots.len()
+            {
+                slots.copy_from_slice(new);
             }
         }
     }

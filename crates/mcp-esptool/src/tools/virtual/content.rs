@@ -4,7 +4,7 @@ use esp_model::chip::Chip;
 use esp_model::image::build::{Built, Settings, build};
 
 use crate::ctx::Ctx;
-use crate::tools::args::FileAt;
+use crate::tools::args::{FileAt, Number};
 use crate::tools::error::ToolError;
 use crate::tools::flash::files::{self, Piece};
 use crate::tools::flash::project;
@@ -21,6 +21,7 @@ pub fn gather(
     size: u64,
 ) -> Result<Vec<Piece>, ToolError> {
     let mut list = files.to_vec();
+    let mut made = Vec::new();
     if let Some(path) = build_folder {
         let project = project::read(ctx, path)?;
         if let Some(other) =
@@ -30,6 +31,9 @@ pub fn gather(
             return Err(ToolError::new("chip_mismatch", text));
         }
         list.extend(project.files);
+        // An ELF without an address goes where apps usually go.
+        list.extend(project.elf.map(|path| FileAt { path, address: Number(0) }));
+        made = project.made;
     }
     if list.is_empty() {
         return Ok(Vec::new());
@@ -43,6 +47,7 @@ pub fn gather(
             }
         }
     }
+    pieces.extend(made);
     files::no_overlap(&mut pieces)?;
     if let Some(piece) = pieces.iter().find(|piece| piece.end() > size) {
         let text = format!("`{}` ends at {:#x}, the flash at {size:#x}", piece.path, piece.end());

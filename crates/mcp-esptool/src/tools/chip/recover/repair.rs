@@ -1,0 +1,110 @@
+//! The smallest repair: each candidate is proved on the boot chain before it is written.
+
+use esp_link::flash::{Part, WriteOptions};
+use esp_model::boot::{Config, Device};
+use esp_model::job::Job;
+use esp_model::nvs;
+use esp_model::partition::{self, Table};
+
+use super::Ladder;
+use crate::ctx::device::Connected;
+use crate::tools::error::{FlashState, ToolError};
+use crate::tools::flash::files::Piece;
+use crate::tools::flash::keep;
+use crate::tools::ota::boot_check;
+
+/// A change that may help.
+pub struct Change {
+    /// What it repairs.
+    pub name: &'static str,
+    /// Addresses and bytes.
+    parts: Vec<(u32, Vec<u8>)>,
+    /// It does not change what the boot chain looks at: only the console shows whether it helped.
+    beyond_the_chain: bool,
+}
+
+/// Walks the boot chain; true when the start would stop.
+pub fn diagnose(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Result<bool, ToolError> {
+    let device = boot_check::state_of(connected, job)?;
+    let report = boot_check::walk(connected, job, &device, &Config::default(), Vec::new())?;
+    match report.failure() {
+        Some(step) => {
+            ladder.note(format!("boot chain: {}", step.stage.name()), false, step.text.clone());
+            Ok(true)
+        }
+        None => {
+            let last = report.steps.last().map_or_else(String::new, |step| step.text.clone());
+            ladder.note("boot chain", report.starts(), last);
+            Ok(false)
+        }
+    }
+}
+
+/// What can be tried, the smallest first.
+pub fn candidates(connected: &mut Connected, job: &Job, artefacts: &[Piece]) -> Result<Vec<Change>, ToolError> {
+    let mut found = Vec::new();
+    let layout = keep::table(connected, job, None)?;
+    let table = layout.as_ref().map(|layout| &layout.table);
+    if let Some(otadata) = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_OTA)) {
+        found.push(Change::blank("otadata", otadata.offset, otadata.size, false));
+    }
+    if let Some(part) = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_NVS))
+        && is_damaged(connected, job, part.offset, part.size)?
+    {
+        found.push(Change::blank("nvs", part.offset, part.size, true));
+    }
+    let bootloader_at = connected.loader.chip().flash.bootloader_offset;
+    let of = |name, pick: &dyn Fn(&Piece) -> bool| {
+        let parts: Vec<_> = artefacts.iter().filter(|piece| pick(piece)).map(part).collect();
+        (!parts.is_empty()).then_some(Change { name, parts, beyond_the_chain: false })
+    };
+    let is_bootloader = |piece: &Piece| piece.address == bootloader_at;
+    let is_table = |piece: &Piece| Table::is_binary(&piece.bytes);
+    let changes = [
+        of("bootloader", &is_bootloader),
+        of("partition table", &is_table),
+        of("bootloader and partition table", &|piece| is_bootloader(piece) || is_table(piece)),
+        of("app and otadata", &|piece| !is_bootloader(piece) && !is_table(piece)),
+        of("everything", &|_| true),
+    ];
+    found.extend(changes.into_iter().flatten());
+    Ok(found)
+}
+
+/// All of a build.
+pub fn everything(artefacts: &[Piece]) -> Change {
+    Change { name: "everything", parts: artefacts.iter().map(part).collect(), beyond_the_chain: false }
+}
+
+fn part(piece: &Piece) -> (u32, Vec<u8>) {
+    (piece.address, piece.bytes.clone())
+}
+
+impl Change {
+    fn blank(name: &'static str, address: u32, size: u32, beyond_the_chain: bool) -> Self {
+        Self { name, parts: vec![(address, vec![0xff; size as usize])], beyond_the_chain }
+    }
+}
+
+/// Bytes that are neither blank nor what NVS writes.
+fn is_damaged(connected: &mut Connected, job: &Job, address: u32, size: u32) -> Result<bool, ToolError> {
+    let bytes = connected.loader.read_flash_bytes(&job.silent(), address, size)?;
+    let lossy = |finding: &nvs::Finding| finding.severity() >= nvs::Severity::Warning;
+    Ok(nvs::read(&bytes).worst().is_some_and(lossy))
+}
+
+/// With the change the boot chain goes through; where it does not look there, the change may help.
+pub fn would_help(connected: &mut Connected, job: &Job, change: &Change) -> Result<bool, ToolError> {
+    let device: Device = boot_check::state_of(connected, job)?;
+    let report = boot_check::walk(connected, job, &device, &Config::default(), change.parts.clone())?;
+    let now = boot_check::walk(connected, job, &device, &Config::default(), Vec::new())?;
+    Ok(report.starts() && (change.beyond_the_chain || !now.starts() || report.app != now.app))
+}
+
+/// Writes it and verifies it.
+pub fn write(connected: &mut Connected, job: &Job, change: &Change) -> Result<(), ToolError> {
+    let mut parts: Vec<Part> =
+        change.parts.iter().map(|(address, bytes)| Part::bytes(*address, bytes.clone())).collect();
+    let written = connected.loader.write_flash(&job.shielded(), &mut parts, &WriteOptions::default());
+    written.map(drop).map_err(|error| ToolError::from(error).touched(FlashState::Partial))
+}

@@ -1,0 +1,135 @@
+//! The program is killed in the middle of its work, again and again; the next run goes on where it was.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::bench::{chip, noise};
+
+const SIZE: usize = 512 << 10;
+const BLOCK: u64 = 0x1_0000;
+
+/// The simulator as a program of its own: it outlives the one that is killed.
+struct Device {
+    child: Child,
+    port: String,
+}
+
+impl Device {
+    fn start(dir: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        command.args(["sim", chip().id, "--rfc2217", "127.0.0.1:0", "--flash"]).arg(dir.join("flash.bin"));
+        let mut child = command.args(["--baud-pacing"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let port = listening(&mut child);
+        Self { child, port }
+    }
+}
+
+/// The port's URL out of what the simulator says when it listens.
+fn listening(child: &mut Child) -> String {
+    let (sender, lines) = std::sync::mpsc::channel();
+    let streams: [Box<dyn std::io::Read + Send>; 2] =
+        [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+    for stream in streams {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+    }
+    loop {
+        let line = lines.recv_timeout(Duration::from_secs(20)).unwrap();
+        let at = line.find("rfc2217://").map(|at| &line[at..]);
+        if let Some(url) = at.and_then(|text| text.split_whitespace().next()) {
+            return url.trim_end_matches(['.', ',', ')']).to_owned();
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Calls a tool by the command line; kills it after this time. `None`: it was killed.
+fn call(dir: &Path, tool: &str, arguments: &[String], kill_after: Option<Duration>) -> Option<Value> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.args(["call", tool]).args(arguments).arg("--json").current_dir(dir).env("XDG_CONFIG_HOME", dir);
+    command.env("MCP_ESPTOOL_STATE_DIR", dir.join("state"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    if let Some(time) = kill_after {
+        std::thread::sleep(time);
+        if child.try_wait().unwrap().is_none() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{tool}: {text}");
+    Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{tool}: {error}: {text}")))
+}
+
+fn number(out: &Value, name: &str) -> u64 {
+    let found = out.get(name).or_else(|| out["structuredContent"].get(name)).or_else(|| out["data"].get(name));
+    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no {name} in {out}"))
+}
+
+#[test]
+fn a_killed_read_goes_on_behind_its_last_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = noise(SIZE, 1);
+    fs::write(dir.path().join("flash.bin"), &bytes).unwrap();
+    let device = Device::start(dir.path());
+    let arguments = ["port", "address", "size", "output_file"].into_iter().zip([&device.port, "0", "512K", "out.bin"]);
+    let arguments: Vec<String> = arguments.map(|(name, value)| format!("{name}={value}")).collect();
+    let part = dir.path().join("out.bin.part");
+    let mut there = 0;
+    for kill in 0..3u64 {
+        let killed = call(dir.path(), "esp_flash_read", &arguments, Some(Duration::from_millis(2200 + 431 * kill)));
+        assert!(killed.is_none(), "it was faster than the test");
+        let length = fs::metadata(&part).map_or(0, |about| about.len());
+        assert!(length + BLOCK >= there, "at most one block is read again: {length} after {there}");
+        there = length;
+    }
+    assert!(there > BLOCK, "{there}");
+    let out = call(dir.path(), "esp_flash_read", &arguments, None).unwrap();
+    assert!(number(&out, "resumed_bytes") + BLOCK > there, "{out}");
+    assert!(fs::read(dir.path().join("out.bin")).unwrap() == bytes);
+}
+
+#[test]
+fn a_killed_write_goes_on_behind_its_last_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = noise(SIZE, 2);
+    fs::write(dir.path().join("raw.bin"), &bytes).unwrap();
+    fs::write(dir.path().join("flash.bin"), vec![0xff; 4 << 20]).unwrap();
+    let device = Device::start(dir.path());
+    let list = r#"files=[{"path":"raw.bin","address":"0x10000"}]"#;
+    let arguments = [format!("port={}", device.port), list.to_owned()];
+    let right = || {
+        let flash = fs::read(dir.path().join("flash.bin")).unwrap();
+        let there = &flash[0x1_0000..0x1_0000 + SIZE];
+        there.iter().zip(&bytes).position(|(a, b)| a != b).unwrap_or(SIZE) as u64
+    };
+    for kill in 0..3u64 {
+        let time = Duration::from_millis(2500 + 617 * kill);
+        if call(dir.path(), "esp_flash_firmware", &arguments, Some(time)).is_some() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let before = right();
+    assert!(before > 0, "the test killed it too early");
+    let out = call(dir.path(), "esp_flash_firmware", &arguments, None).unwrap();
+    let again = number(&out, "written_bytes");
+    let missing = SIZE as u64 - before;
+    assert!(again <= missing + BLOCK, "{again} bytes were written, {missing} were missing");
+    assert_eq!(right(), SIZE as u64);
+}

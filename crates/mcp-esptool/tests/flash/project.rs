@@ -1,0 +1,196 @@
+//! Builds of other tools, and what is refused before the first byte.
+
+use std::fs;
+use std::path::PathBuf;
+
+use esp_model::chip::{Chip, SecureBootScheme};
+use esp_model::image::{AppDesc, Header};
+use esp_model::secure::boot_v2;
+use mcp_esptool::demo::firmware;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, chip, flash, load, noise, other_chip, table};
+
+/// Bootloader, table and app of the demonstration.
+fn demo(chip: &Chip) -> [Vec<u8>; 3] {
+    let mut parts = firmware::make(chip).unwrap().into_iter().map(|part| part.bytes);
+    std::array::from_fn(|_| parts.next().unwrap())
+}
+
+fn folder(bench: &Bench, name: &str, files: &[(&str, &[u8])]) -> PathBuf {
+    let folder = bench.path(name);
+    fs::create_dir_all(&folder).unwrap();
+    for (name, bytes) in files {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+    folder
+}
+
+const OTA: &str = "nvs,data,nvs,0x9000,0x5000\notadata,data,ota,0xe000,0x2000\napp0,app,ota_0,0x10000,1M\n\
+                   app1,app,ota_1,0x110000,1M\n";
+
+#[test]
+fn arduino_and_platformio_builds_go_where_they_belong() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let rows = table(OTA, 0x8000);
+    folder(
+        &bench,
+        "sketch/build/vendor.board.one",
+        &[("blink.ino.bin", &app), ("blink.ino.bootloader.bin", &bootloader), ("blink.ino.partitions.bin", &rows)],
+    );
+    folder(
+        &bench,
+        "pio/.pio/build/esp",
+        &[("firmware.bin", &app), ("bootloader.bin", &bootloader), ("partitions.bin", &rows)],
+    );
+    for (path, kind) in [("sketch", "Arduino"), ("pio", "PlatformIO"), ("pio/.pio/build/esp", "PlatformIO")] {
+        let (device, port) = bench.device(&path.replace(['/', '.'], "-"), |_| ());
+        // An update selected the other slot before.
+        load(&device, 0xe000, &[1, 0, 0, 0]);
+        let out = bench.call("esp_flash_firmware", json!({"port": port, "project": path}));
+        assert_eq!((&out["project"], &out["verified"], &out["notes"]), (&json!(kind), &json!(true), &json!([])));
+        assert!(flash(&device, 0x1_0000, app.len()) == app);
+        assert!(flash(&device, 0x8000, rows.len()) == rows);
+        assert!(flash(&device, chip().flash.bootloader_offset, bootloader.len()) == bootloader);
+        assert!(flash(&device, 0xe000, 0x2000).iter().all(|byte| *byte == 0xff), "otadata is blank");
+    }
+    folder(&bench, "pio/.pio/build/other", &[("firmware.bin", &app)]);
+    let (_, port) = bench.device("several", |_| ());
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "pio"}));
+    assert_eq!(error.code, "no_project");
+    assert!(error.evidence["builds"].as_str().unwrap().contains("other"), "{error}");
+}
+
+#[test]
+fn a_program_becomes_a_whole_set() {
+    let bench = Bench::new();
+    let elf = std::env::current_exe().unwrap();
+    fs::copy(elf, bench.path("host.elf")).unwrap();
+    let (device, port) = bench.device_of(other_chip(), "elf", |_| ());
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "host.elf"}));
+    assert!(["elf_invalid", "image_not_possible"].contains(&error.code), "a program of this computer: {error}");
+    assert!(flash(&device, 0, 0x10000).iter().all(|byte| *byte == 0xff));
+    fs::write(bench.path("text.txt"), "no program").unwrap();
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "text.txt"}));
+    assert_eq!(error.code, "no_project");
+    fs::write(bench.path("app.elf"), esp_elf()).unwrap();
+    let out = bench.call("esp_flash_firmware", json!({"port": port, "project": "app.elf"}));
+    assert_eq!((&out["project"], out["files"].as_array().unwrap().len()), (&json!("ELF"), 3));
+    let walked = bench.call("esp_boot_check", json!({"port": port}));
+    assert_eq!(walked["outcome"], "starts", "{walked:?}");
+}
+
+/// A linked program for the chip: a section mapped to flash and one in RAM.
+fn esp_elf() -> Vec<u8> {
+    let chip = other_chip();
+    let ram = chip.memory.iter().find(|region| region.name == "IRAM").unwrap().start;
+    let mut data = vec![0; AppDesc::LEN];
+    data[..4].copy_from_slice(&AppDesc::MAGIC.to_le_bytes());
+    data.extend(noise(5000, 3));
+    elf::elf(&[(".flash.appdesc", chip.image.drom[0] + 0x20, data), (".iram0.text", ram, noise(4096, 4))])
+}
+
+#[path = "../../../../tests/support/elf.rs"]
+mod elf;
+
+fn files(list: &[(&str, u32)]) -> Value {
+    list.iter().map(|(path, address)| json!({"path": path, "address": address})).collect()
+}
+
+#[test]
+fn what_would_not_start_is_refused_before_the_first_byte() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let at = chip().flash.bootloader_offset;
+    let small =
+        table("nvs,data,nvs,0x9000,0x6000\nfactory,app,factory,0x10000,64K\nfs,data,spiffs,0x20000,64K\n", 0x8000);
+    let beyond = table("nvs,data,nvs,0x9000,0x6000\nfactory,app,factory,0x10000,6M\n", 0x8000);
+    let mut two = bootloader.clone();
+    two[3] = two[3] & 0xf | chip().flash.sizes["2MB"];
+    let mut eight = bootloader.clone();
+    eight[3] = eight[3] & 0xf | chip().flash.sizes["8MB"];
+    assert!(Header::decode(&two).is_some());
+    let whole = table("nvs,data,nvs,0x9000,0x6000\nfactory,app,factory,0x10000,3M\n", 0x8000);
+    let long = [bootloader.clone(), vec![0; 0x8000]].concat();
+    for (name, bytes) in [
+        ("app.bin", &app),
+        ("small.bin", &small),
+        ("beyond.bin", &beyond),
+        ("whole.bin", &whole),
+        ("two.bin", &two),
+        ("eight.bin", &eight),
+        ("long.bin", &long),
+        ("boot.bin", &bootloader),
+        ("fs.bin", &noise(0x1_8000, 1)),
+    ] {
+        fs::write(bench.path(name), bytes).unwrap();
+    }
+    let (device, port) = bench.device("checks", |_| ());
+    for (list, code) in [
+        (files(&[("small.bin", 0x8000), ("app.bin", 0x1_0000)]), "app_too_large"),
+        (files(&[("small.bin", 0x8000), ("fs.bin", 0x2_0000)]), "partition_overflow"),
+        (files(&[("beyond.bin", 0x8000)]), "flash_too_small"),
+        (files(&[("two.bin", at), ("whole.bin", 0x8000)]), "header_too_small"),
+        (files(&[("eight.bin", at)]), "flash_too_small"),
+        (files(&[("long.bin", at), ("whole.bin", 0x8000)]), "overlap"),
+    ] {
+        let error = bench.fail("esp_flash_firmware", json!({"port": port, "files": list}));
+        assert_eq!(error.code, code, "{error}");
+        assert!(!error.next_step.is_empty());
+        assert!(flash(&device, 0, 0x4_0000).iter().all(|byte| *byte == 0xff), "{code}: nothing is written");
+    }
+    // Against what is on the chip already.
+    load(&device, 0x8000, &small);
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "files": files(&[("app.bin", 0x1_0000)])}));
+    assert_eq!(error.code, "app_too_large");
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "files": files(&[("long.bin", at)])}));
+    assert_eq!(error.code, "overlap");
+    let odd = bench.call("esp_flash_firmware", json!({"port": port, "files": files(&[("app.bin", 0x10_0000)])}));
+    assert!(odd["notes"][0].as_str().unwrap().contains("no partition begins"), "{odd:?}");
+}
+
+/// A chip that takes ECDSA signatures, whose keys are quickly made, and its enabling field.
+fn signed_chip() -> (&'static Chip, String) {
+    let known = esp_model::chip::all().iter().find_map(|chip| {
+        let boot = chip.security.secure_boot.iter().find(|boot| boot.scheme == SecureBootScheme::V2Ecdsa)?;
+        let usual = chip.efuse().field("KEY_PURPOSE_0").is_some() && chip.chip_id.is_some();
+        usual.then(|| (chip, boot.enable.clone()))
+    });
+    known.unwrap()
+}
+
+#[test]
+fn secure_boot_takes_only_what_is_signed_for_it() {
+    let bench = Bench::new();
+    let (chip, enable) = signed_chip();
+    let [_, _, app] = demo(chip);
+    fs::write(bench.path("plain.bin"), &app).unwrap();
+    for name in ["good", "other"] {
+        let (key, out) = (format!("{name}.pem"), format!("{name}.bin"));
+        bench.call("esp_secure_sign", json!({"action": "generate_key", "scheme": "ecdsa256", "output_file": key}));
+        let sign = json!({"action": "sign", "key_files": [key], "input_file": "plain.bin", "output_file": out});
+        bench.call("esp_secure_sign", sign);
+    }
+    let good = fs::read(bench.path("good.bin")).unwrap();
+    let digest = boot_v2::check(&good).unwrap()[0].block.key_digest();
+    let (device, port) = bench.device_of(chip, "secure", |_| ());
+    device.with(|chip, _| {
+        chip.efuse().set(&enable, &[1]);
+        // SECURE_BOOT_DIGEST0 of ESP-IDF's esp_efuse_purpose_t.
+        chip.efuse().set("KEY_PURPOSE_0", &[9]);
+        chip.efuse().set("BLOCK_KEY0", &digest);
+    });
+    let write = |name: &str| json!({"port": port, "files": files(&[(&format!("{name}.bin"), 0x1_0000)])});
+    assert_eq!(bench.fail("esp_flash_firmware", write("plain")).code, "signature_missing");
+    assert_eq!(bench.fail("esp_flash_firmware", write("other")).code, "signature_untrusted");
+    let end = good.len();
+    let mut broken = good.clone();
+    broken[end - 4096 + 40] ^= 1;
+    fs::write(bench.path("broken.bin"), broken).unwrap();
+    let error = bench.fail("esp_flash_firmware", write("broken"));
+    assert!(["signature_invalid", "signature_missing"].contains(&error.code), "{error}");
+    assert!(flash(&device, 0, 0x4_0000).iter().all(|byte| *byte == 0xff));
+    bench.call("esp_flash_firmware", write("good"));
+    assert!(flash(&device, 0x1_0000, 4096) == good[..4096]);
+}
