@@ -320,3 +320,51 @@ fn provisioning_leaves_the_firmware() {
     assert_eq!(out["verdict"], "pass", "{out:?}");
     assert!(bench.flash(&port)[0x1_0000..0x2_0000].iter().all(|byte| *byte == 0xff));
 }
+
+#[test]
+fn efuses_certificates_rows_and_consoles_are_part_of_a_recipe() {
+    let bench = Bench::new();
+    let chip_id = chip().to_owned();
+    bench.recipe(&RecipeCommand::New { file: "blink.toml".into(), chip: Some(chip_id), project: None });
+    bench.edit("partitions.csv", "0x10000, 1M\n", "0x10000, 1M\nesp_secure_cert, 0x3f, 0, 0x110000, 0x2000\n");
+    bench.call("esp_partition_create", json!({"layout": "partitions.csv", "output_file": "partition-table.bin"}));
+    fs::write(bench.path("units.csv"), "serial,gain\nSN-00001,7\nSN-00002,9\n").unwrap();
+    fs::write(bench.path("SN-00001.pem"), "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n").unwrap();
+    let more = "hw_rev = { type = \"u8\", value = 1 }\ngain = { type = \"u16\", value = \"{csv.gain}\" }\n\
+                [units]\nfile = \"units.csv\"\nkey = \"serial\"\n\
+                [secure_cert]\ndevice_cert = \"{serial}.pem\"\n\
+                [efuse]\nprofile = \"development\"\n[[efuse.burn]]\nkind = \"custom_mac\"\nmac = \"{mac}\"\n\
+                [[test]]\nname = \"self test\"\nkind = \"console\"\nexpect = \"SELFTEST OK\"\nseconds = 1\noptional = true\n";
+    bench.edit("blink.toml", "hw_rev = { type = \"u8\", value = 1 }\n", more);
+    bench.call(
+        "esp_ledger",
+        json!({"action": "add_pool", "pool": "serials", "kind": "serial", "prefix": "SN-", "count": 9}),
+    );
+    let macs = json!({"action": "add_pool", "pool": "macs", "kind": "mac", "first": "24:0a:c4:10:00:00", "step": 4, "count": 9});
+    bench.call("esp_ledger", macs);
+    bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
+    let input = json!({"port": sim("a"), "config": "blink.toml"});
+    let first = bench.call("esp_factory_program", input.clone());
+    assert_eq!(first["verdict"], "pass", "{first:?}");
+    let step = |out: &Map<String, Value>, name: &str| {
+        let steps = out["steps"].as_array().unwrap().clone();
+        steps.into_iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("{name}: {out:?}"))
+    };
+    assert_eq!(step(&first, "eFuses")["value"], "burned");
+    // Not run is not passed.
+    assert_eq!(step(&first, "self test")["verdict"], "unknown");
+    assert_eq!(bench.factory_value(&sim("a"), "gain"), Some(nvs::Value::U16(7)));
+    let flash = bench.flash(&sim("a"));
+    let entries = esp_model::secure_cert::read(&flash[0x11_0000..0x11_2000]).unwrap();
+    assert_eq!((entries.len(), entries[0].kind), (1, esp_model::secure_cert::kind::DEVICE_CERT));
+    let macs = bench.call("esp_mac_address_read", json!({"port": sim("a")}));
+    assert!(json!(macs).to_string().to_lowercase().contains("24:0a:c4:10:00:00"), "{macs:?}");
+    let again = bench.call("esp_factory_program", input.clone());
+    assert_eq!((&again["verdict"], &again["written_bytes"]), (&json!("pass"), &json!(0)), "{again:?}");
+    let accepted = bench.call("esp_quality_control", input);
+    assert_eq!(step(&accepted, "eFuses")["verdict"], "pass", "{accepted:?}");
+    assert_eq!(accepted["verdict"], "pass", "{accepted:?}");
+    // The next one has a row, but no certificate.
+    let error = bench.try_call("esp_factory_program", json!({"port": sim("b"), "config": "blink.toml"})).unwrap_err();
+    assert!(error.contains("error[file_not_found]") && error.contains("SN-00002.pem"), "{error}");
+}
