@@ -106,7 +106,13 @@ enum Command {
         trace: PathBuf,
     },
     /// Say what is found, what is missing and how to fix it, and which settings count
-    Doctor,
+    Doctor {
+        /// Print rules that let users at the desk use the boards (Linux, udev)
+        #[arg(long)]
+        udev: bool,
+    },
+    /// Put this server into an MCP client's configuration, beside what is there
+    Install(crate::install::InstallArgs),
     /// Try the tools on one device, one after the other; changes nothing without --scratch
     Selftest {
         /// The device
@@ -121,6 +127,8 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+    /// Print the manual page
+    Man,
     /// Keep one virtual device running (started by esp_qemu_start)
     #[command(hide = true)]
     VirtualHost {
@@ -224,7 +232,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
         Some(Command::Monitor(args)) => monitor(&Ctx::new(config)?, &args),
         Some(Command::Replay { trace }) => terminal::replay(&trace, &mut io::stdout()).map_err(Failure::Other),
-        Some(Command::Doctor) => Ok(print(&doctor::report(&config))?),
+        Some(Command::Doctor { udev: true }) => Ok(print(doctor::UDEV)?),
+        Some(Command::Doctor { udev: false }) => Ok(print(&doctor::report(&config))?),
+        Some(Command::Install(args)) => {
+            let places = crate::install::Places::usual()?;
+            let program = std::env::current_exe()?;
+            Ok(print(&crate::install::run(&args, &program, &places).map_err(Failure::Other)?)?)
+        }
         Some(Command::Selftest { port, scratch }) => {
             let (job, bar) = job_with_bar();
             cancel_on_ctrl_c(job.clone());
@@ -239,6 +253,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
             Ok(())
         }
+        Some(Command::Man) => Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?),
         Some(Command::VirtualHost { dir }) => {
             crate::builtin::host(&dir).map_err(|error| Failure::Other(error.to_string()))
         }

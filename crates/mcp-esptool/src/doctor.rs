@@ -9,6 +9,9 @@ use crate::config::{Config, KEYS, Origin, default_file};
 use crate::ctx::Ctx;
 use crate::tools;
 
+/// Rules for udev: who sits at the computer may use USB bridges and chips, and no modem manager probes them.
+pub const UDEV: &str = include_str!("../udev.rules");
+
 /// The report for this configuration.
 pub fn report(config: &Config) -> String {
     let mut text = format!("mcp-esptool {} on {}\n", env!("CARGO_PKG_VERSION"), std::env::consts::OS);

@@ -12,6 +12,7 @@ pub mod docs;
 pub mod doctor;
 pub mod factory;
 pub mod http;
+pub mod install;
 pub mod logs;
 pub mod mcp;
 pub mod prompts;

@@ -49,6 +49,8 @@ pub static ALL: &[Entry] = &[
     entry::<firmware::app_prepare::AppPrepare>("firmware"),
     entry::<firmware::binary_optimize::BinaryOptimize>("firmware"),
     entry::<firmware::size_analysis::SizeAnalysis>("firmware"),
+    entry::<firmware::idf_build::IdfBuild>("firmware"),
+    entry::<firmware::arduino_build::ArduinoBuild>("firmware"),
     entry::<security::read::Read>("security"),
     entry::<security::burn::Burn>("security"),
     entry::<security::info::Info>("security"),

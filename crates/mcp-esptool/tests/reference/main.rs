@@ -7,6 +7,7 @@ mod idf_build;
 mod reference;
 
 mod bringup;
+mod conformance;
 mod efuse;
 mod flash_part;
 mod hsm;
@@ -15,6 +16,7 @@ mod rfc2217;
 mod sdk;
 mod simulator;
 mod virtual_devices;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
     trials.extend(bringup::trials());
+    trials.extend(conformance::trials());
     trials.extend(efuse::trials());
     trials.extend(flash_part::trials());
     trials.extend(production::trials());
@@ -31,5 +34,6 @@ fn main() -> ExitCode {
     trials.extend(sdk::trials());
     trials.extend(simulator::trials());
     trials.extend(virtual_devices::trials());
+    trials.extend(workflows::trials());
     reference::main(trials)
 }

@@ -69,6 +69,11 @@ impl Client {
         self.receive_within(PATIENCE).expect("no message came in time")
     }
 
+    /// Takes what has come without waiting, and forgets it.
+    pub fn drain(&mut self) {
+        while self.lines.try_recv().is_ok() {}
+    }
+
     pub fn receive_within(&mut self, time: Duration) -> Option<Value> {
         let line = self.lines.recv_timeout(time).ok()?;
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON: {error}: {line}"));

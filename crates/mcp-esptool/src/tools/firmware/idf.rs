@@ -19,9 +19,11 @@ pub struct Idf {
     pub version: String,
 }
 
-/// The configured ESP-IDF, when it is there.
+/// The configured ESP-IDF, or one at the usual place, when it is there.
 pub fn find(ctx: &Ctx) -> Option<Idf> {
-    let path = ctx.config.path("idf_path")?;
+    let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(PathBuf::from);
+    let usual = || home.map(|home| home.join("esp").join("esp-idf"));
+    let path = ctx.config.path("idf_path").or_else(usual)?;
     if !path.join("tools/cmake/project.cmake").is_file() || !path.join("export.sh").is_file() {
         return None;
     }
@@ -30,6 +32,31 @@ pub fn find(ctx: &Ctx) -> Option<Idf> {
 }
 
 impl Idf {
+    /// `idf.py` with its tools in the environment, without a shell: `idf_tools.py export` says what they need.
+    pub fn idf_py(&self) -> Result<Command, ToolError> {
+        let failed = |text: String| ToolError::new("build_failed", format!("ESP-IDF's environment: {text}"));
+        let python = python();
+        let mut export = Command::new(&python);
+        export.arg(self.path.join("tools/idf_tools.py")).args(["export", "--format", "key-value"]);
+        let output = export.env("IDF_PATH", &self.path).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| failed(format!("{} did not start: {error}", python.display())))?;
+        if !output.status.success() {
+            return Err(failed("idf_tools.py export failed; run ESP-IDF's install script".into())
+                .seen("log", String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let mut environment = Vec::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Some((name, value)) = line.split_once('=') else { continue };
+            let old = std::env::var(name).unwrap_or_default();
+            let value = value.replace(&format!("${name}"), &old).replace(&format!("%{name}%"), &old);
+            environment.push((name.trim().to_string(), value));
+        }
+        let own = environment.iter().find(|(name, _)| name == "IDF_PYTHON_ENV_PATH").map(|(_, dir)| env_python(dir));
+        let mut command = Command::new(own.filter(|file| file.is_file()).unwrap_or(python));
+        command.arg(self.path.join("tools/idf.py")).envs(environment).env("IDF_PATH", &self.path);
+        Ok(command)
+    }
+
     /// Builds a bootloader for the chip with these lines of `sdkconfig`. Returns the image.
     pub fn bootloader(
         &self,
@@ -83,6 +110,16 @@ impl Idf {
     }
 }
 
+/// The Python that ESP-IDF's tools run in, as far as it is known before they are asked.
+fn python() -> PathBuf {
+    let own = std::env::var("IDF_PYTHON_ENV_PATH").ok().map(|dir| env_python(&dir)).filter(|file| file.is_file());
+    own.unwrap_or_else(|| PathBuf::from(if cfg!(windows) { "python" } else { "python3" }))
+}
+
+fn env_python(dir: &str) -> PathBuf {
+    Path::new(dir).join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
+}
+
 /// A project that has nothing but a bootloader.
 fn lay_out(dir: &Path, sdkconfig: &[String]) -> io::Result<()> {
     let cmake = "cmake_minimum_required(VERSION 3.16)\n\
@@ -116,7 +153,7 @@ fn wait(child: &mut Child, job: &Job, limit: Duration) -> Result<bool, ToolError
 }
 
 /// Ends the build with everything that it started.
-fn stop(child: &mut Child) {
+pub(super) fn stop(child: &mut Child) {
     #[cfg(unix)]
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

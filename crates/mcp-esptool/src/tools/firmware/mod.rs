@@ -2,11 +2,14 @@
 
 pub mod analyze;
 pub mod app_prepare;
+pub mod arduino_build;
 pub mod binary_merge;
 pub mod binary_optimize;
 pub mod bootloader_build;
+mod build_log;
 pub(crate) mod common;
 pub mod elf_to_binary;
 mod facts;
 mod idf;
+pub mod idf_build;
 pub mod size_analysis;

@@ -32,7 +32,7 @@ fn without_marks(mut full: Map<String, Value>) -> Map<String, Value> {
 /// A tool's parameters as they are listed.
 pub fn input(full: Map<String, Value>, detail: Detail) -> Map<String, Value> {
     if detail == Detail::Full {
-        return without_marks(full);
+        return into_map(one_type(without_marks(full).into()));
     }
     let mut listed = Map::from_iter([("type".to_string(), json!("object"))]);
     let properties = full.get("properties").and_then(Value::as_object).into_iter().flatten();
@@ -63,6 +63,34 @@ pub fn output(full: Map<String, Value>, detail: Detail) -> Map<String, Value> {
     listed
 }
 
+/// The same with one type for each value, which more clients understand than a list of types: a number that may be
+/// written as text is listed as text. Calls may still use what the whole schema allows.
+fn one_type(schema: Value) -> Value {
+    match schema {
+        Value::Object(fields) => {
+            let one = |(name, value): (String, Value)| {
+                let value = if name == "type" && value.is_array() { one_of_types(value) } else { one_type(value) };
+                (name, value)
+            };
+            Value::Object(fields.into_iter().map(one).filter(|(name, of)| name != "type" || !of.is_null()).collect())
+        }
+        Value::Array(items) => items.into_iter().map(one_type).collect(),
+        other => other,
+    }
+}
+
+/// One name instead of several; nothing for an object that may be written as text.
+fn one_of_types(names: Value) -> Value {
+    let Value::Array(names) = names else { return names };
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    match names.iter().find(|name| *name != "null") {
+        _ if has("string") && has("object") => Value::Null,
+        _ if has("string") => "string".into(),
+        Some(first) => first.clone(),
+        None => Value::Null,
+    }
+}
+
 /// Only the type of a field; nothing when several are possible.
 fn kind_of(schema: &Value) -> Value {
     match simple(schema).get("type") {
@@ -87,7 +115,7 @@ fn first_clause(text: &str) -> &str {
 
 /// A schema without descriptions and without what only a validator needs.
 fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
-    let simple = simple(schema);
+    let simple = into_map(one_type(simple(schema).into()));
     let mut listed = Map::new();
     for name in ["type", "enum", "const"] {
         listed.extend(simple.get(name).map(|value| (name.to_string(), value.clone())));
@@ -113,7 +141,9 @@ fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
             _ => (name.clone(), Value::Object(inner(of, detail))),
         };
         listed.insert("properties".into(), properties.iter().map(listing).collect::<Map<_, _>>().into());
-        listed.extend(simple.get("required").map(|names| ("required".to_string(), names.clone())));
+        if detail != Detail::Short {
+            listed.extend(simple.get("required").map(|names| ("required".to_string(), names.clone())));
+        }
     }
     listed
 }
@@ -134,11 +164,7 @@ fn merged(variants: &[Value]) -> Option<Map<String, Value>> {
     }
     let (name, values) = tag?;
     fields.insert(name.clone(), json!({ "enum": values }));
-    Some(Map::from_iter([
-        ("type".to_string(), json!("object")),
-        ("properties".to_string(), fields.into()),
-        ("required".to_string(), json!([name])),
-    ]))
+    Some(Map::from_iter([("type".to_string(), json!("object")), ("properties".to_string(), fields.into())]))
 }
 
 /// A schema without `null`, with a list of constants as an enumeration.
@@ -237,7 +263,7 @@ mod tests {
             short,
             json!({"type": "object", "properties": {
                 "mode": {"enum": ["a", "b"], "description": "Which"},
-                "burns": {"type": "array", "description": "What", "items": {"type": "object", "required": ["kind"],
+                "burns": {"type": "array", "description": "What", "items": {"type": "object",
                     "properties": {"kind": {"enum": ["x", "y"]}, "bit": {}, "key": {}}}},
             }, "required": ["burns"]})
         );
