@@ -76,14 +76,23 @@ where
 
 /// MCP at `/mcp`, for clients of all revisions. Those that begin with `initialize` get a session.
 pub fn http_routes(ctx: Ctx, max_body_bytes: usize, stop: &CancellationToken) -> axum::Router {
+    routes_of(move || Server::new(ctx.clone()), max_body_bytes, stop)
+}
+
+/// The same for any server; tests serve fixtures in this way.
+pub fn routes_of<H: ServerHandler>(
+    make: impl Fn() -> H + Send + Sync + 'static,
+    max_body_bytes: usize,
+    stop: &CancellationToken,
+) -> axum::Router {
     // Host and Origin are checked before a request comes here, by rules that the configuration may widen.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
         .disable_allowed_origins()
         .with_max_request_body_bytes(max_body_bytes)
         .with_cancellation_token(stop.clone());
-    let server = move || Ok(Server::new(ctx.clone()));
-    let service = StreamableHttpService::new(server, Arc::new(LocalSessionManager::default()), config);
+    let sessions = Arc::new(LocalSessionManager::default());
+    let service = StreamableHttpService::new(move || Ok(make()), sessions, config);
     axum::Router::new().route_service("/mcp", service)
 }
 

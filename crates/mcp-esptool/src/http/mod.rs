@@ -59,8 +59,19 @@ pub fn serve(ctx: Ctx, options: Options) -> io::Result<()> {
 
 /// Serves on a listener until `stop`. Then open requests are cancelled, waited for a while, and left.
 pub async fn run(ctx: Ctx, options: Options, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(options.connections));
-    let router = router(ctx, options, &stop);
+    // Pages beside MCP (the station page …) are mounted in `pages`; they are behind the same guard.
+    let routes = mcp::http_routes(ctx.clone(), options.max_body_bytes, &stop).merge(pages::routes(ctx));
+    run_router(guarded(&options, routes), options.connections, listener, stop).await
+}
+
+/// The same for any router.
+pub async fn run_router(
+    router: Router,
+    connections: usize,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(connections));
     let open = GracefulShutdown::new();
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { break };
@@ -101,15 +112,12 @@ fn connection(
     builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned()
 }
 
-/// Everything that this server answers, behind its guard.
-pub fn router(ctx: Ctx, options: Options, stop: &CancellationToken) -> Router {
-    let guard = Arc::new(guard::Guard::new(&options));
-    // Pages beside MCP (the station page …) are mounted in `pages`; they are behind the same guard.
-    let guarded = mcp::http_routes(ctx.clone(), options.max_body_bytes, stop)
-        .merge(pages::routes(ctx))
-        .layer(middleware::from_fn_with_state(guard.clone(), guard::admit));
+/// Routes behind the guard, and beside them what everybody may read.
+pub fn guarded(options: &Options, routes: Router) -> Router {
+    let guard = Arc::new(guard::Guard::new(options));
+    let guarded = routes.layer(middleware::from_fn_with_state(guard.clone(), guard::admit));
     // The station's page holds no data: what it shows comes from guarded routes.
-    let open = oauth::routes(&options).merge(crate::factory::station::page_route());
+    let open = oauth::routes(options).merge(crate::factory::station::page_route());
     let open = open.layer(middleware::from_fn_with_state(guard, guard::check_address));
     guarded.merge(open)
 }

@@ -1,5 +1,5 @@
 //! What this program shows over HTTP beside MCP. Further pages (a station's page, for one) are merged here; all of
-//! them are behind the guard of [`super::router`]: a request without the token does not reach them.
+//! them are behind the guard of [`super::guarded`]: a request without the token does not reach them.
 
 use axum::Router;
 use axum::routing::get;

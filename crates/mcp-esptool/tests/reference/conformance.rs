@@ -35,10 +35,6 @@ const NEWER: &[&str] = &[
     "prompts-list",
     "dns-rebinding-protection",
     "caching",
-    "input-required-result-missing-input-response",
-    "input-required-result-unsupported-methods",
-    "input-required-result-ignore-extra-params",
-    "input-required-result-validate-input",
     "http-header-validation",
 ];
 
@@ -47,6 +43,8 @@ pub fn trials() -> Vec<Trial> {
         trial("conformance 0.2.0-alpha.12: 2025-11-25", || suite("conformance-next", "2025-11-25", OLDER)),
         trial("conformance 0.2.0-alpha.12: 2026-07-28", || suite("conformance-next", "2026-07-28", NEWER)),
         trial("conformance 0.1.16", || suite("conformance", "", &OLDER[..8])),
+        trial("conformance 0.2.0-alpha.12, fixtures: all that 2025-11-25 requires", || fixtures("2025-11-25")),
+        trial("conformance 0.2.0-alpha.12, fixtures: all that 2026-07-28 requires", || fixtures("2026-07-28")),
         trial("inspector: the list of tools, strict", inspector),
         trial("tdqs: no warnings", tdqs),
     ]
@@ -66,7 +64,11 @@ fn serve(name: &str) -> Result<Http, Stop> {
     let dir = reference::scratch(name);
     let mut command = Command::new(SERVER);
     command.args(["serve", "--http", "127.0.0.1:0", "--set", "http_auth=none"]).current_dir(&dir);
-    let mut child = command.env("MCP_ESPTOOL_STATE_DIR", &dir).stderr(Stdio::piped()).spawn()?;
+    start(command.env("MCP_ESPTOOL_STATE_DIR", &dir))
+}
+
+fn start(command: &mut Command) -> Result<Http, Stop> {
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
     let mut line = String::new();
     if let Some(stderr) = child.stderr.take() {
         let mut stderr = BufReader::new(stderr);
@@ -127,6 +129,20 @@ fn suite(package: &str, revision: &str, scenarios: &[&str]) -> Result<(), Stop> 
         }
     }
     if failed.is_empty() { Ok(()) } else { fail(failed.join("\n")) }
+}
+
+/// All scenarios that a revision requires, on the fixtures (`examples/conformance.rs`) over our transport and router.
+fn fixtures(revision: &str) -> Result<(), Stop> {
+    let program = packages()?.join("node_modules/conformance-next/dist/index.js");
+    let beside = Path::new(SERVER).parent().map(|dir| dir.join("examples/conformance")).filter(|file| file.is_file());
+    let Some(fixture) = beside else { return reference::missing("the example `conformance` is not built".into()) };
+    let server = start(&mut Command::new(fixture))?;
+    let mut command = Command::new(node()?.join("bin/node"));
+    command.arg(program).args(["server", "--url", &server.1, "--requirements", revision, "--timeout", "20000"]);
+    let output = command.current_dir(reference::scratch(&format!("fixtures-{revision}"))).output()?;
+    let said = text(&output);
+    let summary = said.split("=== SUMMARY ===").nth(1).unwrap_or(&said);
+    if output.status.success() { Ok(()) } else { fail(summary.to_string()) }
 }
 
 fn inspector() -> Result<(), Stop> {
