@@ -1,0 +1,73 @@
+//! From start to the answer of `initialize`, and resident memory with all tools listed, beside PyPI's `mcesptool`.
+//!
+//! `cargo bench -p mcp-esptool --bench server`. Prints medians; fails when the start takes longer than 10 ms or memory is
+//! more than 12 MB.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+#[path = "../../../tests/support/reference.rs"]
+mod reference;
+
+use reference::{Skip, Stop};
+
+const RUNS: usize = 15;
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+const LIST: &str = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}";
+
+fn main() -> ExitCode {
+    let ours = measure(&mut Command::new(env!("CARGO_BIN_EXE_mcp-esptool")).arg("serve"), RUNS);
+    println!("mcp-esptool: {:.1} ms to the answer of initialize, {:.1} MB resident", ours.0, ours.1);
+    match theirs() {
+        Ok(program) => {
+            let theirs = measure(&mut Command::new(program), 3);
+            println!("mcesptool:   {:.1} ms, {:.1} MB", theirs.0, theirs.1);
+        }
+        Err(Stop::Skipped(Skip(reason)) | Stop::Failed(reason)) => println!("mcesptool: not measured: {reason}"),
+    }
+    if ours.0 <= 10.0 && ours.1 <= 12.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The other server, installed once.
+fn theirs() -> Result<PathBuf, Stop> {
+    let made = reference::once("venv-mcesptool", "mcesptool", |dir| {
+        let run = |command: &mut Command| {
+            let output = command.output().map_err(|error| error.to_string())?;
+            if output.status.success() { Ok(()) } else { Err(reference::text(&output)) }
+        };
+        run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
+        run(Command::new(dir.join("bin/pip")).args(["install", "--quiet", "mcesptool"]))
+    });
+    made.map(|dir| dir.join("bin/mcesptool")).map_err(Stop::Failed)
+}
+
+/// Medians: milliseconds to the first answer, MB resident after the list of tools.
+fn measure(command: &mut Command, runs: usize) -> (f64, f64) {
+    let (mut times, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let began = Instant::now();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut lines = BufReader::new(output).lines();
+        writeln!(input, "{HELLO}").unwrap();
+        lines.next();
+        times.push(began.elapsed().as_secs_f64() * 1000.0);
+        writeln!(input, "{LIST}").unwrap();
+        lines.next();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").parse().ok());
+        sizes.push(kib.unwrap_or(f64::NAN) / 1024.0);
+        drop(input);
+        let _ = child.wait();
+    }
+    (median(times), median(sizes))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
