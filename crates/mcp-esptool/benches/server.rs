@@ -19,7 +19,7 @@ const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"
 const LIST: &str = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}";
 
 fn main() -> ExitCode {
-    let ours = measure(&mut Command::new(env!("CARGO_BIN_EXE_mcp-esptool")).arg("serve"), RUNS);
+    let ours = measure(Command::new(env!("CARGO_BIN_EXE_mcp-esptool")).arg("serve"), RUNS);
     println!("mcp-esptool: {:.1} ms to the answer of initialize, {:.1} MB resident", ours.0, ours.1);
     match theirs() {
         Ok(program) => {
