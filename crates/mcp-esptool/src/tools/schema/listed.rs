@@ -101,10 +101,32 @@ fn kind_of(schema: &Value) -> Value {
 
 fn parameter(schema: &Value, detail: Detail) -> Map<String, Value> {
     let about = schema.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
-    let about = if detail == Detail::Short { first_clause(&about) } else { &about };
     let mut listed = inner(schema, detail);
+    let about = if detail == Detail::Short { in_short(first_clause(&about), &mut listed) } else { about };
     listed.insert("description".into(), about.into());
     listed
+}
+
+/// The description with the names of the inner fields, which then need no schema: `files` (each {path, address}).
+fn in_short(about: &str, listed: &mut Map<String, Value>) -> String {
+    if !listed.contains_key("type") {
+        // Text or an object: the description shows both.
+        listed.remove("properties");
+    }
+    let fields = listed.get("items").and_then(|items| items.get("properties")).and_then(Value::as_object);
+    let Some(fields) = fields.map(|fields| fields.iter().map(named).collect::<Vec<_>>().join(", ")) else {
+        return about.into();
+    };
+    listed.insert("items".into(), json!({ "type": "object" }));
+    format!("{about} (each {{{fields}}})")
+}
+
+/// An inner field's name, with its values where these are few and known.
+fn named((name, of): (&String, &Value)) -> String {
+    match of.get("enum").and_then(Value::as_array) {
+        Some(values) => format!("{name}: {}", values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|")),
+        None => name.clone(),
+    }
 }
 
 /// Up to the first semicolon or full stop that ends a clause.
@@ -263,8 +285,7 @@ mod tests {
             short,
             json!({"type": "object", "properties": {
                 "mode": {"enum": ["a", "b"], "description": "Which"},
-                "burns": {"type": "array", "description": "What", "items": {"type": "object",
-                    "properties": {"kind": {"enum": ["x", "y"]}, "bit": {}, "key": {}}}},
+                "burns": {"type": "array", "description": "What (each {bit, key, kind: x|y})", "items": {"type": "object"}},
             }, "required": ["burns"]})
         );
     }
