@@ -158,6 +158,7 @@ fn warm_call(dir: &Path) -> Result<(), Stop> {
     let sim = Sim::start(dir, "4MB", false)?;
     let mut client = Client::initialized(dir, &[]);
     for (tool, arguments) in [
+        ("esp_job", json!({"action": "list"})),
         ("esp_mac_address_read", json!({"port": sim.url()})),
         ("esp_detect_chip", json!({"port": sim.url()})),
         ("esp_memory_dump", json!({"port": sim.url(), "address": "0x3ff5a000", "size": 64})),
@@ -198,15 +199,20 @@ fn memory(dir: &Path) -> Result<(), Stop> {
 
 /// Many devices side by side in one process against one, with pacing on.
 fn batch(dir: &Path) -> Result<(), Stop> {
-    let file = dir.join("batch.bin");
-    fs::write(&file, firmware(MIB, 21))?;
-    let firmware = one_file(&file.display().to_string()).replacen("files=", "firmware=", 1);
+    let chip = esp_model::chip::by_name("esp32").ok_or(Skip("no such chip".into()))?;
+    let mut files = Vec::new();
+    for part in mcp_esptool::demo::firmware::make(chip).map_err(Stop::Failed)? {
+        let path = dir.join(part.name);
+        fs::write(&path, &part.bytes)?;
+        files.push(json!({ "path": path, "address": part.address }));
+    }
+    let files = format!("files={}", json!(files));
     let mut base = None;
     for count in [1, 50] {
         let sims = (0..count).map(|index| Sim::named(dir, &format!("slot{index}"), "4MB", true));
         let sims: Vec<Sim> = sims.collect::<Result<_, _>>()?;
         let ports: Vec<String> = sims.iter().map(Sim::url).collect();
-        let arguments = [format!("ports={}", json!(ports)), firmware.clone()];
+        let arguments = [format!("ports={}", json!(ports)), files.clone()];
         let spent = cost(&mut peers::plain("esp_batch_program", &arguments))?;
         let base = *base.get_or_insert(spent.wall);
         println!(

@@ -57,6 +57,12 @@ pub struct Engine {
     reset_on_disconnect: bool,
 }
 
+/// A USB bridge hands over what came in a frame of the bus, not each byte: what is not due now waits for the next.
+fn bridged(wait: Duration) -> Duration {
+    const FRAME: Duration = Duration::from_millis(1);
+    if wait.is_zero() { wait } else { wait.max(FRAME) }
+}
+
 impl Engine {
     pub fn new(config: &Config, files: Files, reset_on_disconnect: bool) -> Self {
         let chip = VirtualChip::new(config);
@@ -78,7 +84,7 @@ impl Engine {
             }
             let event = match self.chip.next_event() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(next) => inbox.recv_timeout(next.saturating_sub(self.now())),
+                Some(next) => inbox.recv_timeout(bridged(next.saturating_sub(self.now()))),
             };
             match event {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
