@@ -6,7 +6,7 @@ use std::time::Duration;
 use esp_model::chip::Chip;
 use esp_model::job::Job;
 use esp_model::port::Port;
-use esp_model::wire::{Command, Reply, Request, slip};
+use esp_model::wire::{Command, Reply, Request, Status, slip};
 
 use crate::error::{LoaderError, Seen};
 
@@ -198,7 +198,12 @@ impl Loader {
                 frames_seen.extend_from_slice(self.decoder.pending());
                 return Err(LoaderError::NoAnswer { command, waited: time, seen: Seen::of(&frames_seen) });
             };
-            let Some(reply) = Reply::decode(&frame).filter(|reply| reply.command == command as u8) else {
+            let reply = Reply::decode(&frame);
+            if reply.as_ref().is_some_and(|reply| is_foreign_refusal(reply, command)) {
+                self.drain(Duration::from_millis(30), Duration::from_millis(300))?;
+                return Err(LoaderError::Refused { command, status: Status::INVALID });
+            }
+            let Some(reply) = reply.filter(|reply| reply.command == command as u8) else {
                 frames_seen.extend_from_slice(&frame);
                 continue;
             };
@@ -338,5 +343,25 @@ impl Loader {
 
     pub(crate) fn unsupported(&self, what: impl Into<String>) -> LoaderError {
         LoaderError::Unsupported { what: what.into(), mode: self.mode.describe(), chip: self.chip.name.clone() }
+    }
+}
+
+/// A ROM that does not know a command may say so under another command's number, several times over: esptool waits for
+/// that too.
+fn is_foreign_refusal(reply: &Reply, asked: Command) -> bool {
+    reply.command != asked as u8 && reply.split(0).is_some_and(|(_, status)| status == Status::INVALID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_may_name_another_command() {
+        let reply = |command, body: &[u8]| Reply { command, value: 0, body: body.to_vec() };
+        assert!(is_foreign_refusal(&reply(0, &[1, 5, 0, 0]), Command::SecurityInfo));
+        assert!(!is_foreign_refusal(&reply(0x14, &[1, 5, 0, 0]), Command::SecurityInfo), "its own is read as usual");
+        assert!(!is_foreign_refusal(&reply(0x08, &[0, 0, 0, 0]), Command::SecurityInfo), "a late answer");
+        assert!(!is_foreign_refusal(&reply(0x0a, &[1, 7, 0, 0]), Command::SecurityInfo));
     }
 }
