@@ -132,7 +132,9 @@ impl ServerHandler for Fixture {
         let given =
             |name: &str| request.arguments.as_ref().and_then(|fields| fields.get(name)).cloned().unwrap_or_default();
         if let Some(result) = DATA["results"].get(name) {
-            return Ok(of::<CallToolResult>(result.clone())?.into());
+            let mut result = result.clone();
+            result["resultType"] = json!("complete");
+            return Ok(of::<CallToolResult>(result)?.into());
         }
         if let Some(params) = DATA["elicitations"].get(name) {
             let mut params = params.clone();

@@ -260,6 +260,16 @@ impl Connected {
         Ok(count.is_some_and(|count: u32| count.count_ones() % 2 == 1))
     }
 
+    /// Refuses where the loader does not read flash at all.
+    pub fn must_read_flash(&self) -> Result<(), ToolError> {
+        match self.loader.mode() {
+            Mode::SecureDownload => {
+                Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The device is simulated or emulated.
     pub fn is_virtual(&mut self) -> bool {
         self.loader.port().info().is_virtual

@@ -58,9 +58,9 @@ pub fn listed_json(entry: &'static Entry) -> Value {
     serde_json::to_value(show(entry, Detail::Full)).unwrap_or_default()
 }
 
-/// The list as a client gets it, as JSON.
+/// The tools that are offered, each in that form, whatever the length of the list.
 pub fn list_json(ctx: &Ctx) -> Value {
-    serde_json::to_value(list(ctx)).unwrap_or_default()
+    tools::offered(ctx).map(listed_json).collect()
 }
 
 /// The page that a cursor names (the first one without), and the cursor of the next.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use libtest_mimic::Trial;
@@ -123,7 +123,7 @@ fn suite(package: &str, revision: &str, scenarios: &[&str]) -> Result<(), Stop> 
         if !revision.is_empty() {
             command.args(["--spec-version", revision, "--timeout", "20000", "--force"]);
         }
-        let output = command.current_dir(reference::scratch("conformance-results")).output()?;
+        let output = command.current_dir(reference::scratch(&format!("{package}-{revision}-results"))).output()?;
         if !output.status.success() {
             failed.push(format!("{scenario}:\n{}", text(&output)));
         }
@@ -145,22 +145,22 @@ fn fixtures(revision: &str) -> Result<(), Stop> {
     if output.status.success() { Ok(()) } else { fail(summary.to_string()) }
 }
 
-fn inspector() -> Result<(), Stop> {
+/// The list of tools as the Inspector gets it, and what it says about it.
+fn inspected(name: &str) -> Result<Output, Stop> {
     let dir = packages()?;
     let mut command = Command::new(node()?.join("bin/node"));
     command.arg(dir.join("node_modules/.bin/mcp-inspector")).args(["--cli", "--method", "tools/list", "--strict"]);
-    command.arg(SERVER).arg("serve").current_dir(reference::scratch("inspector"));
-    let output = reference::run(&mut command)?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    reference::run(command.arg(SERVER).arg("serve").current_dir(reference::scratch(name)))
+}
+
+fn inspector() -> Result<(), Stop> {
+    let said = String::from_utf8_lossy(&inspected("inspector")?.stderr).into_owned();
     if said.contains("warning") && !said.contains("0 warnings") { fail(said) } else { Ok(()) }
 }
 
 fn tdqs() -> Result<(), Stop> {
-    let dir = reference::scratch("tdqs");
-    let list = reference::run(Command::new(SERVER).args(["tools", "--json"]).current_dir(&dir))?;
-    fs::write(dir.join("tools.json"), &list.stdout)?;
+    let file = reference::scratch("tdqs-list").join("tools.json");
+    fs::write(&file, inspected("tdqs")?.stdout)?;
     let lint = reference::mcp_python()?.with_file_name("tdqs");
-    let mut command = Command::new(lint);
-    reference::run(command.arg("lint").arg("--file").arg(dir.join("tools.json")).args(["--fail-on", "warning"]))
-        .map(drop)
+    reference::run(Command::new(lint).args(["lint", "--fail-on", "warning", "--file"]).arg(file)).map(drop)
 }

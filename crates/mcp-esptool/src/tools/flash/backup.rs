@@ -4,7 +4,6 @@ mod manifest;
 
 use std::io;
 
-use esp_link::Mode;
 use esp_model::job::Job;
 use esp_model::partition::{self, Area, AreaKind, Subtypes};
 use md5::Md5;
@@ -110,9 +109,7 @@ fn run(
     table_offset: Option<u32>,
 ) -> Result<Out, ToolError> {
     let device = Device::read(connected, job)?;
-    if connected.loader.mode() == Mode::SecureDownload {
-        return Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"));
-    }
+    connected.must_read_flash()?;
     let flash_size_bytes = connected.loader.attach_flash(job, None)?;
     let found = keep::table(connected, job, table_offset)?;
     let areas = Found::areas(found.as_ref(), connected, flash_size_bytes);

@@ -67,6 +67,7 @@ impl Tool for Read {
         let mut file = ctx.files.partial(&input.output_file)?;
         let (device, taken) = ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
+            connected.must_read_flash()?;
             Ok((device, resume::read(connected, job, &mut file, address, size)?))
         })?;
         let md5 = file

@@ -68,33 +68,34 @@ pub fn output(full: Map<String, Value>, detail: Detail) -> Map<String, Value> {
 fn one_type(schema: Value) -> Value {
     match schema {
         Value::Object(fields) => {
-            let one = |(name, value): (String, Value)| {
-                let value = if name == "type" && value.is_array() { one_of_types(value) } else { one_type(value) };
-                (name, value)
+            let one = |(name, value): (String, Value)| match (name.as_str(), &value) {
+                ("type", Value::Array(names)) => one_of_types(names),
+                _ => Some((name, one_type(value))),
             };
-            Value::Object(fields.into_iter().map(one).filter(|(name, of)| name != "type" || !of.is_null()).collect())
+            Value::Object(fields.into_iter().filter_map(one).collect())
         }
         Value::Array(items) => items.into_iter().map(one_type).collect(),
         other => other,
     }
 }
 
-/// One name instead of several; nothing for an object that may be written as text.
-fn one_of_types(names: Value) -> Value {
-    let Value::Array(names) = names else { return names };
+/// One name instead of several; for an object that may be written as text, whose form the description tells, what it
+/// is not: some clients take a value without any rule for a mistake.
+fn one_of_types(names: &[Value]) -> Option<(String, Value)> {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    match names.iter().find(|name| *name != "null") {
-        _ if has("string") && has("object") => Value::Null,
-        _ if has("string") => "string".into(),
-        Some(first) => first.clone(),
-        None => Value::Null,
+    if has("string") && has("object") {
+        return Some(("not".into(), json!({ "type": "null" })));
     }
+    let first = names.iter().find(|name| *name != "null")?;
+    Some(("type".into(), if has("string") { "string".into() } else { first.clone() }))
 }
 
 /// Only the type of a field; nothing when several are possible.
 fn kind_of(schema: &Value) -> Value {
     match simple(schema).get("type") {
         Some(Value::String(name)) => json!({ "type": name }),
+        // A number that may be written as text is listed as text.
+        Some(Value::Array(names)) if names.iter().any(|name| name == "string") => json!({ "type": "string" }),
         _ => json!({}),
     }
 }
@@ -139,7 +140,7 @@ fn first_clause(text: &str) -> &str {
 fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
     let simple = into_map(one_type(simple(schema).into()));
     let mut listed = Map::new();
-    for name in ["type", "enum", "const"] {
+    for name in ["type", "enum", "const", "not"] {
         listed.extend(simple.get(name).map(|value| (name.to_string(), value.clone())));
     }
     if listed.contains_key("enum") || listed.contains_key("const") {
@@ -159,7 +160,7 @@ fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
     }
     if let Some(Value::Object(properties)) = simple.get("properties") {
         let listing = |(name, of): (&String, &Value)| match detail {
-            Detail::Short if of.get("properties").is_none() && of.get("items").is_none() => (name.clone(), json!({})),
+            Detail::Short if of.get("properties").is_none() && of.get("items").is_none() => (name.clone(), kind_of(of)),
             _ => (name.clone(), Value::Object(inner(of, detail))),
         };
         listed.insert("properties".into(), properties.iter().map(listing).collect::<Map<_, _>>().into());

@@ -1,6 +1,5 @@
 //! A device's flash and eFuses, for a virtual copy of it.
 
-use esp_link::Mode;
 use esp_model::chip::Chip;
 use esp_model::job::Job;
 use md5::{Digest, Md5};
@@ -29,11 +28,9 @@ pub struct Twin {
 /// Copies a device. Blank blocks are told by their digest and not read.
 pub fn copy(ctx: &Ctx, job: &Job, port: &PortUrl) -> Result<Twin, ToolError> {
     ctx.with_device(Some(port), job, |connected| {
+        connected.must_read_flash()?;
         let loader = &mut connected.loader;
         let chip = loader.chip();
-        if loader.mode() == Mode::SecureDownload {
-            return Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"));
-        }
         let flash_size = loader.attach_flash(job, None)?;
         let blank: [u8; 16] = Md5::digest(vec![0xff; BLOCK as usize]).into();
         let (mut flash, mut read_bytes) = (Vec::new(), 0);
