@@ -30,6 +30,8 @@ const LEVEL: u32 = 6;
 const LEAST_BLOCK: u32 = 0x200;
 /// Attempts in a row without progress before giving up.
 const PATIENCE: u32 = 24;
+/// Times that a part is mended which was right and is not any more.
+const ROUNDS: u32 = 5;
 /// A blank run of this many sectors is erased rather than sent.
 const BLANK_RUN: u32 = 16;
 /// Rates to step down to on a bad line, in baud.
@@ -137,17 +139,53 @@ impl Loader {
         let total = u64::from(sectors.count) * u64::from(SECTOR);
         let dirty = differing.iter().filter(|differs| **differs).count() as u64 * u64::from(SECTOR);
         report.skipped_bytes += total - dirty;
+        let restarts = report.restarts;
+        self.write_sectors(job, &mut sectors, &differing, options, report)?;
+        // A request that was damaged on its way may have hit what was right already: after any trouble all is looked at.
+        let mut rounds = 0;
+        while report.restarts > restarts && self.can_verify() {
+            let wrong = self.wrong_sectors(job, &mut sectors)?;
+            let Some(first) = wrong.iter().position(|wrong| *wrong) else { break };
+            rounds += 1;
+            if rounds > ROUNDS {
+                let (address, what) = (sectors.address(first as u32), "it changes after it was right".into());
+                return Err(LoaderError::Mismatch { address, attempts: rounds, what });
+            }
+            self.write_sectors(&job.silent(), &mut sectors, &wrong, options, report)?;
+        }
+        job.progress(dirty, dirty, "written");
+        Ok(())
+    }
+
+    /// Which sectors are not right; one question when all are.
+    fn wrong_sectors(&mut self, job: &Job, sectors: &mut Sectors) -> Result<Vec<bool>, LoaderError> {
+        let mut wrong = vec![false; sectors.count as usize];
+        if self.differs(job, sectors, 0, sectors.count)? {
+            for (sector, wrong) in (0..).zip(&mut wrong) {
+                *wrong = self.differs(job, sectors, sector, 1)?;
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn write_sectors(
+        &mut self,
+        job: &Job,
+        sectors: &mut Sectors,
+        chosen: &[bool],
+        options: &WriteOptions,
+        report: &mut WriteReport,
+    ) -> Result<(), LoaderError> {
+        let total = chosen.iter().filter(|chosen| **chosen).count() as u64 * u64::from(SECTOR);
         let mut written = 0;
-        for run in runs(&differing, sectors.start) {
-            for run in split_blank(&mut sectors, run)? {
-                let message = format!("writing {:#x}", sectors.address(run.first));
-                job.progress(written, dirty, message);
-                self.write_run(job, &mut sectors, run, options, report)?;
+        for run in runs(chosen, sectors.start) {
+            for run in split_blank(sectors, run)? {
+                job.progress(written, total, format!("writing {:#x}", sectors.address(run.first)));
+                self.write_run(job, sectors, run, options, report)?;
                 written += u64::from(run.end - run.first) * u64::from(SECTOR);
             }
         }
         report.written_bytes += written;
-        job.progress(dirty, dirty, "written");
         Ok(())
     }
 
