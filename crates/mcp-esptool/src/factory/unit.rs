@@ -25,8 +25,6 @@ use crate::tools::args::PortUrl;
 use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::{files, keep};
 
-/// Rates that a bad line steps down to, in baud.
-const SLOWER: [u32; 4] = [460_800, 230_400, 115_200, 57_600];
 /// Errors after which it is worth connecting again.
 const LINE: [&str; 8] = [
     "link_lost",
@@ -259,7 +257,7 @@ impl Work<'_> {
         self.ctx.floor.change(&self.report.port, |slot| slot.retries = retries);
         if let Ok(url) = self.report.port.parse() {
             let present = self.ctx.known_baud(&url).unwrap_or_else(|| self.ctx.config.baud());
-            if let Some(rate) = SLOWER.into_iter().find(|rate| *rate < present) {
+            if let Some(rate) = esp_link::flash::slower(present) {
                 self.ctx.remember_baud(&url, rate);
             }
         }
