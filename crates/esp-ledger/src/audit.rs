@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use crate::db::Value;
 use crate::identity::{COLUMNS, identity};
+use crate::record::to_json;
 use crate::{Identity, Ledger, LedgerError};
 
 /// Something that must not be.
@@ -100,14 +100,6 @@ impl Ledger {
             text.push_str("\r\n");
         }
         Ok(text)
-    }
-}
-
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Int(value) => json!(value),
-        Value::Text(text) => json!(text),
     }
 }
 

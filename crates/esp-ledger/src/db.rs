@@ -3,6 +3,8 @@
 //! Statements are the same for both: parameters are `$1`, `$2` … in the order of their first use, columns are 64-bit
 //! integers or text. What differs in dialect is behind [`Tx::skip_locked`].
 
+use serde_json::Value as Json;
+
 use crate::LedgerError;
 
 /// A parameter or a column.
@@ -66,7 +68,29 @@ impl Row {
     }
 }
 
-/// A running transaction.
+/// An event that is recorded with a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note<'n> {
+    /// Whose chain it goes into.
+    pub station: &'n str,
+    /// The run it belongs to.
+    pub run: Option<i64>,
+    /// What sort of event.
+    pub kind: &'n str,
+    /// Its content, an object.
+    pub body: Json,
+}
+
+/// What an event takes from the row that was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// These columns of the row go into the body: name and place.
+    Columns(&'static [(&'static str, usize)]),
+    /// The row's `id`, the first column, is the event's run.
+    Run,
+}
+
+/// Statements at work: a transaction, or single ones.
 pub trait Tx {
     /// Runs a statement; rows changed.
     fn run(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, LedgerError>;
@@ -74,17 +98,25 @@ pub trait Tx {
     fn rows(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, LedgerError>;
     /// Runs several statements without parameters.
     fn script(&mut self, sql: &str) -> Result<(), LedgerError>;
+    /// Adds an event to its station's chain. Two processes of one station cannot take the same place: the slower one
+    /// is [`LedgerError::Busy`], and begins again.
+    fn note(&mut self, note: &Note<'_>) -> Result<(), LedgerError>;
+    /// Runs a statement with `RETURNING` and records an event for each row: both are kept, or neither.
+    fn change(&mut self, sql: &str, parameters: &[Value], note: &Note<'_>, of: Of) -> Result<Vec<Row>, LedgerError>;
     /// What makes a `SELECT` take rows that no other transaction is about to take.
     fn skip_locked(&self) -> &'static str;
 }
 
-/// Work in a transaction. It may be called again when another writer was faster.
+/// Work on a database. It may be called again when another writer was faster.
 pub type Work<'w> = dyn FnMut(&mut dyn Tx) -> Result<(), LedgerError> + 'w;
 
 /// A database: SQLite or PostgreSQL.
 pub trait Store: Send {
     /// Runs `work` in one transaction that is kept whole, durably, or not at all.
     fn transaction(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError>;
+    /// Runs `work`, each statement of which is right by itself. PostgreSQL keeps each at once, so that nothing is locked
+    /// while a station thinks; a file, which has one writer only, takes them as one transaction.
+    fn steps(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError>;
     /// `(version, script)` of each step of the schema, in order.
     fn migrations(&self) -> &'static [(i64, &'static str)];
     /// Copies the whole database to a new file.

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::db::{Row, Tx, Value};
+use crate::db::{Note, Of, Row, Tx, Value};
 use crate::ledger::now_ms;
-use crate::record::append;
 use crate::{Ledger, LedgerError};
 
 /// Where an identity stands. It only moves forward; VOID is the end from anywhere.
@@ -157,6 +156,8 @@ impl Values {
 }
 
 pub(crate) const COLUMNS: &str = "id, pool, kind, value, position, state, device, labels, reason";
+/// What an event says of an identity that was changed.
+const WHICH: Of = Of::Columns(&[("value", 3)]);
 
 pub(crate) fn identity(row: &Row) -> Result<Identity, LedgerError> {
     Ok(Identity {
@@ -248,14 +249,15 @@ impl Ledger {
     /// The unit's identity of a pool: the one it has, or the next free one. Repeating it gives the same.
     pub fn reserve(&mut self, pool: &str, unit: &Unit) -> Result<Identity, LedgerError> {
         let station = self.station.clone();
-        let result = self.tx(|tx| {
+        let result = self.steps(|tx| {
             let mac = register(tx, unit)?;
             if let Some(own) = live(tx, pool, &mac)? {
                 return Ok(own);
             }
             refuse_second(tx, pool, &mac)?;
             let lock = tx.skip_locked();
-            let rows = tx.rows(
+            let body = json!({"pool": pool, "unit": mac});
+            let rows = tx.change(
                 &format!(
                     "UPDATE identity SET state = 'RESERVED', device = $1, changed_ms = $2 WHERE id = (\
                      SELECT id FROM identity WHERE pool = $3 AND state = 'FREE' AND (lease IS NULL OR lease IN \
@@ -263,13 +265,13 @@ impl Ledger {
                      RETURNING {COLUMNS}"
                 ),
                 &[mac.as_str().into(), now_ms().into(), pool.into()],
+                &Note { station: &station, run: None, kind: "reserved", body },
+                WHICH,
             )?;
-            let reserved = match rows.first() {
-                Some(row) => identity(row)?,
-                None => return Err(exhausted(tx, pool)?),
-            };
-            append(tx, &station, None, "reserved", &json!({"pool": pool, "value": reserved.value, "unit": mac}))?;
-            Ok(reserved)
+            match rows.first() {
+                Some(row) => identity(row),
+                None => Err(exhausted(tx, pool)?),
+            }
         });
         if let Err(LedgerError::Quarantined { mac, reason }) = &result {
             self.quarantine(mac, reason)?;
@@ -280,61 +282,63 @@ impl Ledger {
     /// Takes a unit out of production until a person has looked at it: nothing is issued to it any more.
     pub fn quarantine(&mut self, mac: &str, reason: &str) -> Result<(), LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| {
-            let changed = tx.run(
-                "UPDATE device SET quarantined = $1 WHERE base_mac = $2 AND quarantined IS NULL",
+        self.steps(|tx| {
+            let body = json!({"unit": mac, "reason": reason});
+            tx.change(
+                "UPDATE device SET quarantined = $1 WHERE base_mac = $2 AND quarantined IS NULL RETURNING base_mac",
                 &[reason.into(), mac.into()],
-            )?;
-            if changed > 0 {
-                append(tx, &station, None, "quarantined", &json!({"unit": mac, "reason": reason}))?;
-            }
-            Ok(())
+                &Note { station: &station, run: None, kind: "quarantined", body },
+                Of::Columns(&[]),
+            )
+            .map(|_| ())
         })
     }
 
     /// Moves an identity of this unit one step on. Being there already is fine, so that a crash can be repeated.
     pub fn advance(&mut self, id: i64, unit: &Unit, to: State) -> Result<Identity, LedgerError> {
         let (station, mac) = (self.station.clone(), unit.key()?);
-        self.tx(|tx| step(tx, &station, id, &mac, to))
+        self.steps(|tx| step(tx, &station, id, &mac, to))
     }
 
-    /// Brings identities of this unit up to a state, over all steps between, in one transaction.
-    ///
-    /// Those that are there or beyond stay as they are.
+    /// Brings identities of this unit up to a state, over all steps between. Those that are there or beyond stay as they
+    /// are, so that it can be repeated where it was interrupted.
     pub fn advance_all(&mut self, ids: &[i64], unit: &Unit, to: State) -> Result<(), LedgerError> {
         let (station, mac) = (self.station.clone(), unit.key()?);
-        self.tx(|tx| ids.iter().try_for_each(|id| climb(tx, &station, *id, &mac, to)))
+        self.steps(|tx| ids.iter().try_for_each(|id| climb(tx, &station, *id, &mac, to)))
     }
 
     /// Counts another print of a label; the payload is the same.
     pub fn reprint(&mut self, id: i64) -> Result<Identity, LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| {
-            let sql = "UPDATE identity SET labels = labels + 1 WHERE id = $1 AND state = 'LABELLED'";
-            let changed = tx.run(sql, &[id.into()])?;
-            let after = by_id(tx, id)?;
-            if changed == 0 {
-                let from = after.state.to_string();
-                return Err(LedgerError::Step { value: after.value, from, to: "printed again".into() });
+        self.steps(|tx| {
+            let sql = format!(
+                "UPDATE identity SET labels = labels + 1 WHERE id = $1 AND state = 'LABELLED' RETURNING {COLUMNS}"
+            );
+            let note = Note { station: &station, run: None, kind: "reprint", body: json!({}) };
+            let changed = tx.change(&sql, &[id.into()], &note, Of::Columns(&[("value", 3), ("labels", 7)]))?;
+            if let Some(row) = changed.first() {
+                return identity(row);
             }
-            append(tx, &station, None, "reprint", &json!({"value": after.value, "labels": after.labels}))?;
-            Ok(after)
+            let present = by_id(tx, id)?;
+            let from = present.state.to_string();
+            Err(LedgerError::Step { value: present.value, from, to: "printed again".into() })
         })
     }
 
     /// Takes an identity out of use for ever.
     pub fn void(&mut self, id: i64, reason: &str) -> Result<Identity, LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| {
-            let changed = tx.run(
-                "UPDATE identity SET state = 'VOID', reason = $1, changed_ms = $2 WHERE id = $3 AND state <> 'VOID'",
+        self.steps(|tx| {
+            tx.change(
+                &format!(
+                    "UPDATE identity SET state = 'VOID', reason = $1, changed_ms = $2 WHERE id = $3 AND state <> 'VOID' \
+                     RETURNING {COLUMNS}"
+                ),
                 &[reason.into(), now_ms().into(), id.into()],
+                &Note { station: &station, run: None, kind: "void", body: json!({ "reason": reason }) },
+                WHICH,
             )?;
-            let after = by_id(tx, id)?;
-            if changed > 0 {
-                append(tx, &station, None, "void", &json!({"value": after.value, "reason": reason}))?;
-            }
-            Ok(after)
+            by_id(tx, id)
         })
     }
 
@@ -376,17 +380,17 @@ fn step(tx: &mut dyn Tx, station: &str, id: i64, mac: &str, to: State) -> Result
         return Err(LedgerError::Step { value: before.value, from: step.0.to_string(), to: to.to_string() });
     }
     let labels = i64::from(to == State::Labelled);
-    let rows = tx.rows(
+    let rows = tx.change(
         &format!(
             "UPDATE identity SET state = $1, labels = labels + $2, changed_ms = $3 \
              WHERE id = $4 AND state = $5 RETURNING {COLUMNS}"
         ),
         &[to.to_string().into(), labels.into(), now_ms().into(), id.into(), step.0.to_string().into()],
+        &Note { station, run: None, kind: "state", body: json!({"unit": mac, "to": to}) },
+        WHICH,
     )?;
     // Nothing changed: another process of this unit was faster.
-    let after = rows.first().map(identity).ok_or_else(|| LedgerError::Busy("state changed".into()))??;
-    append(tx, station, None, "state", &json!({"value": after.value, "unit": mac, "to": to}))?;
-    Ok(after)
+    rows.first().map(identity).ok_or_else(|| LedgerError::Busy("state changed".into()))?
 }
 
 /// All steps up to a state.
@@ -408,7 +412,7 @@ fn live(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<Option<Identity>, Ledg
 /// A unit has one live identity of a kind, whatever pool it came from.
 fn refuse_second(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<(), LedgerError> {
     let sql = "SELECT value, pool FROM identity WHERE device = $1 AND state NOT IN ('FREE', 'VOID') \
-               AND kind = (SELECT kind FROM pool WHERE name = $2)";
+               AND pool <> $2 AND kind = (SELECT kind FROM pool WHERE name = $2)";
     match tx.rows(sql, &[mac.into(), pool.into()])?.first() {
         Some(row) => Err(LedgerError::OtherPool { value: row.text(0), pool: row.text(1) }),
         None => Ok(()),

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::db::Note;
 use crate::identity::{COLUMNS, Identity, State, Unit, identity, register};
 use crate::ledger::now_ms;
-use crate::record::append;
 use crate::{Ledger, LedgerError};
 
 /// A block of values.
@@ -52,7 +52,12 @@ impl Ledger {
             }
             let rows = tx.rows("SELECT value FROM identity WHERE lease = $1 ORDER BY position", &[id.into()])?;
             let values = rows.iter().map(|row| row.text(0)).collect();
-            append(tx, &own, None, "lent", &json!({"lease": id, "to": station, "count": count}))?;
+            tx.note(&Note {
+                station: &own,
+                run: None,
+                kind: "lent",
+                body: json!({"lease": id, "to": station, "count": count}),
+            })?;
             Ok(Lease { id, pool: pool.into(), kind: kind.clone(), station: station.into(), expires_ms, values })
         })
     }
@@ -99,7 +104,12 @@ impl Ledger {
                 }
                 changed += follow(tx, &ours, theirs)?;
             }
-            append(tx, &own, None, "merged", &json!({"lease": lease, "steps": changed}))?;
+            tx.note(&Note {
+                station: &own,
+                run: None,
+                kind: "merged",
+                body: json!({"lease": lease, "steps": changed}),
+            })?;
             Ok(changed)
         })
     }
@@ -122,7 +132,12 @@ impl Ledger {
                     &[now_ms().into(), lease.into()],
                 )?;
             }
-            append(tx, &own, None, "lease_ended", &json!({"lease": lease, "state": state, "void": voided}))?;
+            tx.note(&Note {
+                station: &own,
+                run: None,
+                kind: "lease_ended",
+                body: json!({"lease": lease, "state": state, "void": voided}),
+            })?;
             Ok(voided)
         })
     }

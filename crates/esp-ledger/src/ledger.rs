@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::LedgerError;
-use crate::db::{Store, Tx};
+use crate::db::{Store, Tx, Work};
 use crate::migrate::migrate;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
@@ -70,14 +70,27 @@ impl Ledger {
     }
 
     /// Runs `work` in a transaction, again if another writer was faster.
-    pub(crate) fn tx<R>(
+    pub(crate) fn tx<R>(&mut self, work: impl FnMut(&mut dyn Tx) -> Result<R, LedgerError>) -> Result<R, LedgerError> {
+        self.repeat(|store, work| store.transaction(work), work)
+    }
+
+    /// Runs `work`, each statement of which is right by itself, again if another writer was faster.
+    pub(crate) fn steps<R>(
         &mut self,
+        work: impl FnMut(&mut dyn Tx) -> Result<R, LedgerError>,
+    ) -> Result<R, LedgerError> {
+        self.repeat(|store, work| store.steps(work), work)
+    }
+
+    fn repeat<R>(
+        &mut self,
+        way: fn(&mut dyn Store, &mut Work<'_>) -> Result<(), LedgerError>,
         mut work: impl FnMut(&mut dyn Tx) -> Result<R, LedgerError>,
     ) -> Result<R, LedgerError> {
         let mut attempt = 0;
         loop {
             let mut result = None;
-            let outcome = self.store.transaction(&mut |tx| {
+            let outcome = way(self.store.as_mut(), &mut |tx| {
                 result = Some(work(tx)?);
                 Ok(())
             });

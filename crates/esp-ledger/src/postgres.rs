@@ -6,13 +6,17 @@ use std::path::Path;
 
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use postgres::{Client, NoTls, Statement};
+use postgres::{Client, GenericClient, NoTls, Statement};
 
 use crate::LedgerError;
-use crate::db::{Row, Store, Tx, Value, Work};
+use crate::db::{Note, Of, Row, Store, Tx, Value, Work};
+use crate::ledger::now_ms;
 
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("schema/postgres_1.sql")), (2, include_str!("schema/both_2.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("schema/postgres_1.sql")),
+    (2, include_str!("schema/both_2.sql")),
+    (3, include_str!("schema/postgres_3.sql")),
+];
 
 /// A connection that is made anew when it broke.
 pub struct Postgres {
@@ -46,10 +50,15 @@ impl Store for Postgres {
     fn transaction(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError> {
         self.client()?;
         let Some(client) = &mut self.client else { return Err(LedgerError::Lost("no connection".into())) };
-        let own = client.transaction().map_err(failed)?;
-        let mut tx = PostgresTx { own, statements: &mut self.statements };
-        work(&mut tx)?;
-        tx.own.commit().map_err(failed)
+        let mut own = client.transaction().map_err(failed)?;
+        work(&mut PostgresTx { own: &mut own, statements: &mut self.statements })?;
+        own.commit().map_err(failed)
+    }
+
+    fn steps(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError> {
+        self.client()?;
+        let Some(client) = &mut self.client else { return Err(LedgerError::Lost("no connection".into())) };
+        work(&mut PostgresTx { own: client, statements: &mut self.statements })
     }
 
     fn migrations(&self) -> &'static [(i64, &'static str)] {
@@ -65,12 +74,13 @@ impl Store for Postgres {
     }
 }
 
-struct PostgresTx<'t> {
-    own: postgres::Transaction<'t>,
+/// A connection, each statement for itself, or a transaction on it.
+struct PostgresTx<'t, C> {
+    own: &'t mut C,
     statements: &'t mut HashMap<String, Statement>,
 }
 
-impl PostgresTx<'_> {
+impl<C: GenericClient> PostgresTx<'_, C> {
     fn prepared(&mut self, sql: &str) -> Result<Statement, LedgerError> {
         if let Some(known) = self.statements.get(sql) {
             return Ok(known.clone());
@@ -85,7 +95,7 @@ fn borrowed(parameters: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
     parameters.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-impl Tx for PostgresTx<'_> {
+impl<C: GenericClient> Tx for PostgresTx<'_, C> {
     fn run(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, LedgerError> {
         let statement = self.prepared(sql)?;
         self.own.execute(&statement, &borrowed(parameters)).map_err(failed)
@@ -99,6 +109,35 @@ impl Tx for PostgresTx<'_> {
 
     fn script(&mut self, sql: &str) -> Result<(), LedgerError> {
         self.own.batch_execute(sql).map_err(failed)
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<(), LedgerError> {
+        let parameters =
+            [note.station.into(), note.run.into(), note.kind.into(), note.body.to_string().into(), now_ms().into()];
+        self.rows("SELECT note($1, $2, $3, $4, $5)", &parameters).map(|_| ())
+    }
+
+    fn change(&mut self, sql: &str, parameters: &[Value], note: &Note<'_>, of: Of) -> Result<Vec<Row>, LedgerError> {
+        let [station, kind, body, at, run] = [1, 2, 3, 4, 5].map(|n| format!("${}", parameters.len() + n));
+        let (run, body) = match of {
+            Of::Run => (format!("coalesce(changed.id, {run})"), body),
+            Of::Columns(columns) => {
+                let more: Vec<String> = columns.iter().map(|(name, _)| format!("'{name}', changed.{name}")).collect();
+                (run, format!("({body}::text::jsonb || jsonb_build_object({}))::text", more.join(", ")))
+            }
+        };
+        let sql = format!(
+            "WITH changed AS ({sql}) SELECT changed.*, note({station}, {run}, {kind}, {body}, {at}) FROM changed"
+        );
+        let mut all = parameters.to_vec();
+        all.extend([
+            note.station.into(),
+            note.kind.into(),
+            note.body.to_string().into(),
+            now_ms().into(),
+            note.run.into(),
+        ]);
+        self.rows(&sql, &all)
     }
 
     fn skip_locked(&self) -> &'static str {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use crate::db::{Row, Tx};
+use crate::db::{Note, Of, Row, Tx, Value};
 use crate::identity::{climb, register};
 use crate::ledger::now_ms;
 use crate::{Ledger, LedgerError, State, Unit};
@@ -107,25 +107,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Adds an event to the station's chain. Two processes of one station cannot take the same place: the slower one
-/// begins its transaction again.
-pub(crate) fn append(
-    tx: &mut dyn Tx,
-    station: &str,
-    run: Option<i64>,
-    kind: &str,
-    body: &Json,
-) -> Result<(), LedgerError> {
+/// The next event of a station's chain, for a database that cannot compute the hash itself.
+pub(crate) fn chain(tx: &mut dyn Tx, note: &Note<'_>) -> Result<(), LedgerError> {
     let sql = "SELECT seq, hash FROM event WHERE station = $1 ORDER BY seq DESC LIMIT 1";
-    let last = tx.rows(sql, &[station.into()])?;
+    let last = tx.rows(sql, &[note.station.into()])?;
     let (seq, prev_hash) = last.first().map_or((0, "0".repeat(64)), |row| (row.int(0), row.text(1)));
     let mut event = Event {
-        station: station.into(),
+        station: note.station.into(),
         seq: seq + 1,
         at_ms: now_ms(),
-        run,
-        kind: kind.into(),
-        body: body.to_string(),
+        run: note.run,
+        kind: note.kind.into(),
+        body: note.body.to_string(),
         prev_hash,
         hash: String::new(),
     };
@@ -146,11 +139,34 @@ pub(crate) fn append(
     Ok(())
 }
 
+/// The note of one changed row.
+pub(crate) fn note_of<'n>(note: &Note<'n>, of: Of, row: &Row) -> Note<'n> {
+    let mut own = note.clone();
+    match of {
+        Of::Run => own.run = row.maybe_int(0),
+        Of::Columns(columns) => {
+            for (name, at) in columns {
+                let value = row.0.get(*at).map_or(Json::Null, to_json);
+                own.body.as_object_mut().map(|body| body.insert((*name).into(), value));
+            }
+        }
+    }
+    own
+}
+
+pub(crate) fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Int(value) => json!(value),
+        Value::Text(text) => json!(text),
+    }
+}
+
 impl Ledger {
     /// Records an event, of a run or of none. Secrets do not belong here.
     pub fn record(&mut self, run: Option<i64>, kind: &str, body: &Json) -> Result<(), LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| append(tx, &station, run, kind, body))
+        self.steps(|tx| tx.note(&Note { station: &station, run, kind, body: body.clone() }))
     }
 
     /// Keeps a recipe; its hash names it.
@@ -181,15 +197,16 @@ impl Ledger {
     /// Begins a run on a unit. A base MAC that two boards share is quarantined here at the latest.
     pub fn begin_run(&mut self, unit: &Unit, recipe: Option<&str>) -> Result<i64, LedgerError> {
         let station = self.station.clone();
-        let begun = self.tx(|tx| {
+        let begun = self.steps(|tx| {
             let mac = register(tx, unit)?;
-            let rows = tx.rows(
+            let body = json!({"unit": mac, "recipe": recipe});
+            let rows = tx.change(
                 "INSERT INTO run (device, station, recipe, started_ms) VALUES ($1, $2, $3, $4) RETURNING id",
                 &[mac.as_str().into(), station.as_str().into(), recipe.into(), now_ms().into()],
+                &Note { station: &station, run: None, kind: "run_begins", body },
+                Of::Run,
             )?;
-            let id = rows.first().map_or(0, |row| row.int(0));
-            append(tx, &station, Some(id), "run_begins", &json!({"unit": mac, "recipe": recipe}))?;
-            Ok(id)
+            Ok(rows.first().map_or(0, |row| row.int(0)))
         });
         if let Err(LedgerError::Quarantined { mac, reason }) = &begun {
             self.quarantine(mac, reason)?;
@@ -216,7 +233,7 @@ impl Ledger {
             for one in measured {
                 measure(tx, run, one)?;
             }
-            append(tx, &station, Some(run), "record", record)?;
+            tx.note(&Note { station: &station, run: Some(run), kind: "record", body: record.clone() })?;
             verified.iter().try_for_each(|id| climb(tx, &station, *id, &mac, State::Verified))
         })
     }
@@ -224,7 +241,7 @@ impl Ledger {
     /// Ends a run. The first outcome counts; ending it again with the same one is fine.
     pub fn end_run(&mut self, run: i64, outcome: Outcome) -> Result<(), LedgerError> {
         let station = self.station.clone();
-        self.tx(|tx| end(tx, &station, run, outcome).map(|_| ()))
+        self.steps(|tx| end(tx, &station, run, outcome).map(|_| ()))
     }
 
     /// Keeps what a run measured. A second measurement of the same name is an error: runs are not rewritten.
@@ -248,12 +265,13 @@ impl Ledger {
 
 /// Ends a run; `false`: it had ended so already.
 fn end(tx: &mut dyn Tx, station: &str, run: i64, outcome: Outcome) -> Result<bool, LedgerError> {
-    let changed = tx.run(
-        "UPDATE run SET state = $1, ended_ms = $2 WHERE id = $3 AND state = 'RUNNING'",
+    let changed = tx.change(
+        "UPDATE run SET state = $1, ended_ms = $2 WHERE id = $3 AND state = 'RUNNING' RETURNING id",
         &[outcome.name().into(), now_ms().into(), run.into()],
+        &Note { station, run: Some(run), kind: "run_ends", body: json!({ "outcome": outcome }) },
+        Of::Run,
     )?;
-    if changed > 0 {
-        append(tx, station, Some(run), "run_ends", &json!({ "outcome": outcome }))?;
+    if !changed.is_empty() {
         return Ok(true);
     }
     let rows = tx.rows("SELECT state FROM run WHERE id = $1", &[run.into()])?;

@@ -7,7 +7,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior};
 
 use crate::LedgerError;
-use crate::db::{Row, Store, Tx, Value, Work};
+use crate::db::{Note, Of, Row, Store, Tx, Value, Work};
+use crate::record::{chain, note_of};
 
 const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/sqlite_1.sql")), (2, include_str!("schema/both_2.sql"))];
 
@@ -39,6 +40,10 @@ impl Store for Sqlite {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         work(&mut SqliteTx(&tx))?;
         tx.commit().map_err(failed)
+    }
+
+    fn steps(&mut self, work: &mut Work<'_>) -> Result<(), LedgerError> {
+        self.transaction(work)
     }
 
     fn migrations(&self) -> &'static [(i64, &'static str)] {
@@ -85,6 +90,18 @@ impl Tx for SqliteTx<'_> {
 
     fn script(&mut self, sql: &str) -> Result<(), LedgerError> {
         self.0.execute_batch(sql).map_err(failed)
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<(), LedgerError> {
+        chain(self, note)
+    }
+
+    fn change(&mut self, sql: &str, parameters: &[Value], note: &Note<'_>, of: Of) -> Result<Vec<Row>, LedgerError> {
+        let rows = self.rows(sql, parameters)?;
+        for row in &rows {
+            self.note(&note_of(note, of, row))?;
+        }
+        Ok(rows)
     }
 
     fn skip_locked(&self) -> &'static str {

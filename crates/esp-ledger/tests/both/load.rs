@@ -20,7 +20,7 @@ pub fn eight_stations(server: &Server) {
     let stop = Arc::new(AtomicBool::new(false));
     let watcher = thread::spawn({
         let (url, stop) = (url.clone(), stop.clone());
-        move || longest_transaction(&url, &stop)
+        move || locks(&url, &stop)
     });
     let mut reserved = Vec::new();
     let begin = Instant::now();
@@ -50,14 +50,17 @@ pub fn eight_stations(server: &Server) {
     }
     let (all, slowest) = (begin.elapsed(), reserved.into_iter().max().unwrap());
     stop.store(true, Ordering::Relaxed);
-    let (longest, waits) = watcher.join().unwrap();
+    let seen = watcher.join().unwrap();
     let count = f64::from(STATIONS * units);
     let (issued, whole) = (count / slowest.as_secs_f64(), count / all.as_secs_f64());
     eprintln!(
-        "PostgreSQL, 8 stations: {issued:.0} identities/s reserved, {whole:.0}/s from FREE to VERIFIED, longest transaction seen {longest:?}, \
-         {waits} waits for a lock"
+        "PostgreSQL, 8 stations: {issued:.0} identities/s reserved, {whole:.0}/s from FREE to VERIFIED; in {} looks: {} locks \
+         while a station thinks, {} waits for a lock, longest statement with its commit {:?}",
+        seen.looks, seen.idle, seen.waits, seen.longest
     );
-    assert_eq!(waits, 0, "stations wait for each other");
+    assert!(seen.looks > 10);
+    assert_eq!(seen.idle, 0, "something is locked for longer than a statement");
+    assert_eq!(seen.waits, 0, "stations wait for each other");
     assert_eq!(open(&url, "centre").verify().unwrap(), []);
     if crate::is_long() {
         assert!(issued >= 200.0, "{issued:.0} identities/s");
@@ -70,18 +73,32 @@ fn through(ledger: &mut Ledger, unit: &Unit, id: i64) {
     ledger.advance_all(&[id], unit, State::Verified).unwrap();
 }
 
-/// The age of the oldest transaction, and how often one was seen waiting for a lock of another; asked all the time.
-fn longest_transaction(url: &str, stop: &AtomicBool) -> (Duration, i64) {
+/// What another connection saw of the stations.
+#[derive(Default)]
+struct Seen {
+    looks: u32,
+    /// Transactions that were open between two statements, so that their locks outlived a statement.
+    idle: i64,
+    /// Stations that waited for a lock of another.
+    waits: i64,
+    longest: Duration,
+}
+
+/// Looks at the locks all the time.
+fn locks(url: &str, stop: &AtomicBool) -> Seen {
     let mut client = postgres::Client::connect(url, postgres::NoTls).unwrap();
     let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8, \
-               count(*) FILTER (WHERE wait_event IN ('transactionid', 'tuple', 'relation')) \
+               count(*) FILTER (WHERE wait_event IN ('transactionid', 'tuple', 'relation')), \
+               count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND query NOT LIKE '%schema_version%') \
                FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
-    let (mut longest, mut waits) = (0.0f64, 0);
+    let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {
         let row = client.query_one(sql, &[]).unwrap();
-        longest = longest.max(row.get(0));
-        waits += row.get::<_, i64>(1);
-        thread::sleep(Duration::from_millis(2));
+        seen.looks += 1;
+        seen.longest = seen.longest.max(Duration::from_secs_f64(row.get(0)));
+        seen.waits += row.get::<_, i64>(1);
+        seen.idle += row.get::<_, i64>(2);
+        thread::sleep(Duration::from_millis(1));
     }
-    (Duration::from_secs_f64(longest), waits)
+    seen
 }

@@ -44,9 +44,9 @@ fn the_suite() {
             std::env::var_os("CI").is_none(),
             "no PostgreSQL binaries (install postgresql, or set MCP_ESPTOOL_PG_BIN)"
         );
-        eprintln!("skipped: 11 tests on PostgreSQL: no server binaries on this machine");
+        eprintln!("skipped: 12 tests on PostgreSQL: no server binaries on this machine");
     }
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("way", the_whole_way_of_an_identity),
         ("repeat", the_same_board_again_gets_the_same),
         ("rules", the_database_itself_refuses_what_must_not_be),
@@ -54,6 +54,7 @@ fn the_suite() {
         ("leases", leases_are_disjoint_and_come_back),
         ("runs", runs_measurements_and_recipes),
         ("chain", a_changed_event_is_found),
+        ("texts", the_chain_holds_for_any_text),
         ("clones", clones_are_quarantined),
         ("at_once", many_stations_at_once),
         ("kinds", one_identity_of_a_kind),
@@ -248,6 +249,19 @@ fn runs_measurements_and_recipes(url: &str) {
     assert_eq!(all["tables"]["run"][0]["state"], "PASSED");
     assert_eq!(all["tables"]["measurement"][0]["verdict"], "pass");
     assert_eq!(all["tables"]["event"].as_array().unwrap().len(), 4);
+}
+
+/// PostgreSQL computes the chain itself: it must write texts as JSON does here.
+fn the_chain_holds_for_any_text(url: &str) {
+    let mut ledger = open(url, "Werk \"3\" \\ Süd\t\u{1}\u{7f}\u{2028}😀/");
+    let odd = "\"\\/\u{8}\u{c}\n\r\t\u{1f}\u{7f}é\u{2029}😀";
+    ledger.record(None, odd, &json!({ odd: odd, "n": [1.5, -0.0, 1e300, null] })).unwrap();
+    ledger.add_pool("serials", "serial", &Values::List(vec![odd.into()])).unwrap();
+    let got = ledger.reserve("serials", &unit(1)).unwrap();
+    assert_eq!(got.value, odd);
+    ledger.void(got.id, odd).unwrap();
+    assert_eq!(ledger.events(None).unwrap().len(), 3);
+    assert_eq!(ledger.verify().unwrap(), []);
 }
 
 fn a_changed_event_is_found(url: &str) {
