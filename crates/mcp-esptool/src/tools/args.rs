@@ -64,6 +64,20 @@ impl JsonSchema for PortUrl {
     }
 }
 
+/// The parameters of a tool that needs nothing but its device.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnlyPort {
+    port: Option<PortUrl>,
+}
+
+impl OnlyPort {
+    /// The device; none: the only one there is.
+    pub fn port(&self) -> Option<&PortUrl> {
+        self.port.as_ref()
+    }
+}
+
 /// A file and where it goes in flash.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

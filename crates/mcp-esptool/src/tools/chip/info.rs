@@ -3,23 +3,16 @@
 use esp_link::Mode;
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::detect::{self, detect};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Info;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -62,11 +55,11 @@ impl Tool for Info {
     const ABOUT: &'static str = "Everything esp_detect_chip tells, and the memory map, eFuse block 0, boot pin, bootloader address and what the \
          loader can do.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let detected = detect(connected, job)?;
             let loader = &mut connected.loader;
             let chip = loader.chip();

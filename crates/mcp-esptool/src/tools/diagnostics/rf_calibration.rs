@@ -4,13 +4,13 @@ use esp_model::job::Job;
 use esp_model::nvs::{self, Value};
 use esp_model::partition::{DATA, DATA_NVS, DATA_PHY};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::evidence::{self, Finding, NotMeasurable};
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 
@@ -21,13 +21,6 @@ pub struct RfCalibrationCheck;
 const PHY_MAGIC: &[u8] = b"PHYINIT\0";
 /// Largest NVS partition that is read.
 const MOST: u32 = 1 << 20;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -46,11 +39,11 @@ impl Tool for RfCalibrationCheck {
     const ABOUT: &'static str = "The radio's stored calibration (NVS namespace phy) and PHY init data: there, for this device, in order. What is \
          missing is rebuilt by the app at its next start.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let findings = findings(connected, job)?;
             let not_measurable = vec![NotMeasurable::new(

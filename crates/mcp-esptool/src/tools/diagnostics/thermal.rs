@@ -2,24 +2,17 @@
 
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::evidence::{Finding, NotMeasurable};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ThermalStatus;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -47,11 +40,11 @@ impl Tool for ThermalStatus {
     const ABOUT: &'static str =
         "Temperature calibration and grades from eFuses. The temperature itself needs running code, and this says so.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let mut findings = Vec::new();
             for (name, meaning) in FIELDS {

@@ -4,25 +4,18 @@ use esp_link::LoaderError;
 use esp_link::flash::SECTOR;
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::part;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct SizeDetect;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -73,11 +66,11 @@ impl Tool for SizeDetect {
     const TITLE: &'static str = "Detect flash size";
     const ABOUT: &'static str = "The size of the flash by JEDEC id, by SFDP table and by wrap-around, compared.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let id = connected.loader.flash_id(job)?;
             let by_jedec = match id.size() {

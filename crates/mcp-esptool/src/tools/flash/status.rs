@@ -6,24 +6,17 @@ use esp_model::flash::status::{Protection, RegisterLock};
 use esp_model::image::hex::hex;
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::part;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct FlashStatus;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// A status register.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -76,11 +69,11 @@ impl Tool for FlashStatus {
     const ABOUT: &'static str =
         "The flash chip's status registers decoded by maker (quad enable, write protection, busy) and its unique id.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let id = connected.loader.flash_id(job)?;
             let read = part::registers(connected, job, id)?;

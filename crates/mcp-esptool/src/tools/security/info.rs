@@ -3,11 +3,11 @@
 use esp_link::Mode;
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 use crate::tools::security::audit::{self, Row};
@@ -15,13 +15,6 @@ use crate::tools::security::engine::{self, Purpose};
 
 /// The tool.
 pub struct Info;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -45,11 +38,11 @@ impl Tool for Info {
     const ABOUT: &'static str =
         "Secure boot, flash encryption, key purposes, revoked digests, JTAG, download mode, as ROM and eFuses say it.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let flags = connected.loader.security_info(job).ok();
             let secure_download = connected.loader.mode() == Mode::SecureDownload;

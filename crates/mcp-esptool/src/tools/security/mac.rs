@@ -3,25 +3,18 @@
 use esp_model::efuse::Shown;
 use esp_model::job::Job;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::mac_text;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 use crate::tools::security::engine;
 
 /// The tool.
 pub struct Mac;
-
-/// Parameters.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct In {
-    port: Option<PortUrl>,
-}
 
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -57,11 +50,11 @@ impl Tool for Mac {
     const ABOUT: &'static str =
         "Read base, Wi-Fi, Bluetooth, Ethernet, EUI-64 and custom MAC addresses; the CRC is checked.";
     const RISK: Risk = Risk::Reads;
-    type In = In;
+    type In = OnlyPort;
     type Out = Out;
 
-    fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        ctx.with_device(input.port.as_ref(), job, |connected| {
+    fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
+        ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
             let efuses = engine::read(connected, job)?;
             let identity = connected.identify(job)?;
