@@ -4,6 +4,7 @@ use esp_model::boot;
 use esp_model::chip::{Chip, ChipData};
 use esp_model::efuse::security::SecurityView;
 
+use crate::app::{self, AppFaults};
 use crate::machine::Machine;
 use crate::nor::Nor;
 
@@ -14,6 +15,8 @@ pub enum Cause {
     PowerOn,
     /// Software asked for it.
     Software,
+    /// The panic handler restarted it.
+    Panic,
     /// The supply broke down.
     BrownOut,
     /// The RTC watchdog fired.
@@ -30,6 +33,7 @@ impl Cause {
         match self {
             Self::PowerOn => resets.power_on.into(),
             Self::Software => known(3),
+            Self::Panic => known(12),
             Self::BrownOut => known(15),
             Self::Watchdog => resets.watchdog.into(),
             Self::Usb => resets.usb.unwrap_or(resets.power_on).into(),
@@ -63,14 +67,17 @@ pub struct Walk {
     pub text: String,
     /// An image was found and entered.
     pub started: bool,
+    /// What the app says before it crashes.
+    pub crash: Option<String>,
 }
 
 /// Walks bootloader, partition table and app by what lies in flash and eFuses.
-pub fn walk(chip: &'static Chip, machine: &Machine) -> Walk {
+pub fn walk(chip: &'static Chip, machine: &Machine, faults: &AppFaults) -> Walk {
     let report = boot::walk(chip, &Content(&machine.nor), &device(machine), &boot::Config::default());
     // What cannot be told (encrypted, signed by an unknown key) is taken to work.
     let started = !matches!(report.outcome, boot::Outcome::Stops(_));
-    Walk { text: report.log, started }
+    let crash = app::crash(machine, faults, &report);
+    Walk { text: report.log, started, crash }
 }
 
 /// The state of the device, from its eFuses.

@@ -42,11 +42,18 @@ pub struct Circuit {
     rts: bool,
     /// The USB unit's download flag.
     download_flag: bool,
+    /// How long EN takes to rise.
+    rise: Duration,
 }
 
 impl Circuit {
     pub fn new(wiring: Wiring) -> Self {
-        Self { wiring, dtr: false, rts: false, download_flag: false }
+        Self { wiring, dtr: false, rts: false, download_flag: false, rise: EN_RISE }
+    }
+
+    /// The same with much capacitance on EN.
+    pub fn with_rise(self, rise: Duration) -> Self {
+        Self { rise, ..self }
     }
 
     pub fn wiring(&self) -> Wiring {
@@ -68,8 +75,8 @@ impl Circuit {
         match self.wiring {
             Wiring::Bridge => match (dtr, rts) {
                 (false, true) => Effect::Hold,
-                (true, true) if held => Effect::Release(EN_RISE_IN_TRANSIT),
-                _ if held => Effect::Release(EN_RISE),
+                (true, true) if held => Effect::Release(EN_RISE_IN_TRANSIT.max(self.rise)),
+                _ if held => Effect::Release(self.rise),
                 _ => Effect::None,
             },
             Wiring::UsbSerialJtag | Wiring::UsbOtg => {

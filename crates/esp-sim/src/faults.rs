@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::app::AppFaults;
 use crate::nor::NorFaults;
 use crate::rng::Rng;
 
@@ -19,6 +20,8 @@ pub struct Faults {
     pub silent: bool,
     /// The boot pin cannot be pulled low: every reset starts the app.
     pub no_boot_pin: bool,
+    /// EN rises this late after RTS let go (much capacitance on it).
+    pub slow_en: Option<Duration>,
     /// EN cannot be pulled low: resets by the lines do nothing.
     pub no_reset: bool,
     /// The app writes a log line at this interval.
@@ -41,6 +44,8 @@ pub struct Faults {
     pub slow_flash: u16,
     /// The flash part.
     pub flash: NorFaults,
+    /// The app in flash.
+    pub app: AppFaults,
     /// Above this rate nothing arrives whole (a bad cable), in baud.
     pub max_clean_baud: Option<u32>,
 }
@@ -120,9 +125,9 @@ impl Damage {
 pub struct BadFault(String);
 
 /// The faults' names, for help texts.
-pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, app-log=MS, \
+pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, slow-en=MS, app-log=MS, \
 brown-out=N, app-brown-out=MS, hang=N, unplug=N, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-voltage, flash-busy, flash-protected, \
-flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD";
+flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD, app-crash=ADDRESS, app-needs-nvs, app-bad-settings";
 
 impl Faults {
     /// Adds what `text` describes: `NAME` or `NAME=VALUE`, see [`KNOWN`].
@@ -145,6 +150,7 @@ impl Faults {
             "tx-dead" => self.tx_dead = true,
             "silent" => self.silent = true,
             "no-boot-pin" => self.no_boot_pin = true,
+            "slow-en" => self.slow_en = Some(Duration::from_millis(count()?)),
             "no-reset" => self.no_reset = true,
             "app-log" => self.app_log = Some(Duration::from_millis(count()?.max(1))),
             "brown-out" => self.brown_out_after = Some(count()?),
@@ -164,6 +170,9 @@ impl Faults {
                 let (address, mask) = (number(address).ok_or_else(bad)?, number(mask).ok_or_else(bad)?);
                 self.flash.stuck_low.push((address as u32, mask as u8));
             }
+            "app-crash" => self.app.crash_at = Some(u32::try_from(count()?).map_err(|_| bad())?),
+            "app-needs-nvs" => self.app.needs_nvs = true,
+            "app-bad-settings" => self.app.bad_settings = true,
             "max-baud" => self.max_clean_baud = Some(count()? as u32),
             _ => return Err(bad()),
         }
@@ -195,9 +204,10 @@ mod tests {
 
     #[test]
     fn faults_are_read_from_text() {
-        let faults: Faults = "line=1e-4, app-log=100, flash-stuck=0x1000:0x80".parse().unwrap();
+        let faults: Faults = "line=1e-4, app-log=100, flash-stuck=0x1000:0x80, app-crash=0x110000".parse().unwrap();
         assert_eq!(faults.to_chip, LineFaults::all(1e-4));
         assert_eq!(faults.app_log, Some(Duration::from_millis(100)));
+        assert_eq!(faults.app.crash_at, Some(0x11_0000));
         assert_eq!(faults.flash.stuck_low, [(0x1000, 0x80)]);
         assert!("drop=2".parse::<Faults>().is_err());
         assert!("nonsense".parse::<Faults>().is_err());

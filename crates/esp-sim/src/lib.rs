@@ -4,6 +4,7 @@
 //! time is virtual, others serve a [`VirtualChip`] in real time. Code is never executed: the stub is recognised by
 //! its upload and imitated, an app's start is told by its headers.
 
+pub mod app;
 pub mod boot;
 mod bus;
 mod circuit;

@@ -200,9 +200,9 @@ impl Machine {
         self.send_frame(&Reply::new(command, value, data, status, status_len).encode());
     }
 
-    /// Sends text as it is.
-    pub fn say(&mut self, text: &str) {
-        self.uart.chip_sends(self.time, text.as_bytes().to_vec());
+    /// Sends text as it is. Returns when the last of it has left.
+    pub fn say(&mut self, text: &str) -> Duration {
+        self.uart.chip_sends(self.time, text.as_bytes().to_vec())
     }
 
     /// The flash is given `busy` more work; the processor does not wait.

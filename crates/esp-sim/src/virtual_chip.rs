@@ -27,6 +27,8 @@ const STUB_WAITING: usize = 1;
 const ROM_WAITING: usize = 64;
 /// From the detector's message to the restart, enough for the message to leave.
 const BROWN_OUT: Duration = Duration::from_millis(10);
+/// From the app's first instruction to its crash, and from the panic handler's last word to the restart.
+const CRASH: Duration = Duration::from_millis(40);
 /// A chip whose image cannot be started is reset by its watchdog about this often.
 const BOOT_LOOP: Duration = Duration::from_millis(350);
 /// A ROM that may not start its loader restarts this soon (logs of the ESP32-C3).
@@ -46,6 +48,8 @@ enum Program {
     Stub(Stub),
     /// An app or an uploaded program: the loader is gone.
     App,
+    /// An app that says this and then restarts.
+    Crashing(Option<String>),
     /// Nothing could be started; the ROM tries again, and this is what it says each time.
     BootLoop(String),
 }
@@ -81,7 +85,10 @@ impl VirtualChip {
         let mut chip = Self {
             chip: config.chip,
             machine: Machine::new(config),
-            circuit: Circuit::new(config.wiring),
+            circuit: match config.faults.slow_en {
+                Some(rise) => Circuit::new(config.wiring).with_rise(rise),
+                None => Circuit::new(config.wiring),
+            },
             program: Program::Held,
             decoder: Decoder::new(MAX_FRAME),
             waiting: VecDeque::new(),
@@ -371,10 +378,14 @@ impl VirtualChip {
     }
 
     fn boot(&mut self) {
-        let walk = boot::walk(self.chip, &self.machine);
+        let walk = boot::walk(self.chip, &self.machine, &self.faults.app);
         self.machine.say(&walk.text);
         let wait = self.faults.app_log.filter(|_| walk.started || self.faults.no_boot_pin);
         self.fails = self.faults.brown_out_ms.map(|after| self.machine.time + after);
+        if let Some(text) = walk.crash {
+            self.program = Program::Crashing(Some(text));
+            return self.next_turn(Some(self.machine.time + CRASH));
+        }
         if walk.started || wait.is_some() {
             self.program = Program::App;
             self.next_turn(wait.map(|wait| self.machine.time + wait));
@@ -392,7 +403,14 @@ impl VirtualChip {
             self.machine.say("\r\nBrownout detector was triggered\r\n\r\n");
             return self.restart(due + BROWN_OUT, Cause::BrownOut);
         }
-        match (&self.program, self.faults.app_log) {
+        match (&mut self.program, self.faults.app_log) {
+            (Program::Crashing(text), _) => match text.take() {
+                Some(text) => {
+                    let said = self.machine.say(&text);
+                    self.next_turn(Some(said + CRASH));
+                }
+                None => self.restart(due, Cause::Panic),
+            },
             (Program::BootLoop(turn), _) => {
                 let turn = turn.clone();
                 self.machine.say(&turn);

@@ -103,8 +103,9 @@ pub(crate) fn usb_location(path: &Path) -> Option<String> {
     usb_of(path)?.location
 }
 
-/// The process that has this path open, this one apart.
-pub(crate) fn holder_of(path: &Path) -> Option<Holder> {
+/// The process that has this path open, this one apart. Many programs open a port without locking it: it can be opened
+/// beside them, and both then get a part of what arrives.
+pub fn holder_of(path: &Path) -> Option<Holder> {
     holders(&[path.to_path_buf()]).pop().flatten()
 }
 

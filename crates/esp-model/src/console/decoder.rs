@@ -289,7 +289,9 @@ fn begin(text: &str) -> Option<Panic> {
     }
     let sort = if text.contains("abort() was called at PC") {
         "abort"
-    } else if text.starts_with("assert failed:") {
+    } else if text.starts_with("ESP_ERROR_CHECK failed") {
+        "error_check"
+    } else if text.starts_with("assert failed:") || (text.starts_with("assertion ") && text.contains(" failed:")) {
         "assert"
     } else if text.contains("Stack smashing protect failure") {
         "stack_smash"
@@ -337,13 +339,17 @@ fn panic_line(panic: &mut Panic, text: &str) -> bool {
         }
         return true;
     }
+    if text.contains("Stack canary watchpoint") {
+        panic.sort = "stack_overflow";
+    }
     let telling = text.contains("register dump")
         || text.starts_with("Stack memory")
         || text.starts_with("Debug exception reason")
         || text.starts_with("Setting breakpoint")
         || text.starts_with("Memory dump")
         || text.starts_with("Exception was unhandled")
-        || text.starts_with("epc1=");
+        || text.starts_with("epc1=")
+        || (panic.sort == "error_check" && ["file:", "func:", "expression:"].iter().any(|mark| text.starts_with(mark)));
     if telling && panic.details.len() < MAX_DETAILS && !text.contains("register dump") {
         panic.details.push(text.to_owned());
     }

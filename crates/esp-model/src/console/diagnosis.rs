@@ -1,6 +1,6 @@
 //! What a console says about why a device does not work, as codes of the hint catalogue.
 
-use super::{Event, ResetKind, Summary};
+use super::{Event, Panic, ResetKind, Summary};
 
 /// Codes for what was seen, the cause before its consequences; empty when nothing calls for attention.
 ///
@@ -13,6 +13,7 @@ pub fn diagnoses(events: &[Event], summary: &Summary) -> Vec<&'static str> {
             Event::BrownOut { .. } => "brown_out",
             Event::Boot(boot) if boot.reset_kind == ResetKind::BrownOut => "brown_out",
             Event::NoBootloader { text, .. } => no_bootloader(text),
+            Event::Panic(panic) if gives_up_on_nvs(panic) => "nvs_unusable",
             Event::StartFailure { text, .. } => match start_failure(text) {
                 Some(code) => code,
                 None => continue,
@@ -27,6 +28,13 @@ pub fn diagnoses(events: &[Event], summary: &Summary) -> Vec<&'static str> {
         codes.push("bootloader_damaged");
     }
     codes
+}
+
+/// The app aborts because `nvs_flash_init()` fails on what lies in the NVS partition: no page is free, or a later version
+/// of the library wrote it (ESP-IDF's `nvs.h`; both are cured by an erase).
+fn gives_up_on_nvs(panic: &Panic) -> bool {
+    const CURED_BY_ERASE: [&str; 2] = ["esp_err_t 0x110d", "esp_err_t 0x1110"];
+    panic.sort == "error_check" && CURED_BY_ERASE.iter().any(|code| panic.reason.contains(code))
 }
 
 fn no_bootloader(text: &str) -> &'static str {
@@ -82,6 +90,12 @@ mod tests {
                 "E (98) boot: Detected size(2048k) smaller than the size in the binary image header(4096k). Probe failed.\n",
                 &["flash_too_small"],
             ),
+            (
+                "ESP_ERROR_CHECK failed: esp_err_t 0x110d (ESP_ERR_NVS_NO_FREE_PAGES) at 0x400d1234\nfile: \"./main/x.c\" line 9\n\
+                 func: app_main\nexpression: nvs_flash_init()\n\nabort() was called at PC 0x4008abcd on core 0\nRebooting...\n",
+                &["nvs_unusable"],
+            ),
+            ("ESP_ERROR_CHECK failed: esp_err_t 0x1102 at 0x400d1234\nRebooting...\n", &[]),
             ("I (30) boot: ESP-IDF v5.4 2nd stage bootloader\n", &[]),
             ("rst:0x1 (POWERON_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\n", &[]),
         ] {

@@ -11,7 +11,7 @@ use crate::symbols::{FoundBy, Frame, Memory, Program, SourceLocation, Unwinder};
 pub struct Panic {
     /// Milliseconds since the capture began.
     pub at_ms: u64,
-    /// What sort: `exception`, `abort`, `assert`, `stack_smash`, `stack_overflow`, `interrupt_watchdog`,
+    /// What sort: `exception`, `abort`, `assert`, `error_check`, `stack_smash`, `stack_overflow`, `interrupt_watchdog`,
     /// `task_watchdog`, `cache_error`, `heap_corruption`, `fatal_exception` (ESP8266), `rust_panic`.
     pub sort: &'static str,
     /// The core it happened on.

@@ -62,7 +62,9 @@ pub(super) fn backtrace(text: &str) -> Vec<(u32, u32)> {
         let (pc, sp) = word.split_once(':')?;
         Some((number(pc)?, number(sp.split('|').next()?)?))
     };
-    text.split_whitespace().filter_map(pair).take(128).collect()
+    // Until ESP-IDF 4.3 no space stood behind the colon.
+    let pairs = text.trim_start().strip_prefix("Backtrace:").unwrap_or(text);
+    pairs.split_whitespace().filter_map(pair).take(128).collect()
 }
 
 /// A line of the RISC-V panic's stack dump: `3fc8e9d0: 0x… 0x…`.

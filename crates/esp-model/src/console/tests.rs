@@ -80,6 +80,13 @@ fn the_lone_line_before_the_handler_names_the_crash() {
 }
 
 #[test]
+fn chains_of_older_releases_are_whole() {
+    let text = "Guru Meditation Error: Core  0 panic'ed (IllegalInstruction). Exception was unhandled.\n\
+                Backtrace:0x40081d75:0x3ffb1f60 0x400d1f43:0x3ffb1f80\nRebooting...\n";
+    assert_eq!(panics(&decode(text, 3))[0].backtrace, [(0x4008_1d75, 0x3ffb_1f60), (0x400d_1f43, 0x3ffb_1f80)]);
+}
+
+#[test]
 fn all_sorts_of_trouble_are_told_apart() {
     for (text, sort) in [
         ("Guru Meditation Error: Core  0 panic'ed (Interrupt wdt timeout on CPU0). \n", "interrupt_watchdog"),
@@ -88,6 +95,15 @@ fn all_sorts_of_trouble_are_told_apart() {
             "cache_error",
         ),
         ("Guru Meditation Error: Core  0 panic'ed (Stack protection fault). \n", "stack_overflow"),
+        (
+            "Guru Meditation Error: Core  1 panic'ed (Unhandled debug exception). \nDebug exception reason: Stack canary watchpoint triggered (main) \n",
+            "stack_overflow",
+        ),
+        (
+            "ESP_ERROR_CHECK failed: esp_err_t 0x110d at 0x400d2a5c\nfile: \"main.c\" line 57\nfunc: app_main\nexpression: f()\n\nabort() was called at PC 0x4008 on core 0\n",
+            "error_check",
+        ),
+        ("assertion \"a == 1\" failed: file \"../main/x.c\", line 12, function: f\n", "assert"),
         ("assert failed: xQueueReceive queue.c:1480 (pxQueue)\n", "assert"),
         ("Stack smashing protect failure!\n\nabort() was called at PC 0x400d2138 on core 0\n", "stack_smash"),
         ("***ERROR*** A stack overflow in task main has been detected.\n", "stack_overflow"),

@@ -39,6 +39,9 @@ pub struct BootLog {
     pub boots: usize,
     /// Known troubles, each with its next step.
     pub findings: Vec<String>,
+    /// Their codes.
+    #[serde(skip)]
+    pub codes: Vec<&'static str>,
 }
 
 /// Listens for `seconds`, or until `until` is seen; plays `reset` first.
@@ -82,6 +85,7 @@ pub fn capture(
         verdict: verdict(&heard.decoder).into(),
         boots: heard.decoder.summary().boots,
         findings: findings(&heard.decoder, started),
+        codes: codes(&heard.decoder, started),
     })
 }
 
@@ -131,12 +135,17 @@ pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>
 
 /// What was recognised, each with its next step. `started`: a reset should have started the application.
 pub fn findings(decoder: &Decoder, started: bool) -> Vec<String> {
+    codes(decoder, started).into_iter().map(finding).collect()
+}
+
+/// The codes of what was recognised.
+fn codes(decoder: &Decoder, started: bool) -> Vec<&'static str> {
     let summary = decoder.summary();
     let mut codes = diagnoses(decoder.events(), &summary);
     if codes.is_empty() && started && summary.download_mode {
         codes.push("in_download_mode");
     }
-    codes.into_iter().map(finding).collect()
+    codes
 }
 
 impl BootLog {

@@ -4,7 +4,7 @@ mod flash;
 mod line;
 mod repair;
 
-use esp_link::Mode;
+use esp_link::{ConnectOptions, Mode};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, Warm};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
-use crate::tools::chip::boot_log;
+use crate::tools::chip::boot_log::{self, BootLog};
 use crate::tools::device::Device;
 use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::{backup, files, keep, project};
@@ -109,9 +109,14 @@ impl Tool for Recover {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         // What is given must be readable before anything is tried.
         let artefacts = artefacts(ctx, input.project.as_deref())?;
-        let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
-        drop(lease.warm.take());
+        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
         let mut ladder = Ladder::new(url.to_string());
+        let mut lease = match ctx.lease_port(Some(&PortUrl(url.to_string())), job) {
+            Ok((lease, _)) => lease,
+            Err(error) if line::is_held(&error) => return Ok(ladder.held(error)),
+            Err(error) => return Err(error),
+        };
+        drop(lease.warm.take());
         let watch_s = input.watch_s.unwrap_or(20.0).clamp(0.0, 600.0);
         let Some(mut connected) = line::connect(ctx, job, &url, watch_s, &mut ladder)? else {
             return Ok(ladder.end());
@@ -124,10 +129,13 @@ impl Tool for Recover {
             lease.keep(Warm::new(connected));
             return Ok(ladder.end());
         }
-        if flash::answers(&mut connected, job, &mut ladder)? {
-            connected = work(ctx, job, &url, &input, &artefacts, connected, &mut ladder)?;
+        let left = match flash::answers(&mut connected, job, &mut ladder)? {
+            true => work(ctx, job, &url, &input, &artefacts, connected, &mut ladder)?,
+            false => Some(connected),
+        };
+        if let Some(connected) = left {
+            lease.keep(Warm::new(connected));
         }
-        lease.keep(Warm::new(connected));
         Ok(ladder.end())
     }
 
@@ -150,6 +158,10 @@ struct Ladder {
     backup: Option<String>,
     next: Vec<String>,
     confirm_token: Option<String>,
+    /// How it connected: the same way leads there again after a start.
+    way: Option<ConnectOptions>,
+    /// What the last start showed.
+    console: Option<BootLog>,
 }
 
 impl Ladder {
@@ -163,7 +175,16 @@ impl Ladder {
             backup: None,
             next: Vec::new(),
             confirm_token: None,
+            way: None,
+            console: None,
         }
+    }
+
+    /// Somebody else has the port: they have to free it. That is an end of the ladder, not a failure of it.
+    fn held(mut self, error: ToolError) -> Out {
+        self.note("open the port", false, error.message);
+        self.next(error.next_step);
+        self.end()
     }
 
     fn note(&mut self, tried: impl Into<String>, worked: bool, seen: impl Into<String>) {
@@ -175,7 +196,7 @@ impl Ladder {
     }
 
     fn end(self) -> Out {
-        let Self { port, verdict, steps, device, repaired, backup, next, confirm_token } = self;
+        let Self { port, verdict, steps, device, repaired, backup, next, confirm_token, .. } = self;
         Out { port, verdict, steps, device, repaired, backup, next, confirm_token }
     }
 }
@@ -193,7 +214,7 @@ fn artefacts(ctx: &Ctx, path: Option<&str>) -> Result<Vec<files::Piece>, ToolErr
     Ok(pieces)
 }
 
-/// Loader and flash answer: what keeps the device from booting?
+/// Loader and flash answer: what keeps the device from booting? Gives the connection back, if there still is one.
 fn work(
     ctx: &Ctx,
     job: &Job,
@@ -202,14 +223,14 @@ fn work(
     artefacts: &[files::Piece],
     mut connected: Connected,
     ladder: &mut Ladder,
-) -> Result<Connected, ToolError> {
+) -> Result<Option<Connected>, ToolError> {
     let chip = connected.loader.chip();
     files::check_images(artefacts, chip, connected.loader.revision(), connected.loader.attach_flash(job, None)?)?;
     if !repair::diagnose(&mut connected, job, ladder)? {
         // By its bytes it starts. Does it?
-        connected = listen(ctx, job, url, connected, ladder)?;
-        if ladder.verdict != Verdict::NeedsRepair {
-            return Ok(connected);
+        match listen(ctx, job, url, connected, ladder)? {
+            Some(again) => connected = again,
+            None => return Ok(None),
         }
     }
     ladder.verdict = Verdict::NeedsRepair;
@@ -217,26 +238,32 @@ fn work(
         ladder.next(
             "repair=true backs up everything and does the smallest repair; project=… gives it a build to repair from",
         );
-        return Ok(connected);
+        return Ok(Some(connected));
     }
     if connected.is_encrypted(job)? {
         ladder.note("repair", false, "flash encryption is on: what is there cannot be judged or repaired from here");
         ladder.next("write encrypted images: esp_flash_encrypt");
-        return Ok(connected);
+        return Ok(Some(connected));
     }
     save(ctx, job, &mut connected, input, ladder)?;
     if input.repair {
-        for change in repair::candidates(&mut connected, job, artefacts)? {
+        for change in repair::candidates(&mut connected, job, artefacts, ladder.console.as_ref())? {
             if !repair::would_help(&mut connected, job, &change)? {
                 ladder.note(format!("repair {}", change.name), false, "the boot chain would stop all the same");
                 continue;
             }
+            let before = change.before(&mut connected, job)?;
             repair::write(&mut connected, job, &change)?;
             ladder.note(format!("repair {}", change.name), true, "written and verified");
-            ladder.repaired.push(change.name.into());
-            connected = listen(ctx, job, url, connected, ladder)?;
-            if ladder.verdict != Verdict::NeedsRepair {
-                return Ok(connected);
+            ladder.repaired.push(change.name.clone());
+            match listen(ctx, job, url, connected, ladder)? {
+                Some(again) => connected = again,
+                None => return Ok(None),
+            }
+            if let Some(before) = before {
+                repair::write(&mut connected, job, &before)?;
+                ladder.note(format!("put {} back", change.name), true, "blanking it did not help");
+                ladder.repaired.pop();
             }
         }
         ladder.next("nothing that is at hand lets it boot: give a whole build with project=…, or erase_all=true as the last resort");
@@ -244,10 +271,10 @@ fn work(
     if input.erase_all {
         erase(ctx, job, &mut connected, input, artefacts, ladder)?;
         if !ladder.repaired.is_empty() {
-            connected = listen(ctx, job, url, connected, ladder)?;
+            return listen(ctx, job, url, connected, ladder);
         }
     }
-    Ok(connected)
+    Ok(Some(connected))
 }
 
 /// Everything into a folder, before the first byte is changed.
@@ -266,23 +293,40 @@ fn save(ctx: &Ctx, job: &Job, connected: &mut Connected, input: &In, ladder: &mu
 /// Seconds that the console is listened to.
 const LISTEN_S: f64 = 6.0;
 
-/// Starts the device, listens, and connects again.
+/// Starts the device and listens. It is connected again only where there is more to do: `None` leaves it as it is.
 fn listen(
     ctx: &Ctx,
     job: &Job,
     url: &esp_link::port::PortUrl,
     connected: Connected,
     ladder: &mut Ladder,
-) -> Result<Connected, ToolError> {
+) -> Result<Option<Connected>, ToolError> {
     let console = boot_log::restart(connected, job, LISTEN_S)?;
     let good = matches!(console.verdict.as_str(), "looks_right" | "app_loaded");
-    ladder.verdict = if good { Verdict::Recovered } else { Verdict::NeedsRepair };
     ladder.note("start and listen", good, console.line());
-    if console.verdict == "download_mode" {
+    let verdict = console.verdict.clone();
+    ladder.console = Some(console);
+    if good {
+        ladder.verdict = Verdict::Recovered;
+        return Ok(None);
+    }
+    if verdict == "download_mode" {
         ladder.verdict = Verdict::NeedsHands;
         ladder.next("the boot pin stays low: release BOOT, look for what pulls it down, then press EN");
+        return Ok(None);
     }
-    ctx.connect(url, ctx.options_for(url), job)
+    ladder.verdict = Verdict::NeedsRepair;
+    let way = ladder.way.clone().unwrap_or_else(|| ctx.options_for(url));
+    match ctx.connect(url, way, job) {
+        Ok(connected) => Ok(Some(connected)),
+        Err(error) if line::ends_everything(&error) => Err(error),
+        Err(error) => {
+            ladder.note("connect again", false, error.message);
+            ladder.verdict = Verdict::NeedsHands;
+            ladder.next("hold BOOT, press and release EN, release BOOT, and call again");
+            Ok(None)
+        }
+    }
 }
 
 /// The last resort, after a confirmation.

@@ -1,8 +1,10 @@
 //! The rungs up to a loader that answers: port, reset variants, ROM alone, hands.
 
+use std::path::Path;
+
 use esp_link::ConnectOptions;
-use esp_link::connect::Before;
-use esp_link::port::PortUrl;
+use esp_link::connect::{Before, ROM_BAUD};
+use esp_link::port::{PortUrl, scan};
 use esp_link::reset::Sequence;
 use esp_link::stub::StubSource;
 use esp_model::job::Job;
@@ -22,18 +24,25 @@ pub fn connect(
 ) -> Result<Option<Connected>, ToolError> {
     match ctx.ports.open(url) {
         Ok(port) => drop(port),
-        // Somebody has to free the port or its permissions: that is an end of the ladder, not a failure of it.
-        Err(error) if matches!(error.code, "port_busy" | "port_forbidden") => {
+        Err(error) if is_held(&error) => {
             ladder.note("open the port", false, error.message.clone());
             ladder.next(error.next_step);
             return Ok(None);
         }
         Err(error) => return Err(error),
     }
+    if let PortUrl::Serial(path) | PortUrl::Pty(path) = url
+        && let Some(holder) = scan::holder_of(Path::new(path))
+    {
+        // It opens beside the other program, and each would get a part of what the device says.
+        ladder.note("open the port", false, format!("{holder} has it open too"));
+        ladder.next("close the program that is named and call again; it is never killed for you");
+        return Ok(None);
+    }
     ladder.note("open the port", true, "it opens");
     let mut last = None;
     for (name, options) in rungs(ctx, url) {
-        job.progress(ladder.steps.len() as u64, 8, name);
+        job.progress(ladder.steps.len() as u64, 6, name);
         match attempt(ctx, job, url, name, options, ladder)? {
             Ok(connected) => return Ok(Some(connected)),
             Err(error) => keep_telling(&mut last, error),
@@ -50,17 +59,22 @@ pub fn connect(
     Ok(None)
 }
 
+/// Somebody has to free the port or its permissions. Nobody is killed for it.
+pub fn is_held(error: &ToolError) -> bool {
+    matches!(error.code, "port_busy" | "port_forbidden" | "device_busy")
+}
+
+/// What no other rung can mend.
+pub fn ends_everything(error: &ToolError) -> bool {
+    matches!(error.code, "cancelled" | "port_lost" | "identity_mismatch" | "policy_refused")
+}
+
 fn rungs(ctx: &Ctx, url: &PortUrl) -> Vec<(&'static str, ConnectOptions)> {
     let usual = ctx.options_for(url);
-    let rom = ConnectOptions { baud: 115_200, stub: StubSource::None, ..usual.clone() };
-    let with = |before| ConnectOptions { before, attempts: 3, ..rom.clone() };
-    vec![
-        ("all reset sequences, stub", usual),
-        ("ROM only, 115200 baud", rom.clone()),
-        ("ROM only, long classic reset", with(Before::Only(Sequence::classic(2000)))),
-        ("ROM only, USB-Serial/JTAG reset", with(Before::Only(Sequence::usb_serial_jtag()))),
-        ("ROM only, no reset (BOOT held by hand)", with(Before::NoReset)),
-    ]
+    let rom = ConnectOptions { baud: ROM_BAUD, stub: StubSource::None, ..usual.clone() };
+    // EN rises slowly where much capacitance hangs on it: BOOT has to stay low longer than any usual sequence does.
+    let slow = ConnectOptions { before: Before::Only(Sequence::classic(2000)), attempts: 3, ..rom.clone() };
+    vec![("all reset sequences, stub", usual), ("ROM only, 115200 baud", rom), ("ROM only, long classic reset", slow)]
 }
 
 /// One rung. The outer error ends the ladder.
@@ -72,14 +86,13 @@ fn attempt(
     options: ConnectOptions,
     ladder: &mut Ladder,
 ) -> Result<Result<Connected, ToolError>, ToolError> {
-    match ctx.connect(url, options, job) {
+    match ctx.connect(url, options.clone(), job) {
         Ok(connected) => {
+            ladder.way = Some(options);
             ladder.note(name, true, format!("the {} answers", connected.loader.mode().describe()));
             Ok(Ok(connected))
         }
-        Err(error) if matches!(error.code, "cancelled" | "port_lost" | "identity_mismatch" | "policy_refused") => {
-            Err(error)
-        }
+        Err(error) if ends_everything(&error) => Err(error),
         Err(error) => {
             let bytes = error.evidence.get("bytes").and_then(|bytes| bytes.as_str());
             let seen = bytes.map_or_else(String::new, |bytes| format!("; seen \"{bytes}\""));
@@ -102,20 +115,19 @@ fn watch(
     last: &mut Option<ToolError>,
 ) -> Result<Option<Connected>, ToolError> {
     let tries = (watch_s / TRY_S).ceil().clamp(1.0, 600.0) as u64;
-    let options = ConnectOptions { before: Before::NoReset, attempts: 1, baud: 115_200, ..ctx.usual_options() };
+    let options = ConnectOptions { before: Before::NoReset, attempts: 1, baud: ROM_BAUD, ..ctx.usual_options() };
     let mut heard = 0;
     for round in 0..tries {
         job.check()?;
         job.progress(round, tries, "hold BOOT, press and release EN, then release BOOT: watching the line");
         match ctx.connect(url, options.clone(), &job.silent()) {
             Ok(connected) => {
+                ladder.way = Some(options);
                 let mode = connected.loader.mode().describe();
                 ladder.note("BOOT and EN by hand, watched", true, format!("the {mode} answers"));
                 return Ok(Some(connected));
             }
-            Err(error) if matches!(error.code, "cancelled" | "port_lost" | "identity_mismatch" | "policy_refused") => {
-                return Err(error);
-            }
+            Err(error) if ends_everything(&error) => return Err(error),
             Err(error) => {
                 heard += u64::from(error.evidence.contains_key("bytes"));
                 keep_telling(last, error);

@@ -4,10 +4,12 @@ use esp_link::flash::{Part, WriteOptions};
 use esp_model::boot::{Config, Device};
 use esp_model::job::Job;
 use esp_model::nvs;
-use esp_model::partition::{self, Table};
+use esp_model::partition::otadata::{Otadata, State};
+use esp_model::partition::{self, Partition, Table};
 
 use super::Ladder;
 use crate::ctx::device::Connected;
+use crate::tools::chip::boot_log::BootLog;
 use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::files::Piece;
 use crate::tools::flash::keep;
@@ -16,11 +18,13 @@ use crate::tools::ota::boot_check;
 /// A change that may help.
 pub struct Change {
     /// What it repairs.
-    pub name: &'static str,
+    pub name: String,
     /// Addresses and bytes.
     parts: Vec<(u32, Vec<u8>)>,
     /// It does not change what the boot chain looks at: only the console shows whether it helped.
     beyond_the_chain: bool,
+    /// It takes something away that is put back when that did not help.
+    takes_away: bool,
 }
 
 /// Walks the boot chain; true when the start would stop.
@@ -40,23 +44,44 @@ pub fn diagnose(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Re
     }
 }
 
-/// What can be tried, the smallest first.
-pub fn candidates(connected: &mut Connected, job: &Job, artefacts: &[Piece]) -> Result<Vec<Change>, ToolError> {
+/// What can be tried, the smallest first. `console`: what the last start showed.
+pub fn candidates(
+    connected: &mut Connected,
+    job: &Job,
+    artefacts: &[Piece],
+    console: Option<&BootLog>,
+) -> Result<Vec<Change>, ToolError> {
     let mut found = Vec::new();
     let layout = keep::table(connected, job, None)?;
     let table = layout.as_ref().map(|layout| &layout.table);
-    if let Some(otadata) = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_OTA)) {
-        found.push(Change::blank("otadata", otadata.offset, otadata.size, false));
+    if let Some(part) = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_OTA)) {
+        found.push(Change::data("otadata", part, vec![0xff; part.size as usize], false));
+        let now = Otadata::read(&connected.loader.read_flash_bytes(&job.silent(), part.offset, part.size)?);
+        let slots = table.map_or(0, |table| table.ota_slots().len() as u32);
+        let selects = |slot| now.switch_to(slot, slots, State::Undefined).map(|chosen| (slot, chosen.bytes()));
+        found.extend((0..slots).filter_map(selects).map(|(slot, bytes)| {
+            let name = format!("otadata (selects ota_{slot})");
+            Change::data(name, part, bytes, false)
+        }));
     }
-    if let Some(part) = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_NVS))
-        && is_damaged(connected, job, part.offset, part.size)?
-    {
-        found.push(Change::blank("nvs", part.offset, part.size, true));
+    let nvs = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_NVS));
+    let panics = console.is_some_and(|console| console.verdict == "panic");
+    let mut suspect = None;
+    if let Some(part) = nvs {
+        let blank = Change::data("nvs", part, vec![0xff; part.size as usize], true);
+        let blamed = console.is_some_and(|console| console.codes.contains(&"nvs_unusable"));
+        if blamed || is_damaged(connected, job, part.offset, part.size)? {
+            found.push(blank);
+        } else if panics {
+            // Sound entries may still be settings that the app cannot bear.
+            suspect = Some(blank);
+        }
     }
     let bootloader_at = connected.loader.chip().flash.bootloader_offset;
-    let of = |name, pick: &dyn Fn(&Piece) -> bool| {
+    let of = |name: &str, pick: &dyn Fn(&Piece) -> bool| {
         let parts: Vec<_> = artefacts.iter().filter(|piece| pick(piece)).map(part).collect();
-        (!parts.is_empty()).then_some(Change { name, parts, beyond_the_chain: false })
+        let change = Change { name: name.into(), parts, beyond_the_chain: false, takes_away: false };
+        (!change.parts.is_empty()).then_some(change)
     };
     let is_bootloader = |piece: &Piece| piece.address == bootloader_at;
     let is_table = |piece: &Piece| Table::is_binary(&piece.bytes);
@@ -65,6 +90,7 @@ pub fn candidates(connected: &mut Connected, job: &Job, artefacts: &[Piece]) -> 
         of("partition table", &is_table),
         of("bootloader and partition table", &|piece| is_bootloader(piece) || is_table(piece)),
         of("app and otadata", &|piece| !is_bootloader(piece) && !is_table(piece)),
+        suspect,
         of("everything", &|_| true),
     ];
     found.extend(changes.into_iter().flatten());
@@ -73,7 +99,8 @@ pub fn candidates(connected: &mut Connected, job: &Job, artefacts: &[Piece]) -> 
 
 /// All of a build.
 pub fn everything(artefacts: &[Piece]) -> Change {
-    Change { name: "everything", parts: artefacts.iter().map(part).collect(), beyond_the_chain: false }
+    let parts = artefacts.iter().map(part).collect();
+    Change { name: "everything".into(), parts, beyond_the_chain: false, takes_away: false }
 }
 
 fn part(piece: &Piece) -> (u32, Vec<u8>) {
@@ -81,8 +108,21 @@ fn part(piece: &Piece) -> (u32, Vec<u8>) {
 }
 
 impl Change {
-    fn blank(name: &'static str, address: u32, size: u32, beyond_the_chain: bool) -> Self {
-        Self { name, parts: vec![(address, vec![0xff; size as usize])], beyond_the_chain }
+    fn data(name: impl Into<String>, part: &Partition, bytes: Vec<u8>, beyond_the_chain: bool) -> Self {
+        Self { name: name.into(), parts: vec![(part.offset, bytes)], beyond_the_chain, takes_away: true }
+    }
+
+    /// What puts back what this change takes away; `None` for one that only brings what was given.
+    pub fn before(&self, connected: &mut Connected, job: &Job) -> Result<Option<Self>, ToolError> {
+        if !self.takes_away {
+            return Ok(None);
+        }
+        let mut parts = Vec::new();
+        for (address, bytes) in &self.parts {
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            parts.push((*address, connected.loader.read_flash_bytes(&job.silent(), *address, length)?));
+        }
+        Ok(Some(Self { name: self.name.clone(), parts, beyond_the_chain: true, takes_away: false }))
     }
 }
 
