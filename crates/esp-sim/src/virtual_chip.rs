@@ -126,6 +126,11 @@ impl VirtualChip {
         &mut self.machine.nor
     }
 
+    /// Commands that its loaders have handled so far.
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
     /// Its eFuses.
     pub fn efuse(&mut self) -> &mut Efuse {
         &mut self.machine.efuse

@@ -89,7 +89,7 @@ fn locks(url: &str, stop: &AtomicBool) -> Seen {
     let mut client = postgres::Client::connect(url, postgres::NoTls).unwrap();
     let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8, \
                count(*) FILTER (WHERE wait_event IN ('transactionid', 'tuple', 'relation')), \
-               count(*) FILTER (WHERE state LIKE 'idle in transaction%' AND query NOT LIKE '%schema_version%') \
+               count(*) FILTER (WHERE state LIKE 'idle in transaction%') \
                FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
     let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {

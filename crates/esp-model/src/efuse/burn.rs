@@ -173,12 +173,13 @@ impl Burn {
         if !self.before.readable(&block.read_protect) {
             return Err(BurnError::ReadProtected(block.name.clone()));
         }
-        if !self.before.writeable(block.write_protect) {
-            return Err(BurnError::WriteProtected(block.name.clone()));
-        }
+        // What is there already needs no burn: a frozen block that holds the wanted key is as it shall be.
         if bits::contains(present, &wanted) {
             wanted.fill(0);
             return Ok(wanted);
+        }
+        if !self.before.writeable(block.write_protect) {
+            return Err(BurnError::WriteProtected(block.name.clone()));
         }
         match self.before.coding(block) {
             ActiveCoding::None => Ok(wanted),

@@ -11,7 +11,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::desk::Desk;
-use super::unit::{self, Order, Report};
+use super::report::Report;
+use super::unit::{self, Order};
 use crate::ctx::Ctx;
 use crate::tools::error::ToolError;
 

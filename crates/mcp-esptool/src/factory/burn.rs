@@ -1,41 +1,21 @@
 //! eFuses of a recipe: the same plan, rehearsal, confirmation and read-back as for a single burn.
 
+use esp_ledger::Unit;
 use esp_model::efuse::{Efuses, Request};
-use esp_model::job::Job;
 use esp_model::recipe::{EfusePlan, Values};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::content::filled;
+use super::desk::Desk;
+use super::promise::{self, Promise, Settled};
 use super::recipe::{Prepared, below};
+use super::steps::Step;
+use super::unit::Work;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
 use crate::tools::security::burn::{self, Item};
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-
-/// Burns what the recipe says. On a real unit a person has confirmed it by naming the recipe in the policy file.
-pub fn carry_out(
-    ctx: &Ctx,
-    job: &Job,
-    connected: &mut Connected,
-    prepared: &Prepared,
-    plan: &EfusePlan,
-    values: &Values,
-) -> Result<Outcome, ToolError> {
-    let efuses = engine::read(connected, job)?;
-    let requests = requests(ctx, &efuses, prepared, plan, values)?;
-    let profile = if plan.profile == "development" { Purpose::Development } else { Purpose::Production };
-    let planned = engine::carry_out(ctx, job, connected, &requests, &Intent { profile, ..Intent::default() })?;
-    let Some(token) = planned.confirm_token.as_deref() else { return Ok(planned) };
-    if !connected.is_virtual() {
-        let text = "the policy does not name this recipe in burn_recipes";
-        if !ctx.policy.burn_recipes.contains(&prepared.hash) {
-            return Err(ToolError::new("burn_not_allowed", text).seen("recipe", prepared.hash.as_str()));
-        }
-        ctx.confirmations.approve(&planned.plan, values.get("base_mac").map_or("", String::as_str))?;
-    }
-    engine::carry_out(ctx, job, connected, &requests, &Intent { profile, token: Some(token), ..Intent::default() })
-}
 
 /// What the recipe asks for, with this unit's values.
 pub fn requests(
@@ -59,4 +39,75 @@ fn item(prepared: &Prepared, table: &toml::Table, values: &Values) -> Result<Ite
         }
     }
     serde_json::from_value(json).map_err(|error| bad(error.to_string()))
+}
+
+/// What of the recipe is still to be burned, and what is burned and hidden by the ledger's word.
+pub fn settled(
+    ctx: &Ctx,
+    desk: &Desk,
+    unit: &Unit,
+    efuses: &Efuses,
+    prepared: &Prepared,
+    plan: &EfusePlan,
+    values: &Values,
+) -> Result<(Settled, Promise), ToolError> {
+    let event = desk.with(|ledger| ledger.last_event(unit, promise::EVENT))?;
+    let told: Option<Promise> = event.and_then(|event| serde_json::from_str(&event.body).ok());
+    let asked = requests(ctx, efuses, prepared, plan, values)?;
+    let (resolved, counts) = promise::resolve(efuses, asked, told.as_ref(), &prepared.hash)?;
+    let promise = Promise::of(&prepared.hash, &resolved, counts);
+    Ok((promise::settle(efuses, resolved, told.as_ref()), promise))
+}
+
+impl Work<'_> {
+    /// The device's real state decides what is left to do: a crash may have come after any bit.
+    pub(super) fn burn(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
+        let (Some(plan), Some(unit)) = (&self.order.prepared.recipe.efuse, &self.unit) else { return Ok(()) };
+        let (ctx, desk, prepared) = (self.ctx, self.desk, &self.order.prepared);
+        let efuses = engine::read(connected, self.job)?;
+        let (settled, promise) = settled(ctx, desk, unit, &efuses, prepared, plan, &self.values)?;
+        let (run, note) = (self.report.run, settled.note());
+        let burned = self.carry_out(connected, plan, &settled.open, &promise)?;
+        let about =
+            json!({"plan": burned.plan, "state": burned.state, "recipe": prepared.hash, "hidden": settled.hidden});
+        if burned.state != "nothing_to_do" {
+            self.desk.with(|ledger| ledger.record(run, "efuse", &about))?;
+        }
+        self.record["efuse"] = about;
+        let step = match burned.state.as_str() {
+            "burned" => Step::of("eFuses", true, burned.state),
+            "nothing_to_do" => Step::of("eFuses", true, "burned already"),
+            other => Step::unknown("eFuses", other),
+        };
+        self.report.steps.push(match note {
+            Some(note) => step.because(note),
+            None => step,
+        });
+        Ok(())
+    }
+
+    /// The same plan, rehearsal, confirmation and read-back as for a single burn. On a real unit a person has confirmed
+    /// it by naming the recipe in the policy file.
+    fn carry_out(
+        &self,
+        connected: &mut Connected,
+        plan: &EfusePlan,
+        requests: &[Request],
+        promise: &Promise,
+    ) -> Result<Outcome, ToolError> {
+        let (ctx, job, prepared) = (self.ctx, self.job, &self.order.prepared);
+        let profile = if plan.profile == "development" { Purpose::Development } else { Purpose::Production };
+        let planned = engine::carry_out(ctx, job, connected, requests, &Intent { profile, ..Intent::default() })?;
+        let Some(token) = planned.confirm_token.as_deref() else { return Ok(planned) };
+        if !connected.is_virtual() {
+            let text = "the policy does not name this recipe in burn_recipes";
+            if !ctx.policy.burn_recipes.contains(&prepared.hash) {
+                return Err(ToolError::new("burn_not_allowed", text).seen("recipe", prepared.hash.as_str()));
+            }
+            ctx.confirmations.approve(&planned.plan, self.values.get("base_mac").map_or("", String::as_str))?;
+        }
+        let body = serde_json::to_value(promise).unwrap_or_default();
+        self.desk.with(|ledger| ledger.record(self.report.run, promise::EVENT, &body))?;
+        engine::carry_out(ctx, job, connected, requests, &Intent { profile, token: Some(token), ..Intent::default() })
+    }
 }

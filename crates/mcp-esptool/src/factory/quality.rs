@@ -15,8 +15,8 @@ use super::burn;
 use super::content::{self, Scope};
 use super::desk::Desk;
 use super::recipe::Prepared;
+use super::report::Report;
 use super::steps::{self, Step};
-use super::unit::Report;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
 use crate::tools::args::PortUrl;
@@ -191,16 +191,19 @@ impl<'a> Inspection<'a> {
     fn efuses(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
         let Some(plan) = &self.prepared.recipe.efuse else { return Ok(()) };
         let efuses = engine::read(connected, self.job)?;
-        let requests = burn::requests(self.ctx, &efuses, self.prepared, plan, &self.values)?;
+        let (settled, _) = burn::settled(self.ctx, self.desk, &self.unit, &efuses, self.prepared, plan, &self.values)?;
         let mut again = Burn::new(efuses);
-        let missing = requests.iter().try_for_each(|request| again.add(request)).and_then(|()| again.steps());
-        let step = match missing {
-            Ok(steps) if steps.is_empty() => Step::of("eFuses", true, "as in the recipe"),
+        let missing = settled.open.iter().try_for_each(|request| again.add(request)).and_then(|()| again.steps());
+        let steps = &mut self.report.steps;
+        steps.push(match missing {
+            Ok(missing) if missing.is_empty() => Step::of("eFuses", true, "as in the recipe"),
             Ok(_) => Step::of("eFuses", false, "bits are missing"),
             // A key that cannot be read cannot be compared either.
             Err(error) => Step::unknown("eFuses", error.to_string()),
-        };
-        self.report.steps.push(step);
+        });
+        if let Some(note) = settled.note() {
+            steps.push(Step { optional: true, ..Step::unknown("hidden eFuse keys", note) });
+        }
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::content::Scope;
 use super::desk::Desk;
 use super::recipe::Prepared;
-use super::unit::{self, Order, Report};
+use super::report::Report;
+use super::unit::{self, Order};
 use crate::ctx::Ctx;
 use crate::tools::error::ToolError;
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::factory::Scope;
-use crate::factory::unit::{self, Report};
+use crate::factory::report::Report;
+use crate::factory::unit;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::error::ToolError;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ctx::Ctx;
 use crate::factory::quality;
 use crate::factory::recipe::Prepared;
-use crate::factory::unit::Report;
+use crate::factory::report::Report;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::error::ToolError;

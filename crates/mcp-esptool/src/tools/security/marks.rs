@@ -48,7 +48,8 @@ impl Mark {
     }
 }
 
-fn fingerprint(key: &[u8]) -> String {
+/// A name for a secret that tells nothing of it, for 128 random bits or more.
+pub fn fingerprint(key: &[u8]) -> String {
     let hash = Sha256::new().chain_update(b"fingerprint of an eFuse key\0").chain_update(key).finalize();
     hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@ pub mod flash_encryption;
 pub mod info;
 mod keys;
 pub mod mac;
-mod marks;
+pub mod marks;
 mod pkcs11;
 pub mod read;
 pub mod secure_boot;

@@ -1,6 +1,8 @@
 //! Production on simulated devices: identities, crashes, hangs, acceptance, batches.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod efuse;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
@@ -40,10 +42,14 @@ impl Bench {
         Ctx::new(config).unwrap()
     }
 
-    /// With the example recipe, locked, and full pools.
+    /// With the example recipe and full pools.
     fn with_recipe() -> Self {
+        Self::with_recipe_for(chip())
+    }
+
+    fn with_recipe_for(chip: &str) -> Self {
         let bench = Self::new();
-        let chip = chip().to_owned();
+        let chip = chip.to_owned();
         bench.recipe(&RecipeCommand::New { file: "blink.toml".into(), chip: Some(chip), project: None });
         bench.call(
             "esp_ledger",
