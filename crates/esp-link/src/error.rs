@@ -94,6 +94,19 @@ pub enum LoaderError {
     /// A data source or sink of the caller failed.
     #[error("data: {0}")]
     Data(String),
+    /// What is to be written changed while it was being written.
+    #[error("{0}")]
+    Changed(String),
+}
+
+impl LoaderError {
+    /// A data source failed; one that says [`io::ErrorKind::InvalidData`] is not any more what it was.
+    pub(crate) fn source(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Changed(error.to_string()),
+            _ => Self::Data(error.to_string()),
+        }
+    }
 }
 
 impl From<Cancelled> for LoaderError {

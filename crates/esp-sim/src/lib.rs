@@ -1,14 +1,15 @@
 //! A virtual Espressif chip: reset circuit, ROM and stub loader, NOR flash, eFuses, boot log; bytes in, bytes out.
 //!
 //! Everything is pure. The caller owns the clock and hands the time in; in-process users take [`SimPort`], whose
-//! time is virtual, others serve a [`VirtualChip`] in real time. Code is never executed: the stub is recognised by
-//! its upload and imitated, an app's start is told by its headers.
+//! time is virtual, others serve a [`VirtualChip`] in real time. The stub is recognised by
+//! its upload and imitated, an app's start is told by its headers; of programs loaded into RAM only integer instructions run.
 
 pub mod app;
 pub mod boot;
 mod bus;
 mod circuit;
 pub mod config;
+mod core;
 pub mod efuse;
 pub mod faults;
 mod flash_job;

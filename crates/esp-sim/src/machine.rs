@@ -158,6 +158,25 @@ impl Machine {
         }
     }
 
+    /// `size` bytes at `address`, the lowest first.
+    pub fn load(&mut self, address: u32, size: u32) -> u32 {
+        if size == 4 && address.is_multiple_of(4) {
+            return self.read_register(address);
+        }
+        (0..size).fold(0, |value, index| {
+            let at = address.wrapping_add(index);
+            value | (self.read_register(at & !3) >> (at % 4 * 8) & 0xff) << (index * 8)
+        })
+    }
+
+    /// Stores the lowest `size` bytes of `value`.
+    pub fn save(&mut self, address: u32, size: u32, value: u32) {
+        match size {
+            4 if address.is_multiple_of(4) => self.write_register(address, value),
+            _ => self.store(address, value.to_le_bytes().get(..size as usize).unwrap_or_default()),
+        }
+    }
+
     pub fn store(&mut self, address: u32, bytes: &[u8]) {
         self.bus.store(address, bytes);
     }

@@ -17,8 +17,8 @@ pub enum Next {
     Stay,
     /// An uploaded stub runs.
     Stub,
-    /// Another uploaded program runs; the loader is gone.
-    Program,
+    /// Another uploaded program runs from this address on; the loader is gone.
+    Program(u32),
     /// The chip restarts and boots from flash.
     Restart,
 }
@@ -27,6 +27,9 @@ pub enum Next {
 const SYNC_VALUE: u32 = 0x2012_0707;
 /// Answers to one SYNC.
 const SYNC_REPLIES: usize = 8;
+/// The command that a refusal names on chips where that is not the one that was asked. Which one it is on silicon is not
+/// known: clients only see that it is another.
+const OTHER_COMMAND: u8 = 0;
 /// Flash size the ROM assumes until SPI_SET_PARAMS (`g_rom_flashchip`), and the reach of its 24-bit addresses.
 const ASSUMED_FLASH: u32 = 4 << 20;
 /// Bytes in an answer to READ_FLASH_SLOW, whatever was asked.
@@ -97,7 +100,11 @@ impl Rom {
                 next
             }
             Err(status) => {
-                machine.reply(code, 0, &[], status, status_len);
+                let other = machine.chip.rom.refuses_as_another && machine.secure_download && status == Status::INVALID;
+                let (code, times) = if other { (OTHER_COMMAND, SYNC_REPLIES) } else { (code, 1) };
+                for _ in 0..times {
+                    machine.reply(code, 0, &[], status, status_len);
+                }
                 Next::Stay
             }
         }

@@ -43,6 +43,6 @@ impl Upload {
         }
         let total: u32 = self.parts.iter().map(|(_, length)| length).sum();
         let inside = self.parts.iter().any(|&(start, length)| (start..start.saturating_add(length)).contains(&entry));
-        if inside && total >= STUB_MIN { Next::Stub } else { Next::Program }
+        if inside && total >= STUB_MIN { Next::Stub } else { Next::Program(entry) }
     }
 }

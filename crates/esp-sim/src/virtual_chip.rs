@@ -9,6 +9,7 @@ use esp_model::wire::slip::{Decoder, Event};
 use crate::boot::{self, Cause};
 use crate::circuit::{Circuit, Effect, Wiring};
 use crate::config::Config;
+use crate::core::{Core, Outcome};
 use crate::efuse::Efuse;
 use crate::faults::Faults;
 use crate::machine::Machine;
@@ -31,6 +32,9 @@ const BROWN_OUT: Duration = Duration::from_millis(10);
 const CRASH: Duration = Duration::from_millis(40);
 /// A chip whose image cannot be started is reset by its watchdog about this often.
 const BOOT_LOOP: Duration = Duration::from_millis(350);
+/// Instructions that a program carries out in one turn, and how long that takes.
+const TURN: u32 = 20_000;
+const TURN_TIME: Duration = Duration::from_micros(500);
 /// A ROM that may not start its loader restarts this soon (logs of the ESP32-C3).
 const DISABLED_LOOP: Duration = Duration::from_millis(45);
 
@@ -46,10 +50,12 @@ enum Program {
     },
     Rom(Rom),
     Stub(Stub),
-    /// An app or an uploaded program: the loader is gone.
+    /// An app, or an uploaded program that came to its end: the loader is gone.
     App,
     /// An app that says this and then restarts.
     Crashing(Option<String>),
+    /// An uploaded program at work.
+    Running(Box<Core>),
     /// Nothing could be started; the ROM tries again, and this is what it says each time.
     BootLoop(String),
 }
@@ -304,9 +310,10 @@ impl VirtualChip {
                 self.pause(STUB_START);
                 self.program = Program::Stub(Stub::start(&mut self.machine));
             }
-            Next::Program => {
+            Next::Program(entry) => {
                 self.stop();
-                self.program = Program::App;
+                self.program = Program::Running(Box::new(Core::new(&self.machine, entry)));
+                self.next_turn(Some(self.machine.time + STUB_START));
             }
             Next::Restart => {
                 let now = self.machine.time;
@@ -407,6 +414,22 @@ impl VirtualChip {
         if self.fails.is_some_and(|at| at <= due) {
             self.machine.say("\r\nBrownout detector was triggered\r\n\r\n");
             return self.restart(due + BROWN_OUT, Cause::BrownOut);
+        }
+        if let Program::Running(core) = &mut self.program {
+            match core.run(&mut self.machine, TURN) {
+                Outcome::Says(text) => {
+                    // The transmitter takes a byte when the one before it has left: the program waits for it.
+                    let time = Duration::from_secs(10) * text.len() as u32 / self.machine.uart.baud.max(1);
+                    self.machine.say(&text);
+                    self.next_turn(Some(due + time.max(TURN_TIME)));
+                }
+                Outcome::Works => self.next_turn(Some(due + TURN_TIME)),
+                Outcome::Stops => {
+                    self.timer = None;
+                    self.program = Program::App;
+                }
+            }
+            return;
         }
         match (&mut self.program, self.faults.app_log) {
             (Program::Crashing(text), _) => match text.take() {

@@ -138,7 +138,7 @@ fn digest_of(known: &mut dyn Source, from: u64, to: u64) -> Result<[u8; 16], Loa
     let mut hash = Md5::new();
     let mut buffer = vec![0; BLOCK as usize];
     for at in (from..to).step_by(buffer.len()) {
-        known.read_at(at, &mut buffer).map_err(|error| LoaderError::Data(error.to_string()))?;
+        known.read_at(at, &mut buffer).map_err(|error| LoaderError::source(&error))?;
         hash.update(&buffer);
     }
     Ok(hash.finalize().into())

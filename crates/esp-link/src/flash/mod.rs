@@ -18,7 +18,7 @@ use esp_model::wire::{Begin, Command, Request, SpiParams};
 
 pub use self::blocks::Block;
 pub use self::packed::Packed;
-pub use self::source::{Fill, Part, Source};
+pub use self::source::{Fill, Part, Shared, Source};
 pub use self::spi::SpiCommand;
 pub use self::verify::{Difference, Kind};
 pub use self::write::{Compress, WriteOptions, WriteReport, slower};

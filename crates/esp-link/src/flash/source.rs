@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
@@ -28,10 +29,28 @@ impl Source for Vec<u8> {
     }
 
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = self.get(start..start + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        buf.copy_from_slice(bytes);
-        Ok(())
+        copy_at(self, offset, buf)
+    }
+}
+
+fn copy_at(bytes: &[u8], offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let start = usize::try_from(offset).map_err(io::Error::other)?;
+    let bytes = bytes.get(start..start + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    buf.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Bytes that several parts share.
+#[derive(Debug, Clone)]
+pub struct Shared(pub Arc<Vec<u8>>);
+
+impl Source for Shared {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        copy_at(&self.0, offset, buf)
     }
 }
 
@@ -111,7 +130,7 @@ impl<'a> Sectors<'a> {
         let begin = from.max(head);
         if begin < end {
             let target = &mut out[(begin - from) as usize..(end - from) as usize];
-            self.part.source.read_at(begin - head, target).map_err(|error| LoaderError::Data(error.to_string()))?;
+            self.part.source.read_at(begin - head, target).map_err(|error| LoaderError::source(&error))?;
         }
         Ok(out)
     }

@@ -79,7 +79,7 @@ impl Loader {
             let step = u64::from(BLOCK).min(length - at);
             job.progress(at, length, "verifying");
             let mut wanted = vec![0; step as usize];
-            part.source.read_at(at, &mut wanted).map_err(|error| LoaderError::Data(error.to_string()))?;
+            part.source.read_at(at, &mut wanted).map_err(|error| LoaderError::source(&error))?;
             if let Some(difference) = self.verify_block(job, start + at as u32, &wanted)? {
                 return Ok(Some(difference));
             }

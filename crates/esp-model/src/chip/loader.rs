@@ -34,6 +34,12 @@ pub struct Rom {
     /// The flash answers on the SPI registers before SPI_ATTACH.
     #[serde(default)]
     pub flash_attached: bool,
+    /// In secure download mode it refuses under the number of another command than the one that was asked, eight times over.
+    /// (esptool tells an ESP32-S2 in this mode by nothing else: `command` and `connect` in its `loader.py`.)
+    #[serde(default)]
+    pub refuses_as_another: bool,
+    /// Address of `ets_printf`, which programs loaded into RAM print with (ESP-IDF, `esp_rom/CHIP/ld/CHIP.rom.ld`).
+    pub printf: Option<u32>,
 }
 
 fn ram_block() -> u32 {

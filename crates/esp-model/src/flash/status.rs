@@ -1,14 +1,15 @@
-//! Status registers of flash parts, decoded by maker.
-//!
-//! Bit layouts from the makers' data sheets (W25Q32JV, GD25Q32E, MX25L3233F, IS25LP032, EN25QH32, N25Q032); which maker
-//! keeps its quad enable bit where also from ESP-IDF, `bootloader_flash/src/flash_qio_mode.c`.
+//! Status registers of flash parts, decoded by maker. The layouts are data: `status.toml`.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
 
 use super::jedec::JedecId;
 
 /// What a bit stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Role {
     Busy,
     WriteEnable,
@@ -16,185 +17,81 @@ enum Role {
     Protect,
     /// Turns the meaning of the block protect bits round.
     Complement,
-    /// Chooses where protection begins or how fine it is; alone it protects nothing.
-    Shape,
     QuadEnable,
     /// Locks the status registers; the first one stands in register 1.
     Lock,
     Other,
 }
 
-/// A named bit: number, name, role.
-type Bit = (u8, &'static str, Role);
+/// A named bit.
+#[derive(Debug)]
+struct Bit {
+    number: u8,
+    name: String,
+    role: Role,
+}
 
 /// A register: the opcode that reads it, and its bits.
 #[derive(Debug)]
 struct Register {
     opcode: u8,
-    bits: &'static [Bit],
+    bits: Vec<Bit>,
 }
 
 /// Parts whose registers look alike.
 #[derive(Debug)]
 pub struct Family {
     /// A name for it.
-    pub name: &'static str,
-    /// Manufacturer and memory types; no types: all.
-    makers: &'static [(u8, &'static [u8])],
-    registers: &'static [Register],
+    pub name: String,
+    makers: Vec<Maker>,
+    registers: Vec<Register>,
     /// All of these block protect bits set mean that everything is protected.
     all: u8,
 }
 
-use Role::{Busy, Complement, Lock, Other, Protect, QuadEnable, Shape, WriteEnable};
+/// A manufacturer and its memory types; no types: all.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Maker {
+    id: u8,
+    #[serde(default)]
+    kinds: Vec<u8>,
+}
 
-const SR2: Register = Register {
-    opcode: 0x35,
-    bits: &[
-        (0, "SRP1", Lock),
-        (1, "QE", QuadEnable),
-        (3, "LB1", Other),
-        (4, "LB2", Other),
-        (5, "LB3", Other),
-        (6, "CMP", Complement),
-        (7, "SUS", Other),
-    ],
-};
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Data {
+    roles: BTreeMap<Role, Vec<String>>,
+    family: Vec<FamilyData>,
+}
 
-/// Families by maker; the last one stands for the makers that are not named, as ESP-IDF's bootloader takes them too.
-static FAMILIES: [Family; 6] = [
-    Family {
-        name: "Winbond",
-        makers: &[(0xef, &[])],
-        registers: &[
-            Register {
-                opcode: 0x05,
-                bits: &[
-                    (0, "BUSY", Busy),
-                    (1, "WEL", WriteEnable),
-                    (2, "BP0", Protect),
-                    (3, "BP1", Protect),
-                    (4, "BP2", Protect),
-                    (5, "TB", Shape),
-                    (6, "SEC", Shape),
-                    (7, "SRP0", Lock),
-                ],
-            },
-            SR2,
-            Register {
-                opcode: 0x15,
-                bits: &[(2, "WPS", Other), (5, "DRV0", Other), (6, "DRV1", Other), (7, "HOLD/RST", Other)],
-            },
-        ],
-        all: 0b0001_1100,
-    },
-    Family {
-        name: "Macronix, ISSI",
-        makers: &[(0xc2, &[]), (0x9d, &[])],
-        registers: &[Register {
-            opcode: 0x05,
-            bits: &[
-                (0, "WIP", Busy),
-                (1, "WEL", WriteEnable),
-                (2, "BP0", Protect),
-                (3, "BP1", Protect),
-                (4, "BP2", Protect),
-                (5, "BP3", Protect),
-                (6, "QE", QuadEnable),
-                (7, "SRWD", Lock),
-            ],
-        }],
-        all: 0b0011_1100,
-    },
-    Family {
-        name: "EON",
-        makers: &[(0x1c, &[])],
-        registers: &[Register {
-            opcode: 0x05,
-            bits: &[
-                (0, "WIP", Busy),
-                (1, "WEL", WriteEnable),
-                (2, "BP0", Protect),
-                (3, "BP1", Protect),
-                (4, "BP2", Protect),
-                (5, "BP3", Protect),
-                // Turns the pins WP and HOLD into data lines.
-                (6, "WHDIS", QuadEnable),
-                (7, "SRP", Lock),
-            ],
-        }],
-        all: 0b0011_1100,
-    },
-    Family {
-        name: "Micron",
-        makers: &[(0x20, &[0xba, 0xbb])],
-        registers: &[Register {
-            opcode: 0x05,
-            bits: &[
-                (0, "WIP", Busy),
-                (1, "WEL", WriteEnable),
-                (2, "BP0", Protect),
-                (3, "BP1", Protect),
-                (4, "BP2", Protect),
-                (5, "TB", Shape),
-                (6, "BP3", Protect),
-                (7, "SRWD", Lock),
-            ],
-        }],
-        all: 0b0101_1100,
-    },
-    Family {
-        // Its quad enable bit can be seen in OTP mode only.
-        name: "XMC XM25QU64A",
-        makers: &[(0x20, &[0x38])],
-        registers: &[Register {
-            opcode: 0x05,
-            bits: &[
-                (0, "WIP", Busy),
-                (1, "WEL", WriteEnable),
-                (2, "BP0", Protect),
-                (3, "BP1", Protect),
-                (4, "BP2", Protect),
-                (5, "BP3", Protect),
-                (7, "SRP", Lock),
-            ],
-        }],
-        all: 0b0011_1100,
-    },
-    Family {
-        name: "GigaDevice and alike",
-        makers: &[
-            (0xc8, &[]),
-            (0x51, &[]),
-            (0x68, &[]),
-            (0x85, &[]),
-            (0x0b, &[]),
-            (0x20, &[]),
-            (0xcd, &[]),
-            (0xba, &[]),
-            (0x5e, &[]),
-            (0x25, &[]),
-            (0xa1, &[]),
-        ],
-        registers: &[
-            Register {
-                opcode: 0x05,
-                bits: &[
-                    (0, "WIP", Busy),
-                    (1, "WEL", WriteEnable),
-                    (2, "BP0", Protect),
-                    (3, "BP1", Protect),
-                    (4, "BP2", Protect),
-                    (5, "BP3", Shape),
-                    (6, "BP4", Shape),
-                    (7, "SRP0", Lock),
-                ],
-            },
-            SR2,
-        ],
-        all: 0b0001_1100,
-    },
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FamilyData {
+    name: String,
+    makers: Vec<Maker>,
+    registers: Vec<RegisterData>,
+    #[serde(default)]
+    shape: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegisterData {
+    opcode: u8,
+    bits: String,
+}
+
+/// All families; the last one stands for the makers that are not named.
+fn families() -> &'static [Family] {
+    static FAMILIES: OnceLock<Vec<Family>> = OnceLock::new();
+    FAMILIES.get_or_init(|| {
+        // A test reads the file: it is always valid.
+        let data: Option<Data> = toml::from_str(include_str!("status.toml")).ok();
+        data.map(|data| data.family.into_iter().map(|family| Family::new(family, &data.roles)).collect())
+            .unwrap_or_default()
+    })
+}
 
 /// How much of the part refuses programs and erases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -255,16 +152,32 @@ pub struct Status {
 }
 
 impl Family {
+    fn new(data: FamilyData, roles: &BTreeMap<Role, Vec<String>>) -> Self {
+        let role = |name: &String| match roles.iter().find(|(_, names)| names.contains(name)) {
+            Some((role, _)) if !data.shape.contains(name) => *role,
+            _ => Role::Other,
+        };
+        let bit = |(number, name): (u8, &str)| {
+            let name = name.to_owned();
+            (name != "-").then(|| Bit { number, role: role(&name), name })
+        };
+        let register = |register: &RegisterData| Register {
+            opcode: register.opcode,
+            bits: (0..8).zip(register.bits.split_whitespace()).filter_map(bit).collect(),
+        };
+        let registers: Vec<Register> = data.registers.iter().map(register).collect();
+        let protect = registers.iter().flat_map(|register| &register.bits).filter(|bit| bit.role == Role::Protect);
+        let all = protect.fold(0, |all, bit| all | 1 << bit.number);
+        Self { name: data.name, makers: data.makers, registers, all }
+    }
+
     /// The family of a part, and whether its maker is known to belong to it.
     pub fn of(id: JedecId) -> (&'static Self, bool) {
-        let fits = |family: &&Family| {
-            let mut makers = family.makers.iter();
-            makers.any(|(maker, kinds)| *maker == id.manufacturer && (kinds.is_empty() || kinds.contains(&id.kind)))
-        };
-        match FAMILIES.iter().find(fits) {
-            Some(family) => (family, true),
-            None => (&FAMILIES[FAMILIES.len() - 1], false),
-        }
+        static NONE: Family = Family { name: String::new(), makers: Vec::new(), registers: Vec::new(), all: 0 };
+        let fits =
+            |maker: &Maker| maker.id == id.manufacturer && (maker.kinds.is_empty() || maker.kinds.contains(&id.kind));
+        let found = families().iter().find(|family| family.makers.iter().any(fits));
+        (found.or(families().last()).unwrap_or(&NONE), found.is_some())
     }
 
     /// The opcodes that read the registers, register 1 first.
@@ -273,7 +186,7 @@ impl Family {
     }
 
     /// What the registers' values mean, register 1 first.
-    pub fn decode(&self, values: &[u8]) -> Status {
+    pub fn decode(&'static self, values: &[u8]) -> Status {
         let mut status = Status {
             fields: Vec::new(),
             busy: false,
@@ -284,8 +197,8 @@ impl Family {
         };
         let (mut protect, mut complement, mut locks) = (0u8, false, 0u8);
         for (index, (register, value)) in self.registers.iter().zip(values).enumerate() {
-            for &(bit, name, role) in register.bits {
-                let set = value >> bit & 1 == 1;
+            for Bit { number, name, role } in &register.bits {
+                let (bit, set) = (*number, value >> number & 1 == 1);
                 status.fields.push(Field { register: index as u8 + 1, bit, name, set });
                 match role {
                     Role::Busy => status.busy = set,
@@ -294,7 +207,7 @@ impl Family {
                     Role::Protect => protect |= u8::from(set) << bit,
                     Role::Complement => complement = set,
                     Role::Lock => locks |= u8::from(set) << index,
-                    Role::Shape | Role::Other => {}
+                    Role::Other => {}
                 }
             }
         }
@@ -321,6 +234,18 @@ mod tests {
 
     fn decode(id: u32, values: &[u8]) -> Status {
         Family::of(JedecId::from_word(id)).0.decode(values)
+    }
+
+    #[test]
+    fn the_data_is_whole() {
+        assert_eq!(families().len(), 6);
+        for family in families() {
+            assert!(family.registers.iter().all(|register| register.bits.len() >= 4), "{}", family.name);
+            let has = |role| family.registers.iter().any(|register| register.bits.iter().any(|bit| bit.role == role));
+            assert!(has(Role::Busy) && has(Role::WriteEnable) && has(Role::Lock), "{}", family.name);
+        }
+        let all = |id| Family::of(JedecId::from_word(id)).0.all;
+        assert_eq!([all(0x16_40_ef), all(0x16_20_c2), all(0x16_ba_20), all(0x16_40_c8)], [0x1c, 0x3c, 0x5c, 0x1c]);
     }
 
     #[test]
@@ -352,7 +277,7 @@ mod tests {
     #[test]
     fn unknown_makers_are_taken_as_the_bootloader_takes_them() {
         let (family, known) = Family::of(JedecId::from_word(0x16_40_77));
-        assert_eq!((family.name, known), ("GigaDevice and alike", false));
+        assert_eq!((family.name.as_str(), known), ("GigaDevice and alike", false));
         assert_eq!(family.opcodes().collect::<Vec<_>>(), [0x05, 0x35]);
     }
 }

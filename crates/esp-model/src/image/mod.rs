@@ -11,6 +11,7 @@ pub mod header;
 pub mod hex;
 pub mod kind;
 pub mod merge;
+pub mod outline;
 pub mod parse;
 pub mod size;
 pub mod uf2;
@@ -19,6 +20,7 @@ pub mod waste;
 pub use app_desc::{AppDesc, BootDesc};
 pub use build::{BuildError, Built, SecurePad, Settings, build, build_hashed};
 pub use header::{Extended, FlashMode, Header};
+pub use outline::Outline;
 pub use parse::{Image, Layout, ParseError, Segment, detect, parse};
 
 use crate::chip::{self, Chip, ImageFormat};

@@ -1,4 +1,5 @@
-//! Reading an image. Nothing is copied: segments are views on the input, whatever lengths it claims.
+//! Reading an image. Nothing is copied: segments are views on the input, whatever lengths it claims. The input need not
+//! be held whole ([`super::Outline`]).
 
 use std::sync::OnceLock;
 
@@ -123,18 +124,51 @@ pub struct Image<'a> {
     pub checksum: u8,
     /// Bytes up to and with the checksum.
     pub data_len: usize,
+    /// Bytes of the file.
+    file_len: usize,
+    /// The same, where they are held.
     bytes: &'a [u8],
     digest: OnceLock<Option<AppendedDigest<'a>>>,
 }
 
+/// The bytes of a file, of which not all need be held.
+pub(super) trait View {
+    /// Bytes of the file.
+    fn len(&self) -> usize;
+
+    /// A stretch, whole.
+    fn get(&self, at: usize, len: usize) -> Option<&[u8]>;
+
+    /// A stretch of which the first bytes are enough; it lies inside of the file.
+    fn begin(&self, at: usize, len: usize) -> Option<&[u8]>;
+}
+
+impl View for [u8] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, at: usize, len: usize) -> Option<&[u8]> {
+        self.get(at..)?.get(..len)
+    }
+
+    fn begin(&self, at: usize, len: usize) -> Option<&[u8]> {
+        View::get(self, at, len)
+    }
+}
+
 /// The chip that an image's header names. An image without a valid extended header is an ESP8266's.
 pub fn detect(bytes: &[u8]) -> Result<&'static Chip, ParseError> {
-    let magic = *bytes.first().ok_or(ParseError::Empty)?;
+    detect_in(bytes)
+}
+
+pub(super) fn detect_in<V: View + ?Sized>(view: &V) -> Result<&'static Chip, ParseError> {
+    let head = view.get(0, view.len().min(Header::LEN + Extended::LEN)).unwrap_or_default();
+    let magic = *head.first().ok_or(ParseError::Empty)?;
     if magic != MAGIC && magic != MAGIC_V2 {
         return Err(ParseError::Magic(magic));
     }
-    let extended = bytes.get(Header::LEN..).unwrap_or_default();
-    let extended = extended.get(..Extended::LEN).unwrap_or(extended);
+    let extended = head.get(Header::LEN..).unwrap_or_default();
     let last = *extended.last().ok_or(ParseError::Header)?;
     // Only the low byte of the chip id is looked at, like the reference does: no chip has a larger one.
     let id = u16::from(extended.get(4).copied().unwrap_or(0));
@@ -149,7 +183,16 @@ pub fn parse(bytes: &[u8]) -> Result<Image<'_>, ParseError> {
 
 /// Reads an image for this chip.
 pub fn parse_for<'a>(chip: &'static Chip, bytes: &'a [u8]) -> Result<Image<'a>, ParseError> {
-    let mut reader = Reader { bytes, at: 0, segments: Vec::new() };
+    parse_view(chip, bytes, bytes)
+}
+
+/// The same of a view; `bytes` is all of it, or nothing.
+pub(super) fn parse_view<'a, V: View + ?Sized>(
+    chip: &'static Chip,
+    view: &'a V,
+    bytes: &'a [u8],
+) -> Result<Image<'a>, ParseError> {
+    let mut reader = Reader { view, at: 0, segments: Vec::new() };
     let mut header = reader.header()?;
     let layout = match (chip.image.format, header.magic) {
         (ImageFormat::Esp8266, MAGIC) => Layout::V1,
@@ -180,29 +223,25 @@ pub fn parse_for<'a>(chip: &'static Chip, bytes: &'a [u8]) -> Result<Image<'a>, 
         return Err(ParseError::TooManySegments(reader.segments.len()));
     }
     let segments = reader.segments;
-    let digest = OnceLock::new();
-    Ok(Image { chip, layout, header, first_header, extended, segments, checksum, data_len, bytes, digest })
+    let (file_len, digest) = (view.len(), OnceLock::new());
+    Ok(Image { chip, layout, header, first_header, extended, segments, checksum, data_len, file_len, bytes, digest })
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
+struct Reader<'a, V: ?Sized> {
+    view: &'a V,
     at: usize,
     segments: Vec<Segment<'a>>,
 }
 
-impl<'a> Reader<'a> {
-    fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
+impl<'a, V: View + ?Sized> Reader<'a, V> {
     fn header(&mut self) -> Result<Header, ParseError> {
-        let header = Header::decode(self.rest()).ok_or(ParseError::Header)?;
+        let header = self.view.get(self.at, Header::LEN).and_then(Header::decode).ok_or(ParseError::Header)?;
         self.at += Header::LEN;
         Ok(header)
     }
 
     fn extended(&mut self) -> Result<Extended, ParseError> {
-        let extended = Extended::decode(self.rest()).ok_or(ParseError::Header)?;
+        let extended = self.view.get(self.at, Extended::LEN).and_then(Extended::decode).ok_or(ParseError::Header)?;
         if extended.append_digest > 1 {
             return Err(ParseError::AppendDigest(extended.append_digest));
         }
@@ -212,13 +251,14 @@ impl<'a> Reader<'a> {
 
     fn segment(&mut self) -> Result<(), ParseError> {
         let (index, offset) = (self.segments.len(), self.at);
-        let [a0, a1, a2, a3, l0, l1, l2, l3] =
-            *self.rest().first_chunk::<SEGMENT_HEADER_LEN>().ok_or(ParseError::SegmentHeader(index))?;
+        let head = self.view.get(self.at, SEGMENT_HEADER_LEN).and_then(<[u8]>::first_chunk);
+        let [a0, a1, a2, a3, l0, l1, l2, l3]: [u8; SEGMENT_HEADER_LEN] =
+            *head.ok_or(ParseError::SegmentHeader(index))?;
         let (addr, len) = (u32::from_le_bytes([a0, a1, a2, a3]), u32::from_le_bytes([l0, l1, l2, l3]));
         self.at += SEGMENT_HEADER_LEN;
-        let short = ParseError::SegmentData { index, addr, len, left: self.rest().len() };
-        let data = self.rest().get(..len as usize).ok_or(short)?;
-        self.at += data.len();
+        let short = ParseError::SegmentData { index, addr, len, left: self.view.len().saturating_sub(self.at) };
+        let data = self.view.begin(self.at, len as usize).ok_or(short)?;
+        self.at += len as usize;
         self.segments.push(Segment { addr, data, offset, checksummed: true });
         Ok(())
     }
@@ -226,7 +266,7 @@ impl<'a> Reader<'a> {
     /// The checksum is the last byte of a multiple of 16.
     fn checksum(&self) -> Result<(u8, usize), ParseError> {
         let at = self.at | 0xf;
-        self.bytes.get(at).map(|byte| (*byte, at + 1)).ok_or(ParseError::Checksum)
+        self.view.get(at, 1).and_then(<[u8]>::first).map(|byte| (*byte, at + 1)).ok_or(ParseError::Checksum)
     }
 }
 
@@ -237,7 +277,7 @@ impl<'a> Image<'a> {
         counted.fold(CHECKSUM_SEED, |sum, segment| checksum(segment.data, sum))
     }
 
-    /// The SHA-256 behind the checksum; None when the header says that there is none. Computed once.
+    /// The SHA-256 behind the checksum; None when the header says that there is none, or the data is not held. Computed once.
     pub fn digest(&self) -> Option<&AppendedDigest<'a>> {
         self.digest.get_or_init(|| self.read_digest()).as_ref()
     }
@@ -251,7 +291,8 @@ impl<'a> Image<'a> {
 
     /// Bytes of the image with its SHA-256, without signatures and padding behind it.
     pub fn len(&self) -> usize {
-        let digest = self.digest().map_or(0, |digest| digest.stored.len());
+        let has_digest = self.extended.is_some_and(|extended| extended.append_digest == 1);
+        let digest = if has_digest { DIGEST_LEN.min(self.file_len.saturating_sub(self.data_len)) } else { 0 };
         self.data_len + digest
     }
 

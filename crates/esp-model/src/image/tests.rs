@@ -42,6 +42,13 @@ fn image(chip_name: &str, elf: &[u8], settings: &Settings) -> Vec<u8> {
     one(build(chip(chip_name), elf, settings).expect("an image"))
 }
 
+/// Images of several chips, with and without SHA-256.
+pub(super) fn samples() -> Vec<Vec<u8>> {
+    let elf = app();
+    let plain = Settings { append_digest: false, ..Settings::default() };
+    vec![image("esp32c3", &elf, &Settings::default()), image("esp32c3", &elf, &plain)]
+}
+
 #[test]
 fn a_built_image_is_read_back() {
     let elf = app();

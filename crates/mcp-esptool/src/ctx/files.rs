@@ -2,8 +2,8 @@
 
 mod partial;
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -48,8 +48,22 @@ impl Files {
 
     /// A file's bytes.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ToolError> {
+        let (mut file, _, len) = self.open(path)?;
+        let mut bytes = Vec::with_capacity(len as usize);
+        file.read_to_end(&mut bytes).map_err(|error| read_error(path, &error))?;
+        Ok(bytes)
+    }
+
+    /// A file to read from, its real path and its size; an empty file is an error.
+    pub fn open_some(&self, path: &str) -> Result<(File, PathBuf, u64), ToolError> {
+        let found = self.open(path)?;
+        if found.2 == 0 { Err(ToolError::new("file_empty", format!("`{path}` is empty"))) } else { Ok(found) }
+    }
+
+    fn open(&self, path: &str) -> Result<(File, PathBuf, u64), ToolError> {
         let real = self.input(path)?;
-        let about = fs::metadata(&real).map_err(|error| read_error(path, &error))?;
+        let file = File::open(&real).map_err(|error| read_error(path, &error))?;
+        let about = file.metadata().map_err(|error| read_error(path, &error))?;
         if about.is_dir() {
             return Err(ToolError::new("file_unreadable", format!("`{path}` is a folder")));
         }
@@ -60,7 +74,7 @@ impl Files {
                 format!("`{path}` has {size} bytes; at most {LARGEST} are read"),
             ));
         }
-        fs::read(&real).map_err(|error| read_error(path, &error))
+        Ok((file, real, about.len()))
     }
 
     /// A file's bytes; an empty file is an error.

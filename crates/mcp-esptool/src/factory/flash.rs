@@ -1,10 +1,7 @@
 //! A unit's flash: what it shall hold, the write, and what is read back.
 
-use std::io;
-use std::sync::Arc;
-
 use esp_ledger::State;
-use esp_link::flash::{Part, Source, WriteOptions};
+use esp_link::flash::{Part, Shared, WriteOptions};
 use esp_model::secure_cert;
 use md5::{Digest, Md5};
 use serde_json::json;
@@ -15,22 +12,6 @@ use super::unit::Work;
 use crate::ctx::device::Connected;
 use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::{files, keep};
-
-/// Images that all units share.
-struct Shared(Arc<Vec<u8>>);
-
-impl Source for Shared {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = self.0.get(start..start + buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        buf.copy_from_slice(bytes);
-        Ok(())
-    }
-}
 
 impl Work<'_> {
     pub(super) fn build(&mut self, connected: &mut Connected) -> Result<(), ToolError> {

@@ -54,7 +54,7 @@ pub struct Placed {
 impl Placed {
     /// For the checks that all writes go through.
     pub fn piece(&self) -> Piece {
-        Piece { path: self.name.clone(), address: self.address, bytes: self.bytes.as_ref().clone() }
+        Piece::new(&self.name, self.address, self.bytes.as_ref().clone())
     }
 }
 
@@ -171,10 +171,9 @@ fn images(ctx: &Ctx, recipe: &Recipe, folder: &str, findings: &[Finding]) -> Res
     });
     let mut pieces = files::load(ctx, &at.collect::<Vec<_>>())?;
     files::no_overlap(&mut pieces)?;
-    let placed = pieces.into_iter().map(|piece| Placed {
-        name: piece.path.strip_prefix(folder).unwrap_or(&piece.path).to_owned(),
-        address: piece.address,
-        bytes: Arc::new(piece.bytes),
+    let placed = pieces.into_iter().map(|piece| {
+        let name = piece.path.strip_prefix(folder).unwrap_or(&piece.path).to_owned();
+        Ok(Placed { name, address: piece.address, bytes: Arc::new(piece.bytes()?.into_owned()) })
     });
-    Ok(placed.collect())
+    placed.collect()
 }

@@ -62,6 +62,7 @@ impl From<LoaderError> for ToolError {
             LoaderError::Range(_) => "address_out_of_range",
             LoaderError::Mismatch { .. } => "verify_failed",
             LoaderError::Data(_) => "file_unreadable",
+            LoaderError::Changed(_) => "file_changed",
         };
         let mut out = Self::new(code, text).touched(FlashState::Unchanged);
         if let LoaderError::NoAnswer { seen, .. } | LoaderError::Protocol { seen, .. } = &error {

@@ -361,7 +361,7 @@ fn erase(
         );
         return Ok(());
     }
-    repair::write(connected, job, &repair::everything(artefacts))?;
+    repair::write(connected, job, &repair::everything(artefacts)?)?;
     ladder.note("write the whole build", true, "written and verified");
     ladder.repaired.push("everything".into());
     Ok(())

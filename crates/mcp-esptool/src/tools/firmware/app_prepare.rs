@@ -146,11 +146,7 @@ pub(crate) fn for_flash(
         max_rev_full: None,
     };
     let set = make_set(ctx, job, chip, &input)?;
-    let piece = |item: Item| Piece {
-        path: format!("{elf_file}: {}", item.role),
-        address: item.part.address,
-        bytes: item.part.data,
-    };
+    let piece = |item: Item| Piece::new(format!("{elf_file}: {}", item.role), item.part.address, item.part.data);
     Ok(set.items.into_iter().map(piece).collect())
 }
 

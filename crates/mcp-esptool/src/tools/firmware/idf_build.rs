@@ -15,6 +15,7 @@ use super::idf;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::error::ToolError;
+use crate::tools::flash::project;
 
 /// The tool.
 pub struct IdfBuild;
@@ -116,27 +117,10 @@ fn is_project(dir: &Path) -> Result<(), ToolError> {
         return Ok(());
     }
     let error = ToolError::new("no_project", format!("{} is no ESP-IDF project", dir.display()));
-    Err(match other_kind(dir) {
+    Err(match project::sources(dir) {
         Some(next) => error.next(next),
         None => error.next("give the folder with the CMakeLists.txt that includes project.cmake"),
     })
-}
-
-/// Another kind of project, and how it is built.
-fn other_kind(dir: &Path) -> Option<&'static str> {
-    let has = |name: &str| dir.join(name).is_file();
-    let sketch = dir.file_name().is_some_and(|name| dir.join(name).with_extension("ino").is_file());
-    if has("platformio.ini") {
-        Some("this is a PlatformIO project: run `pio run`, then esp_flash_firmware with project")
-    } else if sketch {
-        Some("this is an Arduino sketch: use esp_arduino_build")
-    } else if has("Cargo.toml") {
-        Some(
-            "this is a Rust project: run `cargo build --release`, then esp_flash_firmware with the ELF file as project",
-        )
-    } else {
-        None
-    }
 }
 
 /// The target to set: that of the call, where the project has none. One that is set stays.

@@ -6,7 +6,7 @@ use esp_model::chip::{Chip, SecureBootScheme};
 use esp_model::image::{self, Header};
 use esp_model::job::Job;
 use esp_model::partition::{self, Table};
-use esp_model::secure::boot_v2;
+use esp_model::secure::{self, boot_v2};
 
 use super::files::Piece;
 use super::keep;
@@ -43,15 +43,15 @@ pub fn device(
 }
 
 fn layout(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<Option<Layout>, ToolError> {
-    if let Some(piece) = pieces.iter().find(|piece| Table::is_binary(&piece.bytes)) {
-        let head = piece.bytes.get(..partition::TABLE_LENGTH).unwrap_or(&piece.bytes);
+    if let Some(piece) = pieces.iter().find(|piece| Table::is_binary(piece.head())) {
+        let head = piece.head().get(..partition::TABLE_LENGTH).unwrap_or(piece.head());
         let table = Table::from_binary(head, true)?;
         return Ok(Some(Layout { table, offset: piece.address, is_new: true }));
     }
     // A merged file brings its table along.
     for piece in pieces {
-        let Some(found) = image::kind::flash_layout(&piece.bytes) else { continue };
-        let bytes = piece.bytes.get(found.table..).unwrap_or_default();
+        let Some(found) = image::kind::flash_layout(piece.head()) else { continue };
+        let bytes = piece.head().get(found.table..).unwrap_or_default();
         let table = Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(bytes), true)?;
         return Ok(Some(Layout { table, offset: piece.address + found.table as u32, is_new: true }));
     }
@@ -66,7 +66,7 @@ fn layout(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<Opti
 fn bootloader_room(chip: &Chip, pieces: &[Piece], layout: &Layout) -> Result<(), ToolError> {
     let bootloader = pieces.iter().find(|piece| piece.address == chip.flash.bootloader_offset);
     match bootloader {
-        Some(piece) if piece.end() > u64::from(layout.offset) && image::kind::flash_layout(&piece.bytes).is_none() => {
+        Some(piece) if piece.end() > u64::from(layout.offset) && image::kind::flash_layout(piece.head()).is_none() => {
             let (path, end, table) = (&piece.path, piece.end(), layout.offset);
             Err(ToolError::new("overlap", format!("`{path}` ends at {end:#x}, the partition table is at {table:#x}")))
         }
@@ -80,7 +80,7 @@ fn header_size(connected: &mut Connected, job: &Job, pieces: &[Piece], layout: &
     let offset = chip.flash.bootloader_offset;
     let written = pieces.iter().find(|piece| piece.address <= offset && u64::from(offset) < piece.end());
     let head = match written {
-        Some(piece) => piece.bytes.get((offset - piece.address) as usize..).unwrap_or_default().to_vec(),
+        Some(piece) => piece.at(u64::from(offset - piece.address), Header::LEN)?,
         None if connected.loader.mode() == esp_link::Mode::SecureDownload => return Ok(()),
         None => connected.loader.read_flash_bytes(&job.silent(), offset, Header::LEN as u32)?,
     };
@@ -100,11 +100,11 @@ fn header_size(connected: &mut Connected, job: &Job, pieces: &[Piece], layout: &
 
 /// A file that begins where a partition begins must end in it.
 fn fit(piece: &Piece, layout: &Layout) -> Result<Option<String>, ToolError> {
-    let is_app = image::parse::parse(&piece.bytes).is_ok_and(|image| image.app_desc().is_some());
+    let is_app = piece.image().is_some_and(|image| image.app_desc().is_some());
     let partitions = &layout.table.partitions;
     match partitions.iter().find(|partition| partition.offset == piece.address && !partition.is_primary()) {
         Some(partition) if piece.end() > partition.end() => {
-            let (path, size, name, room) = (&piece.path, piece.bytes.len(), &partition.name, partition.size);
+            let (path, size, name, room) = (&piece.path, piece.size(), &partition.name, partition.size);
             let text = format!("`{path}` has {size} bytes, the partition `{name}` {room}");
             Err(ToolError::new(if is_app { "app_too_large" } else { "partition_overflow" }, text))
         }
@@ -123,9 +123,13 @@ fn signatures(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<
     let Some(trust) = secure_boot(connected, job)? else { return Ok(()) };
     for piece in pieces {
         // What does not read as an image is data, or encrypted: nothing can be said of it.
-        let Ok(found) = image::parse::parse(&piece.bytes) else { continue };
+        let Some(found) = piece.image() else { continue };
+        // The image and its signatures, whatever else is behind them in the file.
+        let end = found.len().next_multiple_of(secure::SECTOR) + secure::SECTOR;
+        let signed = piece.at(0, end)?;
+        let Ok(found) = image::parse(&signed) else { continue };
         let refused = |code, why: &str| ToolError::new(code, format!("secure boot is on and `{}` {why}", piece.path));
-        match (trust.as_ref().map(|trust| trust.scheme), signature(&found, &piece.bytes)) {
+        match (trust.as_ref().map(|trust| trust.scheme), signature(&found, &signed)) {
             (None | Some(SecureBootScheme::V1), Some(Signature::V1)) => {}
             // The bootloader of scheme V1 is trusted by a digest in flash, which only its own chip can make.
             (Some(SecureBootScheme::V1), None) if found.app_desc().is_none() => {}
@@ -163,12 +167,12 @@ fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<Option<Tru
 
 /// Linked programs among the pieces become images for this chip.
 pub fn convert(chip: &'static Chip, flash_size: u32, pieces: &mut [Piece]) -> Result<(), ToolError> {
-    for piece in pieces.iter_mut().filter(|piece| super::project::is_elf(&piece.bytes)) {
+    for piece in pieces.iter_mut().filter(|piece| super::project::is_elf(piece.head())) {
         let size = format!("{}MB", flash_size >> 20);
         let flash_size =
             if chip.flash.sizes.contains_key(&size) { size } else { image::Settings::default().flash_size };
         let settings = image::Settings { flash_size, ..image::Settings::default() };
-        piece.bytes = common::app_image(image::build(chip, &piece.bytes, &settings)?)?;
+        piece.convert(|elf| common::app_image(image::build(chip, elf, &settings)?))?;
     }
     Ok(())
 }

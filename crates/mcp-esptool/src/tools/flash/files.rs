@@ -1,57 +1,12 @@
 //! Files on their way to flash: raw bytes, images, Intel HEX and UF2; and what is checked before the first byte.
 
-use esp_link::flash::Part;
 use esp_model::chip::Chip;
 use esp_model::image::{self, hex, uf2};
-use md5::{Digest, Md5};
-use schemars::JsonSchema;
-use serde::Serialize;
 
+pub use super::piece::{Piece, PieceView};
 use crate::ctx::Ctx;
 use crate::tools::args::FileAt;
 use crate::tools::error::ToolError;
-
-/// Bytes with their flash address, and the file they come from.
-#[derive(Debug, Clone)]
-pub struct Piece {
-    /// The file, as the caller named it.
-    pub path: String,
-    /// Flash address.
-    pub address: u32,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// A piece in a result.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct PieceView {
-    /// The file.
-    pub path: String,
-    /// Flash address.
-    pub address: u32,
-    /// Its size.
-    pub size_bytes: u64,
-    /// MD5 of the bytes.
-    pub md5: String,
-}
-
-impl Piece {
-    /// First address behind it.
-    pub fn end(&self) -> u64 {
-        u64::from(self.address) + self.bytes.len() as u64
-    }
-
-    /// For the loader.
-    pub fn part(&self) -> Part {
-        Part::bytes(self.address, self.bytes.clone())
-    }
-
-    /// For a result.
-    pub fn view(&self) -> PieceView {
-        let md5 = hex::hex(&Md5::digest(&self.bytes));
-        PieceView { path: self.path.clone(), address: self.address, size_bytes: self.bytes.len() as u64, md5 }
-    }
-}
 
 /// Reads the files. HEX and UF2 files carry their own addresses, to which the given one is added.
 pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
@@ -60,21 +15,22 @@ pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
     }
     let mut pieces = Vec::new();
     for file in files {
-        let bytes = ctx.files.read_some(&file.path)?;
         let base = file.address.as_u32().ok_or_else(|| too_far(&file.path, file.address.0))?;
-        let parts = if hex::is_hex(&bytes) {
+        let piece = Piece::open(ctx, &file.path, base)?;
+        let parts = if hex::is_hex(piece.head()) {
             let bad = |error: hex::HexError| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
-            hex::read(&bytes).map_err(bad)?
-        } else if uf2::is_uf2(&bytes) {
+            hex::read(&piece.bytes()?).map_err(bad)?
+        } else if uf2::is_uf2(piece.head()) {
             let bad = |error: uf2::Uf2Error| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
-            uf2::read(&bytes).map_err(bad)?.parts
+            uf2::read(&piece.bytes()?).map_err(bad)?.parts
         } else {
-            vec![hex::Part { address: 0, data: bytes }]
+            pieces.push(piece);
+            continue;
         };
         for part in parts {
             let at = u64::from(base) + u64::from(part.address);
             let address = u32::try_from(at).map_err(|_| too_far(&file.path, at))?;
-            pieces.push(Piece { path: file.path.clone(), address, bytes: part.data });
+            pieces.push(Piece::new(&file.path, address, part.data));
         }
     }
     Ok(pieces)
@@ -117,7 +73,7 @@ pub fn check_images(pieces: &[Piece], chip: &Chip, revision: Option<u16>, flash_
             return Err(ToolError::new("address_out_of_range", text));
         }
         // Raw data is free to begin with the magic byte: only what reads as an image is judged as one.
-        let Ok(found) = image::parse::parse(&piece.bytes) else { continue };
+        let Some(found) = piece.image() else { continue };
         check_image(piece, &found, chip, revision, flash_size)?;
     }
     Ok(())
@@ -174,7 +130,7 @@ mod tests {
     use super::*;
 
     fn piece(address: u32, len: usize) -> Piece {
-        Piece { path: format!("{address:x}"), address, bytes: vec![0; len] }
+        Piece::new(format!("{address:x}"), address, vec![0; len])
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn write(
     let pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
     files::check_images(&pieces, chip, connected.loader.revision(), flash_size)?;
     refuse_plain_on_encrypted(connected, &pieces, job)?;
-    let notes = checks::device(connected, job, &pieces, flash_size)?;
+    let mut notes = checks::device(connected, job, &pieces, flash_size)?;
     let compress = match input.compress {
         Some(false) => Compress::Never,
         _ => Compress::Auto,
@@ -174,6 +174,8 @@ fn write(
         .loader
         .write_flash(job, &mut parts, &options)
         .map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
+    let outdated = pieces.iter().filter(|piece| piece.is_outdated());
+    notes.extend(outdated.map(|piece| format!("`{}` is newer now than what was written", piece.path)));
     Ok(Out {
         device,
         project: Some(project.kind.to_owned()).filter(|kind| !kind.is_empty()),
@@ -197,9 +199,7 @@ fn refuse_plain_on_encrypted(connected: &mut Connected, pieces: &[Piece], job: &
     if !connected.is_encrypted(job)? {
         return Ok(());
     }
-    let is_plain = |piece: &&Piece| {
-        esp_model::image::parse::parse(&piece.bytes).is_ok() || esp_model::partition::Table::is_binary(&piece.bytes)
-    };
+    let is_plain = |piece: &&Piece| piece.image().is_some() || esp_model::partition::Table::is_binary(piece.head());
     match pieces.iter().find(is_plain) {
         Some(piece) => {
             let text = format!("flash encryption is on and `{}` is not encrypted", piece.path);

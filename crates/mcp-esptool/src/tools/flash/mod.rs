@@ -9,6 +9,7 @@ pub mod firmware;
 pub(crate) mod keep;
 pub mod optimize;
 pub(crate) mod part;
+pub(crate) mod piece;
 pub mod project;
 pub mod read;
 pub mod restore;

@@ -67,7 +67,28 @@ pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
     let text = format!(
         "`{path}` is no build: it has no flasher_args.json (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
     );
-    Err(ToolError::new("no_project", text))
+    let error = ToolError::new("no_project", text);
+    Err(match sources(&given) {
+        Some(next) => error.next(next),
+        None => error,
+    })
+}
+
+/// What a folder of sources that are not ESP-IDF's is, and how it is built.
+pub fn sources(dir: &Path) -> Option<&'static str> {
+    let has = |name: &str| dir.join(name).is_file();
+    let sketch = dir.file_name().is_some_and(|name| dir.join(name).with_extension("ino").is_file());
+    if has("platformio.ini") {
+        Some("this is a PlatformIO project: run `pio run`, then esp_flash_firmware with project")
+    } else if sketch {
+        Some("this is an Arduino sketch: build it with esp_arduino_build, then esp_flash_firmware with project")
+    } else if has("Cargo.toml") {
+        Some(
+            "this is a Rust project: run `cargo build --release`, then esp_flash_firmware with the ELF file as project",
+        )
+    } else {
+        None
+    }
 }
 
 fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
@@ -174,11 +195,9 @@ fn set(ctx: &Ctx, kind: &'static str, folder: &Path, names: [String; 3]) -> Resu
     let place = factory.or_else(|| rows.ota_slots().into_iter().next());
     let place = place.ok_or_else(|| bad("the partition table has no app partition".into()))?.offset;
     ctx.files.input(&shown(&bootloader))?;
-    let otadata = rows.find_kind(partition::DATA, partition::DATA_OTA).map(|partition| Piece {
-        path: "blank otadata".into(),
-        address: partition.offset,
-        bytes: Otadata::BLANK.bytes(),
-    });
+    let otadata = rows
+        .find_kind(partition::DATA, partition::DATA_OTA)
+        .map(|partition| Piece::new("blank otadata", partition.offset, Otadata::BLANK.bytes()));
     let files = vec![at(&bootloader, chip.flash.bootloader_offset), at(&table, table_offset), at(&app, place)];
     Ok(Project { files, made: otadata.into_iter().collect(), ..project })
 }

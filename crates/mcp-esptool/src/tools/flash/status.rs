@@ -87,7 +87,7 @@ impl Tool for FlashStatus {
                 device,
                 jedec_id: id.to_string(),
                 manufacturer: id.manufacturer_name().map(str::to_string),
-                family: read.family.name.into(),
+                family: read.family.name.clone(),
                 family_known: read.known,
                 registers: registers.collect(),
                 busy: read.status.busy,

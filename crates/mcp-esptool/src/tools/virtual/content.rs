@@ -40,8 +40,9 @@ pub fn gather(
     }
     let mut pieces = files::load(ctx, &list)?;
     for piece in &mut pieces {
-        if piece.bytes.starts_with(b"\x7fELF") {
-            piece.bytes = image_of(chip, piece, size)?;
+        if project::is_elf(piece.head()) {
+            let path = piece.path.clone();
+            piece.convert(|elf| image_of(chip, &path, elf, size))?;
             if piece.address == 0 {
                 piece.address = APP;
             }
@@ -56,24 +57,30 @@ pub fn gather(
     Ok(pieces)
 }
 
-fn image_of(chip: &Chip, piece: &Piece, size: u64) -> Result<Vec<u8>, ToolError> {
+fn image_of(chip: &Chip, path: &str, elf: &[u8], size: u64) -> Result<Vec<u8>, ToolError> {
     let settings = Settings { flash_size: format!("{}MB", size >> 20), ..Settings::default() };
-    let failed = |what: String| ToolError::new("image_invalid", format!("`{}`: {what}", piece.path));
-    match build(chip, &piece.bytes, &settings).map_err(|error| failed(error.to_string()))? {
+    let failed = |what: String| ToolError::new("image_invalid", format!("`{path}`: {what}"));
+    match build(chip, elf, &settings).map_err(|error| failed(error.to_string()))? {
         Built::One(image) => Ok(image),
         _ => Err(failed("this chip's images are two files: convert it with esp_elf_to_binary first".into())),
     }
 }
 
 /// The whole content up to the last piece; what is between is erased.
-pub fn joined(pieces: &[Piece]) -> Vec<u8> {
+pub fn joined(pieces: &[Piece]) -> Result<Vec<u8>, ToolError> {
     let end = pieces.iter().map(Piece::end).max().unwrap_or(0);
     let mut all = vec![0xff; usize::try_from(end).unwrap_or(0)];
     for piece in pieces {
-        let at = piece.address as usize;
-        if let Some(place) = all.get_mut(at..at + piece.bytes.len()) {
-            place.copy_from_slice(&piece.bytes);
-        }
+        put(&mut all, piece)?;
     }
-    all
+    Ok(all)
+}
+
+/// Lays a piece over a content that is long enough.
+pub fn put(all: &mut [u8], piece: &Piece) -> Result<(), ToolError> {
+    let (at, bytes) = (piece.address as usize, piece.bytes()?);
+    if let Some(place) = all.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(&bytes);
+    }
+    Ok(())
 }

@@ -82,6 +82,8 @@ impl Tool for Flash {
         if pieces.is_empty() && !changes {
             return Err(ToolError::new("nothing_to_do", "no files were given, nor anything else to do"));
         }
+        let contents: Vec<_> =
+            pieces.iter().map(|piece| Ok((piece.address, piece.bytes()?))).collect::<Result<_, ToolError>>()?;
         // A warm connection would believe in a loader that the restart ends.
         ctx.devices.sessions.forget(&format!("qemu://{id}"));
         let snapshot = input.snapshot.as_deref().map(|name| manager.snapshot(id, name)).transpose()?;
@@ -93,7 +95,7 @@ impl Tool for Flash {
                 if input.erase {
                     files::make_flash(&dir.flash(), size, &[])?;
                 }
-                pieces.iter().try_for_each(|piece| files::patch(&dir.flash(), piece.address.into(), &piece.bytes))
+                contents.iter().try_for_each(|(address, bytes)| files::patch(&dir.flash(), (*address).into(), bytes))
             };
             manager.with_files(id, write).map_err(|error| ToolError::from(error).touched(FlashState::Unknown))?;
         }
@@ -102,7 +104,7 @@ impl Tool for Flash {
         }
         Ok(Out {
             device: View::of(&manager.status(id)?),
-            written_bytes: pieces.iter().map(|piece| piece.bytes.len() as u64).sum(),
+            written_bytes: pieces.iter().map(|piece| piece.size()).sum(),
             files: pieces.iter().map(|piece| piece.view()).collect(),
             snapshot: snapshot.map(|dir| dir.display().to_string()),
         })

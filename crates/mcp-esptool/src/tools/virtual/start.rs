@@ -269,14 +269,11 @@ fn flash_of(ctx: &Ctx, input: &In, chip: &Chip, size: u64, twin: Option<&Twin>) 
         files.push(FileAt { path: path.clone(), address: Number(0) });
     }
     let pieces = content::gather(ctx, chip, &files, input.project.as_deref(), size)?;
-    let Some(twin) = twin else { return Ok(content::joined(&pieces)) };
+    let Some(twin) = twin else { return content::joined(&pieces) };
     let mut flash = twin.flash.clone();
     for piece in &pieces {
-        let (at, end) = (piece.address as usize, piece.address as usize + piece.bytes.len());
-        flash.resize(flash.len().max(end), 0xff);
-        if let Some(place) = flash.get_mut(at..end) {
-            place.copy_from_slice(&piece.bytes);
-        }
+        flash.resize(flash.len().max(piece.end() as usize), 0xff);
+        content::put(&mut flash, piece)?;
     }
     Ok(flash)
 }

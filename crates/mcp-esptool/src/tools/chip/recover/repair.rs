@@ -78,33 +78,33 @@ pub fn candidates(
         }
     }
     let bootloader_at = connected.loader.chip().flash.bootloader_offset;
-    let of = |name: &str, pick: &dyn Fn(&Piece) -> bool| {
-        let parts: Vec<_> = artefacts.iter().filter(|piece| pick(piece)).map(part).collect();
+    let of = |name: &str, pick: &dyn Fn(&Piece) -> bool| -> Result<Option<Change>, ToolError> {
+        let parts = artefacts.iter().filter(|piece| pick(piece)).map(part).collect::<Result<Vec<_>, _>>()?;
         let change = Change { name: name.into(), parts, beyond_the_chain: false, takes_away: false };
-        (!change.parts.is_empty()).then_some(change)
+        Ok((!change.parts.is_empty()).then_some(change))
     };
     let is_bootloader = |piece: &Piece| piece.address == bootloader_at;
-    let is_table = |piece: &Piece| Table::is_binary(&piece.bytes);
+    let is_table = |piece: &Piece| Table::is_binary(piece.head());
     let changes = [
-        of("bootloader", &is_bootloader),
-        of("partition table", &is_table),
-        of("bootloader and partition table", &|piece| is_bootloader(piece) || is_table(piece)),
-        of("app and otadata", &|piece| !is_bootloader(piece) && !is_table(piece)),
+        of("bootloader", &is_bootloader)?,
+        of("partition table", &is_table)?,
+        of("bootloader and partition table", &|piece| is_bootloader(piece) || is_table(piece))?,
+        of("app and otadata", &|piece| !is_bootloader(piece) && !is_table(piece))?,
         suspect,
-        of("everything", &|_| true),
+        of("everything", &|_| true)?,
     ];
     found.extend(changes.into_iter().flatten());
     Ok(found)
 }
 
 /// All of a build.
-pub fn everything(artefacts: &[Piece]) -> Change {
-    let parts = artefacts.iter().map(part).collect();
-    Change { name: "everything".into(), parts, beyond_the_chain: false, takes_away: false }
+pub fn everything(artefacts: &[Piece]) -> Result<Change, ToolError> {
+    let parts = artefacts.iter().map(part).collect::<Result<_, _>>()?;
+    Ok(Change { name: "everything".into(), parts, beyond_the_chain: false, takes_away: false })
 }
 
-fn part(piece: &Piece) -> (u32, Vec<u8>) {
-    (piece.address, piece.bytes.clone())
+fn part(piece: &Piece) -> Result<(u32, Vec<u8>), ToolError> {
+    Ok((piece.address, piece.bytes()?.into_owned()))
 }
 
 impl Change {
