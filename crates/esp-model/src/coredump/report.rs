@@ -132,12 +132,13 @@ fn explain(dump: &CoreDump, task: &Task, layout: Option<&StructLayout>, unwinder
         info: Tcb::read(dump, task.tcb, layout),
         state: task.state,
         registers: task.registers.named().map(|(name, value)| (name, format!("{value:#010x}"))).collect(),
-        backtrace: frames.iter().flat_map(|frame| lines(frame, unwinder)).collect(),
+        backtrace: (0..frames.len()).flat_map(|at| lines(frames.get(at..).unwrap_or_default(), unwinder)).collect(),
     }
 }
 
-/// A frame and the functions inlined in it, innermost first.
-fn lines(frame: &Frame, unwinder: &Unwinder<'_, '_>) -> Vec<FrameReport> {
+/// The first frame and the functions inlined in it, innermost first; the other frames are its callers.
+fn lines(frames: &[Frame], unwinder: &Unwinder<'_, '_>) -> Vec<FrameReport> {
+    let Some(frame) = frames.first() else { return Vec::new() };
     let line = |location, variables| FrameReport {
         pc: format!("{:#010x}", frame.pc),
         found_by: frame.found,
@@ -147,7 +148,7 @@ fn lines(frame: &Frame, unwinder: &Unwinder<'_, '_>) -> Vec<FrameReport> {
     for program in unwinder.programs {
         let locations = program.locate(frame.lookup());
         if let Some(function) = locations.last() {
-            let variables = |location| program.variables(location, function, frame, unwinder.memory);
+            let variables = |location| program.variables(location, function, frames, unwinder.memory);
             return locations.iter().map(|location| line(Some(location.clone()), variables(location))).collect();
         }
     }

@@ -1,7 +1,11 @@
 //! Values of parameters and variables in a frame, where debug information says where they are.
 
+use std::cell::Cell;
+
 use gimli::{AttributeValue, DebuggingInformationEntry, EvaluationResult, Location, UnitRef, Value, constants as dw};
 use serde::Serialize;
+
+mod callers;
 
 use super::types::{name_of, origin_of, reference};
 use super::unwind::{Frame, Memory};
@@ -9,6 +13,8 @@ use super::{Program, Slice, SourceLocation};
 
 /// Most variables read in one function.
 const MAX_VARIABLES: usize = 64;
+/// Most values looked up at call sites for the variables of one function.
+const MAX_LOOKUPS: u32 = 256;
 /// Longest text shown for a `char *`, in bytes.
 const MAX_TEXT: u32 = 200;
 
@@ -32,37 +38,43 @@ pub struct Variable {
 type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
 type Unit<'u, 'a> = UnitRef<'u, Slice<'a>>;
 
-impl Program<'_> {
-    /// Parameters and variables of one of the locations that `locate(frame.lookup())` gave, in that frame.
+impl<'a> Program<'a> {
+    /// Parameters and variables of one of the locations that `locate(frame.lookup())` gave, in the first of these frames.
+    /// The frames after it are its callers: a value that a function no longer has may still be known where it was called.
     ///
     /// `function` is the last of these locations: the one that was not inlined.
     pub fn variables(
         &self,
         location: &SourceLocation,
         function: &SourceLocation,
-        frame: &Frame,
+        frames: &[Frame],
         memory: &dyn Memory,
     ) -> Vec<Variable> {
-        self.read_variables(location, function, frame, memory).unwrap_or_default()
+        let (mut found, budget) = (Vec::new(), Cell::new(MAX_LOOKUPS));
+        if let Some((reader, entry)) = self.reader(function, frames, memory, &budget).zip(location.entry) {
+            reader.collect(entry, &mut found, 0);
+        }
+        found
     }
 
-    fn read_variables(
-        &self,
-        location: &SourceLocation,
+    /// What reads values in the first of these frames.
+    fn reader<'r>(
+        &'r self,
         function: &SourceLocation,
-        frame: &Frame,
-        memory: &dyn Memory,
-    ) -> Option<Vec<Variable>> {
+        frames: &'r [Frame],
+        memory: &'r dyn Memory,
+        budget: &'r Cell<u32>,
+    ) -> Option<Reader<'r, 'r, 'a>> {
+        let (frame, callers) = frames.split_first()?;
         let unit = self.unit(frame.lookup())?;
-        let base = unit.entry(function.entry?).ok()?.attr_value(dw::DW_AT_frame_base);
-        let mut reader = Reader { program: self, unit, frame, memory, base: None };
+        let function = function.entry?;
+        let base = unit.entry(function).ok()?.attr_value(dw::DW_AT_frame_base);
+        let mut reader = Reader { program: self, unit, function, frame, callers, memory, budget, base: None };
         reader.base = base.and_then(|value| reader.locate(value)).and_then(|place| match place {
             Place::Memory(address) | Place::Value(address) => Some(address),
             Place::Register(number) => frame.register(number),
         });
-        let mut found = Vec::new();
-        reader.collect(location.entry?, &mut found, 0);
-        Some(found)
+        Some(reader)
     }
 }
 
@@ -77,8 +89,13 @@ enum Place {
 struct Reader<'r, 'p, 'a> {
     program: &'r Program<'a>,
     unit: Unit<'p, 'a>,
+    /// The function that the frame is in.
+    function: gimli::UnitOffset,
     frame: &'r Frame,
+    callers: &'r [Frame],
     memory: &'r dyn Memory,
+    /// Lookups at call sites that are left.
+    budget: &'r Cell<u32>,
     base: Option<u32>,
 }
 
@@ -138,7 +155,8 @@ impl<'a> Reader<'_, '_, 'a> {
             missing: None,
         };
         if let Some(constant) = entry.attr_value(dw::DW_AT_const_value) {
-            variable.value = constant.sdata_value().map(|value| value.to_string());
+            let bits = constant.sdata_value().map(i64::cast_unsigned).or_else(|| constant.udata_value());
+            variable.value = shape.as_ref().zip(bits).and_then(|(shape, bits)| self.plain(shape, bits));
         } else if let Some(place) = entry.attr_value(dw::DW_AT_location).and_then(|value| self.locate(value)) {
             variable.value = shape.as_ref().and_then(|shape| self.show(shape, place));
             variable.missing = variable.value.is_none().then_some("not in the saved memory or registers");
@@ -170,9 +188,12 @@ impl<'a> Reader<'_, '_, 'a> {
         loop {
             state = match state {
                 EvaluationResult::Complete => break,
-                EvaluationResult::RequiresRegister { register, .. } => {
+                EvaluationResult::RequiresRegister { register, base_type } => {
                     let value = self.frame.register(usize::from(register.0))?;
-                    evaluation.resume_with_register(Value::Generic(u64::from(value))).ok()?
+                    evaluation.resume_with_register(self.typed(base_type, value)?).ok()?
+                }
+                EvaluationResult::RequiresBaseType(base_type) => {
+                    evaluation.resume_with_base_type(self.value_type(base_type)?).ok()?
                 }
                 EvaluationResult::RequiresMemory { address, size, .. } => {
                     let value = self.number(u32::try_from(address).ok()?, u32::from(size))?;
@@ -181,6 +202,11 @@ impl<'a> Reader<'_, '_, 'a> {
                 EvaluationResult::RequiresFrameBase => evaluation.resume_with_frame_base(u64::from(self.base?)).ok()?,
                 EvaluationResult::RequiresCallFrameCfa => {
                     evaluation.resume_with_call_frame_cfa(u64::from(self.frame.cfa?)).ok()?
+                }
+                EvaluationResult::RequiresEntryValue(expression) => {
+                    let (register, base_type) = self.register_of(expression.0)?;
+                    let value = self.typed(base_type, self.at_entry(register)?)?;
+                    evaluation.resume_with_entry_value(value).ok()?
                 }
                 EvaluationResult::RequiresRelocatedAddress(address) => {
                     evaluation.resume_with_relocated_address(address).ok()?
@@ -219,18 +245,27 @@ impl<'a> Reader<'_, '_, 'a> {
         }
         let raw = match place {
             Place::Memory(address) => self.number(address, shape.size)?,
-            Place::Register(number) => u64::from(self.frame.register(number)?) & mask(shape.size),
-            Place::Value(value) => u64::from(value) & mask(shape.size),
+            // One register, or a number on the stack of a 32-bit target, is not the whole of a wider value.
+            _ if shape.size > 4 => return None,
+            Place::Register(number) => u64::from(self.frame.register(number)?),
+            Place::Value(value) => u64::from(value),
         };
+        self.plain(shape, raw)
+    }
+
+    /// A value of one piece, whose bits are these.
+    fn plain(&self, shape: &Shape, bits: u64) -> Option<String> {
+        let raw = bits & mask(shape.size);
         Some(match &shape.kind {
             Kind::Signed => signed(raw, shape.size).to_string(),
-            Kind::Char => character(raw),
+            Kind::Char { is_signed } => character(raw, *is_signed),
             Kind::Bool => (raw != 0).to_string(),
             Kind::Enum(names) => {
                 names.iter().find(|(value, _)| *value == raw).map_or_else(|| raw.to_string(), |(_, name)| name.clone())
             }
             Kind::Pointer { text } => self.pointer(low(raw), *text),
-            Kind::Unsigned | Kind::Aggregate | Kind::Text => raw.to_string(),
+            Kind::Unsigned => raw.to_string(),
+            Kind::Aggregate | Kind::Text => return None,
             Kind::Float if shape.size == 4 => f32::from_bits(low(raw)).to_string(),
             Kind::Float => f64::from_bits(raw).to_string(),
         })
@@ -278,7 +313,7 @@ impl<'a> Reader<'_, '_, 'a> {
             dw::DW_TAG_volatile_type | dw::DW_TAG_restrict_type => inner()?,
             dw::DW_TAG_pointer_type | dw::DW_TAG_reference_type => {
                 let target = inner();
-                let text = target.as_ref().is_some_and(|shape| matches!(shape.kind, Kind::Char));
+                let text = target.as_ref().is_some_and(|shape| matches!(shape.kind, Kind::Char { .. }));
                 let name = target.map_or_else(|| "void *".into(), |shape| format!("{} *", shape.name));
                 Shape { name, size: size.unwrap_or(4), kind: Kind::Pointer { text } }
             }
@@ -293,7 +328,8 @@ impl<'a> Reader<'_, '_, 'a> {
                 };
                 let kind = match encoding {
                     dw::DW_ATE_signed => Kind::Signed,
-                    dw::DW_ATE_signed_char | dw::DW_ATE_unsigned_char => Kind::Char,
+                    dw::DW_ATE_signed_char => Kind::Char { is_signed: true },
+                    dw::DW_ATE_unsigned_char => Kind::Char { is_signed: false },
                     dw::DW_ATE_boolean => Kind::Bool,
                     dw::DW_ATE_float => Kind::Float,
                     _ => Kind::Unsigned,
@@ -303,7 +339,7 @@ impl<'a> Reader<'_, '_, 'a> {
             dw::DW_TAG_array_type => {
                 let element = inner()?;
                 let count = self.array_len(offset);
-                let kind = if matches!(element.kind, Kind::Char) { Kind::Text } else { Kind::Aggregate };
+                let kind = if matches!(element.kind, Kind::Char { .. }) { Kind::Text } else { Kind::Aggregate };
                 let name = format!("{} [{count}]", element.name);
                 Shape { name, size: element.size.saturating_mul(count), kind }
             }
@@ -346,7 +382,9 @@ struct Shape {
 enum Kind {
     Signed,
     Unsigned,
-    Char,
+    Char {
+        is_signed: bool,
+    },
     Bool,
     Float,
     Pointer {
@@ -371,7 +409,8 @@ fn signed(raw: u64, size: u32) -> i64 {
     (raw.cast_signed() << shift) >> shift
 }
 
-fn character(raw: u64) -> String {
+fn character(raw: u64, is_signed: bool) -> String {
     let printable = u8::try_from(raw).ok().filter(|byte| (0x20..0x7f).contains(byte)).map(char::from);
-    printable.map_or_else(|| raw.to_string(), |c| format!("{raw} '{c}'"))
+    let number = if is_signed { signed(raw, 1).to_string() } else { raw.to_string() };
+    printable.map_or(number, |c| format!("{raw} '{c}'"))
 }

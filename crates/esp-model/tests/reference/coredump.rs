@@ -46,6 +46,12 @@ pub fn dumps() -> Result<Vec<Sample>, Stop> {
     if found.is_empty() { fail("no dumps in the corpus") } else { Ok(found) }
 }
 
+/// The ELF core in a base64 dump of version 1.2 (header of 24 bytes, CRC).
+pub fn raw_core(base64: &[u8]) -> Vec<u8> {
+    let raw: Vec<u8> = String::from_utf8_lossy(base64).lines().flat_map(|line| decode_line(line.trim())).collect();
+    raw.get(24..raw.len().saturating_sub(4)).unwrap_or_default().to_vec()
+}
+
 fn explain(dump: &CoreDump, elf: &[u8]) -> Result<Analysis, Stop> {
     let program = Program::parse(elf)?;
     let analysis = analyse(dump, Some(&program), None)?;
@@ -96,6 +102,38 @@ struct Frame {
     pc: Option<u32>,
     function: String,
     source: Option<String>,
+    /// Parameters with their values; None: GDB has none either.
+    arguments: Vec<(String, Option<String>)>,
+}
+
+/// `a=1, b=b@entry=0x3ffb0000 "text", c=<optimized out>` in parts.
+fn arguments(text: &str) -> Vec<(String, Option<String>)> {
+    let is_name =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let mut found: Vec<(String, String)> = Vec::new();
+    for part in text.split(", ").filter(|part| !part.is_empty()) {
+        match (part.split_once('='), found.last_mut()) {
+            // `name@entry=…` repeats what stands before it.
+            (Some((name, value)), _) if is_name(name) => found.push((name.into(), value.into())),
+            (_, Some((_, value))) if !part.contains("@entry=") => *value += &format!(", {part}"),
+            _ => {}
+        }
+    }
+    let value = |text: String| {
+        let text = text.rsplit_once("@entry=").map_or(text.as_str(), |(_, value)| value);
+        (!text.starts_with("<optimized out>") && !text.starts_with("<error")).then(|| plain(text))
+    };
+    found.into_iter().map(|(name, text)| (name, value(text))).collect()
+}
+
+/// A value without what it points to and without its form as a character.
+fn plain(value: &str) -> String {
+    let first = value.split(' ').next().unwrap_or_default();
+    match first.parse::<i64>() {
+        // What is signed in one place is not in the other: the bits count.
+        Ok(number) => format!("{:#x}", number as u32),
+        Err(_) => first.to_owned(),
+    }
 }
 
 fn gdb_frame(line: &str) -> Option<Frame> {
@@ -106,11 +144,14 @@ fn gdb_frame(line: &str) -> Option<Frame> {
     };
     let (function, tail) = rest.split_once(" (")?;
     let source = tail.rsplit_once(" at ").map(|(_, source)| source.to_owned());
-    Some(Frame { pc, function: function.to_owned(), source })
+    let inside = source.as_ref().map_or(tail, |source| tail.trim_end_matches(source.as_str()).trim_end_matches(" at "));
+    let arguments = arguments(inside.strip_suffix(')').unwrap_or(inside));
+    Some(Frame { pc, function: function.to_owned(), source, arguments })
 }
 
 fn threads() -> Result<(), Stop> {
     let corpus = reference::corpus()?;
+    let mut arguments = 0;
     for (name, bytes, elf) in dumps()? {
         let text = fs::read_to_string(corpus.join(format!("coredump/{name}.expected.txt")))?;
         let dump = CoreDump::parse(&bytes, Check::Enforce)?;
@@ -142,6 +183,13 @@ fn threads() -> Result<(), Stop> {
                 }
                 let source = at.and_then(|at| Some(format!("{}:{}", at.file.as_ref()?, at.line?)));
                 same(&format!("{name} {tcb} source"), source, theirs.source.clone())?;
+                for (name, value) in &theirs.arguments {
+                    let ours = ours.variables.iter().find(|variable| variable.parameter && variable.name == *name);
+                    let ours = ours.ok_or_else(|| Stop::Failed(format!("no parameter {name}")))?;
+                    let shown = ours.value.as_deref().map(plain);
+                    same(&format!("{name} in {}", theirs.function), shown, value.clone())?;
+                    arguments += 1;
+                }
                 // The reference had the ROM's ELF file; the app's alone names no function there.
                 let rom = theirs.source.is_none();
                 let function = at.and_then(|at| at.function.clone());
@@ -151,7 +199,7 @@ fn threads() -> Result<(), Stop> {
             }
         }
     }
-    Ok(())
+    if arguments > 40 { Ok(()) } else { fail(format!("only {arguments} arguments were compared")) }
 }
 
 /// Puts an ELF core into each container version; binary layouts are made of its tasks.

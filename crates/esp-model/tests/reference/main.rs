@@ -21,6 +21,7 @@ mod size;
 mod symbols;
 #[path = "../../src/testing.rs"]
 mod testing;
+mod unwinding;
 
 use std::process::ExitCode;
 
@@ -41,5 +42,6 @@ fn main() -> ExitCode {
     trials.extend(secure_cert::trials());
     trials.extend(size::trials());
     trials.extend(symbols::trials());
+    trials.extend(unwinding::trials());
     reference::main(trials)
 }
