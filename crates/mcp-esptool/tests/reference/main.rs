@@ -2,11 +2,14 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/http.rs"]
+mod http;
 mod idf_build;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
 mod bringup;
+mod browser;
 mod conformance;
 mod efuse;
 mod flash_part;
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
     trials.extend(bringup::trials());
+    trials.extend(browser::trials());
     trials.extend(conformance::trials());
     trials.extend(efuse::trials());
     trials.extend(flash_part::trials());

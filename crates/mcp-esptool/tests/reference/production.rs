@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use esp_model::job::Job;
 use libtest_mimic::Trial;
@@ -90,31 +91,68 @@ fn batch() -> Result<(), Stop> {
         let ours = flash.get(FCTRY.0..FCTRY.0 + FCTRY.1).unwrap_or_default();
         same_bytes(&format!("unit {number}"), ours, &theirs)?;
     }
-    for number in [0, UNITS - 1] {
-        let flash = flashes.get(number).map(Vec::as_slice).unwrap_or_default();
-        fs::write(dir.join("flash.bin"), flash)?;
-        let back = read_by_esptool(&dir)?;
-        same_bytes("esptool's reading", &back, flash.get(0x8000..0x1_0000).unwrap_or_default())?;
-    }
+    read_by_esptool(&dir, &flashes)?;
     fs::remove_dir_all(&dir)?;
     Ok(())
 }
 
-/// esptool reads the region from the table to the end of the factory data out of a simulator with this flash.
-fn read_by_esptool(dir: &std::path::Path) -> Result<Vec<u8>, Stop> {
-    let mut sim = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
-    sim.args(["sim", "esp32c3", "--tcp", "127.0.0.1:0", "--flash"]).arg(dir.join("flash.bin"));
-    let mut child = sim.stderr(Stdio::piped()).stdin(Stdio::null()).spawn()?;
-    let mut ready = String::new();
-    if let Some(said) = child.stderr.take() {
-        BufReader::new(said).read_line(&mut ready)?;
+/// A simulator of its own for a unit's flash.
+struct Board {
+    child: Child,
+    place: String,
+}
+
+impl Board {
+    fn with(flash: &Path) -> Result<Self, Stop> {
+        let mut sim = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        sim.args(["sim", "esp32c3", "--tcp", "127.0.0.1:0", "--flash"]).arg(flash);
+        let mut child = sim.stderr(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+        let mut ready = String::new();
+        if let Some(said) = child.stderr.take() {
+            BufReader::new(said).read_line(&mut ready)?;
+        }
+        let place = ready.split(" ready on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        Ok(Self { place: place.unwrap_or_default().to_owned(), child })
     }
-    let place = ready.split(" ready on ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
-    let mut esptool = Command::new(reference::tool("esptool")?);
-    esptool.args(["--chip", "esp32c3", "--port", place]);
-    let read = reference::run(esptool.args(["read-flash", "0x8000", "0x8000"]).arg(dir.join("back.bin")));
-    let _ = child.kill();
-    let _ = child.wait();
-    read?;
-    Ok(fs::read(dir.join("back.bin"))?)
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// esptool, in one process, reads table and factory data out of every unit; they are what ESP-IDF's NVS tool made.
+fn read_by_esptool(dir: &Path, flashes: &[Vec<u8>]) -> Result<(), Stop> {
+    let file = |number: usize, end: &str| dir.join(format!("{number}.{end}"));
+    let boards = flashes.iter().enumerate().map(|(number, flash)| {
+        fs::write(file(number, "flash"), flash)?;
+        Board::with(&file(number, "flash"))
+    });
+    let boards = boards.collect::<Result<Vec<Board>, Stop>>()?;
+    let read = |(number, board): (usize, &Board)| {
+        let out = file(number, "back").display().to_string();
+        let words = ["--chip", "esp32c3", "--port", &board.place, "read-flash", "0x8000", "0x8000", &out];
+        words.map(str::to_owned).to_vec()
+    };
+    let cases: Vec<Vec<String>> = boards.iter().enumerate().map(read).collect();
+    // esptool mostly waits: four of them do so at the same time.
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let parts = cases.chunks(UNITS.div_ceil(4)).map(|part| scope.spawn(|| reference::batch("esptool", part)));
+        parts.collect::<Vec<_>>().into_iter().map(|part| part.join()).collect()
+    });
+    let joined = answers.into_iter().map(|part| part.unwrap_or_else(|_| fail("a batch broke off")));
+    let answers = joined.collect::<Result<Vec<_>, Stop>>()?.concat();
+    for (number, answer) in answers.iter().enumerate() {
+        if !answer.ok {
+            return fail(format!("unit {number}: {}", answer.text));
+        }
+        let back = fs::read(file(number, "back"))?;
+        let ours = flashes.get(number).and_then(|flash| flash.get(0x8000..0x1_0000)).unwrap_or_default();
+        same_bytes(&format!("esptool's reading of unit {number}"), &back, ours)?;
+        let factory = back.get(FCTRY.0 - 0x8000..FCTRY.0 - 0x8000 + FCTRY.1).unwrap_or_default();
+        same_bytes(&format!("factory data of unit {number}"), factory, &fs::read(file(number, "csv.bin"))?)?;
+    }
+    Ok(())
 }
