@@ -1,12 +1,13 @@
 //! What the fuzz targets do with a parser's input. Nothing here may panic or take much memory.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use esp_model::boot::{self, Config, Device};
 use esp_model::console::Decoder;
 use esp_model::coredump::{self, Check, CoreDump};
 use esp_model::image::merge::{self, FlashSettings};
-use esp_model::image::{self, FlashMode, Settings, checks, hex, kind, size, uf2, waste};
+use esp_model::image::{self, FlashMode, Settings, checks, elf, hex, kind, size, uf2, waste};
 use esp_model::partition::otadata::Otadata;
 use esp_model::partition::{Options, Table};
 use esp_model::symbols::Program;
@@ -45,12 +46,25 @@ pub fn image(data: &[u8]) {
 
 /// ELF files, built to images for a chip that the first byte chooses.
 pub fn elf(data: &[u8]) {
-    let Some((choice, elf)) = data.split_first() else { return };
+    let Some((choice, file)) = data.split_first() else { return };
     let chips = chip::all();
     let chip = &chips[usize::from(choice & 0x1f) % chips.len()];
     let settings = Settings { version: choice >> 6, ram_only_header: choice & 0x20 != 0, ..Settings::default() };
-    let _ = image::build(chip, elf, &settings);
-    let _ = size::from_elf(chip, elf);
+    let _ = image::build(chip, file, &settings);
+    let _ = size::from_elf(chip, file);
+    // What is read of a file in parts gives the same image.
+    let place = |range: &Range<u64>| range.start as usize..(range.end as usize).min(file.len());
+    let Some(needed) = elf::needed(&mut |range| file.get(range.start as usize..range.end as usize).map(<[u8]>::to_vec))
+    else {
+        return;
+    };
+    let mut parts = vec![0; file.len()];
+    for range in needed.iter().map(place).filter(|range| range.start < range.end) {
+        parts[range.clone()].copy_from_slice(&file[range]);
+    }
+    let hash = || [0; 32];
+    let built = |bytes: &[u8]| image::build_hashed(chip, bytes, &settings, hash);
+    assert_eq!(built(file), built(&parts));
 }
 
 /// Anything that may be a file for flash: what it is recognised as, and what is wasted in it.

@@ -323,8 +323,9 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Pa
         })
     })?;
     let mut input = arguments(args)?;
-    let has_details = entry.input_schema().get("properties").is_some_and(|known| known.get("details").is_some());
-    if let (Some(_), true, Some(fields)) = (junit, has_details, input.as_object_mut()) {
+    // Asking for the schema of a call without a report would only take time.
+    let takes = |name: &str| entry.input_schema().get("properties").is_some_and(|known| known.get(name).is_some());
+    if let (Some(_), true, Some(fields)) = (junit, junit.is_some() && takes("details"), input.as_object_mut()) {
         fields.entry("details").or_insert(true.into());
     }
     let (job, bar) = job_with_bar();

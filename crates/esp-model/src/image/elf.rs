@@ -3,6 +3,8 @@
 //! Only 32-bit little-endian layouts exist for these chips. Lengths that lead out of the file are cut there, so that
 //! the same files are accepted as by the reference; nothing is copied.
 
+use std::ops::Range;
+
 use object::LittleEndian as LE;
 use object::elf::{
     self, EM_RISCV, EM_XTENSA, PT_LOAD, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_NOBITS, SHT_PREINIT_ARRAY, SHT_PROGBITS,
@@ -99,6 +101,52 @@ impl<'a> Elf<'a> {
     pub fn section_containing(&self, part: &str) -> Option<&Section<'a>> {
         self.sections.iter().find(|section| section.name.contains(part))
     }
+}
+
+/// The parts of an ELF file that images are built from: headers, names, sections and segments with contents. Debug
+/// information, which is most of many files, is not among them.
+///
+/// `read` gives the bytes of a range of the file. None: the file is odd, and only all of it can tell what is wrong.
+pub fn needed(read: &mut dyn FnMut(Range<u64>) -> Option<Vec<u8>>) -> Option<Vec<Range<u64>>> {
+    const HEADER: u64 = size_of::<FileHeader>() as u64;
+    let range = |offset: u32, len: u32| u64::from(offset)..u64::from(offset) + u64::from(len);
+    let head = read(0..HEADER)?;
+    let (header, _) = pod::from_bytes::<FileHeader>(&head).ok()?;
+    let sections = (header.e_shoff.get(LE), header.e_shnum.get(LE));
+    let programs = (header.e_phoff.get(LE), header.e_phnum.get(LE));
+    if header.e_ident.magic != elf::ELFMAG || usize::from(header.e_shentsize.get(LE)) != size_of::<SectionHeader>() {
+        return None;
+    }
+    let table = range(sections.0, u32::from(sections.1) * size_of::<SectionHeader>() as u32);
+    let bytes = read(table.clone())?;
+    let mut out = vec![0..HEADER, table];
+    let (headers, _) = pod::slice_from_bytes::<SectionHeader>(&bytes, usize::from(sections.1)).ok()?;
+    for (index, section) in headers.iter().enumerate() {
+        let names = index == usize::from(header.e_shstrndx.get(LE).0);
+        if names || (section.sh_addr.get(LE) != 0 && section.sh_type.get(LE) != SHT_NOBITS) {
+            out.push(range(section.sh_offset.get(LE), section.sh_size.get(LE)));
+        }
+    }
+    let table = range(programs.0, u32::from(programs.1) * size_of::<ProgramHeader>() as u32);
+    let bytes = read(table.clone())?;
+    out.push(table);
+    let (headers, _) = pod::slice_from_bytes::<ProgramHeader>(&bytes, usize::from(programs.1)).ok()?;
+    let loaded = headers.iter().filter(|header| header.p_type.get(LE) == PT_LOAD && header.p_paddr.get(LE) != 0);
+    out.extend(loaded.map(|header| range(header.p_offset.get(LE), header.p_filesz.get(LE))));
+    Some(joined(out))
+}
+
+/// The same ranges in order, those that touch as one: what is named twice is read once.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match out.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => out.push(range),
+        }
+    }
+    out
 }
 
 /// What is in the file from `offset` on, `len` bytes at most.

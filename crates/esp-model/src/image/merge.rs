@@ -187,13 +187,13 @@ pub fn raw(parts: &[Part], start: u32, pad_to: Option<u32>) -> Result<Vec<&[u8]>
     Ok(out)
 }
 
-/// Filling from one address to another.
-fn fill(out: &mut Vec<&[u8]>, from: u64, to: u64) {
-    let mut left = to.saturating_sub(from) as usize;
-    while left > 0 {
-        let piece = FILLING.get(..left).unwrap_or(&FILLING);
+/// Filling from one address to another, in pieces that end where pages of a file end.
+fn fill(out: &mut Vec<&[u8]>, mut from: u64, to: u64) {
+    while from < to {
+        let room = FILLING.len() as u64 - from % FILLING.len() as u64;
+        let piece = FILLING.get(..room.min(to - from) as usize).unwrap_or_default();
         out.push(piece);
-        left -= piece.len();
+        from += piece.len() as u64;
     }
 }
 

@@ -78,6 +78,29 @@ fn mapped_segments_stand_where_their_addresses_ask() {
 }
 
 #[test]
+fn debug_information_is_not_needed_for_an_image() {
+    let mut whole = app();
+    let used = whole.len();
+    whole.resize(used + 5000, 0xdb);
+    let mut read =
+        |range: std::ops::Range<u64>| whole.get(range.start as usize..range.end as usize).map(<[u8]>::to_vec);
+    let needed = elf::needed(&mut read).expect("a usual file");
+    let mut sparse = vec![0; whole.len()];
+    for range in needed {
+        let range = range.start as usize..range.end as usize;
+        sparse[range.clone()].copy_from_slice(&whole[range]);
+    }
+    assert_ne!(sparse, whole);
+    for use_segments in [false, true] {
+        let settings = Settings { use_segments, ..Settings::default() };
+        let hash = || [7; 32];
+        let built = |bytes: &[u8]| super::build_hashed(chip("esp32c3"), bytes, &settings, hash);
+        assert_eq!(built(&sparse), built(&whole));
+    }
+    assert_eq!(elf::needed(&mut |_| None), None);
+}
+
+#[test]
 fn padding_without_a_digest_keeps_the_image() {
     let settings = Settings { append_digest: false, ..Settings::default() };
     let plain = image("esp32c3", &app(), &settings);

@@ -6,6 +6,7 @@ use sha1::Sha1;
 
 use super::crypt::{Cipher, entry_address};
 use super::encode::{Payload, Raw, encode};
+use super::page::entry_crc;
 use super::{
     CHUNK_ANY, ENTRIES, ENTRY, FIRST_ENTRY, KEY_LENGTH, Keys, LARGEST, NvsError, PAGE, Row, Value, ValueError, Version,
 };
@@ -257,7 +258,7 @@ impl Builder {
                 return Err(Stop::PageFull);
             }
             head.number(value);
-            return Ok(self.write(&head.sealed(), 1)?);
+            return Ok(self.write(head.sealed(), 1)?);
         }
         let length = payload.length();
         let is_string = matches!(payload, Payload::String(_));
@@ -276,7 +277,7 @@ impl Builder {
         head.bytes[2] = (entries + 1) as u8;
         let data = payload.part(0, length);
         head.data(length, &data);
-        self.write(&head.sealed(), 1)?;
+        self.write(head.sealed(), 1)?;
         Ok(self.write(&data, entries)?)
     }
 
@@ -294,7 +295,7 @@ impl Builder {
             head.bytes[2] = (entries + 1) as u8;
             head.bytes[3] = count;
             head.data(size, &data);
-            self.write(&head.sealed(), 1)?;
+            self.write(head.sealed(), 1)?;
             self.write(&data, entries)?;
             count = count.checked_add(1).ok_or(ValueError::Chunks)?;
             offset += size;
@@ -312,7 +313,7 @@ impl Builder {
         head.bytes[24..28].copy_from_slice(&(length as u32).to_le_bytes());
         head.bytes[28] = count;
         head.bytes[29] = 0;
-        self.write(&head.sealed(), 1)
+        self.write(head.sealed(), 1)
     }
 
     fn new_page(&mut self) -> Result<(), ValueError> {
@@ -359,8 +360,8 @@ struct Head {
 
 impl Head {
     fn new(key: &str, namespace: u8) -> Self {
-        let mut bytes = vec![0xff; 8];
-        bytes[0] = namespace;
+        let mut bytes = Vec::with_capacity(ENTRY + key.len());
+        bytes.extend([namespace, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         bytes.extend_from_slice(key.as_bytes());
         // The key's field is filled up by characters: one outside ASCII makes the entry longer than it should be.
         bytes.resize(bytes.len() + 16 - key.chars().count(), 0);
@@ -391,11 +392,10 @@ impl Head {
     }
 
     /// The entry with its CRC.
-    fn sealed(&self) -> Vec<u8> {
-        let mut bytes = self.bytes.clone();
-        let crc = rom_crc32(&[&bytes[..4], &bytes[8..32]].concat());
-        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        bytes
+    fn sealed(&mut self) -> &[u8] {
+        let crc = entry_crc(&self.bytes);
+        self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        &self.bytes
     }
 }
 

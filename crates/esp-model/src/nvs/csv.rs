@@ -1,6 +1,6 @@
 //! The CSV form of NVS data, as Python's `csv.DictReader` reads it for the reference generator.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 /// Longest field in characters (Python's default limit).
 const FIELD_LIMIT: usize = 131_072;
@@ -43,19 +43,21 @@ pub enum CsvError {
 pub fn rows(text: &str) -> Result<Vec<Row>, CsvError> {
     let mut records = records(text)?.into_iter();
     let Some((_, header)) = records.next() else { return Ok(Vec::new()) };
+    // A file without rows may lack columns.
+    let columns = columns(&header);
     let mut out = Vec::new();
-    for (line, record) in records.filter(|(_, record)| !record.is_empty()) {
-        // Of several columns of one name the last one counts, even when the row does not reach it.
-        let mut fields: HashMap<&str, Option<String>> = HashMap::new();
-        let mut record = record.into_iter();
-        for name in &header {
-            fields.insert(name, record.next());
-        }
-        let mut take = |name: &'static str| fields.remove(name).ok_or(CsvError::Column(name));
-        let (key, kind, encoding, value) = (take("key")?, take("type")?, take("encoding")?, take("value")?);
+    for (line, mut record) in records.filter(|(_, record)| !record.is_empty()) {
+        let [key, kind, encoding, value] = columns.clone()?.map(|at| record.get_mut(at).map(std::mem::take));
         out.push(Row { line, key, kind, encoding, value });
     }
     Ok(out)
+}
+
+/// Where the header has the columns key, type, encoding and value. Of several columns of one name the last one counts,
+/// even when a row does not reach it.
+fn columns(header: &[String]) -> Result<[usize; 4], CsvError> {
+    let column = |name: &'static str| header.iter().rposition(|known| known == name).ok_or(CsvError::Column(name));
+    Ok([column("key")?, column("type")?, column("encoding")?, column("value")?])
 }
 
 /// Where the reader is within a record.
@@ -117,15 +119,27 @@ impl Reader {
     }
 }
 
+/// The record of a whole line without quotes, which needs no state.
+fn plain(line: &str) -> Option<Vec<String>> {
+    let text = line.strip_suffix('\n').unwrap_or(line);
+    let fields = || text.split(',').map(str::to_owned).collect();
+    (!line.contains('"') && line.len() <= FIELD_LIMIT).then(|| if text.is_empty() { Vec::new() } else { fields() })
+}
+
 /// Records with the line on which each begins; empty lines are empty records.
 fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, CsvError> {
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let text: Cow<str> =
+        if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() };
     let mut out = Vec::new();
     let mut reader = Reader { state: State::StartRecord, field: String::new(), length: 0, record: Vec::new() };
     let mut begin = 1;
     for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.starts_with('#')) {
         if matches!(reader.state, State::StartRecord) {
             begin = index + 1;
+            if let Some(record) = plain(line) {
+                out.push((begin, record));
+                continue;
+            }
         }
         for c in line.chars() {
             reader.take(Some(c), index + 1)?;

@@ -188,6 +188,14 @@ fn slot_state(bitmap: &[u8], slot: usize) -> SlotState {
     }
 }
 
+/// The CRC of an entry of 32 bytes (or more, which do not count): all but the place where it stands.
+pub(super) fn entry_crc(entry: &[u8]) -> u32 {
+    let mut covered = [0xff; ENTRY - 4];
+    covered[..4].copy_from_slice(&entry[..4]);
+    covered[4..].copy_from_slice(&entry[8..ENTRY]);
+    rom_crc32(&covered)
+}
+
 fn read_item(slot: usize, entries: &[&[u8; ENTRY]], slots: &[SlotState]) -> Item {
     let head = entries[slot];
     let mut word = [0; 8];
@@ -199,7 +207,7 @@ fn read_item(slot: usize, entries: &[&[u8; ENTRY]], slots: &[SlotState]) -> Item
         kind: head[1],
         span: head[2],
         chunk: head[3],
-        crc_ok: crc == rom_crc32(&[&head[..4], &head[8..]].concat()),
+        crc_ok: crc == entry_crc(head),
         key: head[8..24].split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
         word,
         data: Vec::new(),

@@ -1,6 +1,6 @@
 //! What an image holds, and what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::page::{Item, Page, PageState, SlotState};
 use super::{PAGE, Value, Version, kind};
@@ -198,6 +198,8 @@ type BlobKey = (u8, Vec<u8>);
 #[derive(Default)]
 struct Reader {
     namespaces: BTreeMap<u8, String>,
+    /// Namespaces without a name that were met.
+    unnamed: HashSet<u8>,
     entries: Vec<Entry>,
     places: HashMap<BlobKey, usize>,
     indexes: Vec<(usize, Item)>,
@@ -222,9 +224,8 @@ impl Reader {
         if let Some(name) = self.namespaces.get(&index) {
             return name.clone();
         }
-        let finding = Finding::NoNamespace(index);
-        if !self.findings.contains(&finding) {
-            self.findings.push(finding);
+        if self.unnamed.insert(index) {
+            self.findings.push(Finding::NoNamespace(index));
         }
         format!("#{index}")
     }

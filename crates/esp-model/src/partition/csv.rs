@@ -155,7 +155,7 @@ fn parse_kind(text: &str) -> Result<i128, Problem> {
 
 fn parse_subtype(kind: u8, text: &str, subtypes: &Subtypes) -> Result<i128, Problem> {
     if text.is_empty() {
-        let none = Ok(i128::from(kind::DATA_UNDEFINED));
+        let none = Ok(subtypes.number(kind::DATA, "undefined").unwrap_or(i128::from(kind::DATA_UNDEFINED)));
         return if kind == kind::APP { Err(Problem::Empty("subtype of an app")) } else { none };
     }
     number(text, |name| subtypes.number(kind, name)).ok_or_else(|| match subtypes.names(kind).join(", ") {
@@ -169,10 +169,11 @@ fn parse_offset(kind: u8, subtype: u8, text: &str, options: &Options) -> Result<
         Some(offset) => Ok(Some(i128::from(offset))),
         None => Err(Problem::NoBootloaderOffset(which)),
     };
-    match (kind, subtype) {
-        (kind::BOOTLOADER, kind::PRIMARY) => given(options.primary_bootloader, "primary"),
-        (kind::BOOTLOADER, kind::RECOVERY) => given(options.recovery_bootloader, "recovery"),
-        (kind::PARTITION_TABLE, kind::PRIMARY) => Ok(Some(i128::from(options.table_offset))),
+    let is = |name| options.subtypes.is(kind, subtype, name);
+    match kind {
+        kind::BOOTLOADER if is("primary") => given(options.primary_bootloader, "primary"),
+        kind::BOOTLOADER if is("recovery") => given(options.recovery_bootloader, "recovery"),
+        kind::PARTITION_TABLE if is("primary") => Ok(Some(i128::from(options.table_offset))),
         _ if text.is_empty() => Ok(None),
         _ => plain_number("offset", text).map(Some),
     }
@@ -213,7 +214,7 @@ fn number(text: &str, named: impl Fn(&str) -> Option<i128>) -> Option<i128> {
 fn place_rows(rows: &mut [Row], options: &Options) -> Result<(), TableError> {
     let mut end = options.first_free();
     let mut previous = String::from("the partition table");
-    for row in rows.iter_mut().filter(|row| !row.partition.is_primary()) {
+    for row in rows.iter_mut().filter(|row| !options.subtypes.is_primary(&row.partition)) {
         let offset = match row.offset {
             Some(offset) if offset < end => {
                 let problem = Problem::Order { offset, end, previous };

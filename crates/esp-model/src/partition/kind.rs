@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Partition;
 use crate::literal;
 
 /// Partition type: an app image.
@@ -151,6 +152,16 @@ impl Subtypes {
     /// The number of a subtype name.
     pub(super) fn number(&self, kind: u8, name: &str) -> Option<i128> {
         self.of(kind).find(|(known, _)| *known == name).map(|(_, number)| number)
+    }
+
+    /// The subtype is the one of this name; a project can give a known name another number.
+    pub(super) fn is(&self, kind: u8, subtype: u8, name: &str) -> bool {
+        self.number(kind, name) == Some(i128::from(subtype))
+    }
+
+    /// It is an entry for the bootloader or the table in use.
+    pub(super) fn is_primary(&self, partition: &Partition) -> bool {
+        matches!(partition.kind, BOOTLOADER | PARTITION_TABLE) && self.is(partition.kind, partition.subtype, "primary")
     }
 
     /// The name of a subtype, where it has one.

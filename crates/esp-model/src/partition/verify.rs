@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::kind::{self, APP, DATA, DATA_COREDUMP, DATA_NVS, DATA_OTA, DATA_TEE_OTA};
+use super::kind::{self, APP, DATA};
 use super::{Options, Partition, Place, Problem, SecureBoot, Table, TableError};
 
 /// Sector size: offsets of anything but apps, and sizes of apps.
@@ -44,8 +44,8 @@ impl Table {
         }
         self.check_names()?;
         self.check_overlaps(options)?;
-        self.check_otadata(DATA_OTA, "otadata")?;
-        self.check_otadata(DATA_TEE_OTA, "TEE otadata")
+        self.check_otadata(options, "ota", "otadata")?;
+        self.check_otadata(options, "tee_ota", "TEE otadata")
     }
 
     /// The table ends within flash of `flash_size` bytes.
@@ -75,7 +75,7 @@ impl Table {
         let mut last: Option<&Partition> = None;
         for partition in sorted {
             let offset = partition.offset;
-            if u64::from(offset) < limit && !partition.is_primary() {
+            if u64::from(offset) < limit && !options.subtypes.is_primary(partition) {
                 return Err(Problem::BelowTable { offset, limit }.at(partition.place, &partition.name));
             }
             if let Some(other) = last
@@ -90,8 +90,9 @@ impl Table {
         Ok(())
     }
 
-    fn check_otadata(&self, subtype: u8, kind: &'static str) -> Result<(), TableError> {
-        let mut found = self.partitions.iter().filter(|p| p.kind == DATA && p.subtype == subtype);
+    fn check_otadata(&self, options: &Options, subtype: &str, kind: &'static str) -> Result<(), TableError> {
+        let meant = |p: &&Partition| p.kind == DATA && options.subtypes.is(DATA, p.subtype, subtype);
+        let mut found = self.partitions.iter().filter(meant);
         let Some(first) = found.next() else { return Ok(()) };
         if let Some(second) = found.next() {
             return Err(Problem::SecondOtadata(kind).at(second.place, &second.name));
@@ -133,10 +134,11 @@ fn check_one(partition: &Partition, options: &Options) -> Result<(), Problem> {
         aligned("size", partition.size, align)?;
     }
     if partition.kind == DATA {
-        if partition.readonly && matches!(partition.subtype, DATA_OTA | DATA_COREDUMP) {
+        let is = |name| options.subtypes.is(DATA, partition.subtype, name);
+        if partition.readonly && (is("ota") || is("coredump")) {
             return Err(Problem::AlwaysWritten);
         }
-        if partition.subtype == DATA_NVS && partition.size < NVS_LEAST && !partition.readonly {
+        if is("nvs") && partition.size < NVS_LEAST && !partition.readonly {
             return Err(Problem::SmallNvs(partition.size));
         }
     }

@@ -1,6 +1,7 @@
 //! Images against esptool: what it says about an image, and what it makes of an ELF file.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use esp_model::chip;
@@ -240,7 +241,16 @@ pub fn same_image<'a>(
 ) -> Result<(), String> {
     let chip = chip::by_name(chip).ok_or(format!("{name}: no chip {chip}"))?;
     let options: Vec<&str> = options.collect();
-    let built = settings(&options).and_then(|settings| image::build(chip, elf, &settings).map_err(|e| e.to_string()));
+    let settings = settings(&options);
+    let build = |bytes: &[u8]| {
+        let hash = || Sha256::digest(elf).into();
+        image::build_hashed(chip, bytes, settings.as_ref().map_err(Clone::clone)?, hash).map_err(|e| e.to_string())
+    };
+    let built = build(elf);
+    // What the product reads of a file is enough for the same image.
+    if sparse(elf).is_some_and(|sparse| build(&sparse) != built) {
+        return Err(format!("{name} {options:?}: the needed parts give another image"));
+    }
     let theirs = outputs.as_object();
     let built = match (built, theirs) {
         (Err(_), None) => return Ok(()),
@@ -253,6 +263,17 @@ pub fn same_image<'a>(
         .map(|(ending, bytes)| (ending, serde_json::json!([bytes.len(), hex_sha256(&bytes)])))
         .collect();
     if Some(&ours) == theirs { Ok(()) } else { Err(format!("{name} {options:?}: {ours:?}, esptool: {outputs}")) }
+}
+
+/// The parts of a file that are needed, zeros elsewhere.
+fn sparse(whole: &[u8]) -> Option<Vec<u8>> {
+    let place = |range: &Range<u64>| range.start as usize..range.end as usize;
+    let ranges = image::elf::needed(&mut |range| whole.get(place(&range)).map(<[u8]>::to_vec))?;
+    let mut out = vec![0; whole.len()];
+    for range in ranges.iter().map(|range| range.start.min(whole.len() as u64)..range.end.min(whole.len() as u64)) {
+        out[place(&range)].copy_from_slice(&whole[place(&range)]);
+    }
+    Some(out)
 }
 
 /// The files that esptool would write, by the end of their names.

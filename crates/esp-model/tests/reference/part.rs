@@ -28,7 +28,7 @@ fn offset(text: &str) -> u32 {
 }
 
 /// The options of the reference tool's command line.
-fn options(words: &[&str]) -> Result<Options<'static>, String> {
+pub fn options(words: &[&str]) -> Result<Options<'static>, String> {
     let mut options = Options::default();
     let mut words = words.iter().copied().peekable();
     while let Some(word) = words.next() {
@@ -56,7 +56,7 @@ fn options(words: &[&str]) -> Result<Options<'static>, String> {
     Ok(options)
 }
 
-fn generate(bytes: &[u8], words: &[&str]) -> Result<Vec<u8>, String> {
+pub fn generate(bytes: &[u8], words: &[&str]) -> Result<Vec<u8>, String> {
     let options = options(words)?;
     let table = Table::read(bytes, &options).map_err(|e| e.to_string())?;
     table.to_binary(options.md5).map_err(|e| e.to_string())

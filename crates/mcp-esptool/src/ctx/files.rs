@@ -1,5 +1,6 @@
 //! Files below the project roots. `..` and links that lead out are refused; outputs appear whole or not at all.
 
+mod elf_parts;
 mod partial;
 
 use std::fs::{self, File};
@@ -179,6 +180,10 @@ impl OutputFile {
     pub fn finish_reproducible(self) -> Result<PathBuf, ToolError> {
         let shown = self.path.display().to_string();
         open_up(self.temp.path()).map_err(|error| write_error(&shown, &error))?;
+        if exchange(self.temp.path(), &self.path) {
+            // What has the temporary name now is the older file, which goes with it.
+            return Ok(self.path);
+        }
         self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
         Ok(self.path)
     }
@@ -211,6 +216,19 @@ fn open_up(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn open_up(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Lets two files change names, in one step; false when there is no second file or the system cannot do it. Renaming
+/// over a file makes ext4 write the new one to the disk at once, which takes longer than making most files.
+#[cfg(target_os = "linux")]
+fn exchange(temp: &Path, target: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, temp, CWD, target, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 fn read_error(path: &str, error: &io::Error) -> ToolError {
@@ -259,6 +277,17 @@ mod tests {
         assert_eq!(files.write("up/new/deeper", b"x").unwrap_err().code, "path_refused");
         files.write("link", b"mine").unwrap();
         assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"secret");
+    }
+
+    #[test]
+    fn odd_elf_files_are_read_whole() {
+        let (_dir, files) = files();
+        let odd = b"\x7fELF and no more".to_vec();
+        files.write("odd.elf", &odd).unwrap();
+        let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&odd).into();
+        assert_eq!(files.read_elf("odd.elf").unwrap(), (odd, hash));
+        files.write("empty.elf", b"").unwrap();
+        assert_eq!(files.read_elf("empty.elf").unwrap_err().code, "file_empty");
     }
 
     #[test]

@@ -105,8 +105,25 @@ fn fit(value: Value, schema: &Value, path: &str) -> Result<Value, ToolError> {
             let fitted = items.into_iter().enumerate().map(|(i, item)| fit(item, item_schema, &format!("{path}[{i}]")));
             fitted.collect::<Result<_, _>>().map(Value::Array)
         }
-        other => Ok(other),
+        other if fits_type(&other, schema) => Ok(other),
+        other => Err(wrong_type(&other, schema, path)),
     }
+}
+
+/// A simple value is of one of the types that the schema names. Schemas without types take anything.
+fn fits_type(value: &Value, schema: &Value) -> bool {
+    let name = match value {
+        Value::Bool(_) => "boolean",
+        Value::String(_) => "string",
+        _ => return true,
+    };
+    let simple = schema.get("anyOf").or(schema.get("oneOf")).is_none() && schema.get("enum").is_none();
+    !simple || types(schema).next().is_none() || types(schema).any(|known| known == name)
+}
+
+fn wrong_type(value: &Value, schema: &Value, path: &str) -> ToolError {
+    let wanted: Vec<&str> = types(schema).filter(|name| *name != "null").collect();
+    ToolError::new("bad_parameter", format!("`{path}` is {value}; what is wanted is of type {}", wanted.join(" or ")))
 }
 
 fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<Value, ToolError> {

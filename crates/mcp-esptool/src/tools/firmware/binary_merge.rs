@@ -4,6 +4,7 @@ use esp_model::chip::Chip;
 use esp_model::image::hex::{self, Part};
 use esp_model::image::{self, kind, merge, uf2};
 use esp_model::job::Job;
+use esp_model::partition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +76,7 @@ pub struct Out {
     files: Vec<Written>,
     /// What the flash settings came to: not_asked, not_an_image or done.
     flash_settings: String,
-    /// Bytes that only fill gaps.
+    /// Bytes that only fill gaps; 0 for HEX and UF2, which have none.
     filling_bytes: u64,
 }
 
@@ -104,6 +105,10 @@ impl Tool for BinaryMerge {
 }
 
 fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
+    if input.files.is_empty() {
+        return Err(ToolError::new("missing_parameter", "there is nothing to merge: `files` is empty")
+            .next("give files as [{\"path\": \"app.bin\", \"address\": \"0x10000\"}], or split_file"));
+    }
     let mut parts: Vec<Part> = Vec::new();
     for file in &input.files {
         job.check()?;
@@ -175,8 +180,11 @@ fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
             if let Some(layout) = kind::flash_layout(&bytes) {
                 chip = Some(layout.chip);
                 named = super::facts::flash_parts(&layout, &bytes);
+                whole_sectors(&mut named, layout.base(), &bytes);
+                between(&named, layout.base(), &bytes)
+            } else {
+                merge::split_blank(0, &bytes)
             }
-            Vec::new()
         }
         _ => {
             let start = input.target_offset.map(|number| word("target_offset", number)).transpose()?;
@@ -193,7 +201,33 @@ fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
         files.push(write(ctx, &output, &part.data, Some(part.address))?);
     }
     let data: u64 = named.iter().map(|(_, part)| part.data.len() as u64).sum();
-    let filling_bytes = (bytes.len() as u64).saturating_sub(data);
+    let raw = !matches!(kind::recognise(&bytes), kind::Kind::Hex | kind::Kind::Uf2);
+    let filling_bytes = if raw { (bytes.len() as u64).saturating_sub(data) } else { 0 };
     let chip = chip.map(|chip| chip.id.to_owned());
     Ok(Out { chip, files, flash_settings: String::from("not_asked"), filling_bytes })
+}
+
+/// Data that is no image gets the length that its makers give it: a table 0xC00 bytes, the rest whole sectors.
+fn whole_sectors(named: &mut [(String, Part)], base: u32, bytes: &[u8]) {
+    for (name, part) in named.iter_mut().filter(|(_, part)| image::parse(&part.data).is_err()) {
+        let unit = if name == "partition-table" { partition::TABLE_LENGTH } else { partition::TABLE_SECTOR as usize };
+        let at = part.address.saturating_sub(base) as usize;
+        let end = at.saturating_add(part.data.len().next_multiple_of(unit)).min(bytes.len());
+        part.data = bytes.get(at..end).unwrap_or_default().to_vec();
+    }
+}
+
+/// What lies outside of the bootloader, the table and the partitions.
+fn between(named: &[(String, Part)], base: u32, bytes: &[u8]) -> Vec<Part> {
+    let place = |address: u64| address.saturating_sub(u64::from(base)).min(bytes.len() as u64) as usize;
+    let mut known: Vec<_> = named.iter().map(|(_, part)| (place(part.address.into()), place(part.end()))).collect();
+    known.sort_unstable();
+    known.push((bytes.len(), bytes.len()));
+    let (mut parts, mut at) = (Vec::new(), 0);
+    for (from, to) in known {
+        let gap = bytes.get(at..from).unwrap_or_default();
+        parts.extend(merge::split_blank(base + at as u32, gap));
+        at = at.max(to);
+    }
+    parts
 }

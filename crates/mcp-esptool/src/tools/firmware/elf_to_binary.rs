@@ -5,7 +5,6 @@ use esp_model::image::{self, Built, SecurePad, Settings};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::common::{Written, chip_named, mode_named, stem, word, write};
 use crate::ctx::Ctx;
@@ -128,9 +127,8 @@ impl Tool for ElfToBinary {
 
     fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
         let chip = chip_named(&input.chip_type)?;
-        let elf = ctx.files.read_some(&input.elf_file)?;
+        let (elf, elf_sha256) = ctx.files.read_elf(&input.elf_file)?;
         let settings = input.settings()?;
-        let elf_sha256: [u8; 32] = Sha256::digest(&elf).into();
         let built = image::build_hashed(chip, &elf, &settings, || elf_sha256)?;
         let stem = stem(&input.elf_file);
         let (files, first) = match built {

@@ -18,6 +18,9 @@ use crate::tools::error::ToolError;
 /// The tool.
 pub struct NvsCreate;
 
+/// Most entries in a result.
+const LISTED: usize = 500;
+
 /// What to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -139,8 +142,10 @@ pub struct Out {
     size_bytes: usize,
     /// The image is encrypted (or was, before it was read).
     encrypted: bool,
-    /// Pairs in the image, or differences.
+    /// Pairs in the image, or differences: the first 500; decode with output_file writes all of them.
     entries: Vec<EntryOut>,
+    /// How many there are.
+    entry_count: usize,
     /// How many entries (of 32 bytes) are in use.
     used_entries: usize,
     /// How many are free.
@@ -175,7 +180,7 @@ impl Tool for NvsCreate {
     }
 
     fn summary(out: &Out) -> String {
-        let mut text = format!("{} entries, {} bytes", out.entries.len(), out.size_bytes);
+        let mut text = format!("{} entries, {} bytes", out.entry_count, out.size_bytes);
         if let Some(file) = &out.output_file {
             let _ = write!(text, " in {file}");
         }
@@ -251,8 +256,11 @@ fn diff(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
         out.change = Some(change.to_owned());
         out
     };
-    out.entries = nvs::diff(&first, &second)
+    let differences = nvs::diff(&first, &second);
+    out.entry_count = differences.len();
+    out.entries = differences
         .iter()
+        .take(LISTED)
         .map(|difference| match difference {
             Difference::Added(entry) => changed(entry, "added"),
             Difference::Removed(entry) => changed(entry, "removed"),
@@ -314,7 +322,8 @@ fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: bool)
         key_file: None,
         size_bytes,
         encrypted,
-        entries: contents.entries.iter().map(|entry| entry_out(entry, show)).collect(),
+        entries: contents.entries.iter().take(LISTED).map(|entry| entry_out(entry, show)).collect(),
+        entry_count: contents.entries.len(),
         used_entries: contents.count(SlotState::Written),
         free_entries: contents.count(SlotState::Empty),
         pages,
