@@ -34,6 +34,8 @@ pub struct Faults {
     pub hang_after: Option<u64>,
     /// The line is gone when this many commands were handled (unplugged).
     pub unplug_after: Option<u64>,
+    /// The line is gone when the lines reset the chip, and does not come back (USB passed on to a virtual machine).
+    pub unplug_at_reset: bool,
     /// Bytes of an earlier session that lie in the host's buffer when the port is opened first.
     pub stale: u16,
     /// Blocks for RAM are refused as if they had been damaged on the way.
@@ -126,7 +128,7 @@ pub struct BadFault(String);
 
 /// The faults' names, for help texts.
 pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, slow-en=MS, app-log=MS, \
-brown-out=N, app-brown-out=MS, hang=N, unplug=N, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-voltage, flash-busy, flash-protected, \
+brown-out=N, app-brown-out=MS, hang=N, unplug=N, unplug-at-reset, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-asleep, flash-voltage, flash-busy, flash-protected, \
 flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD, app-crash=ADDRESS, app-needs-nvs, app-bad-settings";
 
 impl Faults {
@@ -157,11 +159,13 @@ impl Faults {
             "app-brown-out" => self.brown_out_ms = Some(Duration::from_millis(count()?.max(1))),
             "hang" => self.hang_after = Some(count()?),
             "unplug" => self.unplug_after = Some(count()?),
+            "unplug-at-reset" => self.unplug_at_reset = true,
             "stale" => self.stale = u16::try_from(count()?).map_err(|_| bad())?,
             "ram-refused" => self.refuses_ram = true,
             "stub-dead" => self.stub_dies = true,
             "flash-slow" => self.slow_flash = u16::try_from(count()?).map_err(|_| bad())?,
             "flash-absent" => self.flash.absent = true,
+            "flash-asleep" => self.flash.asleep = true,
             "flash-busy" => self.flash.busy = true,
             "flash-voltage" => self.flash.wrong_voltage = true,
             "flash-protected" => self.flash.write_protected = true,

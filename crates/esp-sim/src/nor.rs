@@ -24,6 +24,8 @@ const SR1_PROTECT: u8 = 0b0001_1100;
 pub struct NorFaults {
     /// Nothing answers: every read gives 0xff.
     pub absent: bool,
+    /// It sleeps (deep power-down) until it is woken by 0xAB: an app sent it to sleep, and resets do not wake it.
+    pub asleep: bool,
     /// Nothing answers until the chip's register overrides the supply voltage: the strapping pin chose a wrong one.
     pub wrong_voltage: bool,
     /// Programs and erases are ignored, as with the write-protect pin low.
@@ -68,7 +70,7 @@ impl Nor {
             unique_id,
             status,
             reset_enabled: false,
-            powered_down: false,
+            powered_down: faults.asleep,
             overridden: false,
             timing,
             faults,
@@ -220,6 +222,11 @@ impl Nor {
     }
 
     fn is_dead(&self) -> bool {
+        self.is_unreachable() || self.powered_down
+    }
+
+    /// No command reaches it.
+    fn is_unreachable(&self) -> bool {
         self.faults.absent || (self.faults.wrong_voltage && !self.overridden)
     }
 
@@ -254,7 +261,7 @@ impl Nor {
     /// One transaction on the SPI bus: `opcode`, then `sent` bytes (address, dummy, data), then `out` is clocked in.
     /// Returns how long the part is busy afterwards.
     pub fn transfer(&mut self, opcode: u8, sent: &[u8], out: &mut [u8]) -> Duration {
-        if self.is_dead() || (self.powered_down && opcode != 0xab) {
+        if self.is_unreachable() || (self.powered_down && opcode != 0xab) {
             out.fill(0xff);
             return Duration::ZERO;
         }

@@ -179,6 +179,7 @@ impl VirtualChip {
                 self.stop();
                 self.program = Program::Held;
             }
+            Effect::Release(_) | Effect::Reset if self.faults.unplug_at_reset => self.unplugged = true,
             Effect::Release(time) => self.program = Program::Rising { until: now + time, cause: Cause::PowerOn },
             Effect::Reset => self.restart(now, Cause::Usb),
         }

@@ -77,7 +77,7 @@ fn every_row_is_reproduced_or_says_why_not() {
     assert_eq!(told, known);
     let reproduced: BTreeSet<&str> =
         rows.iter().filter(|row| row.reason.is_none()).map(|row| row.id.as_str()).collect();
-    assert!(reproduced.len() >= 30, "{}", reproduced.len());
+    assert!(reproduced.len() >= 34, "{}", reproduced.len());
     for row in &rows {
         assert!(row.reason.is_some() != (row.code.is_some() || row.finding.is_some()), "{row:?}");
         for code in row.code.iter().chain(&row.finding).filter(|code| *code != "works") {
@@ -113,6 +113,7 @@ fn system(row: &Row) -> String {
     let error = match row.system.as_deref() {
         Some("permission") => PortError::Permission { url, group: Some("dialout".into()) },
         Some("busy") => PortError::Busy { url, holder: Some(esp_link::port::lock::Holder::myself()) },
+        Some("missing") => PortError::NotFound { url, present: Vec::new() },
         _ => PortError::Io { url, source: io::Error::other("cannot configure port") },
     };
     ToolError::from(error).to_string()

@@ -32,6 +32,9 @@ pub(crate) fn time_for(bytes: u32, per_mb: u32) -> Duration {
     COMMAND_TIME.max(Duration::from_micros(u64::from(bytes) * u64::from(per_mb)))
 }
 
+/// Wakes a flash part from deep power-down, and how long that takes at most (data sheets: 3 to 35 µs).
+const WAKE: u8 = 0xab;
+const WAKE_TIME: Duration = Duration::from_millis(1);
 /// Seconds a megabyte may take to erase: slow chips need over 30 s by ROM.
 pub(crate) const ERASE_PER_MB: u32 = 40;
 /// Seconds a megabyte may take to hash.
@@ -104,11 +107,22 @@ impl Loader {
             self.connect_pins(job)?;
             self.state.flash_attached = true;
         }
-        let id = JedecId::from_word(self.surely(job, |loader| loader.spi_command(job, SpiCommand::read(0x9f, 24)))?);
+        let mut id = self.read_id(job)?;
+        if id.is_absent() {
+            // A part that an app sent to deep power-down answers nothing but the command that wakes it, and a reset of the
+            // chip does not. Other parts read their signature by it, without effect.
+            self.retrying(job, |loader| loader.spi_command(job, SpiCommand::bare(WAKE)))?;
+            self.port().sleep(WAKE_TIME);
+            id = self.read_id(job)?;
+        }
         if id.is_absent() {
             return Err(LoaderError::NoFlash(id.to_string()));
         }
         Ok(id)
+    }
+
+    fn read_id(&mut self, job: &Job) -> Result<JedecId, LoaderError> {
+        Ok(JedecId::from_word(self.surely(job, |loader| loader.spi_command(job, SpiCommand::read(0x9f, 24)))?))
     }
 
     /// MD5 over a flash region, computed on the chip.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bench::{chip, noise};
+use crate::bench::{chip, noise, table};
 
 const SIZE: usize = 512 << 10;
 const BLOCK: u64 = 0x1_0000;
@@ -20,6 +20,7 @@ struct Device {
 }
 
 impl Device {
+    /// With the flash content of `flash.bin` in this folder, which follows the flash.
     fn start(dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
         command.args(["sim", chip().id, "--rfc2217", "127.0.0.1:0", "--flash"]).arg(dir.join("flash.bin"));
@@ -132,4 +133,82 @@ fn a_killed_write_goes_on_behind_its_last_block() {
     let missing = SIZE as u64 - before;
     assert!(again <= missing + BLOCK, "{again} bytes were written, {missing} were missing");
     assert_eq!(right(), SIZE as u64);
+}
+
+/// A flash with a table and `SIZE` bytes of app; the rest is blank. Returns the app's address too.
+fn flash_with_app(seed: u32) -> (Vec<u8>, usize) {
+    let csv = "nvs,data,nvs,0x9000,0x6000\nfactory,app,factory,0x10000,0x100000\n";
+    let mut flash = vec![0xff; 4 << 20];
+    let rows = table(csv, 0x8000);
+    flash[0x8000..0x8000 + rows.len()].copy_from_slice(&rows);
+    flash[0x1_0000..0x1_0000 + SIZE].copy_from_slice(&noise(SIZE, seed));
+    (flash, 0x1_0000)
+}
+
+/// Bytes that a backup holds already, finished or not.
+fn held(dir: &Path) -> u64 {
+    let objects = fs::read_dir(dir.join("backup/objects")).into_iter().flatten().flatten();
+    objects.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum()
+}
+
+#[test]
+fn a_killed_backup_goes_on_behind_its_last_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let (flash, app) = flash_with_app(3);
+    fs::write(dir.path().join("flash.bin"), &flash).unwrap();
+    let device = Device::start(dir.path());
+    let arguments = [format!("port={}", device.port), "output_dir=backup".to_owned()];
+    let mut there = 0;
+    for kill in 0..4u64 {
+        let killed = call(dir.path(), "esp_flash_backup", &arguments, Some(Duration::from_millis(2200 + 523 * kill)));
+        assert!(killed.is_none(), "it was faster than the test");
+        let now = held(dir.path());
+        assert!(now + BLOCK >= there, "at most one block is read again: {now} after {there}");
+        there = now;
+    }
+    assert!(there > BLOCK, "{there}");
+    let out = call(dir.path(), "esp_flash_backup", &arguments, None).unwrap();
+    let (read, content) = (number(&out, "read_bytes"), SIZE as u64 + BLOCK);
+    assert!(read <= content.saturating_sub(there) + BLOCK, "{read} bytes were read, {there} were there: {out}");
+    let manifest: Value = serde_json::from_slice(&fs::read(dir.path().join("backup/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["complete"], true);
+    let areas = manifest["areas"].as_array().unwrap();
+    let object = areas.iter().find(|area| area["name"] == "factory").unwrap()["sha256"].as_str().unwrap();
+    let bytes = fs::read(dir.path().join(format!("backup/objects/{object}.bin"))).unwrap();
+    assert!(bytes == flash[app..app + bytes.len()] && bytes.len() >= SIZE - 16, "{}", bytes.len());
+}
+
+#[test]
+fn a_killed_restore_goes_on_behind_its_last_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let (flash, app) = flash_with_app(4);
+    fs::write(dir.path().join("flash.bin"), &flash).unwrap();
+    let device = Device::start(dir.path());
+    call(dir.path(), "esp_flash_backup", &[format!("port={}", device.port), "output_dir=backup".to_owned()], None);
+    drop(device);
+    // The same device, its app lost.
+    let mut lost = flash.clone();
+    lost[app..].fill(0xff);
+    fs::write(dir.path().join("flash.bin"), &lost).unwrap();
+    let device = Device::start(dir.path());
+    let arguments = ["backup_dir=backup", "no_backup=true"].map(String::from);
+    let arguments = [vec![format!("port={}", device.port)], arguments.to_vec()].concat();
+    let right = || {
+        let now = fs::read(dir.path().join("flash.bin")).unwrap();
+        let there = now[app..app + SIZE].iter().zip(&flash[app..]).position(|(a, b)| a != b);
+        there.unwrap_or(SIZE) as u64
+    };
+    for kill in 0..3u64 {
+        let time = Duration::from_millis(2500 + 617 * kill);
+        if call(dir.path(), "esp_flash_restore", &arguments, Some(time)).is_some() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let before = right();
+    assert!(before > 0, "the test killed it too early");
+    let out = call(dir.path(), "esp_flash_restore", &arguments, None).unwrap();
+    let (again, missing) = (number(&out, "written_bytes"), SIZE as u64 - before);
+    assert!(again <= missing + BLOCK, "{again} bytes were written, {missing} were missing: {out}");
+    assert!(fs::read(dir.path().join("flash.bin")).unwrap() == flash);
 }

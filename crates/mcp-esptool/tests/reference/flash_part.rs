@@ -60,7 +60,8 @@ fn bytes(said: &str) -> Result<Vec<u8>, Stop> {
     }
 }
 
-fn call(port: &str, tool: &str) -> Result<Value, Stop> {
+/// A tool by the command line, as JSON.
+pub fn call(port: &str, tool: &str) -> Result<Value, Stop> {
     let state = scratch("flash-part-state");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
     command.args(["call", tool, &format!("port={port}"), "--json"]).env("MCP_ESPTOOL_STATE_DIR", state);

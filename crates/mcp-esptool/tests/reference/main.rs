@@ -10,6 +10,7 @@ mod reference;
 
 mod bringup;
 mod browser;
+mod chip_info;
 mod conformance;
 mod efuse;
 mod flash_part;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     trials.extend(idf_build::trials());
     trials.extend(bringup::trials());
     trials.extend(browser::trials());
+    trials.extend(chip_info::trials());
     trials.extend(conformance::trials());
     trials.extend(efuse::trials());
     trials.extend(flash_part::trials());

@@ -13,6 +13,8 @@ use crate::reference::{self, Stop, fail, same_bytes, scratch, trial};
 
 /// The chips that every run covers. All others follow with `MCP_ESPTOOL_LONG`.
 const CHIPS: [&str; 6] = ["esp8266", "esp32", "esp32s2", "esp32s3", "esp32c3", "esp32c6"];
+/// The chips that every run tries with esptool's older stub.
+const OLDER_STUB: [&str; 2] = ["esp32", "esp32c3"];
 /// Chips that esptool 4.8 does not know, or only in part.
 const NOT_IN_ESPTOOL_4: [&str; 4] = ["esp32e22", "esp32h21", "esp32h4", "esp32s31"];
 
@@ -22,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
         trials.push(trial(format!("simulator::tcp_{chip}"), move || esptool5(chip, Line::Tcp)));
         trials.push(trial(format!("simulator::pty_{chip}"), move || esptool5(chip, Line::Pty)));
         trials.push(trial(format!("simulator::rom_{chip}"), move || rom_only(chip)));
+        if long() || OLDER_STUB.contains(&chip) {
+            trials.push(trial(format!("simulator::stub1_{chip}"), move || older_stub(chip)));
+        }
         if !NOT_IN_ESPTOOL_4.contains(&chip) {
             trials.push(trial(format!("simulator::esptool4_{chip}"), move || esptool4(chip)));
         }
@@ -199,6 +204,21 @@ fn esptool5(chip: &str, line: Line) -> Result<(), Stop> {
     bench.esptool.run("erase-flash")?;
     same_bytes("erase-flash", &bench.read("", 0x20000, 4096)?, &[0xff; 4096])?;
     bench.esptool.run("run").map(drop)
+}
+
+/// The stub of esptool 4, which esptool 5 still brings along.
+fn older_stub(chip: &str) -> Result<(), Stop> {
+    let mut bench = Bench::new("stub1", chip, Line::Pty, false)?;
+    let (file, options) = (bench.input.clone(), "--stub-version 1 ");
+    bench.esptool.expect(&format!("{options}flash-id"), "Detected flash size: 4MB")?;
+    bench.esptool.expect(&format!("{options}write-flash 0x10000 {file}"), "Hash of data verified")?;
+    bench.esptool.expect(&format!("{options}verify-flash 0x10000 {file}"), "Verification successful")?;
+    let length = bench.data.len();
+    same_bytes("read-flash", &bench.read(options, 0x10000, length)?, &bench.data)?;
+    bench.esptool.expect(&format!("{options}write-flash --no-compress 0x20000 {file}"), "Hash of data verified")?;
+    bench.esptool.run(&format!("{options}erase-region 0x10000 0x10000"))?;
+    same_bytes("erase-region", &bench.read(options, 0x10000, 4096)?, &[0xff; 4096])?;
+    same_bytes("no-compress", &bench.read(options, 0x20000, 4096)?, &bench.data[..4096])
 }
 
 /// What the ROM loader can do without a stub.
