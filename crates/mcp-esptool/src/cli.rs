@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, Parser, Subcommand};
 use esp_model::job::{Job, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +17,9 @@ use crate::factory::cli::RecipeCommand;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
 use crate::{docs, doctor, factory, logs, mcp, selftest, simserver, terminal, tools};
+
+/// Date of this version, for the manual.
+const DATE: &str = "2026-11-22";
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -41,6 +45,9 @@ struct Cli {
     /// Tools not to offer, by name
     #[arg(long, global = true, value_name = "NAMES")]
     exclude_tools: Option<String>,
+    /// Rules in TOML that narrow the policy: --narrow 'max_risk = "reads"' (may be repeated)
+    #[arg(long, global = true, value_name = "RULES")]
+    narrow: Vec<String>,
     /// Offers only tools that change neither devices nor files
     #[arg(long, global = true)]
     read_only: bool,
@@ -127,8 +134,11 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write one page for each command below a folder
+    Man {
+        /// The folder, such as ~/.local/share/man/man1
+        dir: Option<PathBuf>,
+    },
     /// Keep one virtual device running (started by esp_qemu_start)
     #[command(hide = true)]
     VirtualHost {
@@ -250,15 +260,36 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "mcp-esptool", &mut io::stdout());
+            let names = tools::ALL.iter().map(|entry| entry.name);
+            let mut command = Cli::command().mut_subcommand("call", |call| {
+                call.mut_arg("tool", |tool| tool.value_parser(PossibleValuesParser::new(names)))
+            });
+            clap_complete::generate(shell, &mut command, "mcp-esptool", &mut io::stdout());
             Ok(())
         }
-        Some(Command::Man) => Ok(clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?),
+        Some(Command::Man { dir: None }) => Ok(manual(Cli::command()).render(&mut io::stdout())?),
+        Some(Command::Man { dir: Some(dir) }) => Ok(manuals(&dir)?),
         Some(Command::VirtualHost { dir }) => {
             crate::builtin::host(&dir).map_err(|error| Failure::Other(error.to_string()))
         }
         Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
     }
+}
+
+/// One page of the manual.
+fn manual(command: clap::Command) -> clap_mangen::Man {
+    clap_mangen::Man::new(command).date(DATE).manual("mcp-esptool")
+}
+
+/// A page for the program, and one for each of its commands.
+fn manuals(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut whole = Cli::command().disable_help_subcommand(true);
+    whole.build();
+    for command in whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
+        manual(command).generate_to(dir)?;
+    }
+    manual(whole).generate_to(dir).map(drop)
 }
 
 fn simulate(args: &simserver::Args) -> Result<(), Failure> {
@@ -299,6 +330,9 @@ fn load_config(cli: &Cli) -> Result<Config, Failure> {
     for (name, value) in [("toolsets", &cli.toolsets), ("tools", &cli.tools), ("exclude_tools", &cli.exclude_tools)] {
         flags.extend(value.clone().map(|value| (name.to_string(), value)));
     }
+    if !cli.narrow.is_empty() {
+        flags.push(("narrow".into(), cli.narrow.join("\n")));
+    }
     if cli.read_only {
         flags.push(("read_only".into(), "true".into()));
     }
@@ -322,7 +356,7 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Pa
             None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),
         })
     })?;
-    let mut input = arguments(args)?;
+    let mut input = tools::aliases::translate(name, arguments(args)?);
     // Asking for the schema of a call without a report would only take time.
     let takes = |name: &str| entry.input_schema().get("properties").is_some_and(|known| known.get(name).is_some());
     if let (Some(_), true, Some(fields)) = (junit, junit.is_some() && takes("details"), input.as_object_mut()) {

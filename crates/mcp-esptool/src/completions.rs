@@ -32,7 +32,7 @@ pub fn values(ctx: &Ctx, name: &str, prefix: &str, given: &dyn Fn(&str) -> Optio
 /// The ports that are there, and a simulated chip of each kind.
 fn ports(ctx: &Ctx) -> Vec<String> {
     let found = ctx.ports.candidates().into_iter().map(|found| found.url);
-    let found = found.filter(|url| ctx.policy.allows_port(url).is_ok());
+    let found = found.filter(|url| ctx.ports.allowed(url, &ctx.policy));
     let simulated = chip::all().iter().map(|chip| format!("sim://{}", chip.id));
     let mut all: Vec<String> = found.chain(simulated).collect();
     let mut seen = std::collections::BTreeSet::new();

@@ -44,6 +44,7 @@ pub static KEYS: &[Key] = &[
     key("tools", &["MCP_ESPTOOL_TOOLS"], "", "further tools to offer, by name"),
     key("exclude_tools", &["MCP_ESPTOOL_EXCLUDE_TOOLS"], "", "tools not to offer, by name"),
     key("policy_file", &["MCP_ESPTOOL_POLICY"], "", "TOML file that says what may be done to which device"),
+    key("narrow", &["MCP_ESPTOOL_NARROW"], "", "rules in TOML that narrow the policy further"),
     key(
         "stub_dir",
         &["MCP_ESPTOOL_STUB_DIR"],
@@ -268,6 +269,11 @@ impl Config {
         if set.is_empty() { std::env::current_dir().into_iter().collect() } else { set }
     }
 
+    /// The folders with Arduino sketches: tools find and put files there too.
+    pub fn sketch_directories(&self) -> Vec<PathBuf> {
+        self.list("sketch_directories").iter().map(|dir| expand(dir)).collect()
+    }
+
     /// Where this program keeps what outlives it: virtual devices, plans, the audit log. Outside of the projects.
     pub fn state_dir(&self) -> PathBuf {
         if let Some(dir) = self.path("state_dir") {
@@ -304,7 +310,8 @@ impl Config {
     }
 }
 
-fn expand(text: &str) -> PathBuf {
+/// A path, with `~` for the home folder.
+pub(crate) fn expand(text: &str) -> PathBuf {
     match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),
         _ => PathBuf::from(text),

@@ -7,6 +7,7 @@ use esp_link::qemu::{QemuError, discover};
 
 use crate::config::{Config, KEYS, Origin, default_file};
 use crate::ctx::Ctx;
+use crate::ctx::policy::{self, Policy};
 use crate::tools;
 
 /// Rules for udev: who sits at the computer may use USB bridges and chips, and no modem manager probes them.
@@ -16,6 +17,7 @@ pub const UDEV: &str = include_str!("../udev.rules");
 pub fn report(config: &Config) -> String {
     let mut text = format!("mcp-esptool {} on {}\n", env!("CARGO_PKG_VERSION"), std::env::consts::OS);
     settings(&mut text, config);
+    rules(&mut text, config);
     checks(&mut text, config);
     text
 }
@@ -30,6 +32,36 @@ fn settings(text: &mut String, config: &Config) {
     if let Some(path) = default_file(&|name| std::env::var(name).ok()) {
         let there = if path.is_file() { "" } else { " (not there)" };
         let _ = writeln!(text, "  configuration file: {}{there}", path.display());
+    }
+}
+
+/// The policy: each file with what it says, and what holds of all of them together.
+fn rules(text: &mut String, config: &Config) {
+    let _ = writeln!(text, "\nPolicy");
+    if let Some(path) = policy::system_file() {
+        let there = if path.is_file() { "" } else { " (not there)" };
+        let _ = writeln!(text, "  this computer's file: {}{there}", path.display());
+    }
+    let policy = match Policy::load(config) {
+        Ok(policy) => policy,
+        Err(error) => {
+            let _ = writeln!(text, "  {}", error.message);
+            return;
+        }
+    };
+    for layer in policy.layers() {
+        let _ = writeln!(text, "  from {}:", layer.origin);
+        for (name, value) in layer.rules.set() {
+            let _ = writeln!(text, "    {name:16} {value}");
+        }
+    }
+    let risk = serde_json::to_value(policy.max_risk()).unwrap_or_default();
+    let _ = writeln!(text, "  in force: max_risk {}", risk.as_str().unwrap_or_default());
+    for (name, value) in policy.limits().set() {
+        let _ = writeln!(text, "  in force: {name} {value}");
+    }
+    if policy.layers().next().is_none() {
+        let _ = writeln!(text, "  none: everything but burning eFuses of real devices is allowed (docs/safety.md)");
     }
 }
 
@@ -66,13 +98,16 @@ fn checks(text: &mut String, config: &Config) {
     let mut line = |good: bool, what: String| {
         let _ = writeln!(text, "  {} {what}", if good { "ok     " } else { "missing" });
     };
-    for root in config.project_roots() {
-        let good = root.is_dir();
-        let fix = if good { "" } else { ": create it or set project_roots" };
-        line(good, format!("project root {}{fix}", root.display()));
-    }
     match Ctx::new(config.clone()) {
         Ok(ctx) => {
+            for root in ctx.files.roots() {
+                let good = root.is_dir();
+                let fix = if good { "" } else { ": create it or set project_roots" };
+                line(good, format!("files below {}{fix}", root.display()));
+            }
+            if ctx.files.roots().is_empty() {
+                line(false, "files: no project root lies in the policy's project_roots".into());
+            }
             emulators(&mut line, &ctx);
             line(true, format!("{} tools offered of {}", tools::offered(&ctx).count(), tools::ALL.len()));
             let found = ctx.ports.candidates();

@@ -1,8 +1,10 @@
 //! Where log lines go: to stderr, and to those who listen (MCP clients of the older eras that ask for them).
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 use tracing::field::{Field, Visit};
@@ -21,6 +23,26 @@ pub struct Line {
     pub target: &'static str,
     /// What it says.
     pub text: String,
+    /// The call in whose thread it was said; 0 for none.
+    pub call: u64,
+}
+
+thread_local! {
+    static CALL: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number for a call whose lines somebody wants.
+pub fn new_call() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Does `work`; the lines of this thread meanwhile are those of the call.
+pub fn during<T>(call: u64, work: impl FnOnce() -> T) -> T {
+    let before = CALL.replace(call);
+    let result = work();
+    CALL.set(before);
+    result
 }
 
 /// Lines that a slow listener may be behind.
@@ -59,7 +81,7 @@ impl<S: Subscriber> Layer<S> for Forward {
         let mut text = Text(String::new());
         event.record(&mut text);
         let about = event.metadata();
-        let _ = sender().send(Line { level: *about.level(), target: about.target(), text: text.0 });
+        let _ = sender().send(Line { level: *about.level(), target: about.target(), text: text.0, call: CALL.get() });
     }
 }
 

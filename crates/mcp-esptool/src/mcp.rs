@@ -8,6 +8,7 @@ mod confirm;
 mod list;
 mod notify;
 mod progress;
+mod roots;
 mod tasks;
 
 use std::borrow::Cow;
@@ -24,7 +25,9 @@ use rmcp::model::{
     ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
     UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, RoleServer, RxJsonRpcMessage, SubscriptionContext, TxJsonRpcMessage};
+use rmcp::service::{
+    NotificationContext, RequestContext, RoleServer, RxJsonRpcMessage, SubscriptionContext, TxJsonRpcMessage,
+};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -45,6 +48,8 @@ use crate::{completions, prompts, resources};
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
 /// Key of an error's machine-readable form in a result's `_meta`.
 pub const ERROR_META: &str = "mcp-esptool/error";
+/// Key of rules in a request's `_meta` that narrow the policy for this request.
+pub const POLICY_META: &str = "mcp-esptool/policy";
 /// What resources are.
 const JSON: &str = "application/json";
 /// Serves MCP on standard input and output until the client closes them.
@@ -67,7 +72,8 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let transport = Opening { inner: AsyncRwTransport::new_server(input, output), opened: false };
-    match Server::new(ctx).serve(transport).await {
+    let server = Server { roots: Some(Arc::default()), ..Server::new(ctx) };
+    match server.serve(transport).await {
         Ok(running) => running.waiting().await.map(drop).map_err(io::Error::other),
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
         Err(error) => Err(io::Error::other(error)),
@@ -132,19 +138,31 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Opening<T> {
 struct Server {
     ctx: Ctx,
     wanted: Arc<notify::Wanted>,
+    /// The client's roots, where it may name some.
+    roots: Option<Arc<roots::Roots>>,
 }
 
 impl Server {
     fn new(ctx: Ctx) -> Self {
-        Self { ctx, wanted: Arc::default() }
+        Self { ctx, wanted: Arc::default(), roots: None }
     }
 
-    /// What a call may use; it knows the client by the name that it gave.
-    fn ctx_of(&self, context: &RequestContext<RoleServer>) -> Ctx {
-        match context.client_info() {
+    /// What a call may use; it knows the client by the name that it gave, and allows no more than the call asks for.
+    async fn ctx_of(&self, context: &RequestContext<RoleServer>) -> Result<Ctx, ErrorData> {
+        let ctx = match context.client_info() {
             Some(client) => self.ctx.for_client(&client.name),
             None => self.ctx.clone(),
-        }
+        };
+        let ctx = self.with_roots(ctx, context).await;
+        self.narrowed(ctx, context)
+    }
+
+    /// The same, as narrow as the request asks for.
+    fn narrowed(&self, ctx: Ctx, context: &RequestContext<RoleServer>) -> Result<Ctx, ErrorData> {
+        let Some(rules) = context.meta.0.get(POLICY_META) else { return Ok(ctx) };
+        let bad = |error: String| ErrorData::invalid_params(format!("{POLICY_META}: {error}"), None);
+        let rules = serde_json::from_value(rules.clone()).map_err(|error| bad(error.to_string()))?;
+        ctx.narrowed(rules).map_err(|error| bad(error.message))
     }
 }
 
@@ -169,9 +187,10 @@ impl ServerHandler for Server {
     async fn list_tools(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let (items, next) = list::page(&self.ctx, list::list(&self.ctx), request)?;
+        let ctx = self.narrowed(self.ctx.clone(), &context)?;
+        let (items, next) = list::page(&ctx, list::list(&ctx), request)?;
         let mut result = ListToolsResult::with_all_items(items);
         result.next_cursor = next;
         Ok(result)
@@ -219,7 +238,7 @@ impl ServerHandler for Server {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let job = Job::new();
         let stop = CancelOnDrop(job.clone());
-        let (ctx, uri) = (self.ctx.clone(), request.uri.clone());
+        let (ctx, uri) = (self.ctx_of(&context).await?, request.uri.clone());
         if uri.starts_with("ui:") {
             let own = uri.clone();
             let page = tokio::task::spawn_blocking(move || resources::read_page(&ctx, &own)).await;
@@ -361,6 +380,12 @@ impl ServerHandler for Server {
         tasks::cancel(&self.ctx, &request.task_id)
     }
 
+    async fn on_roots_list_changed(&self, _: NotificationContext<RoleServer>) {
+        if let Some(roots) = &self.roots {
+            roots.forget().await;
+        }
+    }
+
     fn get_tool(&self, name: &str) -> Option<Tool> {
         tools::offered(&self.ctx).find(|entry| entry.name == name).map(|entry| list::show(entry, Detail::Full))
     }
@@ -372,6 +397,11 @@ impl ServerHandler for Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let entry = tools::find(&request.name).filter(|entry| self.ctx.surface.has(entry));
         let entry = entry.ok_or_else(|| unknown_tool(&request.name))?;
+        let mut request = request;
+        if request.name != entry.name {
+            let input = request.arguments.take().map_or(Value::Null, Value::Object);
+            request.arguments = tools::aliases::translate(&request.name, input).as_object().cloned();
+        }
         self.call(entry, request, &context).await
     }
 }

@@ -134,7 +134,7 @@ fn find(uri: &str) -> Option<(&'static Resource, Option<String>)> {
 }
 
 /// Percent-encoded text; a `%` without two digits stays.
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
+use crate::ctx::deadline::Deadline;
 use crate::tools::error::ToolError;
 use crate::tools::schema;
 
@@ -170,7 +171,7 @@ impl Entry {
         let mut input = schema::check(input, self.input_schema())?;
         ctx.policy.allows_tool(self)?;
         if self.long && take_background(&mut input) {
-            return Ok(ctx.jobs.start(ctx.clone(), self, input));
+            return ctx.jobs.start(ctx.clone(), self, input);
         }
         self.call_checked(ctx, job, input)
     }
@@ -180,7 +181,12 @@ impl Entry {
         let _span = tracing::info_span!("tool", name = self.name).entered();
         let port = input.get("port").and_then(Value::as_str).map(str::to_string);
         let began = Instant::now();
+        let deadline = ctx.policy.max_call().map(|limit| Deadline::start(job.clone(), limit));
         let result = (self.run)(&ctx.for_tool(self.name), job, input);
+        let result = match deadline {
+            Some(deadline) => deadline.explain(result),
+            None => result,
+        };
         let took = began.elapsed().as_secs_f64();
         match &result {
             Ok(reply) => {

@@ -59,6 +59,23 @@ fn doctor_says_where_settings_come_from() {
 }
 
 #[test]
+fn doctor_says_what_the_policy_is_and_where_it_comes_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.toml");
+    std::fs::write(&file, "max_risk = \"destroys\"\ndeny_ports = [\"/dev/gold\"]\n[limits]\nmax_jobs = 3\n").unwrap();
+    let set = format!("policy_file={}", file.display());
+    let good = stdout(&run(&["doctor", "--set", &set, "--narrow", "max_risk = \"writes\""]));
+    for line in
+        [&format!("from {}", file.display()), "/dev/gold", "max_risk writes", "narrow (command line)", "max_jobs 3"]
+    {
+        assert!(good.contains(line), "{line}: {good}");
+    }
+    std::fs::write(&file, "deny_port = 1").unwrap();
+    assert!(stdout(&run(&["doctor", "--set", &set])).contains("deny_port"));
+    assert_ne!(run(&["call", "esp_job", "action=list", "--set", &set]).status.code(), Some(0));
+}
+
+#[test]
 fn completions_for_all_shells() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         assert!(stdout(&run(&["completions", shell])).contains("mcp-esptool"), "{shell}");

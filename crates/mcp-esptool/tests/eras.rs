@@ -254,6 +254,114 @@ fn log_lines_go_to_clients_that_ask() {
 }
 
 #[test]
+fn a_request_without_sessions_asks_for_its_own_log_lines() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &["serve"]);
+    let list = || json!({"name": "esp_job", "arguments": {"action": "list"}});
+    let mut asking = modern(list(), json!({}));
+    asking["_meta"]["io.modelcontextprotocol/logLevel"] = "info".into();
+    let is_line = |message: &&Value| message["method"] == "notifications/message";
+    client.request("tools/call", asking.clone()).unwrap();
+    let line = client.seen.iter().find(is_line).expect("the line comes before the answer");
+    assert!(
+        line["params"]["level"] == "info" && line["params"]["data"].as_str().unwrap().contains("esp_job"),
+        "{line}"
+    );
+    // Only this request asked, and a higher level leaves the line out.
+    client.seen.clear();
+    client.request("tools/call", modern(list(), json!({}))).unwrap();
+    asking["_meta"]["io.modelcontextprotocol/logLevel"] = "error".into();
+    client.request("tools/call", asking).unwrap();
+    assert!(client.receive_within(Duration::from_millis(200)).is_none());
+    assert!(!client.seen.iter().any(|message| is_line(&message)), "{:?}", client.seen);
+}
+
+#[test]
+fn other_names_of_tools_work_and_are_not_listed() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let called = client.call("esp_connect_optimized", json!({"port": "sim://esp32c3-alias", "enable_stub": false}));
+    assert_eq!(called["isError"], false, "{called}");
+    assert!(called["structuredContent"]["stub"].is_null(), "{called}");
+    let listed = client.request("tools/list", json!({})).unwrap();
+    assert!(!listed.to_string().contains("esp_connect_optimized"));
+}
+
+#[test]
+fn a_call_can_only_narrow_the_policy() {
+    let dir = folder();
+    let policy = dir.path().join("policy.toml");
+    std::fs::write(&policy, "deny_ports = [\"sim://esp32-gold\"]\nmax_risk = \"destroys\"").unwrap();
+    let mut client = Client::initialized(dir.path(), &["--set", &format!("policy_file={}", policy.display())]);
+    let mut call = |rules: Value, tool: &str, arguments: Value| {
+        let mut params = json!({"name": tool, "arguments": arguments});
+        params["_meta"] = json!({"mcp-esptool/policy": rules});
+        client.request("tools/call", params)
+    };
+    let detect = |port: &str| json!({ "port": port });
+    let code = |answer: &Value| answer["_meta"]["mcp-esptool/error"]["code"].clone();
+    let good = call(json!({}), "esp_detect_chip", detect("sim://esp32-a")).unwrap();
+    assert_eq!(good["isError"], false, "{good}");
+    let narrow = call(json!({"allow_ports": ["sim://esp32-b"]}), "esp_detect_chip", detect("sim://esp32-a")).unwrap();
+    assert_eq!(code(&narrow), "policy_refused", "{narrow}");
+    let wide = call(json!({"allow_ports": ["*"]}), "esp_detect_chip", detect("sim://esp32-gold")).unwrap();
+    assert_eq!(code(&wide), "policy_refused", "{wide}");
+    let erase = json!({"port": "sim://esp32-a", "region": "all", "no_backup": true});
+    let erased = call(json!({"max_risk": "reads"}), "esp_flash_erase", erase).unwrap();
+    assert_eq!(code(&erased), "policy_refused", "{erased}");
+    let read = json!({"port": "sim://esp32-a", "address": 0, "size": 8192, "output_file": "a.bin"});
+    let large = call(json!({"limits": {"max_file_bytes": 4096}}), "esp_flash_read", read).unwrap();
+    assert!(large["isError"] == true && large.to_string().contains("4096"), "{large}");
+    let capture = json!({"port": "sim://esp32-a", "duration_s": 600});
+    let began = std::time::Instant::now();
+    let late = call(json!({"limits": {"max_call_s": 0.3}}), "esp_console_capture", capture).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(30), "{late}");
+    assert_eq!(call(json!({"max_rsk": 1}), "esp_job", json!({})).unwrap_err()["code"], -32602);
+}
+
+#[test]
+fn the_clients_roots_count_where_none_are_set() {
+    let (dir, project) = (folder(), folder());
+    let root = format!("file://{}", std::fs::canonicalize(project.path()).unwrap().display());
+    std::fs::write(project.path().join("a.csv"), "nvs,data,nvs,0x9000,0x4000\n").unwrap();
+    let create = |args: &[&str]| {
+        let mut client = Client::start(dir.path(), args);
+        let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}});
+        client.request("initialize", hello).unwrap();
+        client.notify("notifications/initialized", json!({}));
+        let call = json!({"name": "esp_partition_create", "arguments": {"layout": "a.csv", "output_file": "a.bin"}});
+        let id = client.send("tools/call", call);
+        loop {
+            let message = client.receive();
+            if message["method"] == "roots/list" {
+                let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": {"roots": [{ "uri": root }]}});
+                client.raw(&answer.to_string());
+            } else if message["id"] == id {
+                return message["result"].clone();
+            }
+        }
+    };
+    let good = create(&[]);
+    assert!(good["isError"] == false && project.path().join("a.bin").is_file(), "{good}");
+    // What was set for the server stands.
+    let set = create(&["--root", &dir.path().display().to_string()]);
+    assert!(set["isError"] == true && !dir.path().join("a.bin").exists(), "{set}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_is_no_way_around_the_policy() {
+    let dir = folder();
+    let link = dir.path().join("tty");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let mut client = Client::initialized(dir.path(), &["--narrow", "deny_ports = [\"/dev/null\"]"]);
+    for port in ["/dev/null", "/dev/../dev/null", &link.display().to_string()] {
+        let answer = client.call("esp_detect_chip", json!({ "port": port }));
+        assert_eq!(answer["_meta"]["mcp-esptool/error"]["code"], "policy_refused", "{answer}");
+    }
+}
+
+#[test]
 fn nothing_is_sent_for_a_cancelled_request() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &[]);

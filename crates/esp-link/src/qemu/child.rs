@@ -39,7 +39,22 @@ pub(super) fn signal(pid: u32, _: bool) -> io::Result<()> {
 }
 
 /// The process exists and its command line has `part` in it; process ids are used again.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn is_running(pid: u32, part: &str) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains(part)
+}
+
+/// The same where there is no `/proc`.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+pub(super) fn is_running(pid: u32, part: &str) -> bool {
+    let line = Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output();
+    line.is_ok_and(|line| String::from_utf8_lossy(&line.stdout).contains(part))
+}
+
+/// Windows tells no command line without more rights: the process exists.
+#[cfg(not(unix))]
+pub(super) fn is_running(pid: u32, _: &str) -> bool {
+    let list = Command::new("tasklist").args(["/NH", "/FO", "CSV", "/FI", &format!("PID eq {pid}")]).output();
+    list.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).contains(&format!("\"{pid}\"")))
 }

@@ -167,7 +167,8 @@ impl Ctx {
             (_, Some(folder)) => StubSource::Folder(folder),
             _ => StubSource::BuiltIn,
         };
-        ConnectOptions { baud: self.config.baud(), stub, ..ConnectOptions::default() }
+        let most = self.policy.limits().max_baud.unwrap_or(u32::MAX);
+        ConnectOptions { baud: self.config.baud().min(most), stub, ..ConnectOptions::default() }
     }
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.

@@ -19,6 +19,7 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub struct Files {
     roots: Vec<PathBuf>,
+    largest: u64,
 }
 
 /// A file being written: it gets its name when it is whole.
@@ -26,13 +27,49 @@ pub struct Files {
 pub struct OutputFile {
     temp: NamedTempFile,
     path: PathBuf,
+    room: Room,
+}
+
+/// How much more may be written to a file.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    left: u64,
+    of: u64,
+}
+
+impl Room {
+    fn new(of: u64) -> Self {
+        Self { left: of, of }
+    }
+
+    /// Takes this many bytes of it.
+    fn take(&mut self, count: usize) -> io::Result<()> {
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.ok_or_else(|| io::Error::other(format!("the policy allows at most {} bytes", self.of)))?;
+        Ok(())
+    }
 }
 
 impl Files {
     /// Relative paths start at the first root.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         let roots = roots.into_iter().map(|root| fs::canonicalize(&root).unwrap_or(root)).collect();
-        Self { roots }
+        Self { roots, largest: u64::MAX }
+    }
+
+    /// What of the roots lies in one of each list of `bounds`, and files of at most `largest` bytes.
+    pub fn within(mut self, bounds: &[Vec<PathBuf>], largest: Option<u64>) -> Self {
+        for bound in bounds {
+            let pairs = self.roots.iter().flat_map(|root| bound.iter().map(move |limit| (root, limit)));
+            // The inner one of two folders is what both allow.
+            let inner = |(root, limit): (&PathBuf, &PathBuf)| match (root.starts_with(limit), limit.starts_with(root)) {
+                (true, _) => Some(root.clone()),
+                (_, true) => Some(limit.clone()),
+                _ => None,
+            };
+            self.roots = pairs.filter_map(inner).collect();
+        }
+        Self { largest: largest.unwrap_or(u64::MAX), ..self }
     }
 
     /// The roots, links resolved.
@@ -68,11 +105,11 @@ impl Files {
         if about.is_dir() {
             return Err(ToolError::new("file_unreadable", format!("`{path}` is a folder")));
         }
-        if about.len() > LARGEST {
-            let size = about.len();
+        let (size, most) = (about.len(), LARGEST.min(self.largest));
+        if size > most {
             return Err(ToolError::new(
                 "file_too_large",
-                format!("`{path}` has {size} bytes; at most {LARGEST} are read"),
+                format!("`{path}` has {size} bytes; at most {most} are read"),
             ));
         }
         Ok((file, real, about.len()))
@@ -102,7 +139,8 @@ impl Files {
         }
         // A link is replaced by the rename, never followed.
         let temp = tempfile::Builder::new().prefix(".mcp-esptool-").tempfile_in(&folder);
-        Ok(OutputFile { temp: temp.map_err(|error| write_error(path, &error))?, path: target })
+        let temp = temp.map_err(|error| write_error(path, &error))?;
+        Ok(OutputFile { temp, path: target, room: Room::new(self.largest) })
     }
 
     /// Writes a whole file that can be made again at any time: an image, a table, a report.
@@ -199,7 +237,9 @@ impl OutputFile {
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.temp.write(bytes)
+        let count = self.temp.write(bytes)?;
+        self.room.take(count)?;
+        Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
         self.temp.flush()
@@ -252,6 +292,27 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(dir.path().join("outside"), b"secret").unwrap();
         (dir, Files::new(vec![root]))
+    }
+
+    #[test]
+    fn bounds_only_narrow() {
+        let (dir, files) = files();
+        let (root, inner) = (files.roots()[0].clone(), files.roots()[0].join("inner"));
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("a"), b"12345").unwrap();
+        let outer = fs::canonicalize(dir.path()).unwrap();
+        assert_eq!(files.clone().within(&[vec![outer]], None).roots(), [root]);
+        let narrow = files.clone().within(&[vec![inner.clone()]], Some(4));
+        assert_eq!(narrow.roots(), [inner]);
+        assert_eq!(narrow.read("a").unwrap_err().code, "file_too_large");
+        assert!(narrow.write("b", b"1234").is_ok());
+        let error = narrow.write("c", b"12345").unwrap_err();
+        assert!(error.code == "file_unwritable" && error.message.contains("policy"), "{error}");
+        let mut part = narrow.partial("d").unwrap();
+        assert!(part.write_all(b"1234").is_ok() && part.write_all(b"5").is_err());
+        part.keep(2).unwrap();
+        assert!(part.write_all(b"34").is_ok());
+        assert_eq!(files.within(&[vec![PathBuf::from("/none")]], None).read("a").unwrap_err().code, "path_refused");
     }
 
     #[test]

@@ -90,8 +90,15 @@ pub struct JobView {
 
 impl Jobs {
     /// Starts a tool in a thread of its own.
-    pub fn start(&self, ctx: Ctx, entry: &'static Entry, input: Value) -> Reply {
+    pub fn start(&self, ctx: Ctx, entry: &'static Entry, input: Value) -> Result<Reply, ToolError> {
         let mut table = self.inner.lock();
+        let running = table.jobs.values().filter(|record| record.ended.is_none()).count();
+        if let Some(most) = ctx.policy.limits().max_jobs.filter(|most| running as u64 >= *most) {
+            let text = format!("{running} background jobs run already; the policy allows {most}");
+            return Err(
+                ToolError::new("limit_reached", text).next("wait for one with esp_job action=wait, or cancel it")
+            );
+        }
         table.last += 1;
         let id = table.last;
         let inner = self.inner.clone();
@@ -122,7 +129,7 @@ impl Jobs {
         });
         let job_id = name(id);
         let text = format!("{} runs as {job_id}; esp_job tells how far it is", entry.name);
-        Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]), pictures: Vec::new() }
+        Ok(Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]), pictures: Vec::new() })
     }
 
     /// All jobs, oldest first.

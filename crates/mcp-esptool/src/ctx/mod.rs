@@ -2,6 +2,7 @@
 
 pub mod bauds;
 pub mod confirm;
+pub mod deadline;
 pub mod device;
 pub mod events;
 pub mod files;
@@ -12,9 +13,10 @@ pub mod sessions;
 pub mod virtuals;
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::tools::error::ToolError;
 use crate::tools::surface::Surface;
 
@@ -26,18 +28,20 @@ pub struct Ctx {
     pub tool: &'static str,
     /// The client that called it, where there is one.
     client: Option<Arc<str>>,
+    /// What may be done to which device; a call may have narrowed it.
+    pub policy: Arc<policy::Policy>,
+    /// Files below the project roots.
+    pub files: Arc<files::Files>,
+    /// Project roots that the client named.
+    roots: Option<Arc<[PathBuf]>>,
 }
 
 /// What all calls share.
 pub struct Shared {
     /// File, environment and flags.
     pub config: Config,
-    /// What may be done to which device.
-    pub policy: policy::Policy,
     /// Which tools are offered.
     pub surface: Surface,
-    /// Files below the project roots.
-    pub files: files::Files,
     /// Where ports are found and opened.
     pub ports: ports::Ports,
     /// Locks, warm connections, rates that the lines carry.
@@ -69,7 +73,7 @@ impl Ctx {
     /// Reads the policy and prepares the rest; opens and asks nothing.
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let policy = policy::Policy::load(&config)?;
-        let files = files::Files::new(config.project_roots());
+        let files = Arc::new(files_of(&config, &policy, None));
         let virtuals = Arc::new(virtuals::Virtuals::new(&config));
         let ports = ports::Ports::new(&config, virtuals.clone());
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
@@ -80,8 +84,6 @@ impl Ctx {
         let shared = Shared {
             surface,
             devices,
-            policy,
-            files,
             ports,
             virtuals,
             jobs: jobs::Jobs::default(),
@@ -92,7 +94,7 @@ impl Ctx {
             floor: Arc::default(),
             config,
         };
-        Ok(Self { shared: Arc::new(shared), tool: "", client: None })
+        Ok(Self { shared: Arc::new(shared), tool: "", client: None, policy: Arc::new(policy), files, roots: None })
     }
 
     /// The same, for a call of this tool.
@@ -103,6 +105,24 @@ impl Ctx {
     /// The same, for a call by this client.
     pub fn for_client(&self, name: &str) -> Self {
         Self { client: Some(name.into()), ..self.clone() }
+    }
+
+    /// The same, with less allowed.
+    pub fn narrowed(&self, rules: policy::Rules) -> Result<Self, ToolError> {
+        let policy = self.policy.narrowed("the call", rules)?;
+        let files = Arc::new(files_of(&self.config, &policy, self.roots.as_deref()));
+        Ok(Self { policy: Arc::new(policy), files, ..self.clone() })
+    }
+
+    /// Nobody set project roots: a client may name some.
+    pub fn takes_roots(&self) -> bool {
+        self.config.origin("project_roots") == Some(&Origin::Default)
+    }
+
+    /// The same, with the project roots that the client named.
+    pub fn with_roots(&self, roots: Arc<[PathBuf]>) -> Self {
+        let files = Arc::new(files_of(&self.config, &self.policy, Some(&roots)));
+        Self { files, roots: Some(roots), ..self.clone() }
     }
 
     /// Who holds what this call locks: the tool, and the client that called it.
@@ -118,4 +138,17 @@ impl Ctx {
         self.jobs.close();
         self.devices.sessions.close();
     }
+}
+
+/// The files that configuration and policy leave. Where nobody set a root, the policy's are the roots.
+fn files_of(config: &Config, policy: &policy::Policy, roots: Option<&[PathBuf]>) -> files::Files {
+    let (mut bounds, largest) = (policy.bounds(), policy.limits().max_file_bytes);
+    let roots = roots.map_or_else(|| config.project_roots(), <[PathBuf]>::to_vec);
+    let usual = files::Files::new(roots.into_iter().chain(config.sketch_directories()).collect());
+    let files = usual.within(&bounds, largest);
+    if files.roots().is_empty() && !bounds.is_empty() && config.origin("project_roots") == Some(&Origin::Default) {
+        let first = bounds.remove(0);
+        return files::Files::new(first).within(&bounds, largest);
+    }
+    files
 }

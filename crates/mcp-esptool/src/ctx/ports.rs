@@ -95,11 +95,13 @@ impl Ports {
     pub fn choose(&self, named: Option<&str>, policy: &Policy) -> Result<PortUrl, ToolError> {
         if let Some(text) = named {
             let url: PortUrl = text.parse().map_err(PortError::Url)?;
-            policy.allows_port(&url.to_string())?;
+            if policy.names_ports() {
+                policy.allows_port(&self.names(&url))?;
+            }
             return Ok(url);
         }
         let mut found = self.candidates();
-        found.retain(|found| policy.allows_port(&found.url).is_ok());
+        found.retain(|found| self.allowed(&found.url, policy));
         match found.as_slice() {
             [only] => Ok(only.url.parse().map_err(PortError::Url)?),
             [] => Err(ToolError::new("no_port", "no port was named and none was found")),
@@ -109,6 +111,29 @@ impl Ports {
                 Err(error.seen("ports", list.join(", ")))
             }
         }
+    }
+
+    /// The policy allows the port of this URL.
+    pub fn allowed(&self, url: &str, policy: &Policy) -> bool {
+        !policy.names_ports() || url.parse().is_ok_and(|url| policy.allows_port(&self.names(&url)).is_ok())
+    }
+
+    /// Every name that the policy may know this port by: a link is no way around it.
+    fn names(&self, url: &PortUrl) -> Vec<String> {
+        let mut names = vec![url.to_string()];
+        let real = |path: &str| std::fs::canonicalize(path).map(|real| real.display().to_string());
+        if let PortUrl::Serial(path) = url {
+            names.extend(real(path));
+        }
+        let is_it = |found: &FoundPort| match url {
+            PortUrl::Mac(mac) => found.usb.as_ref().and_then(|usb| usb.mac()) == Some(*mac),
+            _ => names.contains(&found.path),
+        };
+        if matches!(url, PortUrl::Serial(_) | PortUrl::Mac(_)) {
+            let found: Vec<FoundPort> = self.serial().into_iter().filter(is_it).collect();
+            names.extend(found.into_iter().flat_map(|found| [vec![found.path], found.links].concat()));
+        }
+        names
     }
 
     /// Opens a port at 115200 baud.

@@ -101,7 +101,7 @@ impl Work<'_> {
         let Some(token) = planned.confirm_token.as_deref() else { return Ok(planned) };
         if !connected.is_virtual() {
             let text = "the policy does not name this recipe in burn_recipes";
-            if !ctx.policy.burn_recipes.contains(&prepared.hash) {
+            if !ctx.policy.allows_recipe(&prepared.hash) {
                 return Err(ToolError::new("burn_not_allowed", text).seen("recipe", prepared.hash.as_str()));
             }
             ctx.confirmations.approve(&planned.plan, self.values.get("base_mac").map_or("", String::as_str))?;

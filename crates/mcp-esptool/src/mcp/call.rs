@@ -9,9 +9,11 @@ use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+use super::notify::CallLog;
 use super::progress::{ProgressSender, forward};
 use super::{CancelOnDrop, ERROR_META, Server, confirm, tasks};
 use crate::ctx::Ctx;
+use crate::logs;
 use crate::tool::{Entry, Reply, Risk};
 use crate::tools::error::ToolError;
 
@@ -22,7 +24,7 @@ impl Server {
         request: CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let ctx = self.ctx_of(context);
+        let ctx = self.ctx_of(context).await?;
         let mut input = request.arguments.map_or(Value::Null, Value::Object);
         if entry.risk == Risk::Irreversible
             && let Some(state) = request.request_state
@@ -73,7 +75,9 @@ async fn run(
     // If this future is dropped, nobody waits for the answer any more: the worker stops too.
     let stop = CancelOnDrop(job.clone());
     let ctx = ctx.clone();
-    let mut worker = tokio::task::spawn_blocking(move || entry.call(&ctx, &job, input));
+    let mut log = CallLog::wanted(context);
+    let call = log.as_ref().map_or(0, |log| log.call);
+    let mut worker = tokio::task::spawn_blocking(move || logs::during(call, || entry.call(&ctx, &job, input)));
     let mut cancelled = false;
     let result = loop {
         tokio::select! {
@@ -84,12 +88,23 @@ async fn run(
             }
             result = &mut worker => break result,
             () = forward(sender.map(Arc::as_ref), context), if !cancelled && sender.is_some() => {}
+            () = lines(log.as_mut(), context), if !cancelled && log.is_some() => {}
         }
     };
     if let (Some(sender), false) = (sender, cancelled || context.ct.is_cancelled()) {
         sender.send_latest(context).await;
     }
+    if let (Some(log), false) = (&mut log, cancelled || context.ct.is_cancelled()) {
+        log.rest(context).await;
+    }
     result.unwrap_or_else(|error| Err(ToolError::new("internal", format!("the tool broke: {error}"))))
+}
+
+async fn lines(log: Option<&mut CallLog>, context: &RequestContext<RoleServer>) {
+    match log {
+        Some(log) => log.forward(context).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Errors go out as text, with the machine form beside it: a strict client would check `structuredContent` against

@@ -21,14 +21,22 @@ const LONGEST_CHOICE: usize = 15 * 1024;
 /// The tools that are offered, in their order.
 pub(super) fn list(ctx: &Ctx) -> Vec<Tool> {
     let limit = if ctx.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
-    let mut list = Vec::new();
-    for detail in Detail::ALL {
-        list = tools::offered(ctx).map(|entry| show(entry, detail)).collect();
-        if serde_json::to_vec(&list).is_ok_and(|bytes| bytes.len() <= limit) {
-            break;
+    let [.., least] = Detail::ALL;
+    let detail = Detail::ALL.into_iter().find(|detail| fits(ctx, *detail, limit)).unwrap_or(least);
+    tools::offered(ctx).map(|entry| show(entry, detail)).collect()
+}
+
+/// The list says so much in at most `limit` bytes. One tool at a time is looked at: all schemas at once take megabytes.
+fn fits(ctx: &Ctx, detail: Detail, limit: usize) -> bool {
+    let mut left = limit.checked_sub("[]".len());
+    for entry in tools::offered(ctx) {
+        let length = serde_json::to_vec(&show(entry, detail)).map_or(usize::MAX, |text| text.len());
+        left = left.and_then(|left| left.checked_sub(length.saturating_add(1)));
+        if left.is_none() {
+            return false;
         }
     }
-    list
+    true
 }
 
 /// One tool as `tools/list` shows it.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rmcp::model::{ErrorData, ResourceUpdatedNotificationParam, SubscriptionFilter};
 #[expect(deprecated, reason = "clients of the older revisions ask for log lines")]
 use rmcp::model::{LoggingLevel, LoggingMessageNotificationParam};
-use rmcp::service::{Peer, RoleServer, SubscriptionContext};
+use rmcp::service::{Peer, RequestContext, RoleServer, SubscriptionContext};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Server;
@@ -87,16 +88,76 @@ impl Server {
     #[expect(deprecated, reason = "clients of the older revisions ask for log lines")]
     pub(super) fn log_from(&self, level: LoggingLevel, peer: &Peer<RoleServer>) {
         let mut wishes = self.wanted.lock();
-        wishes.level = Some(match level {
-            LoggingLevel::Debug => tracing::Level::DEBUG,
-            LoggingLevel::Info | LoggingLevel::Notice => tracing::Level::INFO,
-            LoggingLevel::Warning => tracing::Level::WARN,
-            _ => tracing::Level::ERROR,
-        });
+        wishes.level = Some(own_level(level));
         if !std::mem::replace(&mut wishes.logs_run, true) {
             tokio::spawn(log_lines(self.wanted.clone(), peer.clone()));
         }
     }
+}
+
+#[expect(deprecated, reason = "clients ask for log lines")]
+fn own_level(level: LoggingLevel) -> tracing::Level {
+    match level {
+        LoggingLevel::Debug => tracing::Level::DEBUG,
+        LoggingLevel::Info | LoggingLevel::Notice => tracing::Level::INFO,
+        LoggingLevel::Warning => tracing::Level::WARN,
+        _ => tracing::Level::ERROR,
+    }
+}
+
+#[expect(deprecated, reason = "clients ask for log lines")]
+fn message_of(line: logs::Line) -> LoggingMessageNotificationParam {
+    let level = match line.level {
+        tracing::Level::ERROR => LoggingLevel::Error,
+        tracing::Level::WARN => LoggingLevel::Warning,
+        tracing::Level::INFO => LoggingLevel::Info,
+        _ => LoggingLevel::Debug,
+    };
+    LoggingMessageNotificationParam::new(level, line.text.into()).with_logger(line.target)
+}
+
+/// The lines of one call, for a client of the revision without sessions: it asks for them in each request's `_meta`.
+pub(super) struct CallLog {
+    /// The call's number.
+    pub(super) call: u64,
+    level: tracing::Level,
+    lines: Receiver<logs::Line>,
+}
+
+impl CallLog {
+    /// What this request asks for, if anything.
+    pub(super) fn wanted(context: &RequestContext<RoleServer>) -> Option<Self> {
+        let level = own_level(context.meta.log_level()?);
+        Some(Self { call: logs::new_call(), level, lines: logs::listen() })
+    }
+
+    fn fits(&self, line: &logs::Line) -> bool {
+        line.call == self.call && line.level <= self.level
+    }
+
+    /// Waits for a line and sends it, if it is one of the call's.
+    pub(super) async fn forward(&mut self, context: &RequestContext<RoleServer>) {
+        match self.lines.recv().await {
+            Ok(line) if self.fits(&line) => send_line(context, line).await,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// Sends what came until the call ended.
+    pub(super) async fn rest(&mut self, context: &RequestContext<RoleServer>) {
+        while let Ok(line) = self.lines.try_recv() {
+            if self.fits(&line) {
+                send_line(context, line).await;
+            }
+        }
+    }
+}
+
+#[expect(deprecated, reason = "clients ask for log lines")]
+async fn send_line(context: &RequestContext<RoleServer>, line: logs::Line) {
+    // A client that is gone needs none.
+    let _ = context.peer.notify_logging_message(message_of(line)).await;
 }
 
 /// Of these resources, those that are other ones after an event.
@@ -146,14 +207,7 @@ async fn log_lines(wanted: Arc<Wanted>, peer: Peer<RoleServer>) {
         if wanted.lock().level.is_none_or(|level| line.level > level) {
             continue;
         }
-        let level = match line.level {
-            tracing::Level::ERROR => LoggingLevel::Error,
-            tracing::Level::WARN => LoggingLevel::Warning,
-            tracing::Level::INFO => LoggingLevel::Info,
-            _ => LoggingLevel::Debug,
-        };
-        let message = LoggingMessageNotificationParam::new(level, line.text.into()).with_logger(line.target);
-        if peer.notify_logging_message(message).await.is_err() {
+        if peer.notify_logging_message(message_of(line)).await.is_err() {
             return;
         }
     }

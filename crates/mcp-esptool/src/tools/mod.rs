@@ -1,5 +1,6 @@
 //! The tools: one file each, one line each in [`ALL`].
 
+pub mod aliases;
 pub mod args;
 pub mod chip;
 pub mod device;
@@ -104,8 +105,9 @@ pub fn sets() -> Vec<&'static str> {
     sets
 }
 
-/// The tool with this name.
+/// The tool with this name, or with this other name.
 pub fn find(name: &str) -> Option<&'static Entry> {
+    let name = aliases::resolve(name);
     ALL.iter().find(|entry| entry.name == name)
 }
 

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::tools::{ALL, nearest, sets};
+use crate::tools::{ALL, aliases, nearest, sets};
 
 /// A named choice of sets and tools, for clients that do better with few tools.
 static PROFILES: &[(&str, &[&str])] = &[
@@ -50,7 +50,8 @@ impl Surface {
             }
         }
         let names = || ALL.iter().map(|entry| entry.name);
-        let (tools, excluded) = (config.list("tools"), config.list("exclude_tools"));
+        let named = |name: &str| config.list(name).iter().map(|name| aliases::resolve(name).to_string()).collect();
+        let (tools, excluded): (Vec<String>, Vec<String>) = (named("tools"), named("exclude_tools"));
         if let Some(name) = tools.iter().chain(&excluded).find(|name| !names().any(|known| known == name.as_str())) {
             return Err(unknown("tool", name, names()));
         }

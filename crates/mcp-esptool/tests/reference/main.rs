@@ -15,6 +15,7 @@ mod conformance;
 mod efuse;
 mod flash_part;
 mod hsm;
+mod packaging;
 mod production;
 mod rfc2217;
 mod sdk;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(flash_part::trials());
     trials.extend(production::trials());
     trials.extend(hsm::trials());
+    trials.extend(packaging::trials());
     trials.extend(rfc2217::trials());
     trials.extend(sdk::trials());
     trials.extend(simulator::trials());

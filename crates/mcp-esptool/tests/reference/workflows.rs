@@ -37,13 +37,10 @@ fn python(mode: &str, elicit: &str) -> Result<(), Stop> {
 
 fn typescript(mode: &str, elicit: &str) -> Result<(), Stop> {
     let dir = reference::scratch(&format!("workflows-ts-{mode}-{elicit}"));
-    // The images of the Python script; the module is looked up beside the script.
-    let make = "import workflows as w, pathlib, sys\n\
-                d = pathlib.Path(sys.argv[1])\n\
-                (d / 'ram.bin').write_bytes(w.image(0x4037C000, 64))\n\
-                (d / 'app.bin').write_bytes(w.image(0x4037C000, 8000))\n";
+    // The files of the Python script; the module is looked up beside the script.
+    let make = "import workflows, pathlib, sys\nworkflows.prepare(sys.argv[1], pathlib.Path(sys.argv[2]))\n";
     let here = script("");
-    reference::run(Command::new(reference::mcp_python()?).args(["-c", make]).arg(&dir).current_dir(&here))?;
+    reference::run(Command::new(reference::mcp_python()?).args(["-c", make, SERVER]).arg(&dir).current_dir(&here))?;
     let home = packages()?;
     let copy = home.join(format!("workflows-{mode}-{elicit}.mjs"));
     fs::copy(script("workflows.mjs"), &copy)?;
@@ -60,11 +57,18 @@ fn judge(command: &mut Command, elicit: &str) -> Result<(), Stop> {
     let of = |tool: &'static str| results.iter().filter(move |step| step[0] == tool).map(|step| &step[1]);
     let steps: Vec<Value> = serde_json::from_str(&fs::read_to_string(script("workflows.json"))?)?;
     let wanted: usize = steps.iter().filter_map(|workflow| workflow["steps"].as_array()).map(Vec::len).sum();
-    let macs: BTreeSet<String> = of("esp_mac_address_read").map(|data| data["mac"].to_string()).collect();
+    let units: Vec<Value> =
+        of("esp_batch_program").filter_map(|data| data["units"].as_array()).flatten().cloned().collect();
+    let identities: BTreeSet<String> = units.iter().map(|unit| unit["identities"].to_string()).collect();
+    let burned = |data: &Value| data["state"] == "burned";
+    let secured = ["esp_secure_boot_enable", "esp_encryption_enable", "esp_efuse_burn"];
     let good = results.len() == wanted
         && of("esp_flash_verify").all(|data| data["matches"] == true)
-        && of("esp_efuse_burn").all(|data| data["state"] == "burned")
-        && macs.len() == 3
-        && seen["asked"] == u64::from(elicit == "yes");
+        && ["esp_batch_program", "esp_quality_control", "esp_production_test"]
+            .iter()
+            .all(|tool| of(tool).all(|data| data["passed"] == true))
+        && identities.len() == 3
+        && secured.iter().all(|tool| of(tool).all(burned))
+        && seen["asked"] == if elicit == "yes" { 4 } else { 0 };
     if good { Ok(()) } else { fail(format!("{} of {wanted} steps: {seen:#}", results.len())) }
 }

@@ -12,6 +12,11 @@ use serde_json::{Value, json};
 /// Longest wait for any message.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The program: this build's, or the one to be tried instead (such as the static release).
+fn program() -> std::ffi::OsString {
+    std::env::var_os("MCP_ESPTOOL_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_mcp-esptool").into())
+}
+
 pub struct Client {
     child: Child,
     input: Option<ChildStdin>,
@@ -24,7 +29,7 @@ pub struct Client {
 impl Client {
     /// Starts the server with `args`, in `dir`.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        let mut command = Command::new(program());
         command.args(args).current_dir(dir).env("XDG_CONFIG_HOME", dir);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());

@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+/// The program: this build's, or the one to be tried instead (such as the static release).
+fn program() -> std::ffi::OsString {
+    std::env::var_os("MCP_ESPTOOL_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_mcp-esptool").into())
+}
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -50,7 +55,7 @@ impl Answer {
 impl Server {
     /// Starts the program in `dir`, which is also where it keeps its state.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        let mut command = Command::new(program());
         command.current_dir(dir).args(["serve", "--http", "127.0.0.1:0"]).args(args);
         command.env("MCP_ESPTOOL_STATE_DIR", dir.join("state")).env_remove("MCP_ESP_PROJECT_DIR");
         let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();

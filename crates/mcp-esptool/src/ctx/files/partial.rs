@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Files, open_up, write_error};
+use super::{Files, Room, open_up, write_error};
 use crate::tools::error::ToolError;
 
 /// `NAME.part` beside the file that it will become. It stays when it is dropped, unless it is empty.
@@ -13,18 +13,22 @@ pub struct PartialFile {
     file: Option<File>,
     part: PathBuf,
     path: PathBuf,
+    room: Room,
 }
 
 impl Files {
     /// Opens what an earlier call left of this file, or begins it. Only its owner may read it until it is finished.
     pub fn partial(&self, path: &str) -> Result<PartialFile, ToolError> {
         // The checks of an output: inside the roots, not a folder.
-        let target = self.create(path)?.path.clone();
+        let output = self.create(path)?;
+        let target = output.path.clone();
         let mut name = target.file_name().unwrap_or_default().to_os_string();
         name.push(".part");
         let part = target.with_file_name(name);
         let file = open(&part).map_err(|error| write_error(path, &error))?;
-        Ok(PartialFile { file: Some(file), part, path: target })
+        let there = file.metadata().map_or(0, |about| about.len());
+        let room = Room { left: output.room.of.saturating_sub(there), of: output.room.of };
+        Ok(PartialFile { file: Some(file), part, path: target, room })
     }
 }
 
@@ -51,6 +55,7 @@ impl PartialFile {
 
     /// Keeps the first `length` bytes; what is written next comes behind them.
     pub fn keep(&mut self, length: u64) -> io::Result<()> {
+        self.room.left = self.room.of.saturating_sub(length);
         let file = self.file()?;
         file.set_len(length)?;
         file.seek(SeekFrom::Start(length)).map(|_| ())
@@ -82,7 +87,9 @@ impl PartialFile {
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file()?.write(bytes)
+        let count = self.file()?.write(bytes)?;
+        self.room.take(count)?;
+        Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
         self.file()?.flush()

@@ -78,7 +78,11 @@ impl Tool for Connect {
             Some(other) => return Err(bad("after", other, "hard-reset, no-reset")),
         };
         let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
-        options.baud = input.baud.or_else(|| ctx.known_baud(&url)).unwrap_or(460_800);
+        let most = ctx.policy.limits().max_baud.unwrap_or(u32::MAX);
+        options.baud = match input.baud {
+            Some(baud) => ctx.policy.allows_baud(baud).map(|()| baud)?,
+            None => ctx.known_baud(&url).unwrap_or(460_800).min(most),
+        };
         // The old connection goes first: it holds the port.
         drop(lease.warm.take());
         let mut connected = ctx.connect(&url, options, job)?;

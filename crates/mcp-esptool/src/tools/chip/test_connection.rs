@@ -76,7 +76,8 @@ impl Tool for TestConnection {
             let device = Device::read(connected, job)?;
             let before = connected.loader.port().baud();
             let mut rates: Vec<Rate> = Vec::new();
-            for (index, baud) in RATES.into_iter().enumerate() {
+            let allowed = RATES.into_iter().filter(|baud| ctx.policy.allows_baud(*baud).is_ok());
+            for (index, baud) in allowed.enumerate() {
                 job.progress(index as u64, RATES.len() as u64, format!("testing {baud} baud"));
                 if baud != connected.loader.port().baud() {
                     match connected.loader.change_baud(job, baud) {

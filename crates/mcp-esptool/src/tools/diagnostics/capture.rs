@@ -60,6 +60,10 @@ pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<List
     let console = match slot.upgrade() {
         Some(console) => console,
         None => {
+            if ctx.policy.names_macs() {
+                // Only a loader tells who the device is; leaving it starts the application again.
+                ctx.with_device(port, job, |_| Ok(()))?;
+            }
             let (mut lease, url) = ctx.lease_port(port, job)?;
             drop(lease.warm.take());
             let port = SharedPort::new(ctx.ports.open(&url)?);

@@ -116,6 +116,7 @@ impl Tool for ConsoleCapture {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        ctx.policy.allows_baud(input.baud.unwrap_or_default())?;
         let mut listener = capture::listen(ctx, input.port.as_ref(), job)?;
         let info = listener.reader.info();
         let options = options(&input, info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID))?;

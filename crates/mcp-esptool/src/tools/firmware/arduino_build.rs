@@ -112,7 +112,7 @@ fn sketch(ctx: &Ctx, given: &str) -> Result<PathBuf, ToolError> {
     }
     // A plain name: nothing that leads out of the directory.
     let plain = !given.contains(['/', '\\']) && given != "..";
-    let named = ctx.config.list("sketch_directories").into_iter().map(|dir| PathBuf::from(dir).join(given));
+    let named = ctx.config.sketch_directories().into_iter().map(|dir| dir.join(given));
     match named.filter(|_| plain).find(is_sketch) {
         Some(dir) => Ok(dir),
         None => Err(ToolError::new("no_project", format!("`{given}` is no Arduino sketch"))

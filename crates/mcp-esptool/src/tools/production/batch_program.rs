@@ -81,6 +81,7 @@ impl Tool for BatchProgram {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let ports = ports::expand(&input.ports)?;
+        ctx.policy.allows_devices(ports.len())?;
         for port in &ports {
             ctx.ports.choose(Some(port), &ctx.policy)?;
         }

@@ -1,0 +1,79 @@
+use super::*;
+use crate::config::Origin;
+
+fn policy(layers: &[(&str, bool)]) -> Policy {
+    let mut policy = Policy::default();
+    for (text, grants) in layers {
+        policy.add("test".into(), toml::from_str(text).unwrap(), *grants).unwrap();
+    }
+    policy
+}
+
+#[test]
+fn denied_wins_over_allowed() {
+    let policy = policy(&[("allow_ports = [\"sim://*\"]\ndeny_ports = [\"sim://gold\"]", true)]);
+    assert!(policy.allows_port(&["sim://a".to_string()]).is_ok());
+    assert_eq!(policy.allows_port(&["sim://gold".to_string()]).unwrap_err().code, "policy_refused");
+    assert_eq!(policy.allows_port(&["/dev/ttyUSB0".to_string()]).unwrap_err().code, "policy_refused");
+    let both = ["sim://a".to_string(), "sim://gold".to_string()];
+    assert!(policy.allows_port(&both).is_err(), "another name of a denied port is denied too");
+}
+
+#[test]
+fn real_devices_are_not_burned_unless_named() {
+    let none = Policy::default();
+    assert!(none.allows_burn("24:0a:c4:00:00:01", true).is_ok());
+    assert_eq!(none.allows_burn("24:0a:c4:00:00:01", false).unwrap_err().code, "burn_not_allowed");
+    assert!(toml::from_str::<Rules>("max_rsk = 1").is_err() && toml::from_str::<Rules>("[limits]\nbaud = 1").is_err());
+    assert!(policy(&[("burn_macs = [\"24:0a:*\"]", true)]).allows_burn("24:0a:c4:00:00:01", false).is_ok());
+}
+
+#[test]
+fn every_layer_must_allow() {
+    let both = policy(&[
+        ("max_risk = \"destroys\"\nallow_ports = [\"/dev/tty*\"]\nburn_macs = [\"*\"]\nvouch = [\"ota_proven\"]", true),
+        ("max_risk = \"reads\"\nallow_ports = [\"*\"]\nburn_macs = [\"24:*\"]\n[limits]\nmax_baud = 115200", false),
+    ]);
+    assert_eq!((both.max_risk(), both.limits().max_baud), (Risk::Reads, Some(115_200)));
+    assert!(
+        both.allows_port(&["sim://a".to_string()]).is_err() && both.allows_port(&["/dev/ttyS0".to_string()]).is_ok()
+    );
+    assert!(both.allows_burn("24:00:00:00:00:01", false).is_ok() && both.allows_burn("25:0", false).is_err());
+    assert!(both.vouches("ota_proven") && !both.vouches("flash_voltage"));
+}
+
+#[test]
+fn what_is_no_file_grants_nothing() {
+    let asked =
+        policy(&[("burn_macs = [\"*\"]\nburn_recipes = [\"*\"]\nvouch = [\"*\"]\nmax_risk = \"irreversible\"", false)]);
+    assert!(asked.allows_burn("24:0", false).is_err() && !asked.allows_recipe("ab") && !asked.vouches("ota_proven"));
+    let file = policy(&[("max_risk = \"writes\"", true)]);
+    let wider = file.narrowed("call", toml::from_str("max_risk = \"irreversible\"").unwrap()).unwrap();
+    assert_eq!(wider.max_risk(), Risk::Writes);
+}
+
+#[test]
+fn files_of_computer_and_configuration_both_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let system = put("system.toml", "deny_ports = [\"/dev/gold\"]\n[limits]\nmax_jobs = 4");
+    let own = put("own.toml", "burn_macs = [\"*\"]\nproject_roots = [\".\"]");
+    let mut config = Config::default();
+    let load = |config: &Config| Policy::load_with(config, Some(&system));
+    assert_eq!(load(&config).unwrap().layers().count(), 1);
+    config.set("policy_file", own.display().to_string(), Origin::Flag).unwrap();
+    config.set("narrow", "max_risk = \"resets\"".into(), Origin::Flag).unwrap();
+    let policy = load(&config).unwrap();
+    assert!(policy.allows_port(&["/dev/gold".to_string()]).is_err() && policy.allows_burn("24:0", false).is_ok());
+    assert_eq!((policy.max_risk(), policy.limits().max_jobs, policy.bounds().len()), (Risk::Resets, Some(4), 1));
+    config.set("narrow", "max_risk = 7".into(), Origin::Flag).unwrap();
+    assert_eq!(load(&config).unwrap_err().code, "bad_configuration");
+    put("system.toml", "[limits]\nmax_baud = 300");
+    assert_eq!(load(&Config::default()).unwrap_err().code, "bad_configuration");
+    put("system.toml", "nonsense");
+    assert_eq!(load(&Config::default()).unwrap_err().code, "bad_configuration");
+}

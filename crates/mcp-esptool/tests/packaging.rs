@@ -1,0 +1,125 @@
+//! What is in `packaging/`, the manual, the completion scripts and the udev rules: as far as they can be looked at here.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mcp_esptool::config::KEYS;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_str(&read(name)).unwrap()
+}
+
+fn program(args: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    let output = command.args(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs `shell -c script`; `None` where there is no such shell.
+fn shell(name: &str, script: &str) -> Option<String> {
+    let output = Command::new(name).args(["-c", script]).stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn all_files_name_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let server = json("packaging/server.json");
+    assert_eq!((&server["version"], &json("packaging/manifest.json")["version"]), (&version.into(), &version.into()));
+    assert!(server["packages"][0]["identifier"].as_str().unwrap().ends_with(&format!(":{version}")));
+    // The registry's limit.
+    assert!(server["description"].as_str().unwrap().len() <= 100);
+}
+
+#[test]
+fn container_files_set_what_there_is_to_set() {
+    let (docker, compose) = (read("packaging/Dockerfile"), read("packaging/compose.yaml"));
+    let named = docker.split([' ', '\n']).chain(compose.split([' ', '\n'])).filter_map(|word| word.split_once('='));
+    let ours = named.map(|(name, _)| name).filter(|name| name.starts_with("MCP_ESP") || name.starts_with("ESP_"));
+    let names: Vec<&str> = ours.collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        assert!(KEYS.iter().any(|key| key.env.contains(&name)), "{name}");
+    }
+    let rust = env!("CARGO_PKG_RUST_VERSION");
+    assert!(docker.contains(&format!("FROM rust:{rust}-alpine")), "{docker}");
+}
+
+#[test]
+fn udev_rules_come_before_those_that_give_devices_away() {
+    let rules = program(&["doctor", "--udev"]);
+    assert!(rules.contains("/etc/udev/rules.d/60-mcp-esptool.rules"));
+    for line in rules.lines().filter(|line| !line.starts_with('#')) {
+        for part in line.split(", ") {
+            let (name, value) = part.split_once('=').unwrap();
+            let value = value.trim_start_matches('=');
+            assert!(value.starts_with('"') && value.ends_with('"'), "{part}");
+            let known =
+                ["SUBSYSTEM", "ATTRS{idVendor}", "ATTR{idVendor}", "MODE", "GROUP", "TAG+", "ENV{ID_MM_DEVICE_IGNORE}"];
+            assert!(known.contains(&name), "{part}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let dir = tempfile::tempdir().unwrap();
+    program(&["man", &dir.path().display().to_string()]);
+    let main = fs::read_to_string(dir.path().join("mcp-esptool.1")).unwrap();
+    let named = main.split("mcp\\-esptool\\-").skip(1).filter_map(|rest| rest.split_once("(1)")).map(|(name, _)| name);
+    let mut pages = 0;
+    for name in named {
+        let page = dir.path().join(format!("mcp-esptool-{}.1", name.replace("\\-", "-")));
+        assert!(page.is_file(), "{}", page.display());
+        pages += 1;
+    }
+    assert!(pages > 10, "{main}");
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if let Some(said) =
+            shell("sh", &format!("command -v mandoc >/dev/null && mandoc -T lint -W warning {}", path.display()))
+        {
+            assert_eq!(said, "", "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn shells_complete_commands_and_tools() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |shell: &str| {
+        let path = dir.path().join(format!("complete.{shell}"));
+        fs::write(&path, program(&["completions", shell])).unwrap();
+        path.display().to_string()
+    };
+    let bash = format!(
+        "source {}; COMP_WORDS=(mcp-esptool call esp_flash_r); COMP_CWORD=2; _mcp-esptool mcp-esptool esp_flash_r call; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        script("bash")
+    );
+    if let Some(said) = shell("bash", &bash) {
+        assert!(said.contains("esp_flash_read") && said.contains("esp_flash_restore"), "{said}");
+    }
+    let fish = format!("source {}; complete -C 'mcp-esptool call esp_flash_r'", script("fish"));
+    if let Some(said) = shell("fish", &fish) {
+        assert!(said.contains("esp_flash_read"), "{said}");
+    }
+    if let Some(said) =
+        shell("zsh", &format!("autoload -U compinit; compinit -D; source {} && echo sourced", script("zsh")))
+    {
+        assert!(said.contains("sourced"), "{said}");
+    }
+}
