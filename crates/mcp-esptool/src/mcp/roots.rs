@@ -44,8 +44,8 @@ impl Server {
     }
 }
 
+#[expect(deprecated, reason = "clients of the older revisions have roots")]
 async fn ask(peer: &Peer<RoleServer>) -> Arc<[PathBuf]> {
-    #[expect(deprecated, reason = "clients of the older revisions have roots")]
     let asked = peer.list_roots();
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(answer)) => answer.roots.iter().filter_map(|root| path_of(&root.uri)).collect(),
