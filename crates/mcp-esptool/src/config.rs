@@ -60,6 +60,7 @@ pub static KEYS: &[Key] = &[
     key("qemu_riscv", &["QEMU_RISCV_PATH"], "", "Espressif's qemu-system-riscv32"),
     key("arduino_cli_path", &["ARDUINO_CLI_PATH"], "", "the arduino-cli program"),
     key("sketch_directories", &["ARDUINO_SKETCH_DIRS"], "", "folders with Arduino sketches"),
+    key("esptool_path", &["ESPTOOL_PATH"], "", "not used, no esptool is needed: for files shared with other servers"),
     key(
         "state_dir",
         &["MCP_ESPTOOL_STATE_DIR"],
@@ -116,6 +117,10 @@ pub static KEYS: &[Key] = &[
     key("page_size", &[], "200", "tools, resources or prompts in one page of a list over MCP"),
     key("log", &["MCP_ESPTOOL_LOG"], "warn", "what goes to stderr: off, error, warn, info, debug or trace"),
 ];
+
+/// Names of the same settings in files shared with other servers.
+const OTHER_NAMES: [(&str, &str); 2] =
+    [("shared_project_roots", "project_roots"), ("esp_tools_directory", "idf_tools_path")];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +211,7 @@ impl Config {
 
     /// Sets one value.
     pub fn set(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ToolError> {
+        let name = OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, name)| name);
         match self.values.get_mut(name) {
             Some(slot) => *slot = (value, origin),
             None => {
@@ -335,7 +341,9 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
-        std::fs::write(&file, "baud = 1\nlog = \"info\"\nremote_ports = [\"sim://a\", \"sim://b\"]\n").unwrap();
+        let text = "baud = 1\nlog = \"info\"\nremote_ports = [\"sim://a\", \"sim://b\"]\nesptool_path = \"x\"\n\
+             shared_project_roots = [\"/p\", \"/q\"]\nsketch_directories = [\"/s\"]\n";
+        std::fs::write(&file, text).unwrap();
         let env = |name: &str| match name {
             "ESP_DEFAULT_BAUD_RATE" => Some("2".to_string()),
             "ESP_DEVICE_TIMEOUT" => Some("7".to_string()),
@@ -348,6 +356,8 @@ mod tests {
         assert_eq!(config.origin("device_timeout_s"), Some(&Origin::Env("ESP_DEVICE_TIMEOUT")));
         assert_eq!((config.text("log"), config.origin("log")), ("info", Some(&Origin::File(file))));
         assert_eq!(config.list("remote_ports"), ["sim://a", "sim://b"]);
+        assert_eq!(config.project_roots(), [PathBuf::from("/p"), PathBuf::from("/q")]);
+        assert_eq!(config.sketch_directories(), [PathBuf::from("/s")]);
         assert_eq!(config.session_idle(), Duration::from_secs(20));
     }
 

@@ -1,7 +1,7 @@
 //! What is found, what is missing and how to fix it; which settings count and where they came from.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use esp_link::qemu::{QemuError, discover};
 
@@ -93,6 +93,13 @@ fn emulators(line: &mut impl FnMut(bool, String), ctx: &Ctx) {
     }
 }
 
+/// The program that a setting stands for, where it is found without it.
+fn on_path(setting: &str) -> Option<PathBuf> {
+    let name = setting.strip_suffix("_cli_path")?.to_string() + "-cli" + std::env::consts::EXE_SUFFIX;
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|dir| dir.join(&name)).find(|path| path.is_file())
+}
+
 fn checks(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nChecks");
     let mut line = |good: bool, what: String| {
@@ -121,7 +128,7 @@ fn checks(text: &mut String, config: &Config) {
         ("idf_path", "ESP-IDF (only for esp_bootloader_build and esp_idf_build)"),
         ("arduino_cli_path", "arduino-cli (only for Arduino sketches)"),
     ] {
-        let found = config.path(name).filter(|path| path.exists());
+        let found = config.path(name).filter(|path| path.exists()).or_else(|| on_path(name));
         let place = found.as_deref().map(Path::display);
         match place {
             Some(place) => line(true, format!("{what}: {place}")),

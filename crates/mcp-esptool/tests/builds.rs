@@ -130,6 +130,10 @@ fn a_sketch_is_found_by_name_and_built() {
     let input = json!({"sketch": "Blink", "fqbn": "esp32:esp32:esp32c3", "output_dir": "out"});
     let built = bench.call("esp_arduino_build", input).unwrap();
     assert!(built.data["images"][0].as_str().unwrap().ends_with("out/Blink.ino.bin"), "{:?}", built.data);
+    // Without a folder of its own the result lies in the sketch, where the next tool may read it.
+    let built = bench.call("esp_arduino_build", json!({"sketch": "Blink"})).unwrap();
+    let dir = built.data["build_dir"].as_str().unwrap();
+    assert!(dir.ends_with("sketches/Blink/build-arduino") && bench.ctx.files.input(dir).is_ok(), "{dir}");
     assert_eq!(bench.call("esp_arduino_build", json!({"sketch": "None"})).unwrap_err().code, "no_project");
     let error = bench.call("esp_arduino_build", json!({"sketch": "Blink", "fqbn": "--evil x"})).unwrap_err();
     assert_eq!(error.code, "bad_parameter");
