@@ -176,23 +176,31 @@ fn warm_call(dir: &Path) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Peak memory of a write against the size of the file.
+/// Peak memory of whole calls against the size of what they move.
 fn memory(dir: &Path) -> Result<(), Stop> {
     for megabytes in [1, 4, 15] {
         let sim = Sim::start(dir, "16MB", false)?;
-        let file = dir.join("memory.bin");
+        let (file, out, backup) = (dir.join("memory.bin"), dir.join("memory.out"), dir.join("memory.backup"));
         fs::write(&file, firmware(megabytes * MIB, 5))?;
+        let (_, _) = (fs::remove_file(&out), fs::remove_dir_all(&backup));
         let files = one_file(&file.display().to_string());
-        let write = peak_memory(&mut peers::command(&sim, "esp_flash_firmware", &[files]))?;
-        let out = dir.join("memory.out");
-        let _ = fs::remove_file(&out);
-        let arguments = [
-            "address=0x10000".to_owned(),
-            format!("size={}", megabytes * MIB),
-            format!("output_file={}", out.display()),
+        let size = megabytes * MIB;
+        let region = format!("region=0x10000+{size:#x}");
+        let read = vec!["address=0x10000".into(), format!("size={size}"), format!("output_file={}", out.display())];
+        let calls: [(&str, &str, Vec<String>); 6] = [
+            ("write", "esp_flash_firmware", vec![files.clone()]),
+            ("verify", "esp_flash_verify", vec![files]),
+            ("read", "esp_flash_read", read),
+            ("backup", "esp_flash_backup", vec![format!("output_dir={}", backup.display())]),
+            ("erase", "esp_flash_erase", vec![region, "no_backup=true".into()]),
+            ("restore", "esp_flash_restore", vec![format!("backup_dir={}", backup.display()), "no_backup=true".into()]),
         ];
-        let read = peak_memory(&mut peers::command(&sim, "esp_flash_read", &arguments))?;
-        println!("  {megabytes:>2} MiB: write {:.1} MB, read {:.1} MB resident at most", write, read);
+        let mut found = Vec::new();
+        for (name, tool, arguments) in calls {
+            let most = peak_memory(&mut peers::command(&sim, tool, &arguments))?;
+            found.push(format!("{name} {most:.1}"));
+        }
+        println!("  {megabytes:>2} MiB: {} MB resident at most", found.join(", "));
     }
     Ok(())
 }
