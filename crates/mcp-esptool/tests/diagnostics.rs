@@ -439,6 +439,62 @@ mod stand_in {
     }
 
     #[test]
+    fn a_megabyte_at_two_megabaud_is_whole() {
+        let mut bench = Bench::new();
+        let mut master = PtyMaster::new().unwrap();
+        bench.port = master.path().display().to_string();
+        let mut state = 1u32;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // A terminal's own characters go through too.
+            (state >> 24) as u8
+        })
+        .take(1 << 20)
+        .collect();
+        let sent = bytes.clone();
+        let device = spawn(move || {
+            // The capture has to be there first: what came before it is not its own.
+            let mut go = [0; 8];
+            while master.read(&mut go, Duration::from_secs(10)).unwrap_or(0) == 0 {}
+            sent.chunks(4096).for_each(|piece| master.write(piece, Duration::from_secs(10)).unwrap());
+            master
+        });
+        let capture =
+            json!({"duration_s": 60, "max_bytes": 1 << 20, "baud": 2_000_000, "send": "go", "log_file": "all.bin"});
+        let out = bench.good("esp_console_capture", capture);
+        assert_eq!((out["ended_by"].clone(), out["lost_bytes"].clone()), (json!("bytes"), json!(0)), "{out}");
+        assert!(bench.file("all.bin") == bytes);
+        device.join().unwrap();
+    }
+
+    #[test]
+    fn a_pattern_ends_the_capture_within_fifty_milliseconds() {
+        let mut bench = Bench::new();
+        let mut master = PtyMaster::new().unwrap();
+        bench.port = master.path().display().to_string();
+        let mut best = Duration::MAX;
+        for round in 0..8 {
+            let (tell, told) = std::sync::mpsc::channel();
+            let device = spawn(move || {
+                let mut go = [0; 8];
+                while master.read(&mut go, Duration::from_secs(10)).unwrap_or(0) == 0 {}
+                sleep(Duration::from_millis(100));
+                let at = std::time::Instant::now();
+                master.write(b"x MARK y", Duration::from_secs(1)).unwrap();
+                tell.send(at).unwrap();
+                master
+            });
+            let out = bench.good("esp_console_capture", json!({"duration_s": 20, "until": ["MARK"], "send": "go"}));
+            let took = told.recv().unwrap().elapsed();
+            assert!(out["ended_by"].as_str().unwrap().starts_with("pattern"), "round {round}: {out}");
+            best = best.min(took);
+            master = device.join().unwrap();
+        }
+        // The best of eight, the whole way over MCP: a busy machine is not the program's slowness.
+        assert!(best < Duration::from_millis(50), "{best:?}");
+    }
+
+    #[test]
     fn brown_outs_are_counted() {
         let mut bench = Bench::new();
         let (port, printer) = printing("\r\nBrownout detector was triggered\r\n\r\nets Jul 29 2019 12:21:46\r\n");

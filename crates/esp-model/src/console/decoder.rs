@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::event::millis;
 use super::panic::MAX_STACK_LINES;
-use super::parse::{backtrace, bracketed, decimal_after, hex_after, log_line, registers, stack_line};
+use super::parse::{backtrace, bracketed, decimal_after, hex_after, log_line, lone_address, registers, stack_line};
 use super::{Boot, Event, Line, Lines, Panic, ResetKind, Watchdog};
 use crate::chip::{self, Chip};
 
@@ -16,6 +16,8 @@ const LOOP_GAP_MS: u64 = 15_000;
 const LOOP_BOOTS: usize = 3;
 /// Most events kept.
 const MAX_EVENTS: usize = 10_000;
+/// Most addresses kept of a chain that is printed line by line.
+const MAX_CHAIN: usize = 128;
 /// Most lines kept as details of one panic.
 const MAX_DETAILS: usize = 16;
 
@@ -34,7 +36,7 @@ enum Open {
     #[default]
     Nothing,
     Panic(Box<Panic>),
-    Watchdog(Watchdog),
+    Watchdog(Box<Watchdog>),
     CoreDump(u64),
 }
 
@@ -233,7 +235,7 @@ impl Decoder {
             self.push(Event::BrownOut { at_ms });
         } else if text.contains("Task watchdog got triggered") {
             self.close();
-            self.open = Open::Watchdog(Watchdog { at_ms, ..Watchdog::default() });
+            self.open = Open::Watchdog(Box::new(Watchdog { at_ms, ..Watchdog::default() }));
         } else if text.starts_with("waiting for download") || text.contains("wait usb download") {
             self.push(Event::DownloadMode { at_ms });
         } else if text.starts_with("Download boot modes disabled") {
@@ -301,12 +303,19 @@ fn begin(text: &str) -> Option<Panic> {
         "heap_corruption"
     } else if text.starts_with("Fatal exception") || (text.starts_with("Exception (") && text.ends_with(':')) {
         "fatal_exception"
+    } else if text.starts_with("User exception (panic/abort/assert)") {
+        "abort"
+    } else if text.starts_with("Soft WDT reset") {
+        "soft_watchdog"
+    } else if text.starts_with("Exception '") || text.starts_with("Exception occurred '") {
+        "exception"
     } else if text.contains("panicked at ") {
         "rust_panic"
     } else {
         return None;
     };
-    Some(Panic { core: decimal_after(text, "on core "), ..new(sort, text.to_owned()) })
+    let registers = if sort == "exception" { registers(text) } else { Vec::new() };
+    Some(Panic { core: decimal_after(text, "on core "), registers, ..new(sort, text.to_owned()) })
 }
 
 /// Takes a line that belongs to a crash.
@@ -324,6 +333,20 @@ fn panic_line(panic: &mut Panic, text: &str) -> bool {
         panic.elf_sha256 = (!digits.is_empty()).then_some(digits);
         return true;
     }
+    if let Some(pc) = (panic.sort == "rust_panic").then(|| lone_address(text)).flatten() {
+        // esp-backtrace prints the chain as one address a line.
+        if panic.backtrace.len() < MAX_CHAIN {
+            panic.backtrace.push((pc, 0));
+        }
+        return true;
+    }
+    if tells_more(panic, text) {
+        let is_mark = text.contains("register dump") || text.contains("stack>>>") || text.contains("<<<stack");
+        if panic.details.len() < MAX_DETAILS && !is_mark {
+            panic.details.push(text.to_owned());
+        }
+        return true;
+    }
     if let Some(line) = stack_line(text) {
         if panic.stack.len() < MAX_STACK_LINES {
             panic.stack.push(line);
@@ -339,21 +362,37 @@ fn panic_line(panic: &mut Panic, text: &str) -> bool {
         }
         return true;
     }
+    false
+}
+
+/// A line that explains a crash; a stack watch point names its sort too.
+fn tells_more(panic: &mut Panic, text: &str) -> bool {
+    const BEGINNINGS: [&str; 13] = [
+        "Stack memory",
+        "Debug exception reason",
+        "Setting breakpoint",
+        "Memory dump",
+        "Exception was unhandled",
+        // Stack protection and memory protection faults.
+        "Detected in task",
+        "Stack pointer:",
+        "Stack bounds:",
+        "memory type:",
+        "Faulting address:",
+        // ESP8266.
+        ">>>stack>>>",
+        "ctx:",
+        "<<<stack<<<",
+    ];
+    const OF_CHECKS: [&str; 3] = ["file:", "func:", "expression:"];
     if text.contains("Stack canary watchpoint") {
         panic.sort = "stack_overflow";
     }
-    let telling = text.contains("register dump")
-        || text.starts_with("Stack memory")
-        || text.starts_with("Debug exception reason")
-        || text.starts_with("Setting breakpoint")
-        || text.starts_with("Memory dump")
-        || text.starts_with("Exception was unhandled")
-        || text.starts_with("epc1=")
-        || (panic.sort == "error_check" && ["file:", "func:", "expression:"].iter().any(|mark| text.starts_with(mark)));
-    if telling && panic.details.len() < MAX_DETAILS && !text.contains("register dump") {
-        panic.details.push(text.to_owned());
-    }
-    telling
+    text.contains("register dump")
+        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+        || (panic.sort == "error_check" && OF_CHECKS.iter().any(|beginning| text.starts_with(beginning)))
+        // Rust's panic message stands below the place where it happened.
+        || (panic.sort == "rust_panic" && panic.details.is_empty() && panic.backtrace.is_empty() && log_line(text).is_none())
 }
 
 /// Takes a line of a task watchdog's report.
@@ -371,15 +410,10 @@ fn watchdog_line(watchdog: &mut Watchdog, text: &str) -> bool {
         }
         return true;
     }
-    if message.starts_with("Backtrace:") {
-        if watchdog.backtrace.is_empty() {
-            watchdog.backtrace = backtrace(message).into_iter().map(|(pc, _)| pc).collect();
-        }
-        return true;
-    }
     message.starts_with("Tasks currently running")
         || message.starts_with("Print CPU")
         || message.starts_with("The following tasks")
+        || (log_line(text).is_none() && panic_line(&mut watchdog.state, message))
 }
 
 /// What the bootloader and the app's start say of note.

@@ -49,7 +49,7 @@ pub enum Event {
     /// A panic, abort, failed assertion: all that belongs to it.
     Panic(Box<Panic>),
     /// The task watchdog spoke; the device may go on.
-    TaskWatchdog(Watchdog),
+    TaskWatchdog(Box<Watchdog>),
     /// The supply fell below the detector's threshold.
     BrownOut {
         /// Milliseconds since the capture began.
@@ -144,8 +144,17 @@ pub struct Watchdog {
     pub late: Vec<String>,
     /// What ran on the cores at that time. Untrusted.
     pub running: Vec<String>,
-    /// Call chain printed with it, as program counters.
-    pub backtrace: Vec<u32>,
+    /// What was printed of the task that ran: its registers, call chain or stack.
+    #[serde(skip)]
+    pub state: Panic,
+}
+
+impl Watchdog {
+    /// The report in the form of a crash, so that its call chain can be explained.
+    pub fn as_panic(&self) -> Panic {
+        let reason = format!("task watchdog: {} did not reset it in time", self.late.join(", "));
+        Panic { at_ms: self.at_ms, sort: "task_watchdog", reason, details: self.running.clone(), ..self.state.clone() }
+    }
 }
 
 /// Milliseconds of a port's clock.

@@ -12,7 +12,7 @@ pub struct Panic {
     /// Milliseconds since the capture began.
     pub at_ms: u64,
     /// What sort: `exception`, `abort`, `assert`, `error_check`, `stack_smash`, `stack_overflow`, `interrupt_watchdog`,
-    /// `task_watchdog`, `cache_error`, `heap_corruption`, `fatal_exception` (ESP8266), `rust_panic`.
+    /// `task_watchdog`, `soft_watchdog` (ESP8266), `cache_error`, `heap_corruption`, `fatal_exception` (ESP8266), `rust_panic`.
     pub sort: &'static str,
     /// The core it happened on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,27 @@ fn from_registers(panic: &Panic, program: &Program<'_>) -> Vec<ExplainedFrame> {
     let programs = [program];
     let unwinder = Unwinder { programs: &programs, memory: &memory, rom: None };
     let show = |frame: &Frame| place(program, frame.pc, frame.first, Some(frame.found));
-    unwinder.unwind(&registers).iter().flat_map(show).collect()
+    let mut frames: Vec<ExplainedFrame> = unwinder.unwind(&registers).iter().flat_map(show).collect();
+    if program.arch() == Arch::Xtensa {
+        let words = panic.stack.iter().flat_map(|(_, words)| words);
+        let calls = words.filter(|word| follows_a_call(program, **word)).take(MAX_SEEN);
+        frames.extend(calls.flat_map(|word| place(program, *word, false, Some(FoundBy::StackScanUnverified))));
+    }
+    frames
+}
+
+/// Most return addresses taken from a printed stack.
+const MAX_SEEN: usize = 64;
+
+/// Without register windows (ESP8266) the stack alone holds the way back: an address behind a CALL0 or CALLX0 may be one
+/// (Xtensa instruction set reference, both are three bytes).
+fn follows_a_call(program: &Program<'_>, address: u32) -> bool {
+    let Some(before) = address.checked_sub(3).filter(|_| program.is_code(address)) else { return false };
+    match program.read(before, 3) {
+        Some([first, ..]) if first & 0x3f == 0x05 => true,
+        Some([0xc0, second, 0]) => *second < 0x10,
+        _ => false,
+    }
 }
 
 /// Lines of a stack dump that follow each other become one piece.
@@ -135,7 +155,7 @@ fn registers(panic: &Panic, arch: Arch) -> Option<Registers> {
         panic.registers.iter().find(|(found, _)| same(found)).map(|(_, value)| *value)
     };
     let (pc, names): (u32, &[&str]) = match arch {
-        Arch::Xtensa => (printed("PC")?, &XTENSA_NAMES),
+        Arch::Xtensa => (printed("PC").or_else(|| printed("EPC1"))?, &XTENSA_NAMES),
         Arch::Riscv => (printed("MEPC")?, &RISCV_NAMES),
     };
     let general = names.iter().map(|name| printed(name).unwrap_or_default()).collect();

@@ -37,12 +37,12 @@ pub(super) fn log_line(text: &str) -> Option<(char, &str, &str)> {
     Some((level, tag, message.trim()))
 }
 
-/// `NAME : 0x12345678` pairs of a register dump.
+/// `NAME : 0x12345678` pairs of a register dump; `NAME=0x12345678` on an ESP8266.
 pub(super) fn registers(text: &str) -> Vec<(String, u32)> {
     let mut found = Vec::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once(':') {
-        let name = before.rsplit(' ').find(|word| !word.is_empty()).unwrap_or_default();
+    while let Some((before, after)) = rest.split_once([':', '=']) {
+        let name = before.rsplit([' ', ',']).find(|word| !word.is_empty()).unwrap_or_default();
         let value = after.trim_start();
         let Some(digits) = value.strip_prefix("0x").and_then(|digits| digits.get(..8)) else { return found };
         let Ok(number) = u32::from_str_radix(digits, 16) else { return found };
@@ -53,6 +53,12 @@ pub(super) fn registers(text: &str) -> Vec<(String, u32)> {
         rest = value.get(10..).unwrap_or_default();
     }
     found
+}
+
+/// A line that is nothing but a code address.
+pub(super) fn lone_address(text: &str) -> Option<u32> {
+    let digits = text.trim().strip_prefix("0x").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 /// The pairs `pc:sp` of an Xtensa backtrace.
@@ -67,12 +73,14 @@ pub(super) fn backtrace(text: &str) -> Vec<(u32, u32)> {
     pairs.split_whitespace().filter_map(pair).take(128).collect()
 }
 
-/// A line of the RISC-V panic's stack dump: `3fc8e9d0: 0x… 0x…`.
+/// A line of a stack dump: `3fc8e9d0: 0x… 0x…`, on an ESP8266 without the `0x`.
 pub(super) fn stack_line(text: &str) -> Option<(u32, Vec<u32>)> {
-    let (address, words) = text.split_once(": 0x")?;
-    let address = address.trim().trim_start_matches("0x");
-    let address = (address.len() == 8).then(|| u32::from_str_radix(address, 16).ok())??;
-    let words = words.split_whitespace().map_while(|w| u32::from_str_radix(w.trim_start_matches("0x"), 16).ok());
-    let words: Vec<u32> = words.take(16).collect();
+    let (address, words) = text.split_once(": ")?;
+    let number = |text: &str| {
+        let digits = text.trim_start_matches("0x");
+        (digits.len() == 8).then(|| u32::from_str_radix(digits, 16).ok())?
+    };
+    let address = number(address.trim())?;
+    let words: Vec<u32> = words.split_whitespace().map_while(number).take(16).collect();
     (!words.is_empty()).then_some((address, words))
 }

@@ -87,6 +87,50 @@ fn chains_of_older_releases_are_whole() {
 }
 
 #[test]
+fn watchdogs_of_riscv_print_registers_and_stack() {
+    let text = "E (5274) task_wdt: Task watchdog got triggered. The following tasks/users did not reset the watchdog in time:\r\n\
+                E (5274) task_wdt:  - IDLE (CPU 0)\r\nE (5274) task_wdt: Tasks currently running:\r\n\
+                E (5274) task_wdt: CPU 0: main\r\nE (5274) task_wdt: Print CPU 0 (current core) registers\r\n\
+                Core  0 register dump:\r\nMEPC    : 0x42006d54  RA      : 0x42006d5e  SP      : 0x40810f50  GP      : 0x4080d000\r\n\
+                \r\nStack memory:\r\n40810f50: 0x00000000 0x42006d5e\r\nI (5300) main: on\r\n";
+    let decoder = decode(text, 19);
+    let [Event::TaskWatchdog(report)] = decoder.events() else { panic!("{:?}", decoder.events()) };
+    assert_eq!((report.state.registers.len(), report.state.stack.len()), (4, 1));
+}
+
+#[test]
+fn an_esp8266_prints_other_registers_and_its_stack_bare() {
+    let text = "\r\nException (28):\r\nepc1=0x4020105c epc2=0x00000000 epc3=0x00000000 excvaddr=0x00000000 depc=0x00000000\r\n\
+                \r\n>>>stack>>>\r\n\r\nctx: cont\r\nsp: 3ffffdf0 end: 3fffffc0 offset: 0190\r\n\
+                3ffffe80:  3fffdad0 00000000 3ffee3f0 40201f3d  \r\n3ffffe90:  feefeffe feefeffe 3ffee44c 402010ec  \r\n\
+                <<<stack<<<\r\n\r\n ets Jan  8 2013,rst cause:2, boot mode:(3,6)\r\n";
+    let decoder = decode(text, 7);
+    let found = panics(&decoder);
+    assert_eq!((found.len(), found[0].sort), (1, "fatal_exception"));
+    assert_eq!(found[0].registers[0], ("epc1".into(), 0x4020_105c));
+    assert_eq!(found[0].registers.len(), 5);
+    assert_eq!(found[0].stack[1], (0x3fff_fe90, vec![0xfeef_effe, 0xfeef_effe, 0x3ffe_e44c, 0x4020_10ec]));
+    assert_eq!(found[0].details, ["ctx: cont"]);
+}
+
+#[test]
+fn rust_and_protection_faults_say_where() {
+    let text = "====================== PANIC ======================\r\npanicked at src/main.rs:20:5:\r\nno more cheese\r\n\r\n\
+                Backtrace:\r\n\r\n0x4200ab12\r\n0x42001234\r\n";
+    let decoder = decode(text, 9);
+    let found = panics(&decoder);
+    assert_eq!((found[0].sort, found[0].details.as_slice()), ("rust_panic", ["no more cheese".to_owned()].as_slice()));
+    assert_eq!(found[0].backtrace, [(0x4200_ab12, 0), (0x4200_1234, 0)]);
+
+    let text = "Guru Meditation Error: Core  0 panic'ed (Stack protection fault). \r\n\r\nDetected in task \"main\" at 0x42006f2e\r\n\
+                Stack pointer: 0x3fc91ff0\r\nStack bounds: 0x3fc92000 - 0x3fc92e00\r\n\r\nCore  0 register dump:\r\n\
+                MEPC    : 0x42006f2e  RA      : 0x42006f30  SP      : 0x3fc91ff0  GP      : 0x3fc8b600\r\n";
+    let decoder = decode(text, 8);
+    let found = panics(&decoder);
+    assert_eq!((found[0].details.len(), found[0].registers.len()), (3, 4), "{found:?}");
+}
+
+#[test]
 fn all_sorts_of_trouble_are_told_apart() {
     for (text, sort) in [
         ("Guru Meditation Error: Core  0 panic'ed (Interrupt wdt timeout on CPU0). \n", "interrupt_watchdog"),
@@ -129,7 +173,8 @@ fn watchdog_brown_out_loop_and_download_mode() {
     let decoder = decode(watchdog, 9);
     let [Event::TaskWatchdog(report)] = decoder.events() else { panic!("{:?}", decoder.events()) };
     assert_eq!((report.late.as_slice(), report.running.len()), (["IDLE (CPU 0)".to_owned()].as_slice(), 1));
-    assert_eq!(report.backtrace, [0x400d_1234]);
+    assert_eq!(report.state.backtrace, [(0x400d_1234, 0x3ffb_0000)]);
+    assert!(report.as_panic().reason.contains("IDLE (CPU 0)"));
 
     let brown = "ESP-ROM:esp32c3-api1-20210207\nrst:0xf (BROWNOUT_RST),boot:0xc (SPI_FAST_FLASH_BOOT)\nBrownout detector was triggered\n";
     let summary = decode(&brown.repeat(3), 13).summary();

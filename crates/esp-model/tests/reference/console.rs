@@ -2,6 +2,7 @@
 //! with the ELF file, and compared with the backtrace that GDB gave for the same crash.
 
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use esp_model::chip::Arch;
@@ -11,10 +12,13 @@ use esp_model::symbols::Program;
 use libtest_mimic::Trial;
 
 use crate::coredump::dumps;
-use crate::reference::{Stop, fail, trial};
+use crate::reference::{self, Stop, fail, trial};
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial("console: panic texts lead to the same functions and lines as the core dump", panics)]
+    vec![
+        trial("console: panic texts lead to the same functions and lines as the core dump", panics),
+        trial("console: the stack of an ESP8266 names its callers", call0),
+    ]
 }
 
 fn printed(dump: &CoreDump, task: &Task, backtrace: &[String]) -> String {
@@ -75,6 +79,50 @@ fn panics() -> Result<(), Stop> {
         if ours != theirs || ours.len() < 6 {
             return fail(format!("{name}: ours {ours:#?}, theirs {theirs:#?}"));
         }
+    }
+    Ok(())
+}
+
+/// A crash text with return addresses that objdump shows behind calls, among words that are none.
+fn call0() -> Result<(), Stop> {
+    let elf = reference::corpus()?.join("build/rtos-8266/hello-world.elf");
+    let mut objdump = Command::new("xtensa-lx106-elf-objdump");
+    objdump.args(["-d", "--no-show-raw-insn", "-j", ".flash.text"]).arg(&elf);
+    let Ok(output) = objdump.output() else {
+        return reference::missing("xtensa-lx106-elf-objdump is not installed (package binutils-xtensa-lx106)".into());
+    };
+    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    let call = |line: &str| {
+        let (address, rest) = line.split_once(':')?;
+        let is_call = rest.split_whitespace().next().is_some_and(|word| word == "call0" || word == "callx0");
+        is_call.then(|| u32::from_str_radix(address.trim(), 16).ok())?
+    };
+    let calls: Vec<u32> = listing.lines().filter_map(call).collect();
+    let bytes = std::fs::read(&elf)?;
+    let program = Program::parse(&bytes)?;
+    let chosen: Vec<u32> = calls.iter().copied().step_by(calls.len() / 40 + 1).collect();
+    let mut text =
+        format!("Fatal exception 28(LoadProhibitedCause):\nepc1={:#010x}, epc2=0x00000000\n>>>stack>>>\n", chosen[0]);
+    for (row, call) in chosen.iter().enumerate() {
+        // A call itself, data and blank words lead nowhere.
+        let _ = writeln!(text, "{:08x}:  3ffe8000 {:08x} {call:08x} 00000000", 0x3fff_e000 + row * 16, call + 3);
+    }
+    text.push_str("<<<stack<<<\n");
+    let mut decoder = Decoder::new(None);
+    decoder.feed(Duration::ZERO, text.as_bytes());
+    decoder.finish();
+    let Some(Event::Panic(panic)) = decoder.events().first() else { return fail("no panic") };
+    let explained = explain(panic, &program).backtrace;
+    let mut found: Vec<&str> = explained.iter().map(|frame| frame.pc.as_str()).collect();
+    found.dedup();
+    let want: Vec<String> =
+        std::iter::once(chosen[0]).chain(chosen.iter().map(|call| call + 3)).map(|pc| format!("{pc:#010x}")).collect();
+    let named =
+        explained.iter().filter(|frame| frame.location.as_ref().is_some_and(|at| at.function.is_some())).count();
+    // An instruction before a call may be one too.
+    let missing: Vec<_> = want.iter().filter(|pc| !found.contains(&pc.as_str())).collect();
+    if !missing.is_empty() || found.len() > want.len() + 4 || named < want.len() {
+        return fail(format!("{} calls, {} found, {named} named, missing {missing:?}", want.len(), found.len()));
     }
     Ok(())
 }

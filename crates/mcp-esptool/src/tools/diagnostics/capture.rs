@@ -78,7 +78,7 @@ pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<List
 /// A panic with the names of an ELF file.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Crash {
-    /// exception, abort, assert, stack_smash, stack_overflow, heap_corruption, interrupt_watchdog …
+    /// exception, abort, assert, error_check, stack_smash, stack_overflow, heap_corruption, interrupt_watchdog, task_watchdog …
     pub sort: String,
     /// The reason as printed. Untrusted.
     pub reason: String,
@@ -168,7 +168,8 @@ pub fn stopped(stopped: &Stopped) -> String {
 /// All crashes heard, with names where an ELF file is that app's.
 pub fn crashes(ctx: &Ctx, decoder: &Decoder, named: Option<&str>) -> Result<Vec<Crash>, ToolError> {
     let panics = decoder.events().iter().filter_map(|event| match event {
-        Event::Panic(panic) => Some(&**panic),
+        Event::Panic(panic) => Some(Panic::clone(panic)),
+        Event::TaskWatchdog(report) => Some(report.as_panic()),
         _ => None,
     });
     // The app may have said its hash at its start, or in the panic.
@@ -176,7 +177,7 @@ pub fn crashes(ctx: &Ctx, decoder: &Decoder, named: Option<&str>) -> Result<Vec<
         Event::Start { what: "elf_sha256", value, .. } => Some(value.clone()),
         _ => None,
     });
-    panics.take(16).map(|panic| crash(ctx, panic, started.as_deref(), named)).collect()
+    panics.take(16).map(|panic| crash(ctx, &panic, started.as_deref(), named)).collect()
 }
 
 fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -> Result<Crash, ToolError> {
@@ -216,8 +217,9 @@ fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -
 /// The addresses as printed: the call chain, or where it happened and from where it was called.
 fn addresses(panic: &Panic) -> Vec<String> {
     let chain: Vec<u32> = panic.backtrace.iter().map(|(pc, _)| *pc).collect();
-    let registers =
-        ["MEPC", "PC", "RA"].iter().filter_map(|name| panic.registers.iter().find(|(known, _)| known == name));
+    let registers = ["MEPC", "PC", "EPC1", "RA"]
+        .iter()
+        .filter_map(|name| panic.registers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
     let chain = if chain.is_empty() { registers.map(|(_, value)| *value).collect() } else { chain };
     chain.into_iter().map(|pc| format!("{pc:#010x}")).collect()
 }
