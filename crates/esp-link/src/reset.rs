@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use esp_model::port::Port;
+use esp_model::port::{ESPRESSIF_VID, Port, PortInfo};
 
 /// One step of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,12 @@ impl Sequence {
             true => Self::new("hard-reset", &[Dtr(false), Rts(true), Wait(200), Rts(false), Wait(200)]),
             false => Self::new("hard-reset", &[Dtr(false), Rts(true), Wait(100), Rts(false)]),
         }
+    }
+
+    /// The pulse that starts the app through this line; `None` for a line without modem lines.
+    pub fn start(info: &PortInfo) -> Option<Self> {
+        let built_in_usb = info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID);
+        info.modem_lines.then(|| Self::hard_reset(built_in_usb))
     }
 
     /// Reads the field's notation: `D0|R1|W0.1` (DTR, RTS, both as `U1,0`, wait in seconds).

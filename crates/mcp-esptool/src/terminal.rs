@@ -11,9 +11,9 @@ use esp_link::port::replay::Replay;
 use esp_link::port::trace::{Event, Trace};
 use esp_link::reset::Sequence;
 use esp_link::{ConnectOptions, Loader};
-use esp_model::console::Decoder;
+use esp_model::console::{Decoder, MAX_LINE, clean};
 use esp_model::job::Job;
-use esp_model::port::{ESPRESSIF_VID, Port};
+use esp_model::port::Port;
 
 use crate::ctx::Ctx;
 use crate::tools::args::PortUrl;
@@ -48,12 +48,11 @@ pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError
     let port = args.port.clone().map(PortUrl);
     let mut listener = capture::listen(&ctx, port.as_ref(), job)?;
     let info = listener.reader.info();
-    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID);
     eprintln!("listening to {} at {} baud; Ctrl-C ends", listener.url, args.baud);
     forward_typing(listener.another());
     let options = CaptureOptions {
         baud: Some(args.baud),
-        reset: (args.reset && info.modem_lines).then(|| Sequence::hard_reset(built_in)),
+        reset: Sequence::start(&info).filter(|_| args.reset),
         time: args.seconds.filter(|seconds| (0.0..=1e9).contains(seconds)).map(Duration::from_secs_f64),
         absence: Duration::from_secs(3600),
         ..CaptureOptions::default()
@@ -61,24 +60,74 @@ pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError
     // A decoder of its own, so that a crash is explained when it happens and not at the end.
     let mut decoder = Decoder::new(None);
     let mut explained = 0;
-    let heard = capture::run(&mut listener, &options, job, &mut |at, bytes, lines| {
-        let mut text = String::new();
-        for line in lines {
-            if args.timestamps {
-                let _ = write!(text, "[{:>8}] ", line.at.as_millis());
-            }
-            text.push_str(&line.text);
-            text.push('\n');
-        }
+    let mut screen = Screen::new(args.timestamps);
+    let heard = capture::run(&mut listener, &options, job, &mut |at, bytes, _| {
+        let mut text = screen.take(at, bytes);
         decoder.feed(at, bytes);
-        let crashes = capture::crashes(&ctx, &decoder, args.elf.as_deref()).unwrap_or_default();
-        crashes.iter().skip(explained).for_each(|crash| text.push_str(&crash_text(crash)));
-        explained = crashes.len().max(explained);
+        let known = decoder.events().len();
+        if known > explained {
+            let crashes = capture::crashes(&ctx, &decoder, explained, args.elf.as_deref()).unwrap_or_default();
+            crashes.iter().for_each(|crash| text.push_str(&crash_text(crash)));
+            explained = known;
+        }
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     })?;
     eprintln!("{} bytes, ended by {}", heard.capture.bytes, capture::stopped(&heard.capture.stopped));
     Ok(())
+}
+
+/// What a person sees: cleaned text as it comes, so that a prompt without a line end is there to be answered.
+struct Screen {
+    timestamps: bool,
+    /// The line that has not ended.
+    line: Vec<u8>,
+    /// Its characters that were shown already.
+    shown: usize,
+}
+
+impl Screen {
+    fn new(timestamps: bool) -> Self {
+        Self { timestamps, line: Vec::new(), shown: 0 }
+    }
+
+    /// Takes bytes; gives what is to be written.
+    fn take(&mut self, at: Duration, bytes: &[u8]) -> String {
+        let mut text = String::new();
+        for byte in bytes {
+            let ends = matches!(byte, b'\n' | b'\r');
+            if !ends {
+                self.line.push(*byte);
+            }
+            if ends || self.line.len() >= MAX_LINE {
+                self.show(at, &mut text);
+                if self.shown > 0 {
+                    text.push('\n');
+                }
+                self.line.clear();
+                self.shown = 0;
+            }
+        }
+        // A character of several bytes is shown when all of it is there.
+        let rest = match std::str::from_utf8(&self.line) {
+            Err(error) if error.error_len().is_none() => self.line.split_off(error.valid_up_to()),
+            _ => Vec::new(),
+        };
+        self.show(at, &mut text);
+        self.line.extend(rest);
+        text
+    }
+
+    /// Adds what has become visible of the line.
+    fn show(&mut self, at: Duration, text: &mut String) {
+        let line = clean(&self.line);
+        let new = line.chars().count().saturating_sub(self.shown);
+        if new > 0 && self.shown == 0 && self.timestamps {
+            let _ = write!(text, "[{:>8}] ", at.as_millis());
+        }
+        text.extend(line.chars().skip(self.shown));
+        self.shown += new;
+    }
 }
 
 /// Sends what is typed. The thread ends with the process.
@@ -154,6 +203,18 @@ fn describe(trace: &Trace) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_is_shown_before_its_line_ends() {
+        let mut screen = Screen::new(true);
+        let at = |ms| Duration::from_millis(ms);
+        assert_eq!(screen.take(at(5), b"\x1b[32mesp"), "[       5] esp");
+        assert_eq!(screen.take(at(6), b"> \x1b[0"), "> ");
+        assert_eq!(screen.take(at(7), b"mhelp \xc3"), "help ");
+        assert_eq!(screen.take(at(8), b"\xa4\r\n\r\nok\n"), "\u{e4}\n[       8] ok\n");
+        let long = screen.take(at(9), &[b'a'; 5000]);
+        assert_eq!((long.matches('a').count(), long.lines().count()), (5000, 2));
+    }
 
     #[test]
     fn a_trace_is_described_and_played() {

@@ -495,6 +495,57 @@ mod stand_in {
     }
 
     #[test]
+    fn the_monitor_shows_prompts_explains_crashes_and_sends_what_is_typed() {
+        use std::io::{Read as _, Write as _};
+        use std::process::{Command, Stdio};
+
+        let dir = tempfile::tempdir().unwrap();
+        let (elf, hash) = program(0x4200_0000);
+        fs::write(dir.path().join("app.elf"), &elf).unwrap();
+        let mut master = PtyMaster::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        command.arg("monitor").arg(master.path()).args(["--seconds", "60"]).current_dir(dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut monitor = command.spawn().unwrap();
+        let mut shown = monitor.stdout.take().unwrap();
+        // The prompt is repeated until it is listened to.
+        let mut seen = String::new();
+        let mut until = |text: &str, seen: &mut String| {
+            let mut buffer = [0; 4096];
+            while !seen.contains(text) {
+                let n = shown.read(&mut buffer).unwrap();
+                assert!(n > 0, "{seen}");
+                seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            }
+        };
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let device = spawn(move || {
+            while stopped.try_recv().is_err() {
+                master.write(b"esp> ", Duration::from_secs(1)).unwrap();
+                sleep(Duration::from_millis(50));
+            }
+            master
+        });
+        until("esp> ", &mut seen);
+        stop.send(()).unwrap();
+        let mut master = device.join().unwrap();
+        monitor.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+        let (mut heard, mut buffer) = (Vec::new(), [0; 64]);
+        while !heard.ends_with(b"hello\r\n") {
+            let n = master.read(&mut buffer, Duration::from_secs(20)).unwrap();
+            assert!(n > 0, "{}", String::from_utf8_lossy(&heard));
+            heard.extend_from_slice(&buffer[..n]);
+        }
+        let crash = PANIC.replace("deadbeefdeadbeef", &hash[..16]);
+        master.write(crash.as_bytes(), Duration::from_secs(5)).unwrap();
+        until("(ELF file: verified)", &mut seen);
+        until("---   0x42000010", &mut seen);
+        assert!(seen.contains("Guru Meditation Error"));
+        monitor.kill().unwrap();
+        monitor.wait().unwrap();
+    }
+
+    #[test]
     fn brown_outs_are_counted() {
         let mut bench = Bench::new();
         let (port, printer) = printing("\r\nBrownout detector was triggered\r\n\r\nets Jul 29 2019 12:21:46\r\n");

@@ -13,7 +13,7 @@ mod parse;
 pub use decoder::{Decoder, Summary};
 pub use diagnosis::diagnoses;
 pub use event::{Boot, Event, ResetKind, Watchdog};
-pub use lines::{Line, Lines, clean};
+pub use lines::{Line, Lines, MAX_LINE, clean};
 pub use panic::{ExplainedPanic, Panic, explain};
 
 #[cfg(test)]

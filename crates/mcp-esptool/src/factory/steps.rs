@@ -206,8 +206,7 @@ pub fn with_console(
             connected.loader.run_in_ram(job, &segments, entry)?
         }
         _ if info.modem_lines => {
-            let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
-            reset = Some(Sequence::hard_reset(built_in));
+            reset = Sequence::start(&info);
             connected.loader.into_port()
         }
         _ => {

@@ -124,13 +124,11 @@ pub fn restart(mut connected: Connected, job: &Job, seconds: f64) -> Result<Boot
 
 /// The reset that starts the application; where there are no modem lines, the loader has started it and there is none.
 pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>, ToolError> {
-    let info = connected.loader.port().info();
-    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
-    if info.modem_lines {
-        return Ok(Some(Sequence::hard_reset(built_in)));
+    let reset = Sequence::start(&connected.loader.port().info());
+    if reset.is_none() {
+        connected.loader.soft_reset(job)?;
     }
-    connected.loader.soft_reset(job)?;
-    Ok(None)
+    Ok(reset)
 }
 
 /// What was recognised, each with its next step. `started`: a reset should have started the application.

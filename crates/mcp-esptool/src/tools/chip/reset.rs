@@ -107,14 +107,13 @@ fn without_loader(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     }
     let mut line = ctx.ports.open(&url)?;
     let info = line.info();
-    if !info.modem_lines {
+    let Some(reset) = esp_link::reset::Sequence::start(&info) else {
         let known = "soft-reset, watchdog-reset, no-reset";
         let error = ToolError::new("reset_unsupported", format!("{port} carries no reset line"));
         return Err(error.seen("possible", known));
-    }
-    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == esp_model::port::ESPRESSIF_VID);
+    };
     let failed = |error: std::io::Error| ToolError::new("port_lost", error.to_string());
-    esp_link::reset::Sequence::hard_reset(built_in).run(&mut *line).map_err(failed)?;
+    reset.run(&mut *line).map_err(failed)?;
     Ok(Out { port, reset_mode: input.reset_mode, device: None })
 }
 

@@ -165,9 +165,9 @@ pub fn stopped(stopped: &Stopped) -> String {
     }
 }
 
-/// All crashes heard, with names where an ELF file is that app's.
-pub fn crashes(ctx: &Ctx, decoder: &Decoder, named: Option<&str>) -> Result<Vec<Crash>, ToolError> {
-    let panics = decoder.events().iter().filter_map(|event| match event {
+/// The crashes heard, with names where an ELF file is that app's; the first `known` events are passed over.
+pub fn crashes(ctx: &Ctx, decoder: &Decoder, known: usize, named: Option<&str>) -> Result<Vec<Crash>, ToolError> {
+    let panics = decoder.events().iter().skip(known).filter_map(|event| match event {
         Event::Panic(panic) => Some(Panic::clone(panic)),
         Event::TaskWatchdog(report) => Some(report.as_panic()),
         _ => None,

@@ -8,7 +8,7 @@ use esp_link::monitor::{CaptureOptions, Pattern, SendWhen, Stopped};
 use esp_link::reset::Sequence;
 use esp_model::console::Summary;
 use esp_model::job::Job;
-use esp_model::port::{ESPRESSIF_VID, Port};
+use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -119,7 +119,7 @@ impl Tool for ConsoleCapture {
         ctx.policy.allows_baud(input.baud.unwrap_or_default())?;
         let mut listener = capture::listen(ctx, input.port.as_ref(), job)?;
         let info = listener.reader.info();
-        let options = options(&input, info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID))?;
+        let options = options(&input, Sequence::start(&info).filter(|_| input.reset))?;
         if input.reset && !info.modem_lines {
             return Err(ToolError::new("reset_unsupported", "this line has no modem lines to reset the device with")
                 .next("press EN on the board, or start the application with esp_run_firmware"));
@@ -138,7 +138,7 @@ impl Tool for ConsoleCapture {
             return Err(ToolError::new("file_unwritable", format!("the log cannot be written: {why}")));
         }
         let log_file = log.map(|log| log.finish()).transpose()?.map(|path| path.display().to_string());
-        let crashes = capture::crashes(ctx, &heard.decoder, input.elf_file.as_deref())?;
+        let crashes = capture::crashes(ctx, &heard.decoder, 0, input.elf_file.as_deref())?;
         let matched = match &heard.capture.stopped {
             Stopped::Pattern { matched, .. } => Some(esp_model::console::clean(matched)),
             _ => None,
@@ -190,7 +190,7 @@ fn seconds(value: f64) -> Result<Duration, ToolError> {
     if good { Ok(Duration::from_secs_f64(value)) } else { Err(error()) }
 }
 
-fn options(input: &In, built_in_usb: bool) -> Result<CaptureOptions, ToolError> {
+fn options(input: &In, reset: Option<Sequence>) -> Result<CaptureOptions, ToolError> {
     let pattern =
         |text: &String| Pattern::regex(text).map_err(|error| ToolError::new("bad_parameter", error.to_string()));
     let send = match &input.send {
@@ -205,7 +205,7 @@ fn options(input: &In, built_in_usb: bool) -> Result<CaptureOptions, ToolError> 
     };
     Ok(CaptureOptions {
         baud: Some(input.baud.unwrap_or(115_200)),
-        reset: input.reset.then(|| Sequence::hard_reset(built_in_usb)),
+        reset,
         time: Some(seconds(input.duration_s.unwrap_or(10.0))?),
         bytes: Some(input.max_bytes.unwrap_or(1 << 20).min(MOST_BYTES)),
         silence: input.silence_s.map(seconds).transpose()?,

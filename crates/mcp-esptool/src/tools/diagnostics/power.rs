@@ -6,7 +6,7 @@ use esp_link::monitor::CaptureOptions;
 use esp_link::reset::Sequence;
 use esp_model::console::Summary;
 use esp_model::job::Job;
-use esp_model::port::{ESPRESSIF_VID, Port};
+use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -148,10 +148,9 @@ fn registers_and_efuses(connected: &mut Connected, job: &Job) -> Result<Vec<Find
 fn watch(ctx: &Ctx, job: &Job, input: &In) -> Result<Summary, ToolError> {
     let mut listener = capture::listen(ctx, input.port.as_ref(), job)?;
     let info = listener.reader.info();
-    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID);
     let options = CaptureOptions {
         baud: Some(115_200),
-        reset: info.modem_lines.then(|| Sequence::hard_reset(built_in)),
+        reset: Sequence::start(&info),
         time: Some(Duration::from_secs_f64(input.watch_s)),
         absence: Duration::from_secs(10),
         ..CaptureOptions::default()

@@ -2,7 +2,6 @@
 
 use esp_model::chip::Chip;
 use esp_model::job::Job;
-use md5::{Digest, Md5};
 
 use crate::ctx::Ctx;
 use crate::tools::args::PortUrl;
@@ -32,13 +31,12 @@ pub fn copy(ctx: &Ctx, job: &Job, port: &PortUrl) -> Result<Twin, ToolError> {
         let loader = &mut connected.loader;
         let chip = loader.chip();
         let flash_size = loader.attach_flash(job, None)?;
-        let blank: [u8; 16] = Md5::digest(vec![0xff; BLOCK as usize]).into();
         let (mut flash, mut read_bytes) = (Vec::new(), 0);
         for address in (0..flash_size).step_by(BLOCK as usize) {
             job.check()?;
             job.progress(address.into(), flash_size.into(), format!("copying flash at {address:#x}"));
             let length = BLOCK.min(flash_size - address);
-            if length == BLOCK && loader.can_verify() && loader.flash_md5(job, address, length)? == blank {
+            if loader.is_blank(job, address, length)? == Some(true) {
                 continue;
             }
             flash.resize(address as usize, 0xff);

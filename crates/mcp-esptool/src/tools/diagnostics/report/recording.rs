@@ -11,7 +11,7 @@ use esp_link::reset::Sequence;
 use esp_link::stub::StubSource;
 use esp_link::{ConnectOptions, Loader};
 use esp_model::job::Job;
-use esp_model::port::{ESPRESSIF_VID, Port};
+use esp_model::port::Port;
 use serde_json::{Value, json};
 
 use super::redact;
@@ -96,10 +96,9 @@ pub fn console(
 ) -> Result<(String, Trace, Value), ToolError> {
     let listener = capture::listen(ctx, port, job)?;
     let info = listener.reader.info();
-    let built_in = info.usb.is_some_and(|(vendor, _)| vendor == ESPRESSIF_VID);
     let options = CaptureOptions {
         baud: Some(115_200),
-        reset: info.modem_lines.then(|| Sequence::hard_reset(built_in)),
+        reset: Sequence::start(&info),
         time: Some(Duration::from_secs_f64(seconds)),
         bytes: Some(4 << 20),
         absence: Duration::from_secs(10),
@@ -109,7 +108,7 @@ pub fn console(
     let mut line = Traced::new(listener.another(), tape.clone());
     let heard = capture::hear(&mut line, None, &options, job, &mut |_, _, _| true)?;
     let log: String = heard.lines.iter().map(|line| format!("[{}] {}\n", line.at.as_millis(), line.text)).collect();
-    let crashes = capture::crashes(ctx, &heard.decoder, None)?;
+    let crashes = capture::crashes(ctx, &heard.decoder, 0, None)?;
     let summary = heard.decoder.summary();
     let quiet = console::is_quiet(&summary);
     let facts = redact::value(json!({ "counts": summary, "quiet": quiet, "crashes": crashes }));
