@@ -30,7 +30,7 @@ impl Loader {
         match self.mode() {
             Mode::Stub => self.send(job, &Request::RunUserCode),
             _ => {
-                self.flash_begin(job, 0, 0, 0x400, 0)?;
+                self.flash_begin(job, 0, 0, 0x400, 0, false)?;
                 self.call(job, &Request::FlashEnd { stay: false }, 0, COMMAND_TIME).map(|_| ())
             }
         }

@@ -51,7 +51,7 @@ impl Loader {
                     let request = Request::EraseRegion { address, length };
                     loader.call(&shielded, &request, 0, time_for(length, ERASE_PER_MB)).map(|_| ())
                 }
-                _ => loader.rom_erase(&shielded, address, length),
+                _ => loader.rom_erase(&shielded, address, length, false),
             };
             if let Err(LoaderError::NoAnswer { waited, seen, .. }) = &result
                 && seen.0.is_empty()
@@ -67,9 +67,15 @@ impl Loader {
     }
 
     /// The ROM erases at FLASH_BEGIN; no data has to follow.
-    pub(super) fn rom_erase(&mut self, job: &Job, address: u32, length: u32) -> Result<(), LoaderError> {
+    pub(super) fn rom_erase(
+        &mut self,
+        job: &Job,
+        address: u32,
+        length: u32,
+        encrypted: bool,
+    ) -> Result<(), LoaderError> {
         let erase = erase_size(self.chip().rom.erase_size, address, length);
-        self.flash_begin(job, erase, length.div_ceil(0x400), 0x400, address)
+        self.flash_begin(job, erase, length.div_ceil(0x400), 0x400, address, encrypted)
     }
 }
 

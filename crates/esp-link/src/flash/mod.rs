@@ -82,7 +82,7 @@ impl Loader {
                 self.retrying(job, |loader| loader.command(job, &request)).map(|_| ())
             }
             // The ESP8266's ROM attaches it with the first FLASH_BEGIN.
-            _ => self.retrying(job, |loader| loader.flash_begin(job, 0, 0, 0x400, 0)),
+            _ => self.retrying(job, |loader| loader.flash_begin(job, 0, 0, 0x400, 0, false)),
         }
     }
 
@@ -94,8 +94,9 @@ impl Loader {
         blocks: u32,
         block_size: u32,
         address: u32,
+        encrypted: bool,
     ) -> Result<(), LoaderError> {
-        let encrypted = (self.mode() == Mode::Stub || self.chip().rom.begin_has_encrypted).then_some(false);
+        let encrypted = self.can_encrypt().then_some(encrypted);
         let begin = Begin { size: erase, blocks, block_size, address, encrypted };
         let time = if self.mode() == Mode::Stub { COMMAND_TIME } else { time_for(erase, ERASE_PER_MB) };
         self.call(job, &Request::FlashBegin(begin), 0, time).map(|_| ())
@@ -133,6 +134,11 @@ impl Loader {
         let digest = if hex { from_hex(&answer.data) } else { answer.data.try_into().ok() };
         let seen = crate::error::Seen::default();
         digest.ok_or(LoaderError::Protocol { command: Command::FlashMd5, what: "the digest is damaged", seen })
+    }
+
+    /// The words that begin a write carry the wish that the chip encrypt it.
+    fn can_encrypt(&self) -> bool {
+        self.mode() == Mode::Stub || self.chip().rom.begin_has_encrypted
     }
 
     /// The present loader can compare flash contents by MD5.

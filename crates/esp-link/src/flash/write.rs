@@ -58,6 +58,9 @@ pub struct WriteOptions {
     pub all: bool,
     /// Flash size in bytes, where it cannot or shall not be detected.
     pub flash_size: Option<u32>,
+    /// Let the chip encrypt with its own key what it writes. Everything is sent and nothing can be compared, because what
+    /// is in flash then is not what was sent.
+    pub encrypt: bool,
 }
 
 /// What was done.
@@ -115,11 +118,27 @@ impl Loader {
         for part in &*parts {
             self.check_range(part.address, part.source.len())?;
         }
+        if options.encrypt {
+            self.may_encrypt(parts)?;
+        }
         let mut report = WriteReport { verified: true, ..WriteReport::default() };
         for part in parts {
             self.write_part(job, part, options, &mut report)?;
         }
         Ok(report)
+    }
+
+    fn may_encrypt(&self, parts: &[Part]) -> Result<(), LoaderError> {
+        if !self.can_encrypt() {
+            return Err(self.unsupported("writing encrypted by the chip"));
+        }
+        match parts.iter().find(|part| !part.address.is_multiple_of(SECTOR)) {
+            Some(part) => {
+                let text = format!("{:#x} is no sector's start: its neighbours cannot be kept encrypted", part.address);
+                Err(LoaderError::Range(text))
+            }
+            None => Ok(()),
+        }
     }
 
     fn write_part(
@@ -131,7 +150,7 @@ impl Loader {
     ) -> Result<(), LoaderError> {
         let began = self.port().now();
         let mut sectors = self.sectors(job, part)?;
-        let differing = match options.all {
+        let differing = match options.all || options.encrypt {
             true => vec![true; sectors.count as usize],
             false => self.differing(job, &mut sectors)?,
         };
@@ -143,7 +162,7 @@ impl Loader {
         self.write_sectors(job, &mut sectors, &differing, options, report)?;
         // A request that was damaged on its way may have hit what was right already: after any trouble all is looked at.
         let mut rounds = 0;
-        while report.restarts > restarts && self.can_verify() {
+        while report.restarts > restarts && self.can_verify() && !options.encrypt {
             let wrong = self.wrong_sectors(job, &mut sectors)?;
             let Some(first) = wrong.iter().position(|wrong| *wrong) else { break };
             rounds += 1;
@@ -179,7 +198,9 @@ impl Loader {
         let total = chosen.iter().filter(|chosen| **chosen).count() as u64 * u64::from(SECTOR);
         let mut written = 0;
         for run in runs(chosen, sectors.start) {
-            for run in split_blank(sectors, run)? {
+            // What is blank has to be encrypted as well, to read as blank.
+            let pieces = if options.encrypt { vec![run] } else { split_blank(sectors, run)? };
+            for run in pieces {
                 job.progress(written, total, format!("writing {:#x}", sectors.address(run.first)));
                 self.write_run(job, sectors, run, options, report)?;
                 written += u64::from(run.end - run.first) * u64::from(SECTOR);
@@ -223,7 +244,7 @@ impl Loader {
         report: &mut WriteReport,
     ) -> Result<u32, LoaderError> {
         let began = self.port().now();
-        let sent = self.send_run(job, sectors, piece, options.compress, pace.block, report);
+        let sent = self.send_run(job, sectors, piece, options, pace.block, report);
         report.write_s += self.since(began);
         let failed = match sent {
             Ok(()) => false,
@@ -234,7 +255,7 @@ impl Loader {
                 true
             }
         };
-        if !self.can_verify() {
+        if !self.can_verify() || options.encrypt {
             report.verified = false;
             return Ok(if failed { piece.first } else { piece.end });
         }
@@ -307,10 +328,11 @@ impl Loader {
         job: &Job,
         sectors: &mut Sectors,
         run: Run,
-        compress: Compress,
+        options: &WriteOptions,
         block: u32,
         report: &mut WriteReport,
     ) -> Result<(), LoaderError> {
+        let compress = options.compress;
         let (address, length) = (sectors.address(run.first), (run.end - run.first) * SECTOR);
         if run.blank {
             self.erase_region(job, address, length)?;
@@ -325,8 +347,8 @@ impl Loader {
         };
         let packed = if deflate { Some(self.packed(&data)?) } else { None };
         match packed.filter(|packed| packed.len() < data.len() || compress == Compress::Always) {
-            Some(packed) => self.send_packed(job, address, length, &packed, block, report),
-            None => self.send_plain(job, address, &data, block, report),
+            Some(packed) => self.send_packed(job, (address, length), &packed, options.encrypt, block, report),
+            None => self.send_plain(job, address, &data, options.encrypt, block, report),
         }
     }
 
@@ -345,13 +367,14 @@ impl Loader {
         job: &Job,
         address: u32,
         data: &[u8],
+        encrypted: bool,
         block: u32,
         report: &mut WriteReport,
     ) -> Result<(), LoaderError> {
         let length = data.len() as u32;
         match self.mode() {
-            Mode::Stub => self.flash_begin(job, length, length.div_ceil(block), block, address)?,
-            _ => self.rom_erase(job, address, length)?,
+            Mode::Stub => self.flash_begin(job, length, length.div_ceil(block), block, address, encrypted)?,
+            _ => self.rom_erase(job, address, length, encrypted)?,
         }
         self.send_blocks(job, Command::FlashData, data, block, length, report)
     }
@@ -359,9 +382,9 @@ impl Loader {
     fn send_packed(
         &mut self,
         job: &Job,
-        address: u32,
-        length: u32,
+        (address, length): (u32, u32),
         packed: &[u8],
+        encrypted: bool,
         block: u32,
         report: &mut WriteReport,
     ) -> Result<(), LoaderError> {
@@ -369,7 +392,7 @@ impl Loader {
         let stub = self.mode() == Mode::Stub;
         // The ROM erases up front and wants whole blocks; the stub erases as it writes.
         let size = if stub { length } else { length.next_multiple_of(block) };
-        let encrypted = (stub || self.chip().rom.begin_has_encrypted).then_some(false);
+        let encrypted = self.can_encrypt().then_some(encrypted);
         let begin = Begin { size, blocks, block_size: block, address, encrypted };
         let time = if stub { time_for(0, 0) } else { time_for(length, ERASE_PER_MB) };
         self.call(job, &Request::DeflBegin(begin), 0, time)?;

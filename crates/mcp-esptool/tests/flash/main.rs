@@ -3,6 +3,7 @@
 
 mod backup;
 mod bench;
+mod encrypted;
 mod kill;
 mod line;
 mod part;

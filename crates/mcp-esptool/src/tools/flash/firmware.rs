@@ -38,6 +38,11 @@ pub struct In {
     /// false: never compress.
     #[schemars(extend("x-rare" = true))]
     compress: Option<bool>,
+    /// Let the chip encrypt with its own key what is written (flash encryption on, encryption by the loader not disabled).
+    /// Nothing can be compared then.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    encrypt: bool,
     /// Reset into the application afterwards.
     #[serde(default)]
     run: bool,
@@ -162,13 +167,16 @@ fn write(
     let flash_size = connected.loader.attach_flash(job, wanted_size)?;
     let pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
     files::check_images(&pieces, chip, connected.loader.revision(), flash_size)?;
-    refuse_plain_on_encrypted(connected, &pieces, job)?;
+    match input.encrypt {
+        true => must_encrypt(connected, job)?,
+        false => refuse_plain_on_encrypted(connected, &pieces, job)?,
+    }
     let mut notes = checks::device(connected, job, &pieces, flash_size)?;
     let compress = match input.compress {
         Some(false) => Compress::Never,
         _ => Compress::Auto,
     };
-    let options = WriteOptions { compress, all: input.all, flash_size: wanted_size };
+    let options = WriteOptions { compress, all: input.all, flash_size: wanted_size, encrypt: input.encrypt };
     let mut parts: Vec<Part> = pieces.iter().map(Piece::part).collect();
     let report = connected
         .loader
@@ -192,6 +200,26 @@ fn write(
         write_s: report.write_s,
         verify_s: report.verify_s,
     })
+}
+
+/// The chip encrypts by itself only with flash encryption on, and while its loader may.
+fn must_encrypt(connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
+    let chip = connected.loader.chip();
+    let Some(encryption) = &chip.security.flash_encryption else {
+        return Err(ToolError::new("not_supported_by_chip", format!("{} does not encrypt its flash", chip.name)));
+    };
+    if !connected.is_encrypted(job)? {
+        return Err(ToolError::new("encryption_inactive", "flash encryption is off"));
+    }
+    // In secure download mode the eFuse cannot be read: the loader refuses by itself.
+    let closed = encryption.no_manual_encrypt.as_deref().filter(|_| connected.loader.mode() != Mode::SecureDownload);
+    match closed {
+        Some(name) if connected.efuse_number(name, job)?.is_some_and(|bits| bits != 0) => {
+            let text = format!("{name} is burned: the loader does not encrypt any more");
+            Err(ToolError::new("encryption_active", text).next("encrypt on this computer with esp_flash_encrypt"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// With flash encryption on, a plain image or table does not boot any more; what is encrypted does not look like one.
