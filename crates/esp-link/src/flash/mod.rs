@@ -137,7 +137,7 @@ impl Loader {
     }
 
     /// The words that begin a write carry the wish that the chip encrypt it.
-    fn can_encrypt(&self) -> bool {
+    pub fn can_encrypt(&self) -> bool {
         self.mode() == Mode::Stub || self.chip().rom.begin_has_encrypted
     }
 

@@ -46,6 +46,8 @@ pub struct Recipe {
     pub nvs: Vec<NvsData>,
     /// The certificate partition.
     pub secure_cert: Option<SecureCert>,
+    /// The key of units whose flash encryption is on.
+    pub encryption: Option<Encryption>,
     /// eFuses.
     pub efuse: Option<EfusePlan>,
     /// Tests, in order.
@@ -181,6 +183,14 @@ pub struct SecureCert {
 
 fn secure_cert_partition() -> String {
     "esp_secure_cert".into()
+}
+
+/// Where the flash encryption key of a unit is known to this computer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encryption {
+    /// File with the raw key; a template where each unit has its own.
+    pub key_file: String,
 }
 
 /// eFuses to burn.
@@ -339,6 +349,7 @@ impl Recipe {
             NvsValue::Typed(typed) => typed.file.as_deref(),
             _ => None,
         }));
+        files.extend(self.encryption.iter().map(|encryption| encryption.key_file.as_str()));
         let cert = self.secure_cert.as_ref();
         let certs = cert.map(|cert| [cert.ca_cert.as_deref(), Some(&cert.device_cert), cert.private_key.as_deref()]);
         files.extend(certs.into_iter().flatten().flatten());
@@ -363,6 +374,7 @@ impl Recipe {
             let files = [cert.ca_cert.clone(), Some(cert.device_cert.clone()), cert.private_key.clone()];
             all.extend(files.into_iter().flatten().map(|text| ("secure_cert".to_owned(), text)));
         }
+        all.extend(self.encryption.iter().map(|encryption| ("encryption".to_owned(), encryption.key_file.clone())));
         for item in self.efuse.iter().flat_map(|plan| &plan.burn) {
             let texts = item.values().filter_map(toml::Value::as_str);
             all.extend(texts.map(|text| ("efuse".to_owned(), text.to_owned())));

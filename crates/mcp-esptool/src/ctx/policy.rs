@@ -14,6 +14,9 @@ use crate::config::Config;
 use crate::tool::{Entry, Risk};
 use crate::tools::error::ToolError;
 
+/// Tools that do what a recipe says and nothing else.
+const FOLLOW_RECIPES: [&str; 3] = ["esp_factory_program", "esp_batch_program", "esp_provision_device"];
+
 /// Rules of one origin.
 #[derive(Debug, Clone)]
 pub struct Layer {
@@ -103,7 +106,24 @@ impl Policy {
 
     /// This tool may be listed and called at all.
     pub fn offers(&self, entry: &Entry) -> bool {
-        entry.risk <= self.max_risk() && (!self.read_only || entry.hints().read_only)
+        entry.risk <= self.max_risk()
+            && (!self.read_only || entry.hints().read_only)
+            && (!self.in_production() || entry.risk <= Risk::Resets || FOLLOW_RECIPES.contains(&entry.name))
+    }
+
+    /// Only named recipes change devices.
+    fn in_production(&self) -> bool {
+        self.layers().any(|layer| layer.rules.production_recipes.is_some())
+    }
+
+    /// Fails unless units may be produced by this recipe. Every layer that names recipes must name it.
+    pub fn allows_production(&self, hash: &str, is_locked: bool) -> Result<(), ToolError> {
+        let mut named = self.layers().filter_map(|layer| layer.rules.production_recipes.as_ref());
+        if !self.in_production() || (is_locked && named.all(|recipes| recipes.iter().any(|named| named == hash))) {
+            return Ok(());
+        }
+        let text = "the policy is in production mode and does not name this recipe in production_recipes";
+        Err(ToolError::new("policy_refused", text).seen("recipe", hash).seen("locked", is_locked))
     }
 
     /// Fails unless this tool may be called.
@@ -111,7 +131,11 @@ impl Policy {
         if self.offers(entry) {
             return Ok(());
         }
-        let why = if self.read_only { "the server is read-only" } else { "the policy's max_risk is below it" };
+        let why = match (self.read_only, entry.risk <= self.max_risk()) {
+            (true, _) => "the server is read-only",
+            (_, false) => "the policy's max_risk is below it",
+            _ => "the policy is in production mode, in which only its recipes change devices",
+        };
         Err(ToolError::new("policy_refused", format!("{} may not be called: {why}", entry.name)))
     }
 

@@ -14,8 +14,10 @@ use crate::tools::error::ToolError;
 
 /// A unit's content.
 pub struct Content {
-    /// Everything that is written, by address.
+    /// Everything that is written as it stands here, by address.
     pub placed: Vec<Placed>,
+    /// Plain bytes that the chip encrypts as they are written.
+    pub by_chip: Vec<Placed>,
     /// The NVS partitions among them.
     pub nvs: Vec<NvsPlace>,
     /// The certificate partition among them.
@@ -53,7 +55,7 @@ pub fn build(
     values: &Values,
     scope: Scope,
 ) -> Result<Content, ToolError> {
-    let mut content = Content { placed: Vec::new(), nvs: Vec::new(), cert: None };
+    let mut content = Content { placed: Vec::new(), by_chip: Vec::new(), nvs: Vec::new(), cert: None };
     if scope == Scope::Full {
         content.placed.extend(prepared.images.iter().cloned());
         for (partition, bytes, file) in &prepared.data {

@@ -2,11 +2,13 @@
 
 use esp_ledger::State;
 use esp_link::flash::{Part, Shared, WriteOptions};
+use esp_model::recipe::Measure;
 use esp_model::secure_cert;
 use md5::{Digest, Md5};
 use serde_json::json;
 
 use super::content::{self, Scope};
+use super::encryption::{self, Sealed};
 use super::steps::Step;
 use super::unit::Work;
 use crate::ctx::device::Connected;
@@ -21,7 +23,7 @@ impl Work<'_> {
             _ => keep::table(connected, self.job, None)?.map(|found| found.table),
         };
         let table = on_unit.as_ref().or(prepared.table.as_ref());
-        let content = content::build(self.ctx, prepared, table, &self.values, self.order.scope)?;
+        let mut content = content::build(self.ctx, prepared, table, &self.values, self.order.scope)?;
         if content.placed.is_empty() && prepared.recipe.efuse.is_none() {
             return Err(ToolError::new("nothing_to_do", "the recipe writes nothing"));
         }
@@ -30,11 +32,7 @@ impl Work<'_> {
             let revision = connected.loader.revision();
             files::check_images(&[placed.piece()], connected.loader.chip(), revision, flash_size)?;
         }
-        let plain_only = content.placed.len() > content.nvs.len();
-        if plain_only && connected.is_encrypted(self.job)? {
-            let text = "flash encryption is on: the recipe's plain images and certificates would not be understood";
-            return Err(ToolError::new("encryption_active", text).touched(FlashState::Unchanged));
-        }
+        encryption::protect(self.ctx, self.job, connected, prepared, &self.values, table, &mut content)?;
         self.content = Some(content);
         self.no_foreign_identity(connected)
     }
@@ -62,10 +60,13 @@ impl Work<'_> {
     }
 
     pub(super) fn write(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
-        let (Some(content), Some(unit), run) = (&self.content, &self.unit, self.report.run) else { return Ok(()) };
+        let (Some(content), Some(unit), run) = (&self.content, self.unit.clone(), self.report.run) else {
+            return Ok(());
+        };
         let regions: Vec<_> = content
             .placed
             .iter()
+            .chain(&content.by_chip)
             .map(|placed| {
                 let md5: String = Md5::digest(placed.bytes.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect();
                 json!({"name": placed.name, "address": placed.address, "size_bytes": placed.bytes.len(), "md5": md5})
@@ -75,9 +76,11 @@ impl Work<'_> {
         let ids: Vec<i64> = self.identities.values().map(|identity| identity.id).collect();
         self.desk.with(|ledger| {
             ledger.record(run, "intent", &intent)?;
-            ledger.advance_all(&ids, unit, State::Writing)
+            ledger.advance_all(&ids, &unit, State::Writing)
         })?;
         self.record["regions"] = json!(regions);
+        self.write_by_chip(connected)?;
+        let Some(content) = &self.content else { return Ok(()) };
         let part = |placed: &super::recipe::Placed| Part {
             address: placed.address,
             source: Box::new(Shared(placed.bytes.clone())),
@@ -90,11 +93,47 @@ impl Work<'_> {
         self.report.written_bytes += written.written_bytes;
         self.report.skipped_bytes = written.skipped_bytes;
         self.report.retries += written.restarts;
-        self.desk.with(|ledger| ledger.advance_all(&ids, unit, State::Written))?;
+        self.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Written))?;
         self.report.steps.push(match written.verified {
             true => Step::of("flash content", true, format!("{} regions by MD5 on the chip", content.placed.len())),
             false => Step::unknown("flash content", "this loader computes no MD5"),
         });
+        Ok(())
+    }
+
+    /// What only the chip can encrypt. What it sealed before and nobody changed since is left as it is.
+    fn write_by_chip(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
+        let (Some(content), Some(unit)) = (&self.content, &self.unit) else { return Ok(()) };
+        if content.by_chip.is_empty() {
+            return Ok(());
+        }
+        let before = encryption::sealed_before(self.desk, unit)?;
+        let (mut sealed, mut written) = (Vec::new(), 0);
+        for placed in &content.by_chip {
+            let mut now = Sealed::ask(connected, self.job, placed)?;
+            if !before.contains(&now) {
+                let mut parts = [Part { address: placed.address, source: Box::new(Shared(placed.bytes.clone())) }];
+                let options = WriteOptions { encrypt: true, ..WriteOptions::default() };
+                let done = connected.loader.write_flash(self.job, &mut parts, &options);
+                let done = done.map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
+                written += done.written_bytes;
+                if done.restarts > 0 {
+                    // What a damaged request hit cannot be found out, so all of it is written again.
+                    let text = "the line failed while the chip encrypted, and nothing of that can be compared";
+                    return Err(ToolError::new("link_lost", text).touched(FlashState::Partial));
+                }
+                now = Sealed::ask(connected, self.job, placed)?;
+            }
+            sealed.push(now);
+        }
+        self.report.written_bytes += written;
+        self.record["sealed"] = json!(sealed);
+        // Only the application that boots shows that it is right: a console test that must pass says so.
+        let boots = |test: &&esp_model::recipe::Test| matches!(test.what, Measure::Console { .. }) && !test.optional;
+        let text = format!("{} regions, encrypted by the chip: without its key nobody can compare them", sealed.len());
+        let step = Step::unknown("encrypted content", text);
+        let optional = self.order.prepared.recipe.tests.iter().any(|test| boots(&test));
+        self.report.steps.push(Step { optional, ..step });
         Ok(())
     }
 
@@ -115,11 +154,11 @@ impl Work<'_> {
         }
         if let Some(cert) = &content.cert {
             let bytes = connected.loader.read_flash_bytes(self.job, cert.address, cert.bytes.len() as u32)?;
-            let entries = secure_cert::read(&bytes);
-            let same = bytes == *cert.bytes && entries.is_ok();
+            let same = bytes == *cert.bytes;
             is_right &= same;
-            let count = entries.map_or(0, |entries| entries.len());
-            self.report.steps.push(Step::of(&format!("read back {}", cert.name), same, format!("{count} entries")));
+            let value =
+                secure_cert::read(&bytes).map_or("encrypted".into(), |found| format!("{} entries", found.len()));
+            self.report.steps.push(Step::of(&format!("read back {}", cert.name), same, value));
         }
         self.is_on_unit = is_right;
         Ok(())

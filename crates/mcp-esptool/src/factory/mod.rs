@@ -9,6 +9,7 @@ mod burn;
 pub mod cli;
 mod content;
 pub mod desk;
+mod encryption;
 mod flash;
 pub mod floor;
 pub mod junit;

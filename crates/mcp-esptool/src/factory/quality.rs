@@ -8,12 +8,12 @@ use esp_link::flash::Part;
 use esp_model::efuse::Burn;
 use esp_model::job::Job;
 use esp_model::recipe::Values;
-use esp_model::secure_cert;
 use serde_json::Value as Json;
 
 use super::burn;
 use super::content::{self, Scope};
 use super::desk::Desk;
+use super::encryption::{self, Sealed};
 use super::recipe::Prepared;
 use super::report::Report;
 use super::steps::{self, Step};
@@ -148,7 +148,16 @@ impl<'a> Inspection<'a> {
         connected.loader.attach_flash(job, None)?;
         let on_unit = keep::table(connected, job, None)?.map(|found| found.table);
         let table = prepared.table.as_ref().or(on_unit.as_ref());
-        let wanted = content::build(self.ctx, prepared, table, &self.values, Scope::Full)?;
+        let mut wanted = content::build(self.ctx, prepared, table, &self.values, Scope::Full)?;
+        encryption::protect(self.ctx, job, connected, prepared, &self.values, table, &mut wanted)?;
+        let sealed = encryption::sealed_before(self.desk, &self.unit)?;
+        for placed in &wanted.by_chip {
+            let now = Sealed::ask(connected, job, placed)?;
+            let note = "its ciphertext, which cannot be made again here, against that of the unit's last run";
+            let name = format!("region {}", placed.name);
+            let step = Step::of(&name, sealed.contains(&now), format!("{} bytes at {:#x}", now.size, now.address));
+            self.report.steps.push(step.because(note));
+        }
         let by_bytes: BTreeMap<u32, &str> =
             wanted.nvs.iter().map(|place| (place.address, place.partition.as_str())).collect();
         for placed in &wanted.placed {
@@ -181,8 +190,7 @@ impl<'a> Inspection<'a> {
         }
         if let Some(cert) = &wanted.cert {
             let bytes = connected.loader.read_flash_bytes(job, cert.address, cert.bytes.len() as u32)?;
-            let good = secure_cert::read(&bytes).is_ok() && bytes == *cert.bytes;
-            self.report.steps.push(Step::of("certificates", good, cert.name.clone()));
+            self.report.steps.push(Step::of("certificates", bytes == *cert.bytes, cert.name.clone()));
         }
         Ok(())
     }

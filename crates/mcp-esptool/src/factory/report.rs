@@ -84,7 +84,7 @@ impl Report {
     pub fn line(&self) -> String {
         let who = self.mac.as_deref().unwrap_or("unknown device");
         let identities: Vec<String> = self.identities.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        let mut text = format!("{}: {} {who} {}", self.port, self.verdict, identities.join(", "));
+        let mut text = format!("{}: {} {who} {}", self.port, self.verdict, identities.join(", ")).trim_end().to_owned();
         let bad = self.steps.iter().filter(|step| step.verdict != Verdict::Pass && !step.optional);
         let bad: Vec<&str> = bad.map(|step| step.name.as_str()).collect();
         if !bad.is_empty() {

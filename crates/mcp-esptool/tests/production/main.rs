@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod efuse;
+mod encrypted;
+mod line;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -24,6 +24,8 @@ pub struct Rules {
     pub burn_macs: Option<Vec<String>>,
     /// Recipes, by hash, whose eFuses may be burned without asking for each unit. A person vouches for them here.
     pub burn_recipes: Option<Vec<String>>,
+    /// Production mode: only these locked recipes, by hash, change devices, and no tool does so beside them.
+    pub production_recipes: Option<Vec<String>>,
     /// What a person vouches for because no tool can measure it: `ota_proven`, `flash_voltage`.
     pub vouch: Option<Vec<String>>,
     /// Folders that the project roots must lie in. Empty: anywhere.
@@ -47,6 +49,7 @@ impl Rules {
             ("deny_macs", names(&self.deny_macs)),
             ("burn_macs", granted(&self.burn_macs)),
             ("burn_recipes", granted(&self.burn_recipes)),
+            ("production_recipes", granted(&self.production_recipes)),
             ("vouch", granted(&self.vouch)),
             ("project_roots", names(&roots)),
         ];

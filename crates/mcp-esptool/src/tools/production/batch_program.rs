@@ -133,10 +133,7 @@ fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
         (None, Some(files)) => (files.clone(), None),
         _ => return Err(ToolError::new("missing_parameter", "give either `firmware` or `files`")),
     };
-    let prepared = plain(ctx, &files, chip)?.checked()?;
-    let order = Order::new(prepared, Scope::Full, input.retries.unwrap_or(super::RETRIES));
-    order.register(&ctx.desk)?;
-    Ok(Arc::new(order))
+    super::accepted(ctx, plain(ctx, &files, chip)?.checked()?, Scope::Full, input.retries)
 }
 
 /// A recipe that writes files and nothing else, locked as it is.

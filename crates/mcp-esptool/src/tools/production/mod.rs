@@ -22,7 +22,12 @@ const RETRIES: u32 = 3;
 
 /// A recipe that is known to the ledger and ready for any number of units.
 fn order(ctx: &Ctx, recipe: &str, scope: Scope, retries: Option<u32>) -> Result<Arc<Order>, ToolError> {
-    let prepared = Prepared::load(ctx, recipe)?.checked()?;
+    accepted(ctx, Prepared::load(ctx, recipe)?.checked()?, scope, retries)
+}
+
+/// The same for a recipe that was read.
+fn accepted(ctx: &Ctx, prepared: Prepared, scope: Scope, retries: Option<u32>) -> Result<Arc<Order>, ToolError> {
+    ctx.policy.allows_production(&prepared.hash, prepared.is_locked)?;
     let order = Order::new(prepared, scope, retries.unwrap_or(RETRIES));
     order.register(&ctx.desk)?;
     Ok(Arc::new(order))

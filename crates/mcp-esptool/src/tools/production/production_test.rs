@@ -50,6 +50,8 @@ impl Tool for ProductionTest {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let prepared = Prepared::load(ctx, &input.test_suite)?;
+        // It may start programs in RAM.
+        ctx.policy.allows_production(&prepared.hash, prepared.is_locked)?;
         let tests = &prepared.recipe.tests;
         if let Some(name) = input.only.iter().find(|name| !tests.iter().any(|test| test.name == **name)) {
             let known = tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(", ");
