@@ -35,9 +35,7 @@ pub fn generate(
     let mut builder = Builder::new(size, version, keys)?;
     for bytes in csv_files {
         let text = std::str::from_utf8(bytes).map_err(|_| NvsError::Encoding)?;
-        for row in csv::rows(text)? {
-            builder.row(&row, files)?;
-        }
+        csv::each_row(text, |row| builder.row(row, files))?;
     }
     Ok(builder.finish())
 }
@@ -136,7 +134,7 @@ impl Builder {
     pub fn row(&mut self, row: &Row, files: &mut Source) -> Result<(), NvsError> {
         self.add_row(row, files).map_err(|problem| NvsError::Row {
             line: row.line,
-            key: row.key.clone().unwrap_or_default(),
+            key: row.key.as_deref().unwrap_or_default().to_owned(),
             problem,
         })
     }
@@ -166,7 +164,8 @@ impl Builder {
 
     /// The image.
     pub fn finish(self) -> Vec<u8> {
-        let mut out: Vec<u8> = self.pages.into_iter().flat_map(|page| page.bytes).collect();
+        let mut out = Vec::with_capacity(self.size.max((self.pages.len() * PAGE) as u64) as usize);
+        self.pages.iter().for_each(|page| out.extend_from_slice(&page.bytes));
         if self.reserved {
             out.resize(self.size as usize, 0xff);
         }
@@ -189,7 +188,7 @@ impl Builder {
                 let bytes = files(path).map_err(|reason| ValueError::File { path: path.to_owned(), reason })?;
                 self.encoded(key, row.encoding.as_deref(), Raw::File(bytes))
             }
-            _ => self.encoded(key, row.encoding.as_deref(), Raw::Text(row.value.clone())),
+            _ => self.encoded(key, row.encoding.as_deref(), Raw::Text(row.value.as_deref())),
         }
     }
 
@@ -202,7 +201,7 @@ impl Builder {
 
     /// Station settings bring three more entries that the Wi-Fi driver expects, once.
     fn station(&mut self, key: &str, row: &Row) -> Result<(), ValueError> {
-        self.encoded(key, row.encoding.as_deref(), Raw::Text(row.value.clone()))?;
+        self.encoded(key, row.encoding.as_deref(), Raw::Text(row.value.as_deref()))?;
         if std::mem::replace(&mut self.wifi.station_done, true) {
             return Ok(());
         }
@@ -353,20 +352,24 @@ fn encrypted(cipher: &Cipher, data: &[u8], count: usize, page: usize, slot: usiz
     out
 }
 
-/// The first entry of an item.
+/// The first entry of an item. One with a key outside ASCII is longer than it should be: the key's field is filled up by
+/// characters, not bytes.
 struct Head {
-    bytes: Vec<u8>,
+    bytes: [u8; HEAD],
+    length: usize,
 }
+
+/// Most bytes of a first entry: 15 characters of four bytes each.
+const HEAD: usize = ENTRY + 3 * KEY_LENGTH;
 
 impl Head {
     fn new(key: &str, namespace: u8) -> Self {
-        let mut bytes = Vec::with_capacity(ENTRY + key.len());
-        bytes.extend([namespace, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
-        bytes.extend_from_slice(key.as_bytes());
-        // The key's field is filled up by characters: one outside ASCII makes the entry longer than it should be.
-        bytes.resize(bytes.len() + 16 - key.chars().count(), 0);
-        bytes.resize(bytes.len() + 8, 0xff);
-        Self { bytes }
+        let mut bytes = [0xff; HEAD];
+        bytes[0] = namespace;
+        let end = 8 + key.len() + 16 - key.chars().count();
+        bytes[8..end].fill(0);
+        bytes[8..8 + key.len()].copy_from_slice(key.as_bytes());
+        Self { bytes, length: end + 8 }
     }
 
     fn number(&mut self, value: &Value) {
@@ -395,7 +398,7 @@ impl Head {
     fn sealed(&mut self) -> &[u8] {
         let crc = entry_crc(&self.bytes);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        &self.bytes
+        &self.bytes[..self.length]
     }
 }
 

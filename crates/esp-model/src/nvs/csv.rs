@@ -7,25 +7,17 @@ const FIELD_LIMIT: usize = 131_072;
 
 /// A row. A field is `None` when the row is too short to have it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Row {
+pub struct Row<'a> {
     /// Line on which the row begins, counted from 1.
     pub line: usize,
     /// Column `key`.
-    pub key: Option<String>,
+    pub key: Option<Cow<'a, str>>,
     /// Column `type`: `namespace`, `file`; anything else counts as `data`.
-    pub kind: Option<String>,
+    pub kind: Option<Cow<'a, str>>,
     /// Column `encoding`.
-    pub encoding: Option<String>,
+    pub encoding: Option<Cow<'a, str>>,
     /// Column `value`.
-    pub value: Option<String>,
-}
-
-impl Row {
-    /// A row made in memory.
-    pub fn new(key: &str, kind: &str, encoding: &str, value: &str) -> Self {
-        let field = |text: &str| Some(text.to_owned());
-        Self { line: 0, key: field(key), kind: field(kind), encoding: field(encoding), value: field(value) }
-    }
+    pub value: Option<Cow<'a, str>>,
 }
 
 /// The text is not a table of rows.
@@ -39,24 +31,29 @@ pub enum CsvError {
     FieldLimit(usize),
 }
 
-/// Reads the rows. Lines that begin with `#` are left out, also within quotes.
-pub fn rows(text: &str) -> Result<Vec<Row>, CsvError> {
-    let mut records = records(text)?.into_iter();
-    let Some((_, header)) = records.next() else { return Ok(Vec::new()) };
+/// Reads the rows, one after the other. Lines that begin with `#` are left out, also within quotes.
+pub fn each_row<E: From<CsvError>>(text: &str, mut take: impl FnMut(&Row) -> Result<(), E>) -> Result<(), E> {
+    let text: Cow<str> =
+        if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() };
+    let mut records = Records::new(&text);
+    let Some(header) = records.next() else { return Ok(()) };
     // A file without rows may lack columns.
-    let columns = columns(&header);
-    let mut out = Vec::new();
-    for (line, mut record) in records.filter(|(_, record)| !record.is_empty()) {
+    let columns = columns(&header?.1);
+    for record in records {
+        let (line, mut record) = record?;
+        if record.is_empty() {
+            continue;
+        }
         let [key, kind, encoding, value] = columns.clone()?.map(|at| record.get_mut(at).map(std::mem::take));
-        out.push(Row { line, key, kind, encoding, value });
+        take(&Row { line, key, kind, encoding, value })?;
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Where the header has the columns key, type, encoding and value. Of several columns of one name the last one counts,
 /// even when a row does not reach it.
-fn columns(header: &[String]) -> Result<[usize; 4], CsvError> {
-    let column = |name: &'static str| header.iter().rposition(|known| known == name).ok_or(CsvError::Column(name));
+fn columns(header: &[Cow<str>]) -> Result<[usize; 4], CsvError> {
+    let column = |name: &'static str| header.iter().rposition(|known| *known == name).ok_or(CsvError::Column(name));
     Ok([column("key")?, column("type")?, column("encoding")?, column("value")?])
 }
 
@@ -73,7 +70,7 @@ struct Reader {
     state: State,
     field: String,
     length: usize,
-    record: Vec<String>,
+    record: Vec<Cow<'static, str>>,
 }
 
 impl Reader {
@@ -87,7 +84,7 @@ impl Reader {
     }
 
     fn save(&mut self, next: State) {
-        self.record.push(std::mem::take(&mut self.field));
+        self.record.push(std::mem::take(&mut self.field).into());
         self.length = 0;
         self.state = next;
     }
@@ -120,39 +117,59 @@ impl Reader {
 }
 
 /// The record of a whole line without quotes, which needs no state.
-fn plain(line: &str) -> Option<Vec<String>> {
+fn plain(line: &str) -> Option<Vec<Cow<'_, str>>> {
     let text = line.strip_suffix('\n').unwrap_or(line);
-    let fields = || text.split(',').map(str::to_owned).collect();
+    let fields = || text.split(',').map(Cow::from).collect();
     (!line.contains('"') && line.len() <= FIELD_LIMIT).then(|| if text.is_empty() { Vec::new() } else { fields() })
 }
 
 /// Records with the line on which each begins; empty lines are empty records.
-fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, CsvError> {
-    let text: Cow<str> =
-        if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() };
-    let mut out = Vec::new();
-    let mut reader = Reader { state: State::StartRecord, field: String::new(), length: 0, record: Vec::new() };
-    let mut begin = 1;
-    for (index, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.starts_with('#')) {
-        if matches!(reader.state, State::StartRecord) {
-            begin = index + 1;
-            if let Some(record) = plain(line) {
-                out.push((begin, record));
-                continue;
-            }
-        }
+struct Records<'a> {
+    lines: std::iter::Enumerate<std::str::SplitInclusive<'a, char>>,
+    reader: Reader,
+    begin: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Lines of `text` end in a line feed.
+    fn new(text: &'a str) -> Self {
+        let reader = Reader { state: State::StartRecord, field: String::new(), length: 0, record: Vec::new() };
+        Self { lines: text.split_inclusive('\n').enumerate(), reader, begin: 1 }
+    }
+
+    fn line(&mut self, line: &str, number: usize) -> Result<(), CsvError> {
         for c in line.chars() {
-            reader.take(Some(c), index + 1)?;
+            self.reader.take(Some(c), number)?;
         }
         // The line's own end closed the record already, except within quotes and on a last line without one.
-        reader.take(None, index + 1)?;
-        if matches!(reader.state, State::StartRecord) {
-            out.push((begin, std::mem::take(&mut reader.record)));
+        self.reader.take(None, number)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<(usize, Vec<Cow<'a, str>>), CsvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some((index, line)) = self.lines.next() {
+            if line.starts_with('#') {
+                continue;
+            }
+            if matches!(self.reader.state, State::StartRecord) {
+                self.begin = index + 1;
+                if let Some(record) = plain(line) {
+                    return Some(Ok((self.begin, record)));
+                }
+            }
+            if let Err(error) = self.line(line, index + 1) {
+                return Some(Err(error));
+            }
+            if matches!(self.reader.state, State::StartRecord) {
+                return Some(Ok((self.begin, std::mem::take(&mut self.reader.record))));
+            }
         }
+        matches!(self.reader.state, State::InQuotes).then(|| {
+            self.reader.save(State::StartRecord);
+            Ok((self.begin, std::mem::take(&mut self.reader.record)))
+        })
     }
-    if matches!(reader.state, State::InQuotes) {
-        reader.save(State::StartRecord);
-        out.push((begin, reader.record));
-    }
-    Ok(out)
 }

@@ -67,9 +67,9 @@ pub enum ValueError {
 
 /// What a row holds before it is encoded.
 #[derive(Debug, Clone)]
-pub(super) enum Raw {
+pub(super) enum Raw<'a> {
     /// The text of the column, if the row has it.
-    Text(Option<String>),
+    Text(Option<&'a str>),
     /// A file's bytes.
     File(Vec<u8>),
 }
@@ -105,13 +105,17 @@ pub(super) fn encode(encoding: &str, raw: Raw, room: u64) -> Result<Payload, Val
         _ => {}
     }
     // In other spellings the text is stored as it is: without a final zero, or undecoded.
-    match encoding.to_lowercase().as_str() {
+    let usual = encoding.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let name: Cow<str> = if usual { encoding.into() } else { encoding.to_lowercase().into() };
+    match &*name {
         "string" => match raw {
-            Raw::Text(text) => text.map(Payload::String).ok_or(ValueError::Missing("value")),
+            Raw::Text(text) => text.map(|text| Payload::String(text.to_owned())).ok_or(ValueError::Missing("value")),
             Raw::File(_) => Err(ValueError::Text),
         },
         "binary" | "hex2bin" | "base64" => match raw {
-            Raw::Text(text) => text.map(Payload::Characters).ok_or(ValueError::Missing("value")),
+            Raw::Text(text) => {
+                text.map(|text| Payload::Characters(text.to_owned())).ok_or(ValueError::Missing("value"))
+            }
             Raw::File(bytes) => Ok(Payload::Bytes(bytes)),
         },
         name => number(name, encoding, &present(&raw)?).map(Payload::Number),
@@ -124,7 +128,7 @@ pub fn encode_value(encoding: &str, kind: &str, text: &str, files: &mut super::S
         let bytes = files(text).map_err(|reason| ValueError::File { path: text.to_owned(), reason })?;
         Raw::File(bytes)
     } else {
-        Raw::Text(Some(text.to_owned()))
+        Raw::Text(Some(text))
     };
     Ok(match encode(encoding, raw, super::LARGEST)? {
         Payload::Number(value) => value,
@@ -134,16 +138,16 @@ pub fn encode_value(encoding: &str, kind: &str, text: &str, files: &mut super::S
     })
 }
 
-fn present(raw: &Raw) -> Result<Cow<'_, [u8]>, ValueError> {
+fn present<'a>(raw: &'a Raw) -> Result<Cow<'a, [u8]>, ValueError> {
     match raw {
-        Raw::Text(text) => text.as_ref().map(|text| text.as_bytes().into()).ok_or(ValueError::Missing("value")),
+        Raw::Text(text) => text.map(|text| text.as_bytes().into()).ok_or(ValueError::Missing("value")),
         Raw::File(bytes) => Ok(bytes.into()),
     }
 }
 
 fn text(raw: Raw) -> Result<String, ValueError> {
     match raw {
-        Raw::Text(text) => text.ok_or(ValueError::Missing("value")),
+        Raw::Text(text) => text.map(str::to_owned).ok_or(ValueError::Missing("value")),
         Raw::File(bytes) => String::from_utf8(bytes).map_err(|_| ValueError::Text),
     }
 }
@@ -226,7 +230,7 @@ fn base64_digit(byte: u8) -> Option<u8> {
 fn fill(encoding: &str, raw: &Raw, room: u64) -> Result<Vec<u8>, ValueError> {
     let (sized, length, filler) = fill_form(encoding).ok_or_else(|| ValueError::Encoding(encoding.to_owned()))?;
     let value: &[u8] = match raw {
-        Raw::Text(text) => text.as_deref().unwrap_or_default().as_bytes(),
+        Raw::Text(text) => text.unwrap_or_default().as_bytes(),
         Raw::File(bytes) if bytes.is_empty() => &[],
         Raw::File(_) => return Err(ValueError::Encoding(encoding.to_owned())),
     };
@@ -274,7 +278,7 @@ mod tests {
 
     #[test]
     fn fills() {
-        let text = |text: &str| Raw::Text(Some(text.to_owned()));
+        let text = |text: &'static str| Raw::Text(Some(text));
         assert_eq!(fill("blob_fill(4;0xaA)", &text("ab"), 99).as_deref(), Ok(&b"ab\xaa\xaa"[..]));
         assert_eq!(fill("blob_sz_fill(3;0x00)tail", &text("ab"), 99).as_deref(), Ok(&b"\x02\0\0\0ab\0"[..]));
         assert_eq!(fill("blob_fill(1;0xff)", &text("ab"), 99), Err(ValueError::FillLength(1)));

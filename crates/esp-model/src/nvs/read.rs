@@ -1,6 +1,6 @@
 //! What an image holds, and what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
 
 use super::page::{Item, Page, PageState, SlotState};
 use super::{PAGE, Value, Version, kind};
@@ -149,8 +149,7 @@ pub fn read(image: &[u8]) -> Contents {
         reader.findings.push(Finding::Unreadable);
     }
     let mut entries = reader.entries;
-    let place: HashMap<usize, u32> = order.iter().map(|page| (page.number, page.sequence)).collect();
-    entries.sort_by_key(|entry| (place.get(&entry.page).copied(), entry.slot));
+    entries.sort_by_key(|entry| (pages.get(entry.page).map(|page| page.sequence), entry.slot));
     Contents { namespaces: reader.namespaces, entries, findings: reader.findings, pages }
 }
 
@@ -192,16 +191,14 @@ fn check_pages(pages: &[Page], findings: &mut Vec<Finding>) {
     }
 }
 
-/// A blob's index or one of its chunks.
-type BlobKey = (u8, Vec<u8>);
-
 #[derive(Default)]
 struct Reader {
     namespaces: BTreeMap<u8, String>,
     /// Namespaces without a name that were met.
     unnamed: HashSet<u8>,
     entries: Vec<Entry>,
-    places: HashMap<BlobKey, usize>,
+    /// Where in `entries` the pair of this namespace and key is; the rest of a key is zeros.
+    places: HashMap<(u8, [u8; 16]), usize>,
     indexes: Vec<(usize, Item)>,
     chunks: HashMap<(u8, Vec<u8>, u8), Item>,
     findings: Vec<Finding>,
@@ -266,14 +263,16 @@ impl Reader {
             self.findings.push(Finding::Text(namespace.clone(), key.clone()));
         }
         let entry = Entry { namespace, key, value, page, slot: item.slot };
-        match self.places.get(&(item.namespace, item.key.clone())) {
+        let mut key = [0; 16];
+        key.iter_mut().zip(&item.key).for_each(|(to, from)| *to = *from);
+        match self.places.entry((item.namespace, key)) {
             // Pages come in the order in which they were written: the later one counts.
-            Some(place) => {
+            hash_map::Entry::Occupied(place) => {
                 self.findings.push(Finding::Twice(entry.namespace.clone(), entry.key.clone()));
-                self.entries[*place] = entry;
+                self.entries[*place.get()] = entry;
             }
-            None => {
-                self.places.insert((item.namespace, item.key.clone()), self.entries.len());
+            hash_map::Entry::Vacant(place) => {
+                place.insert(self.entries.len());
                 self.entries.push(entry);
             }
         }

@@ -1,5 +1,6 @@
 //! `esp_elf_to_binary`: an ELF file to an image, byte for byte as `esptool elf2image`.
 
+use esp_model::chip::{Arch, Chip};
 use esp_model::image::hex::hex;
 use esp_model::image::{self, Built, SecurePad, Settings};
 use esp_model::job::Job;
@@ -85,6 +86,9 @@ pub struct Out {
     segments: u8,
     /// SHA-256 of the ELF file, in hex: what the app's description names.
     elf_sha256: String,
+    /// What makes it useless on the chip: the program is for another processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl In {
@@ -146,12 +150,25 @@ impl Tool for ElfToBinary {
             }
         };
         let segments = first.get(1).copied().unwrap_or(0);
-        Ok(Out { chip: chip.id.to_owned(), files, segments, elf_sha256: hex(&elf_sha256) })
+        let warning = other_processor(chip, &elf);
+        Ok(Out { chip: chip.id.to_owned(), files, segments, elf_sha256: hex(&elf_sha256), warning })
     }
 
     fn summary(out: &Out) -> String {
         let line = |file: &Written| format!("{} ({} bytes)", file.path, file.size_bytes);
         let files = out.files.iter().map(line).collect::<Vec<_>>().join(", ");
-        format!("{} image with {} segments: {files}", out.chip, out.segments)
+        let warning = out.warning.iter().map(|warning| format!("\nwarning: {warning}")).collect::<String>();
+        format!("{} image with {} segments: {files}{warning}", out.chip, out.segments)
     }
+}
+
+/// esptool makes the image all the same, and so do we.
+fn other_processor(chip: &Chip, elf: &[u8]) -> Option<String> {
+    /// `e_machine` of an ELF file for Xtensa; the only other one that images are built of is RISC-V.
+    const XTENSA: [u8; 2] = [94, 0];
+    let xtensa = elf.get(18..20)? == XTENSA;
+    let name = |xtensa| if xtensa { "Xtensa" } else { "RISC-V" };
+    let chips = chip.arch == Arch::Xtensa;
+    (xtensa != chips)
+        .then(|| format!("the program is for {} processors, {} is {}", name(xtensa), chip.name, name(chips)))
 }
