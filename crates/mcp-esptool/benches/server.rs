@@ -23,7 +23,9 @@ fn main() -> ExitCode {
     println!("mcp-esptool: {:.1} ms to the answer of initialize, {:.1} MB resident", ours.0, ours.1);
     match theirs() {
         Ok(program) => {
-            let theirs = measure(&mut Command::new(program), 3);
+            // It does not start without esptool.
+            let Ok(esptool) = reference::tool("esptool") else { return ExitCode::FAILURE };
+            let theirs = measure(Command::new(program).env("ESPTOOL_PATH", esptool), 3);
             println!("mcesptool:   {:.1} ms, {:.1} MB", theirs.0, theirs.1);
         }
         Err(Stop::Skipped(Skip(reason)) | Stop::Failed(reason)) => println!("mcesptool: not measured: {reason}"),
@@ -60,10 +62,10 @@ fn measure(command: &mut Command, runs: usize) -> (f64, f64) {
         let lines = BufReader::new(output).lines().map_while(Result::ok);
         let mut answers = lines.filter(|line| line.starts_with('{') && line.contains("\"id\""));
         writeln!(input, "{HELLO}").unwrap();
-        answers.next();
+        assert!(answers.next().is_some(), "no answer to initialize");
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         writeln!(input, "{LIST}").unwrap();
-        answers.next();
+        assert!(answers.next().is_some(), "no list of tools");
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         let kib =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").parse().ok());

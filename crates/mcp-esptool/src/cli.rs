@@ -64,8 +64,10 @@ enum Command {
     /// Call one tool: `call esp_flash_read port=sim://esp32 address=0x0 size=4K output_file=boot.bin`
     Call {
         /// The tool's name
+        #[arg(index = 1)]
         tool: String,
         /// Parameters as `name=value`, or one JSON object
+        #[arg(index = 2)]
         args: Vec<String>,
         /// Print the result, or the error, as JSON
         #[arg(long)]
@@ -259,14 +261,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 Err(text) => Err(Failure::Other(text)),
             }
         }
-        Some(Command::Completions { shell }) => {
-            let names = tools::ALL.iter().map(|entry| entry.name);
-            let mut command = Cli::command().mut_subcommand("call", |call| {
-                call.mut_arg("tool", |tool| tool.value_parser(PossibleValuesParser::new(names)))
-            });
-            clap_complete::generate(shell, &mut command, "mcp-esptool", &mut io::stdout());
-            Ok(())
-        }
+        Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
         Some(Command::Man { dir: None }) => Ok(manual(Cli::command()).render(&mut io::stdout())?),
         Some(Command::Man { dir: Some(dir) }) => Ok(manuals(&dir)?),
         Some(Command::VirtualHost { dir }) => {
@@ -276,9 +271,32 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
+/// The script that completes commands, options and names of tools.
+fn completion_script(shell: clap_complete::Shell) -> String {
+    let names = || tools::ALL.iter().map(|entry| entry.name);
+    let mut command = Cli::command().mut_subcommand("call", |call| {
+        call.mut_arg("tool", |tool| tool.value_parser(PossibleValuesParser::new(names())))
+    });
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "mcp-esptool", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // The generator names the branches of a program with a dash otherwise than it asks for them.
+        clap_complete::Shell::Bash => script.replace("mcp__subcmd__esptool", "mcp__esptool"),
+        // It leaves out what a parameter may be.
+        clap_complete::Shell::Fish => {
+            let names = names().collect::<Vec<_>>().join(" ");
+            let when = "__fish_mcp_esptool_using_subcommand call";
+            format!("{script}complete -c mcp-esptool -n \"{when}\" -f -a \"{names}\"\n")
+        }
+        _ => script,
+    }
+}
+
 /// One page of the manual.
 fn manual(command: clap::Command) -> clap_mangen::Man {
-    clap_mangen::Man::new(command).date(DATE).manual("mcp-esptool")
+    let version = concat!("mcp-esptool ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).date(DATE).source(version).manual("mcp-esptool")
 }
 
 /// A page for the program, and one for each of its commands.
