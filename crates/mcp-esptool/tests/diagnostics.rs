@@ -181,6 +181,15 @@ fn core_dumps_come_from_flash_files_and_text() {
     bench.write("console.txt", text.replace("===", "================= ").as_bytes());
     let from_text = bench.good("esp_core_dump_analyze", json!({"dump_file": "console.txt"}));
     assert_eq!(from_text["tasks"], read["tasks"]);
+    // A table that the project moved is found too.
+    bench.good("esp_flash_erase", json!({"region": "0x8000+0x1000", "no_backup": true}));
+    let csv = "nvs,data,nvs,0x11000,24K\ncoredump,data,coredump,0x20000,64K\napp,app,factory,0x30000,1M\n";
+    let moved = json!({"layout": csv, "output_file": "moved.bin", "table_offset": "0xa000"});
+    bench.good("esp_partition_create", moved);
+    bench.flash("moved.bin", 0xa000);
+    bench.flash("core.bin", 0x20000);
+    let from_moved = bench.good("esp_core_dump_analyze", json!({}));
+    assert_eq!(from_moved["tasks"], read["tasks"]);
     let mut damaged = dump.clone();
     damaged[400] ^= 1;
     bench.write("damaged.bin", &damaged);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::testing::mutate;
+use esp_model::chip;
 use esp_model::coredump::{Analysis, Check, CoreDump, ElfMatch, analyse};
 use esp_model::symbols::Program;
 use libtest_mimic::Trial;
@@ -299,6 +300,18 @@ fn versions() -> Result<(), Stop> {
                 cases.push((path, bytes));
             }
         }
+        // The same core as any other chip of its kind would have written it, and as one that is none.
+        let of_kind = |chip: &&chip::Chip| chip.arch == dump.arch && chip.image.format == chip::ImageFormat::Esp32;
+        let ids = chip::all().iter().filter(of_kind).filter_map(|chip| chip.chip_id);
+        for id in ids {
+            let word = u32::from(id) << 16 | 0x103;
+            let total = 24 + core.len() as u32 + 32;
+            let bytes = sealed(&[total, word, 0, 0, 0, 300], core, true);
+            let path = dir.join(format!("{name}-chip-{id}"));
+            fs::write(&path, &bytes)?;
+            list += &format!("{} {machine} 0\n", path.display());
+            cases.push((path, bytes));
+        }
         let path = dir.join(format!("{name}-b64"));
         fs::write(&path, &bytes)?;
         list += &format!("{} {machine} 1\n", path.display());
@@ -315,10 +328,12 @@ fn versions() -> Result<(), Stop> {
                 same_dump(&what, &dump, theirs)?;
             }
             (Err(_), Some(_)) => {}
+            // A chip that is younger than the reference.
+            (Ok(_), Some(error)) if error.to_string().contains("is not supported") => {}
             (ours, theirs) => return fail(format!("{what}: ours {:?}, theirs {theirs:?}", ours.map(|d| d.format))),
         }
     }
-    if accepted >= 26 { Ok(()) } else { fail(format!("only {accepted} dumps were accepted")) }
+    if accepted >= 38 { Ok(()) } else { fail(format!("only {accepted} dumps were accepted")) }
 }
 
 fn loader(dir: &Path, list: &str) -> Result<Value, Stop> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
+use crate::tools::flash::keep;
 
 /// Something that cannot be measured from here.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -54,17 +55,21 @@ impl Finding {
     }
 }
 
-/// The partition table at the usual place, or why there is none.
+/// The partition table, wherever it lies, or why there is none.
 pub fn partition_table(connected: &mut Connected, job: &Job) -> Result<Result<Table, String>, ToolError> {
     let length = u32::try_from(TABLE_LENGTH).unwrap_or(0xc00);
     let bytes = connected.loader.read_flash_bytes(job, DEFAULT_TABLE_OFFSET, length)?;
+    if Table::is_binary(&bytes) {
+        return Ok(Table::from_binary(&bytes, true).map_err(|error| error.to_string()));
+    }
+    // Projects may move it: larger bootloaders need it higher.
+    if let Some(found) = keep::table(connected, job, None)? {
+        return Ok(Ok(found.table));
+    }
     if bytes.iter().all(|byte| *byte == 0xff) {
         return Ok(Err(format!("flash is blank at {DEFAULT_TABLE_OFFSET:#x}")));
     }
-    if !Table::is_binary(&bytes) {
-        return Ok(Err(format!("no partition table at {DEFAULT_TABLE_OFFSET:#x} (encrypted, elsewhere or none)")));
-    }
-    Ok(Table::from_binary(&bytes, true).map_err(|error| error.to_string()))
+    Ok(Err(format!("no partition table at {DEFAULT_TABLE_OFFSET:#x} or elsewhere (encrypted or none)")))
 }
 
 /// The first partition of this type and subtype.

@@ -92,6 +92,9 @@ fn findings(connected: &mut Connected, job: &Job) -> Result<Vec<Finding>, ToolEr
 }
 
 fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
+    if contents.findings.contains(&nvs::Finding::Unreadable) {
+        return vec![Finding::unknown("cal_data", "no entry of NVS is readable: it is probably encrypted")];
+    }
     let get = |key: &str| contents.get("phy", key);
     let rebuilt = "the app calibrates anew at its next start (about 100 ms) and stores the result";
     let Some(data) = get("cal_data") else {
@@ -145,5 +148,59 @@ fn phy_init(data: &[u8]) -> Finding {
     match ends {
         Some(length) => Finding::new(what, format!("{length} bytes"), "ok", "marked at both ends"),
         None => Finding::new(what, "no mark at its end", "suspect", "the PHY init data is cut"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Vec<u8> {
+        let mut builder = nvs::Builder::new(0x4000, nvs::Version::V2, None).unwrap();
+        let phy = builder.namespace("phy").unwrap();
+        builder.entry(phy, "cal_version", &Value::U32(6000)).unwrap();
+        builder.entry(phy, "cal_mac", &Value::Blob(vec![2, 0xe5, 1, 2, 3, 4])).unwrap();
+        builder.entry(phy, "cal_data", &Value::Blob(vec![0x5a; 1904])).unwrap();
+        builder.finish()
+    }
+
+    /// Deterministic numbers.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % end
+        }
+    }
+
+    #[test]
+    fn damaged_calibration_is_judged_without_harm() {
+        let phy = [PHY_MAGIC, &[7; 128], PHY_MAGIC].concat();
+        let (nvs, mac) = (image(), Some([2, 0xe5, 1, 2, 3, 4]));
+        let verdicts = |findings: &[Finding]| findings.iter().map(|finding| finding.verdict).collect::<Vec<_>>();
+        assert_eq!(verdicts(&in_nvs(&nvs::read(&nvs), mac)), ["ok", "info", "ok"]);
+        let (mut random, mut seen) = (Random(1), std::collections::BTreeSet::new());
+        for _ in 0..10_000 {
+            let (mut part, mut stored) = (phy.clone(), nvs.clone());
+            for _ in 0..=random.below(4) {
+                let (at, value) = (random.below(part.len()), random.below(256) as u8);
+                part[at] = value;
+                // Where the entries are, and their page's header.
+                let at = random.below(0x400);
+                stored[at] ^= 1 << random.below(8);
+            }
+            part.truncate(random.below(2 * part.len()).max(1));
+            seen.insert(phy_init(&part).verdict);
+            seen.extend(in_nvs(&nvs::read(&stored), mac).iter().map(|finding| finding.verdict));
+        }
+        assert!(["ok", "info", "suspect"].iter().all(|verdict| seen.contains(verdict)), "{seen:?}");
+    }
+
+    #[test]
+    fn encrypted_nvs_is_not_judged() {
+        let keys = nvs::Keys::from_bytes(&[[7; 32], [8; 32]].concat()).unwrap();
+        let found = in_nvs(&nvs::read(&nvs::encrypt(&image(), &keys)), None);
+        assert_eq!((found.len(), found[0].verdict), (1, "unknown"), "{found:?}");
     }
 }
