@@ -143,8 +143,59 @@ def dos():
         case(image, "fat", sorted(set(dirs)), files)
 
 
+def crowd():
+    """Deep folders, the longest names, many small files beside a large one, most of them written and removed again."""
+    files = {}
+    deep = "/".join(f"level{i}" for i in range(9))
+    dirs = ["/".join(deep.split("/")[: i + 1]) for i in range(9)]
+    for i in range(150):
+        files[f"{deep}/entry number {i}.txt"] = rand.randbytes(rand.choice([0, 3, 300]))
+    files[dirs[3] + "/" + "n" * 200 + ".long"] = rand.randbytes(5000)
+    files["large.bin"] = rand.randbytes(700_001)
+    gone = [path for i, path in enumerate(files) if i % 3 == 1 and "large" not in path]
+    return dirs, files, gone
+
+
+def crowded_littlefs():
+    try:
+        from littlefs import LittleFS
+    except ImportError:
+        return
+    fs = LittleFS(block_size=4096, block_count=512)
+    dirs, files, gone = crowd()
+    fs.makedirs("/" + dirs[-1])
+    for path, data in files.items():
+        with fs.open("/" + path, "wb") as f:
+            f.write(data)
+    for path in gone:
+        fs.remove("/" + path)
+        del files[path]
+    image = out / "littlefs-crowd.bin"
+    image.write_bytes(bytes(fs.context.buffer))
+    case(image, "littlefs", sorted(dirs), files)
+
+
+def crowded_dos():
+    if not shutil.which("mkfs.fat") or not shutil.which("mcopy"):
+        return
+    for width, size, cluster in [(12, 8192, 8), (16, 16384, 1), (32, 70000, 2)]:
+        image = out / f"dos-crowd{width}.bin"
+        image.unlink(missing_ok=True)
+        run("mkfs.fat", "-F", width, "-s", cluster, "-C", image, size)
+        dirs, files, gone = crowd()
+        root = folder(f"dos-crowd{width}", dirs, files)
+        run("mcopy", "-s", "-i", image, root / "level0", "::")
+        run("mcopy", "-i", image, root / "large.bin", "::")
+        run("mdel", "-i", image, *["::" + path for path in gone])
+        for path in gone:
+            del files[path]
+        case(image, "fat", sorted(dirs), files)
+
+
 out.mkdir(parents=True, exist_ok=True)
 littlefs()
+crowded_littlefs()
+crowded_dos()
 spiffs()
 fat()
 dos()
