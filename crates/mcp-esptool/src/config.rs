@@ -46,6 +46,12 @@ pub static KEYS: &[Key] = &[
     key("policy_file", &["MCP_ESPTOOL_POLICY"], "", "TOML file that says what may be done to which device"),
     key("narrow", &["MCP_ESPTOOL_NARROW"], "", "rules in TOML that narrow the policy further"),
     key(
+        "elf_dirs",
+        &["MCP_ESPTOOL_ELF_DIRS"],
+        "",
+        "folders with the ELF files of released apps, found by their SHA-256 (beside the project roots)",
+    ),
+    key(
         "stub_dir",
         &["MCP_ESPTOOL_STUB_DIR"],
         "",
@@ -273,6 +279,11 @@ impl Config {
             .map(|part| expand(part.trim()))
             .collect();
         if set.is_empty() { std::env::current_dir().into_iter().collect() } else { set }
+    }
+
+    /// The folders with the ELF files of released apps.
+    pub fn elf_directories(&self) -> Vec<PathBuf> {
+        self.list("elf_dirs").iter().map(|dir| expand(dir)).collect()
     }
 
     /// The folders with Arduino sketches: tools find and put files there too.

@@ -238,6 +238,21 @@ fn the_elf_file_is_found_by_its_hash_and_a_foreign_one_is_refused() {
     let found = bench.good("esp_core_dump_analyze", json!({"dump_file": "core.bin"}));
     assert_eq!(found["elf_match"], "verified");
     assert!(found["elf_file"].as_str().unwrap().contains("project/build/app.elf (found by SHA-256)"), "{found}");
+    // Programs in Rust have no ending, and a store has them by their hash.
+    fs::rename(bench.dir.path().join("project/build/app.elf"), bench.dir.path().join("project/build/app")).unwrap();
+    let bare = bench.good("esp_core_dump_analyze", json!({"dump_file": "core.bin"}));
+    assert_eq!(bare["elf_match"], "verified", "{bare}");
+    fs::remove_file(bench.dir.path().join("project/build/app")).unwrap();
+    let none = bench.good("esp_core_dump_analyze", json!({"dump_file": "core.bin"}));
+    assert_eq!(none["elf_match"], "no_elf", "{none}");
+    let store = tempfile::tempdir().unwrap();
+    let kept = store.path().join(".build-id").join(&hash[..2]);
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join(format!("{}.debug", &hash[2..])), &elf).unwrap();
+    let setting = store.path().display().to_string();
+    let mut other = Client::initialized(bench.dir.path(), &["--set", &format!("elf_dirs={setting}")]);
+    let stored = other.call("esp_core_dump_analyze", json!({"dump_file": "core.bin"}))["structuredContent"].clone();
+    assert_eq!(stored["elf_match"], "verified", "{stored}");
     let foreign = json!({"dump_file": "core.bin", "elf_file": "other.elf"});
     assert_eq!(bench.bad("esp_core_dump_analyze", foreign), "foreign_elf");
 }
