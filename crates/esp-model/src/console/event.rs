@@ -115,19 +115,20 @@ impl ResetKind {
     pub fn of_name(name: &str) -> Self {
         let name = name.to_ascii_uppercase();
         let has = |part: &str| name.contains(part);
-        if has("BROWN") || has("PWR_GLITCH") {
+        // Newer ROMs write BOD for the brown-out detector; a glitch of the power is its quicker relative.
+        if has("BROWN") || has("_BOD") || has("PWR_GLITCH") || has("POWER_GLITCH") {
             Self::BrownOut
         } else if has("WDT") || has("WATCHDOG") {
             Self::Watchdog
-        } else if has("POWERON") || has("POWER_ON") || has("CHIP_POWER") {
+        } else if has("POWERON") || has("POWER_ON") || has("CHIP_POWER") || name == "NORMAL" {
             Self::PowerOn
-        } else if has("DEEPSLEEP") || has("DSLEEP") || has("DEEP_SLEEP") {
+        } else if has("SLEEP") || has("PWR_DOWN") {
             Self::DeepSleep
         } else if has("USB") || has("JTAG") {
             Self::Usb
         } else if has("EXT") {
             Self::External
-        } else if has("SW") {
+        } else if has("SW_") || has("SOFTWARE") {
             Self::Software
         } else {
             Self::Other

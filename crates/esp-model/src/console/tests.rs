@@ -130,6 +130,30 @@ fn rust_and_protection_faults_say_where() {
     assert_eq!((found[0].details.len(), found[0].registers.len()), (3, 4), "{found:?}");
 }
 
+/// Numbers as ESP-IDF's `soc/reset_reasons.h` of the chips has them, whatever their ROMs call them.
+#[test]
+fn resets_of_all_chips_are_sorted() {
+    for chip in crate::chip::all().iter().filter(|chip| chip.chip_id.is_some()) {
+        for (number, name) in &chip.boot.reset_names {
+            let usb: &[&str] =
+                if name.contains("USB") || name.contains("JTAG") { &["22", "23", "21", "24"] } else { &[] };
+            let kind = match number.as_str() {
+                "1" => ResetKind::PowerOn,
+                "3" | "12" => ResetKind::Software,
+                "5" => ResetKind::DeepSleep,
+                "7" | "8" | "9" | "11" | "13" | "16" | "17" | "18" => ResetKind::Watchdog,
+                "15" => ResetKind::BrownOut,
+                number if usb.contains(&number) => ResetKind::Usb,
+                "23" | "25" => ResetKind::BrownOut,
+                _ => continue,
+            };
+            assert_eq!(ResetKind::of_name(name), kind, "{} {number} {name}", chip.id);
+        }
+    }
+    assert_eq!(ResetKind::of_name("software restart"), ResetKind::Software);
+    assert_eq!(ResetKind::of_name("normal"), ResetKind::PowerOn);
+}
+
 #[test]
 fn all_sorts_of_trouble_are_told_apart() {
     for (text, sort) in [
