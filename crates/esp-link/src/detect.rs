@@ -124,14 +124,8 @@ fn unknown_chip(what: String) -> LoaderError {
 impl Loader {
     /// GET_SECURITY_INFO. The ESP32 and ESP8266 refuse it.
     pub fn security_info(&mut self, job: &Job) -> Result<SecurityInfo, LoaderError> {
-        // The chip may not be known yet, and with it the length: the whole body is taken and cut by its size.
         self.send(job, &Request::SecurityInfo)?;
-        let answer = self.answer(job, Command::SecurityInfo, 20, COMMAND_TIME);
-        let bytes = match answer {
-            Ok(answer) => answer.data,
-            Err(LoaderError::Protocol { seen, .. }) if seen.0.len() >= 8 + 14 => seen.0[8..20].to_vec(),
-            Err(error) => return Err(error),
-        };
+        let bytes = self.answer(job, Command::SecurityInfo, 20, COMMAND_TIME)?.data;
         let seen = Seen::of(&bytes);
         let what = "the security info is too short";
         SecurityInfo::parse(&bytes).ok_or(LoaderError::Protocol { command: Command::SecurityInfo, what, seen })

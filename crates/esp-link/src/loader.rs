@@ -92,6 +92,9 @@ pub struct Answer {
     pub data: Vec<u8>,
 }
 
+/// Bytes of the security info without chip id and revision (ESP-IDF, `esp_rom_get_security_info`; esptool 5.6.0).
+const SHORT_SECURITY_INFO: usize = 12;
+
 impl Loader {
     /// Wraps a port on which nothing has been said yet. `chip` may be a guess until it was detected.
     pub fn new(port: Box<dyn Port>, chip: &'static Chip) -> Self {
@@ -207,6 +210,9 @@ impl Loader {
                 frames_seen.extend_from_slice(&frame);
                 continue;
             };
+            // The first layout of this answer is shorter; its first byte would pass for a status.
+            let short = command == Command::SecurityInfo && (14..22).contains(&reply.body.len());
+            let data_len = if short { SHORT_SECURITY_INFO } else { data_len };
             let Some((data, status)) = reply.split(data_len) else {
                 let what = "the answer has no status";
                 return Err(LoaderError::Protocol { command, what, seen: Seen::of(&frame) });

@@ -3,10 +3,12 @@
 use esp_model::boot;
 use esp_model::chip::{Chip, ChipData};
 use esp_model::efuse::security::SecurityView;
+use esp_model::secure::flash_encryption::{Direction, FlashKey};
 
 use crate::app::{self, AppFaults};
 use crate::machine::Machine;
 use crate::nor::Nor;
+use crate::security;
 
 /// Why the chip started, with the code that the ROM prints and keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,26 +75,45 @@ pub struct Walk {
 
 /// Walks bootloader, partition table and app by what lies in flash and eFuses.
 pub fn walk(chip: &'static Chip, machine: &Machine, faults: &AppFaults) -> Walk {
-    let report = boot::walk(chip, &Content(&machine.nor), &device(machine), &boot::Config::default());
-    // What cannot be told (encrypted, signed by an unknown key) is taken to work.
+    let mut device = SecurityView { chip: machine.chip, efuses: machine.efuse.decoded() }.boot_device(machine.revision);
+    // What is read through the cache is decrypted: the walk sees what the chip sees.
+    let key = if device.ciphertext { security::flash_key(machine) } else { None };
+    device.ciphertext = device.ciphertext && key.is_none();
+    let report = boot::walk(chip, &Content { flash: &machine.nor, key }, &device, &boot::Config::default());
+    // What cannot be told (signed by an unknown key) is taken to work.
     let started = !matches!(report.outcome, boot::Outcome::Stops(_));
     let crash = app::crash(machine, faults, &report);
     Walk { text: report.log, started, crash }
 }
 
-/// The state of the device, from its eFuses.
-fn device(machine: &Machine) -> boot::Device {
-    SecurityView { chip: machine.chip, efuses: machine.efuse.decoded() }.boot_device(machine.revision)
+/// The flash as the boot walk reads it, with the key if it is encrypted.
+struct Content<'a> {
+    flash: &'a Nor,
+    key: Option<FlashKey>,
 }
 
-/// The flash as the boot walk reads it.
-struct Content<'a>(&'a Nor);
+/// Encrypted data is read in whole units of this many bytes.
+const UNIT: u32 = 128;
 
 impl boot::FlashRead for Content<'_> {
     fn read(&self, address: u32, buf: &mut [u8]) -> bool {
+        let Some(key) = &self.key else { return self.raw(address, buf) };
+        let start = address / UNIT * UNIT;
+        let (skip, length) = ((address - start) as usize, buf.len());
+        let mut units = vec![0; (skip + length).next_multiple_of(UNIT as usize)];
+        let read = self.raw(start, &mut units) && key.apply(Direction::Decrypt, start.into(), &mut units).is_ok();
+        if let Some(plain) = units.get(skip..skip + length).filter(|_| read) {
+            buf.copy_from_slice(plain);
+        }
+        read
+    }
+}
+
+impl Content<'_> {
+    fn raw(&self, address: u32, buf: &mut [u8]) -> bool {
         let mut rest = buf;
         let length = rest.len();
-        let done = self.0.read_with(address, length, |bytes| {
+        let done = self.flash.read_with(address, length, |bytes| {
             let (now, later) = std::mem::take(&mut rest).split_at_mut(bytes.len());
             now.copy_from_slice(bytes);
             rest = later;

@@ -1,7 +1,7 @@
 //! What the eFuses mean to a loader: the answer to GET_SECURITY_INFO, the flash encryption key.
 
 use esp_model::chip::FlashCipher;
-use esp_model::efuse::{Block, bits};
+use esp_model::efuse::security::SecurityView;
 use esp_model::secure::flash_encryption::FlashKey;
 
 use crate::machine::Machine;
@@ -36,28 +36,27 @@ pub fn info(machine: &Machine) -> Vec<u8> {
     out
 }
 
-/// Purposes of the blocks that hold the flash encryption key, shortest key first.
-const XTS_PURPOSES: [&[&str]; 2] = [&["XTS_AES_128_KEY"], &["XTS_AES_256_KEY_1", "XTS_AES_256_KEY_2"]];
-/// The ESP32's block for it.
-const ESP32_BLOCK: u8 = 1;
-
 /// The key that the chip encrypts flash with; blank eFuses are a key of zeros. None: the chip does not encrypt.
 pub fn flash_key(machine: &Machine) -> Option<FlashKey> {
     let encryption = machine.chip.security.flash_encryption.as_ref()?;
-    let table = machine.efuse.table();
+    let efuses = machine.efuse.decoded();
+    let mut keys = SecurityView { chip: machine.chip, efuses }.secret_keys();
+    keys.retain(|key| key.for_flash);
+    keys.sort_by(|one, other| one.purpose.cmp(&other.purpose));
+    // One short key counts before the halves of a long one.
+    let short = keys.iter().position(|key| !key.purpose.contains("_256_KEY_"));
+    let used = short.map_or(&keys[..], |at| &keys[at..=at]);
     // The hardware takes a key's bytes in reverse order of its blocks.
-    let bytes = |block: &Block| bits::to_bytes(machine.efuse.decoded().block(block.id)).into_iter().rev();
-    if encryption.cipher == FlashCipher::Esp32Aes {
-        let key: Vec<u8> = bytes(table.block(ESP32_BLOCK)?).collect();
-        return FlashKey::esp32(&key, machine.efuse.number("FLASH_CRYPT_CONFIG") as u8).ok();
-    }
-    let holds = |block: &&Block, purpose: &str| {
-        let wanted = table.key_purposes.iter().find(|known| known.name == purpose).and_then(|known| known.value);
-        let field = block.purpose_field.as_deref();
-        wanted.is_some() && field.map(|field| machine.efuse.number(field)) == wanted.map(u32::from)
+    let bytes = |place: &str| {
+        let field = efuses.table.field(place)?;
+        let mut bytes = field.bytes(efuses.block(field.block));
+        bytes.truncate(efuses.capacity(efuses.table.block(field.block)?));
+        Some(bytes.into_iter().rev().collect::<Vec<_>>())
     };
-    let find = |purpose: &&str| table.blocks.iter().find(|block| holds(block, purpose));
-    let found = XTS_PURPOSES.iter().find_map(|purposes| purposes.iter().map(find).collect::<Option<Vec<_>>>());
-    let key = found.map_or_else(|| vec![0; 32], |blocks| blocks.into_iter().flat_map(bytes).collect());
-    FlashKey::xts(&key).ok()
+    let key = used.iter().map(|key| bytes(&key.place)).collect::<Option<Vec<_>>>()?.concat();
+    match encryption.cipher {
+        FlashCipher::Esp32Aes => FlashKey::esp32(&key, machine.efuse.number("FLASH_CRYPT_CONFIG") as u8).ok(),
+        FlashCipher::XtsAes if key.is_empty() => FlashKey::xts(&[0; 32]).ok(),
+        FlashCipher::XtsAes => FlashKey::xts(&key).ok(),
+    }
 }

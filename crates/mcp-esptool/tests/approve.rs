@@ -13,13 +13,20 @@ use serde_json::Value;
 
 const OURS: &str = env!("CARGO_BIN_EXE_mcp-esptool");
 
+#[path = "approve/crash.rs"]
+mod crash;
+
 /// A chip behind a socket: nothing tells our tools that it is simulated.
 struct Board(Child, String);
 
 impl Board {
     fn start(mac: &str) -> Self {
+        Self::of("esp32c3", mac)
+    }
+
+    fn of(chip: &str, mac: &str) -> Self {
         let mut child = Command::new(OURS)
-            .args(["sim", "esp32c3", "--tcp", "127.0.0.1:0", "--mac", mac])
+            .args(["sim", chip, "--tcp", "127.0.0.1:0", "--mac", mac])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

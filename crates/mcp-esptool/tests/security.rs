@@ -13,6 +13,9 @@ use mcp_esptool::tools::error::ToolError;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "security/audit.rs"]
+mod audit;
+
 struct Bench {
     dir: TempDir,
     ctx: Ctx,

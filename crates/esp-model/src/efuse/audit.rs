@@ -162,6 +162,9 @@ fn dedup(mut list: Vec<String>) -> String {
 }
 
 fn secure_boot_keys(view: &SecurityView, keys: &[Digest]) -> Found {
+    if view.chip.security.secure_boot.is_empty() {
+        return (Item::SecureBootKeys, State::Absent, "the chip has no secure boot".into());
+    }
     let burned: Vec<_> = keys.iter().filter(|key| !key.is_blank() || !key.readable).collect();
     let show = |key: &&Digest| {
         let marks = [(key.revoked, "revoked"), (!key.readable, "hidden"), (!key.frozen, "not write-protected")];
@@ -191,6 +194,9 @@ fn flash_encryption(view: &SecurityView) -> Found {
 }
 
 fn key_protection(view: &SecurityView) -> Found {
+    if !view.efuses.table.blocks.iter().any(|block| block.is_key) {
+        return (Item::KeyProtection, State::Absent, "the chip has no key blocks".into());
+    }
     let open: Vec<_> = view.secret_keys().into_iter().filter(|key| !key.is_blank && !key.hidden).collect();
     let hidden = view.secret_keys().iter().any(|key| key.hidden);
     if open.is_empty() {
@@ -205,6 +211,9 @@ fn jtag(view: &SecurityView) -> Found {
     let soft = view.efuses.number(super::security::SOFT_JTAG);
     let shown = soft.map_or(String::new(), |bits| format!(", {} = {bits:#b}", super::security::SOFT_JTAG));
     let hard = super::security::HARD_JTAG.iter().find(|name| view.efuses.table.field(name).is_some());
+    if hard.is_none() && soft.is_none() {
+        return (Item::Jtag, State::Off, "no eFuse of this chip disables it".into());
+    }
     let state = match (view.jtag_hard(), view.jtag_soft()) {
         (true, _) => State::On,
         (false, true) => State::SoftDisabled,
@@ -235,7 +244,8 @@ fn download_mode(view: &SecurityView) -> Found {
     let names = super::security::NO_DOWNLOAD.into_iter().chain([super::security::SECURE_DOWNLOAD]);
     let known = names.filter(|name| view.efuses.table.field(name).is_some());
     let shown: Vec<_> = known.map(|name| format!("{name} = {}", u8::from(view.efuses.is_set(name)))).collect();
-    (Item::DownloadMode, state, shown.join(", "))
+    let none = || "no eFuse of this chip closes it".to_string();
+    (Item::DownloadMode, state, if shown.is_empty() { none() } else { shown.join(", ") })
 }
 
 fn anti_rollback(view: &SecurityView) -> Found {
@@ -287,6 +297,8 @@ fn level(item: Item, state: State, profile: Profile) -> Level {
     let production = profile == Profile::Production;
     match (item, state) {
         (_, State::Broken) => Level::Critical,
+        // A product on such a chip cannot be protected, whatever is burned.
+        (Item::SecureBoot | Item::FlashEncryption, State::Absent) if production => Level::Warning,
         (_, State::Absent) => Level::Info,
         (_, State::Unknown) => {
             if production {

@@ -210,11 +210,19 @@ impl Burn {
             let wrong = |_| BurnError::Length { name: name.into(), found: value.len(), wanted: 6 };
             return self.add_custom_mac(mac.map_err(wrong)?);
         }
-        if field.composed || FACTORY.contains(&field.name.as_str()) {
+        // A field of several parts is burned in all of them; addresses belong to the factory.
+        let factory_mac = field.composed && field.kind == FieldKind::Mac;
+        if factory_mac || FACTORY.contains(&field.name.as_str()) {
             return Err(BurnError::NotBurnable(field.name.clone()));
         }
         if value.iter().all(|byte| *byte == 0) {
             return Err(BurnError::Zero(field.name.clone()));
+        }
+        if let FieldKind::Bytes | FieldKind::Key = field.kind {
+            let wanted = self.before.byte_capacity(field);
+            if value.len() != wanted {
+                return Err(BurnError::Length { name: field.name.clone(), found: value.len(), wanted });
+            }
         }
         let value = if field.kind == FieldKind::SpiPin { flash_pin(value)? } else { value.to_vec() };
         if self.before.is_purpose(&field.name) {

@@ -10,6 +10,7 @@ mod request;
 pub mod security;
 mod state;
 mod table;
+pub mod text;
 pub mod token;
 mod value;
 

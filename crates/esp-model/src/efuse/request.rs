@@ -102,6 +102,9 @@ pub enum BurnError {
         /// Its size.
         bits: u16,
     },
+    /// A text that is no value.
+    #[error("{0}")]
+    BadValue(String),
     /// A value without a set bit burns nothing.
     #[error("{0}: burning 0 changes nothing, eFuses only go from 0 to 1")]
     Zero(String),

@@ -170,6 +170,11 @@ impl<'a> SecurityView<'a> {
         secret.filter_map(key).collect()
     }
 
+    /// The place of a flash encryption key that software cannot see.
+    pub fn hidden_flash_key(&self) -> Option<String> {
+        self.secret_keys().into_iter().find(|key| key.for_flash && key.hidden).map(|key| key.place)
+    }
+
     /// Key blocks with the purposes that they serve: as their purpose field says, or as the chip fixes it.
     fn keys(&self) -> impl Iterator<Item = (&'a Block, &'a KeyPurpose)> {
         let (table, efuses) = (self.efuses.table, self.efuses);

@@ -1,5 +1,6 @@
 //! A chip's eFuse map, read from `chips/ID/efuse.toml`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
@@ -369,9 +370,41 @@ impl EfuseTable {
         words.into_iter().map(move |word| start + u32::from(word) * 4)
     }
 
+    /// The key purpose of this name; on chips where values without a name are open to users also `CUSTOM_n`,
+    /// `CUSTOM_DIGEST_n` and `CUSTOM_MAX`.
+    pub fn purpose(&self, name: &str) -> Option<Cow<'_, KeyPurpose>> {
+        if let Some(known) = self.key_purposes.iter().find(|purpose| purpose.name == name) {
+            return Some(Cow::Borrowed(known));
+        }
+        let field = self.blocks.iter().find_map(|block| self.field(block.purpose_field.as_deref()?))?;
+        let rest = name.strip_prefix("CUSTOM_").filter(|_| self.custom_purposes)?;
+        let (digest, number) = rest.strip_prefix("DIGEST_").map_or((false, rest), |number| (true, number));
+        let most = 1u8.checked_shl(u32::from(field.len())).map_or(u8::MAX, |limit| limit.wrapping_sub(1));
+        let value = if number == "MAX" { most } else { number.parse().ok().filter(|value| *value <= most)? };
+        let named = self.key_purposes.iter().any(|purpose| purpose.value == Some(value));
+        (!named).then(|| Cow::Owned(KeyPurpose::custom(name, value, digest)))
+    }
+
     /// The block of this number.
     pub fn block(&self, id: u8) -> Option<&Block> {
         self.blocks.iter().find(|block| block.id == id)
+    }
+}
+
+impl KeyPurpose {
+    /// A purpose of the user's own.
+    fn custom(name: &str, value: u8, digest: bool) -> Self {
+        Self {
+            name: name.into(),
+            value: Some(value),
+            digest,
+            reversed: false,
+            read_protect: false,
+            split: Vec::new(),
+            blocks: Vec::new(),
+            field: None,
+            sets: BTreeMap::new(),
+        }
     }
 }
 

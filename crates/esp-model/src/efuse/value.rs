@@ -77,12 +77,17 @@ impl Efuses {
 
     /// A key block in 3/4 coding holds fewer bytes than its field has bits for.
     fn capped(&self, field: &Field, mut raw: Vec<u8>) -> Vec<u8> {
-        if let Some(block) = self.table.block(field.block)
-            && field.kind == FieldKind::Key
-        {
-            raw.truncate(self.capacity(block));
-        }
+        raw.truncate(self.byte_capacity(field));
         raw
+    }
+
+    /// Bytes that a field takes; a field that is a whole key block takes as many as the block's coding leaves.
+    pub(super) fn byte_capacity(&self, field: &Field) -> usize {
+        let bytes = usize::from(field.len()).div_ceil(8);
+        match self.table.block(field.block) {
+            Some(block) if field.kind == FieldKind::Key => bytes.min(self.capacity(block)),
+            _ => bytes,
+        }
     }
 
     fn shown(&self, field: &Field, number: u32, raw: &[u8]) -> Shown {

@@ -19,6 +19,7 @@ mod part;
 mod part_random;
 mod secure;
 mod secure_cert;
+mod secure_corpus;
 mod size;
 mod symbols;
 #[path = "../../src/testing.rs"]
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(part_random::trials());
     trials.extend(secure::trials());
     trials.extend(secure_cert::trials());
+    trials.extend(secure_corpus::trials());
     trials.extend(size::trials());
     trials.extend(symbols::trials());
     trials.extend(unwinding::trials());

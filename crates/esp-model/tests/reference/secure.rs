@@ -13,8 +13,6 @@ use crate::reference::{Answer, Stop, batch, corpus, fail, same_bytes, scratch, t
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("secure::corpus_flash_encryption", corpus_flash_encryption),
-        trial("secure::corpus_signatures", corpus_signatures),
         trial("secure::bootloader_digest_equals_espsecure", bootloader_digest),
         trial("secure::flash_encryption_equals_espsecure", flash_encryption),
         trial("secure::espsecure_accepts_our_keys_and_signatures", ours_at_theirs),
@@ -23,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Reproducible bytes: these keys protect nothing.
-fn noise(seed: u64) -> impl FnMut(&mut [u8]) {
+pub fn noise(seed: u64) -> impl FnMut(&mut [u8]) {
     let mut state = seed | 1;
     move |buffer| {
         for byte in buffer {
@@ -43,42 +41,15 @@ fn secure_corpus() -> Result<PathBuf, Stop> {
     Ok(corpus()?.join("secure/esptool"))
 }
 
-fn all_ok(cases: &[Vec<String>], answers: &[Answer]) -> Result<(), Stop> {
+pub fn all_ok(cases: &[Vec<String>], answers: &[Answer]) -> Result<(), Stop> {
     match answers.iter().zip(cases).find(|(answer, _)| !answer.ok) {
         Some((answer, case)) => fail(format!("{case:?}: {}", answer.text)),
         None => Ok(()),
     }
 }
 
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_string).collect()
-}
-
-/// The corpus' encrypted files: plain file, key, address, and the ESP32's FLASH_CRYPT_CONFIG or none for XTS.
-const ENCRYPTED: [(&str, &str, &str, u64, Option<u8>); 9] = [
-    ("bootloader-encrypted.bin", "bootloader.bin", "256bit_key.bin", 0x1000, Some(0xf)),
-    ("bootloader-encrypted-conf0.bin", "bootloader.bin", "256bit_key.bin", 0x1000, Some(0)),
-    ("bootloader-encrypted-conf3.bin", "bootloader.bin", "256bit_key.bin", 0x1000, Some(3)),
-    ("bootloader-encrypted-conf9.bin", "bootloader.bin", "256bit_key.bin", 0x1000, Some(9)),
-    ("bootloader-encrypted-confc.bin", "bootloader.bin", "256bit_key.bin", 0x1000, Some(0xc)),
-    ("bootloader-encrypted-aes-xts.bin", "bootloader.bin", "256bit_key.bin", 0x1000, None),
-    ("hello-world-signed-encrypted.bin", "hello-world-signed.bin", "ef-flashencryption-key.bin", 0x20000, Some(0xf)),
-    ("hello-world-signed-encrypted-aes-xts.bin", "hello-world-signed.bin", "ef-flashencryption-key.bin", 0x20000, None),
-    ("hello-world-signed-encrypted-aes-xts-256.bin", "hello-world-signed.bin", "512bit_key.bin", 0x10000, None),
-];
-
-fn corpus_flash_encryption() -> Result<(), Stop> {
-    let dir = secure_corpus()?;
-    for (encrypted, plain, key, address, config) in ENCRYPTED {
-        let key = fs::read(dir.join(key))?;
-        let key = config.map_or_else(|| FlashKey::xts(&key), |config| FlashKey::esp32(&key, config))?;
-        let (plain, theirs) = (fs::read(dir.join(plain))?, fs::read(dir.join(encrypted))?);
-        same_bytes(encrypted, &key.encrypt_padded(address, &plain, &mut noise(1))?, &theirs)?;
-        let mut back = theirs;
-        key.apply(Direction::Decrypt, address, &mut back)?;
-        same_bytes(&format!("{encrypted}, decrypted"), &back, &plain)?;
-    }
-    Ok(())
 }
 
 fn private(dir: &Path, name: &str) -> Result<PrivateKey, Stop> {
@@ -87,49 +58,6 @@ fn private(dir: &Path, name: &str) -> Result<PrivateKey, Stop> {
 
 fn public(dir: &Path, name: &str) -> Result<PublicKey, Stop> {
     Ok(PublicKey::from_pem(&fs::read_to_string(dir.join(name))?)?)
-}
-
-fn corpus_signatures() -> Result<(), Stop> {
-    let dir = secure_corpus()?;
-    let unsigned = fs::read(dir.join("bootloader_unsigned_v2.bin"))?;
-    let kinds = [("rsa", "rsa"), ("ecdsa192", "ecdsa192"), ("ecdsa256", "ecdsa256"), ("ecdsa384", "ecdsa384")];
-    for (file, key) in kinds {
-        let single = fs::read(dir.join(format!("bootloader_signed_v2_{file}.bin")))?;
-        let owner = public(&dir, &format!("{key}_secure_boot_signing_pubkey.pem"))?;
-        if boot_v2::verify(&single, &owner, Padding::Sector)? != [0] {
-            return fail(format!("{file}: not signed by its key in block 0"));
-        }
-        let multi = fs::read(dir.join(format!("bootloader_multi_signed_v2_{file}.bin")))?;
-        let checked = boot_v2::check(&multi)?;
-        if checked.len() != 3 || !checked.iter().all(boot_v2::Checked::is_valid) {
-            return fail(format!("{file}: three valid blocks expected, got {checked:?}"));
-        }
-        let stranger = public(&dir, &format!("{key}_secure_boot_signing_pubkey4.pem"))?;
-        if boot_v2::verify(&multi, &stranger, Padding::Sector).is_ok() {
-            return fail(format!("{file}: a stranger's key was accepted"));
-        }
-        // The corpus' signature made outside, and the same block from it.
-        let signature = fs::read(dir.join(format!("pre_calculated_bootloader_signature_{file}.bin")))?;
-        let attached = boot_v2::attach(&unsigned, &[(owner, signature)])?;
-        if !boot_v2::check(&attached)?.iter().all(boot_v2::Checked::is_valid) {
-            return fail(format!("{file}: attached signature is not valid"));
-        }
-    }
-    let digest = fs::read(dir.join("rsa_public_key_digest.bin"))?;
-    same_bytes("RSA key digest", &key_digest(&public(&dir, "rsa_secure_boot_signing_pubkey.pem")?), &digest)?;
-    for curve in ["ecdsa192", "ecdsa256"] {
-        let digest = fs::read(dir.join(format!("{curve}_public_key_digest_v2.bin")))?;
-        let key = private(&dir, &format!("{curve}_secure_boot_signing_key_v2.pem"))?.public()?;
-        same_bytes(curve, &key_digest(&key), &digest)?;
-    }
-    // V1 is deterministic: our signature is theirs.
-    let (plain, signed) = (fs::read(dir.join("bootloader.bin"))?, fs::read(dir.join("bootloader_signed.bin"))?);
-    let key = private(&dir, "ecdsa256_secure_boot_signing_key.pem")?;
-    boot_v1::verify(&signed, &key.public()?)?;
-    same_bytes("V1 signature", &boot_v1::sign(&plain, &key)?, &signed)?;
-    let raw = fs::read(dir.join("ecdsa256_secure_boot_signing_pubkey_raw.bin"))?;
-    same_bytes("raw public key", boot_v1::raw_public_key(&key.public()?)?, &raw)?;
-    private(&dir, "ecdsa256_secure_boot_signing_key_pkcs8.pem").map(drop)
 }
 
 fn bootloader_digest() -> Result<(), Stop> {

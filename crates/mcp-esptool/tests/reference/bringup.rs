@@ -16,11 +16,15 @@ use serde_json::{Value, json};
 use crate::efuse::start;
 use crate::reference::{Stop, batch, fail, same_bytes, scratch, trial};
 
+mod encryption;
+
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         trial("bringup: theirs secure, ours read", || theirs_first("esp32c3")),
         trial("bringup: ours secure, theirs read", || ours_first("esp32c3")),
-    ]
+    ];
+    trials.extend(encryption::trials());
+    trials
 }
 
 /// Our tools, with this folder as project and everything allowed that a person can allow.

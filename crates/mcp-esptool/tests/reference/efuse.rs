@@ -32,8 +32,13 @@ impl Drop for Sim {
 
 /// Starts a simulator whose eFuses are kept in this file.
 pub fn start(chip: &str, efuse: &Path) -> Result<Sim, Stop> {
+    start_with(chip, efuse, &[])
+}
+
+/// The same with more options.
+pub fn start_with(chip: &str, efuse: &Path, options: &[&str]) -> Result<Sim, Stop> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
-    command.args(["sim", chip, "--tcp", "127.0.0.1:0", "--efuse"]).arg(efuse).stderr(Stdio::piped());
+    command.args(["sim", chip, "--tcp", "127.0.0.1:0", "--efuse"]).arg(efuse).args(options).stderr(Stdio::piped());
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
     let Some(stderr) = process.stderr.take() else { return fail("no stderr") };
     let mut lines = BufReader::new(stderr).lines();

@@ -1,7 +1,32 @@
 //! Keys: where they go, in which byte order, with which purpose and protection.
 
-use super::super::{Block, Field, KeyPurpose, bits};
+use std::borrow::Cow;
+
+use super::super::{Block, Efuses, Field, KeyPurpose, bits};
 use super::{Burn, BurnError};
+
+impl Efuses {
+    /// Software can see that this key stands in the block, with this purpose or none yet: what a burn that was cut off
+    /// leaves behind.
+    pub fn holds_key(&self, block: &Block, purpose: &KeyPurpose, key: &[u8]) -> bool {
+        let has = self.purpose(block);
+        let fits = has.is_none_or(|has| has == purpose.name || has == "USER");
+        let mut wanted = key.to_vec();
+        if purpose.reversed {
+            wanted.reverse();
+        }
+        let name = purpose.field.as_deref().unwrap_or(&block.name);
+        let Some(field) = self.table.field(name).filter(|field| field.block == block.id && block.is_key) else {
+            return false;
+        };
+        let mut bytes = field.bytes(self.block(block.id));
+        bytes.truncate(self.byte_capacity(field));
+        if purpose.digest && purpose.field.is_some() {
+            wanted.truncate(bytes.len());
+        }
+        fits && self.readable(&field.read_protect) && bytes == wanted && bytes.iter().any(|byte| *byte != 0)
+    }
+}
 
 impl Burn {
     pub(super) fn add_key(
@@ -18,28 +43,29 @@ impl Burn {
             return Err(BurnError::NotAKeyBlock(block.name.clone()));
         }
         let [first, second] = purpose.split.as_slice() else {
-            return self.add_one_key(block, key, purpose, read_protect, write_protect);
+            return self.add_one_key(block, key, &purpose, read_protect, write_protect);
         };
         // A long key: its second half goes into the next block that is free.
         let Some((low, high)) = key.split_at_checked(32).filter(|_| key.len() == 64) else {
             return Err(BurnError::Length { name: block.name.clone(), found: key.len(), wanted: 64 });
         };
-        let next = self.next_free_block(block).ok_or_else(|| BurnError::NoSecondBlock(purpose.name.clone()))?;
         let (first, second) = (self.purpose(first)?, self.purpose(second)?);
-        self.add_one_key(block, low, first, read_protect, write_protect)?;
-        self.add_one_key(next, high, second, read_protect, write_protect)
+        // A burn that was cut off may have left the second half in its place already.
+        let next = self.block_with(&second, high).or_else(|| self.next_free_block(block));
+        let next = next.ok_or_else(|| BurnError::NoSecondBlock(purpose.name.clone()))?;
+        self.add_one_key(block, low, &first, read_protect, write_protect)?;
+        self.add_one_key(next, high, &second, read_protect, write_protect)
     }
 
-    fn purpose(&self, name: &str) -> Result<&'static KeyPurpose, BurnError> {
-        let known = self.before.table.key_purposes.iter().find(|purpose| purpose.name == name);
-        known.ok_or_else(|| BurnError::UnknownPurpose(name.into()))
+    fn purpose(&self, name: &str) -> Result<Cow<'static, KeyPurpose>, BurnError> {
+        self.before.table.purpose(name).ok_or_else(|| BurnError::UnknownPurpose(name.into()))
     }
 
     fn add_one_key(
         &mut self,
         block: &'static Block,
         key: &[u8],
-        purpose: &'static KeyPurpose,
+        purpose: &KeyPurpose,
         read_protect: bool,
         write_protect: bool,
     ) -> Result<(), BurnError> {
@@ -47,9 +73,12 @@ impl Burn {
             return Err(BurnError::PurposeNotHere { block: block.name.clone(), purpose: purpose.name.clone() });
         }
         let field = self.key_field(block, purpose)?;
-        let wanted = usize::from(field.len() / 8).min(self.before.capacity(block));
+        let wanted = self.before.byte_capacity(field);
         // A part of a block takes the first bytes of a digest.
-        let key = if purpose.digest && key.len() > wanted { &key[..wanted] } else { key };
+        let key = match &purpose.field {
+            Some(_) if purpose.digest => key.get(..wanted).unwrap_or(key),
+            _ => key,
+        };
         if key.len() != wanted {
             return Err(BurnError::Length { name: field.name.clone(), found: key.len(), wanted });
         }
@@ -90,7 +119,8 @@ impl Burn {
         let present = field.number(self.before.block(field.block));
         let frozen = !self.before.writeable(field.write_protect);
         if present != u32::from(value) {
-            if frozen || present != 0 {
+            // Bits can be added to a purpose, as to anything that is not frozen.
+            if frozen || present & !u32::from(value) != 0 {
                 let has = self.before.purpose_name(present);
                 return Err(BurnError::OtherPurpose { block: block.name.clone(), has });
             }
@@ -100,6 +130,11 @@ impl Burn {
             Some(bit) if !frozen => self.protect("WR_DIS", &[bit]),
             _ => Ok(()),
         }
+    }
+
+    /// The block that holds this key for this purpose already, or the key without any purpose yet.
+    fn block_with(&self, purpose: &KeyPurpose, key: &[u8]) -> Option<&'static Block> {
+        self.before.table.blocks.iter().find(|block| self.before.holds_key(block, purpose, key))
     }
 
     /// The next key block, going round from the given one, that nothing is in and nothing is asked for.

@@ -10,6 +10,7 @@ use crate::secure::boot_v2::{Padding, sign};
 use crate::secure::{PrivateKey, Scheme};
 
 mod bricks;
+mod workflows;
 
 fn noise(seed: u64) -> impl FnMut(&mut [u8]) {
     let mut random = crate::testing::Random::new(seed);

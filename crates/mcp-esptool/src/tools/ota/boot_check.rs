@@ -9,6 +9,7 @@ use esp_model::chip::{self, Chip};
 use esp_model::efuse::security::SecurityView;
 use esp_model::job::Job;
 use esp_model::partition::Subtypes;
+use esp_model::secure::flash_encryption::{Direction, FlashKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -158,10 +159,22 @@ pub(crate) fn walk(
     config: &Config,
     changes: Vec<(u32, Vec<u8>)>,
 ) -> Result<BootReport, ToolError> {
+    walk_decrypted(connected, job, device, config, changes, None)
+}
+
+/// The same for an encrypted flash whose key is at hand. Changes are plain.
+pub(crate) fn walk_decrypted(
+    connected: &mut Connected,
+    job: &Job,
+    device: &Device,
+    config: &Config,
+    changes: Vec<(u32, Vec<u8>)>,
+    key: Option<&FlashKey>,
+) -> Result<BootReport, ToolError> {
     let chip = connected.loader.chip();
     let size = connected.loader.attach_flash(job, None)?;
     let state = RefCell::new(Reading { connected, pages: BTreeMap::new(), failed: None });
-    let flash = DeviceFlash { size, state, job, changes };
+    let flash = DeviceFlash { size, state, job, changes, key };
     let report = boot::walk(chip, &flash, device, config);
     match flash.state.into_inner().failed {
         Some(error) => Err(error),
@@ -175,6 +188,7 @@ struct DeviceFlash<'a> {
     state: RefCell<Reading<'a>>,
     job: &'a Job,
     changes: Vec<(u32, Vec<u8>)>,
+    key: Option<&'a FlashKey>,
 }
 
 struct Reading<'a> {
@@ -215,6 +229,11 @@ impl DeviceFlash<'_> {
         let length = PAGE.min(self.size - start);
         match state.connected.loader.read_flash_bytes(&self.job.silent(), start, length) {
             Ok(mut page) => {
+                if let Some(key) = self.key
+                    && key.apply(Direction::Decrypt, start.into(), &mut page).is_err()
+                {
+                    return false;
+                }
                 self.change(start, &mut page);
                 state.pages.insert(start, page);
                 true

@@ -1,13 +1,13 @@
 //! `esp_efuse_burn`: any eFuse, for ever: plan, rehearsal, confirmation, staged burn, read-back.
 
-use esp_model::efuse::{Efuses, FieldKind, Request, Voltage};
+use esp_model::efuse::{Efuses, Request, Voltage, text};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::{PortUrl, parse_number};
+use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
@@ -178,7 +178,7 @@ pub fn request(ctx: &Ctx, efuses: &Efuses, item: &Item) -> Result<Request, ToolE
 
 /// Raw bytes, the scalar of an ECDSA key, or the digest of a public key, as the purpose wants it.
 fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>, ToolError> {
-    let digest = efuses.table.key_purposes.iter().any(|one| one.name == purpose && one.digest);
+    let digest = efuses.table.purpose(purpose).is_some_and(|one| one.digest);
     let is_pem = ctx.files.read_some(path)?.starts_with(b"-----BEGIN");
     if digest && is_pem {
         return Ok(esp_model::secure::block::key_digest(&keys::public(ctx, path)?).to_vec());
@@ -186,10 +186,7 @@ fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>,
     if purpose.starts_with("ECDSA_KEY") && is_pem {
         let key = keys::private(ctx, path)?;
         let scalar = key.scalar().ok_or_else(|| ToolError::new("bad_key", "not an ECDSA key"))?;
-        // Filled up in front to whole blocks.
-        let mut padded = vec![0; scalar.len().next_multiple_of(32) - scalar.len()];
-        padded.extend_from_slice(scalar);
-        return Ok(padded);
+        return Ok(text::ecdsa_key(scalar));
     }
     Ok(keys::raw(ctx, path)?.to_vec())
 }
@@ -197,38 +194,9 @@ fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>,
 /// A field's value from text.
 pub fn field(efuses: &Efuses, name: &str, value: Option<&str>) -> Result<Request, ToolError> {
     let field = read::field(efuses, name)?;
-    let bad =
-        |what: &str| ToolError::new("bad_parameter", format!("{}: `{}` is {what}", field.name, value.unwrap_or("")));
-    let Some(text) = value.map(str::trim) else {
-        return Ok(match field.len() {
-            1 => Request::Field { name: field.name.clone(), value: vec![1] },
-            _ => Request::NextBit { name: field.name.clone() },
-        });
-    };
-    let value = match field.kind {
-        FieldKind::Mac => parse_mac(text)?.to_vec(),
-        FieldKind::Bytes | FieldKind::Key => {
-            let plain = text.strip_prefix("0x").unwrap_or(text);
-            let digits: String = plain.chars().filter(|letter| !matches!(letter, ' ' | ':')).collect();
-            let pairs = digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16));
-            let mut bytes = pairs.collect::<Result<Vec<u8>, _>>().map_err(|_| bad("no hex"))?;
-            // As one number, the highest byte comes first.
-            if text.starts_with("0x") {
-                bytes.reverse();
-            }
-            bytes
-        }
-        _ if efuses.is_purpose(&field.name) && parse_number(text).is_none() => {
-            let known = efuses.table.key_purposes.iter().find(|purpose| purpose.name == text);
-            vec![known.and_then(|purpose| purpose.value).ok_or_else(|| bad("no key purpose of this chip"))?]
-        }
-        _ => parse_number(text).ok_or_else(|| bad("no number"))?.to_le_bytes().to_vec(),
-    };
-    Ok(Request::Field { name: field.name.clone(), value })
+    text::request(efuses, &field.name, value).map_err(|error| ToolError::new("bad_parameter", error.to_string()))
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6], ToolError> {
-    let parts: Option<Vec<u8>> = text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    let mac = parts.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
-    mac.ok_or_else(|| ToolError::new("bad_parameter", format!("`{text}` is no MAC address")))
+fn parse_mac(mac: &str) -> Result<[u8; 6], ToolError> {
+    text::mac(mac).ok_or_else(|| ToolError::new("bad_parameter", format!("`{mac}` is no MAC address")))
 }

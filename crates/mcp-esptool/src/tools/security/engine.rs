@@ -9,6 +9,7 @@ use esp_model::efuse::lint::{FlashContent, Profile, Severity};
 use esp_model::efuse::security::SecurityView;
 use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request};
 use esp_model::job::Job;
+use esp_model::secure::flash_encryption::FlashKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +17,7 @@ use serde_json::json;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
 use crate::tools::error::{FlashState, ToolError};
-use crate::tools::ota::boot_check::walk;
+use crate::tools::ota::boot_check::walk_decrypted;
 use crate::tools::security::facts;
 use crate::tools::security::marks::Mark;
 
@@ -155,6 +156,8 @@ pub struct Intent<'a> {
     pub encryption_wanted: bool,
     /// What will be in flash when the bits are burned, before encryption: address and bytes.
     pub images: Vec<(u32, Vec<u8>)>,
+    /// The key that the flash is encrypted with, where the caller has it.
+    pub flash_key: Option<&'a FlashKey>,
     /// The token of a confirmation.
     pub token: Option<&'a str>,
 }
@@ -304,14 +307,17 @@ fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
 fn boot_check(job: &Job, connected: &mut Connected, plan: &Plan, intent: &Intent) -> Result<Option<String>, ToolError> {
     let chip = connected.loader.chip().at(plan.revision);
     let device = |efuses: &Efuses| SecurityView { chip, efuses }.boot_device(plan.revision);
-    let (before, mut after) = (device(&plan.before), device(&plan.after));
+    let (mut before, mut after) = (device(&plan.before), device(&plan.after));
     if (before.encrypted, &before.secure_boot) == (after.encrypted, &after.secure_boot) {
         return Ok(None);
     }
     // The bytes at hand are those before encryption.
     let encrypts = matches!(intent.flash, Some(FlashContent::Encrypted | FlashContent::EncryptsAtBoot));
-    after.ciphertext = after.ciphertext && !encrypts;
-    let mut walk = |device| walk(connected, job, device, &Config::default(), intent.images.clone());
+    let plain = encrypts || intent.flash_key.is_some();
+    after.ciphertext = after.ciphertext && !plain;
+    before.ciphertext = before.ciphertext && intent.flash_key.is_none();
+    let mut walk =
+        |device| walk_decrypted(connected, job, device, &Config::default(), intent.images.clone(), intent.flash_key);
     let then = walk(&after)?;
     let text = match (&then.outcome, then.failure()) {
         (boot::Outcome::Starts { partition, .. }, _) => {

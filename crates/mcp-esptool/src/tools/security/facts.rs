@@ -6,6 +6,7 @@ use esp_model::efuse::{Efuses, Request};
 use esp_model::job::Job;
 use esp_model::secure::SECTOR;
 use esp_model::secure::block::SignatureBlock;
+use esp_model::secure::flash_encryption::{Direction, FlashKey};
 use serde_json::json;
 
 use crate::ctx::Ctx;
@@ -40,7 +41,7 @@ pub fn gather(
     let taken = |mark: &Mark| ctx.audit.any(|event| mark.is_in(event) && event["mac"] != json!(mac));
     let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
         if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
-    let bootloader = if secure_boot { bootloader(job, connected) } else { None };
+    let bootloader = if secure_boot { bootloader(job, connected, intent.flash_key) } else { None };
     Ok(Facts {
         profile: intent.profile.into(),
         bootloader,
@@ -75,12 +76,16 @@ fn flash_content(job: &Job, connected: &mut Connected) -> FlashContent {
 }
 
 /// The bootloader in flash with its signature sector: everything up to the first sector that begins with a block.
-fn bootloader(job: &Job, connected: &mut Connected) -> Option<Vec<u8>> {
+fn bootloader(job: &Job, connected: &mut Connected, key: Option<&FlashKey>) -> Option<Vec<u8>> {
     let offset = connected.loader.chip().flash.bootloader_offset;
     let sector = SECTOR as u32;
     let mut image = Vec::new();
     for number in 0..BOOTLOADER_SECTORS {
-        let bytes = connected.loader.read_flash_bytes(job, offset + number * sector, sector).ok()?;
+        let address = offset + number * sector;
+        let mut bytes = connected.loader.read_flash_bytes(job, address, sector).ok()?;
+        if let Some(key) = key {
+            key.apply(Direction::Decrypt, address.into(), &mut bytes).ok()?;
+        }
         let signed = number > 0 && SignatureBlock::parse(&bytes).is_some();
         image.extend(bytes);
         if signed {

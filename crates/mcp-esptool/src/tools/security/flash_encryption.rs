@@ -3,8 +3,11 @@
 use esp_link::flash::{Compress, Part, WriteOptions};
 use esp_model::chip::{ChipData, FlashCipher, FlashEncryption};
 use esp_model::efuse::lint::FlashContent;
+use esp_model::efuse::security::SecurityView;
 use esp_model::efuse::{Block, Efuses, Request, bits};
 use esp_model::job::Job;
+use esp_model::secure::SECTOR;
+use esp_model::secure::flash_encryption::{Direction, FlashKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -97,9 +100,13 @@ impl Tool for Enable {
             let encryption = encryption(data)?;
             covers_bootloader(data, &input.files)?;
             let key = keys::raw(ctx, &input.key_file)?;
-            let mut requests = vec![key_request(&efuses, encryption, &key)?];
-            requests.extend(turn_on(&efuses, encryption, input.mode));
             let cipher = flash_encrypt::flash_key(ctx, chip, &input.key_file, 0xf)?;
+            let mut requests = Vec::new();
+            match (SecurityView { chip: data, efuses: &efuses }).hidden_flash_key() {
+                Some(place) => is_key_of_flash(job, connected, &cipher, &place)?,
+                None => requests.push(key_request(&efuses, encryption, &key)?),
+            }
+            requests.extend(turn_on(&efuses, encryption, input.mode));
             let (mut parts, mut images) = (Vec::new(), Vec::new());
             for file in &input.files {
                 let address = file.address.as_u32();
@@ -188,7 +195,20 @@ fn write(job: &Job, connected: &mut Connected, parts: &mut [Part]) -> Result<u64
     Ok(report.map_err(|error| ToolError::from(error).touched(FlashState::Partial))?.written_bytes)
 }
 
-/// The key into the first block that is free for it, hidden and frozen.
+/// The key that is burned cannot be seen any more; what it encrypted can.
+fn is_key_of_flash(job: &Job, connected: &mut Connected, key: &FlashKey, place: &str) -> Result<(), ToolError> {
+    let offset = connected.loader.chip().flash.bootloader_offset;
+    let mut bytes = connected.loader.read_flash_bytes(job, offset, SECTOR as u32)?;
+    let decrypted = key.apply(Direction::Decrypt, offset.into(), &mut bytes);
+    if decrypted.is_ok() && esp_model::image::detect(&bytes).is_ok() {
+        return Ok(());
+    }
+    let text = format!("a hidden key is in {place} already, and what is in flash was not encrypted with the given key");
+    Err(ToolError::new("bad_key", text))
+}
+
+/// The key into the block that holds it already (a burn was cut off), else the first that is free for it; hidden and
+/// frozen.
 fn key_request(efuses: &Efuses, encryption: &FlashEncryption, key: &[u8]) -> Result<Request, ToolError> {
     let purpose = match (encryption.cipher, key.len()) {
         (FlashCipher::Esp32Aes, 24 | 32) => "FLASH_ENCRYPTION",
@@ -201,14 +221,17 @@ fn key_request(efuses: &Efuses, encryption: &FlashEncryption, key: &[u8]) -> Res
     let known = known.ok_or_else(|| ToolError::new("bad_key", format!("this chip takes no {purpose}")))?;
     // A long key is judged by its first half.
     let first = known.split.first().and_then(|half| efuses.table.key_purposes.iter().find(|one| one.name == *half));
-    let blocks = &first.unwrap_or(known).blocks;
+    let allowed = &first.unwrap_or(known).blocks;
     let free = |block: &&Block| {
-        let allowed = blocks.is_empty() || blocks.contains(&block.id);
+        let allowed = allowed.is_empty() || allowed.contains(&block.id);
         let unused = efuses.purpose(block).is_none_or(|has| has == "USER");
         let open = efuses.writeable(block.write_protect) && efuses.readable(&block.read_protect);
         block.is_key && allowed && unused && open && bits::is_zero(efuses.block(block.id))
     };
-    let block = efuses.table.blocks.iter().find(free);
+    let part = if known.split.is_empty() { key } else { key.get(..key.len() / 2).unwrap_or_default() };
+    let holds = |block: &&Block| efuses.holds_key(block, first.unwrap_or(known), part);
+    let blocks = &efuses.table.blocks;
+    let block = blocks.iter().find(holds).or_else(|| blocks.iter().find(free));
     let block = block.ok_or_else(|| ToolError::new("burn_impossible", "no key block is free for the key"))?;
     Ok(Request::Key {
         block: block.name.clone(),

@@ -1,20 +1,23 @@
 //! `esp_secure_boot_enable`: key digests, order rules and the enabling bit as one plan.
 
 use esp_model::chip::{ChipData, SecureBoot, SecureBootScheme};
+use esp_model::efuse::security::{FlashEncryptionMode, SecurityView};
 use esp_model::efuse::{Block, Efuses, Request, bits};
 use esp_model::job::Job;
 use esp_model::secure::Scheme;
 use esp_model::secure::block::key_digest;
+use esp_model::secure::flash_encryption::FlashKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-use crate::tools::security::keys;
+use crate::tools::security::{flash_encrypt, keys};
 
 mod version_1;
 
@@ -34,6 +37,8 @@ pub struct In {
     /// Revoke the places that stay empty, so that nobody can add a key.
     #[serde(default = "yes")]
     revoke_unused: bool,
+    /// Raw flash encryption key, where the flash is encrypted already: the bootloader's signature is checked with it.
+    flash_key_file: Option<String>,
     /// Flash encryption is wanted on this chip too: then it must come first.
     #[serde(default)]
     encryption_wanted: bool,
@@ -90,9 +95,11 @@ impl Tool for Enable {
                 requests.extend(known.map(|name| Request::Field { name, value: vec![1] }));
             }
             requests.push(Request::Field { name: boot.enable.clone(), value: vec![1] });
+            let flash_key = flash_key(ctx, connected, &efuses, input.flash_key_file.as_deref())?;
             let intent = Intent {
                 profile: input.profile,
                 encryption_wanted: input.encryption_wanted,
+                flash_key: flash_key.as_ref(),
                 token: input.confirm_token.as_deref(),
                 ..Intent::default()
             };
@@ -104,6 +111,29 @@ impl Tool for Enable {
 
     fn summary(out: &Out) -> String {
         format!("{}\nsecure boot {}, {}", out.device, out.scheme, out.outcome.summary())
+    }
+}
+
+/// The key of an encrypted flash, without which nobody can tell whether its bootloader is signed.
+fn flash_key(
+    ctx: &Ctx,
+    connected: &Connected,
+    efuses: &Efuses,
+    path: Option<&str>,
+) -> Result<Option<FlashKey>, ToolError> {
+    let chip = connected.loader.chip();
+    let data = chip.at(connected.loader.revision().unwrap_or(0));
+    let encrypted = SecurityView { chip: data, efuses }.flash_encryption() != FlashEncryptionMode::Off;
+    match path {
+        Some(path) if encrypted => {
+            let config = efuses.number("FLASH_CRYPT_CONFIG").unwrap_or(0) as u8;
+            flash_encrypt::flash_key(ctx, chip, path, config).map(Some)
+        }
+        None if encrypted => {
+            let text = "the flash is encrypted: give flash_key_file, so that the bootloader's signature can be checked";
+            Err(ToolError::new("missing_parameter", text))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -121,14 +151,6 @@ fn digest_requests(efuses: &Efuses, digests: &[[u8; 32]]) -> Result<Vec<Request>
     let mut taken = Vec::new();
     let mut requests = Vec::new();
     for (digest, purpose) in digests.iter().zip(&purposes) {
-        let holds = |block: &&Block| {
-            let bytes = bits::to_bytes(efuses.block(block.id));
-            let fits = efuses.purpose(block).is_none_or(|has| has == purpose.name);
-            fits && bytes.windows(digest.len()).any(|part| part == digest)
-        };
-        if efuses.table.blocks.iter().any(|block| holds(&block)) {
-            continue;
-        }
         let free = |block: &&Block| {
             let allowed = purpose.blocks.is_empty() || purpose.blocks.contains(&block.id);
             let unused = efuses.purpose(block).is_none_or(|has| has == "USER");
@@ -141,8 +163,10 @@ fn digest_requests(efuses: &Efuses, digests: &[[u8; 32]]) -> Result<Vec<Request>
                 && (open || purpose.field.is_some())
                 && !taken.contains(&block.id)
         };
-        // From the end: the first blocks are left to keys that only they can hold.
-        let block = efuses.table.blocks.iter().rev().find(free);
+        // A digest that is there already is frozen, should a burn have been cut off before. Else from the end: the first
+        // blocks are left to keys that only they can hold.
+        let holds = |block: &&Block| efuses.holds_key(block, purpose, digest);
+        let block = efuses.table.blocks.iter().find(holds).or_else(|| efuses.table.blocks.iter().rev().find(free));
         let block = block.ok_or_else(|| ToolError::new("burn_impossible", "no key block is free for a digest"))?;
         taken.push(block.id);
         requests.push(Request::Key {

@@ -5,7 +5,6 @@ use esp_model::secure::boot_v1;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::ctx::device::Connected;
 use crate::tools::error::FlashState;
 
 /// Bytes of the key (ESP-IDF, "Secure Boot").
