@@ -273,6 +273,10 @@ impl Loader {
         if baud == self.port().baud() || self.allow(Command::ChangeBaud).is_err() {
             return Ok(());
         }
+        // Where the rate depends on the crystal, registers tell which one is fitted, and nobody can read them now.
+        if self.mode() == Mode::SecureDownload && self.chip().rom.baud_scale != BaudScale::None {
+            return Ok(());
+        }
         self.change_baud(job, baud)
     }
 

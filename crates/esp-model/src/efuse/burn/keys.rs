@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use super::super::{Block, Efuses, Field, KeyPurpose, bits};
 use super::{Burn, BurnError};
 
+/// Bytes of a key digest: SHA-256.
+const DIGEST: usize = 32;
+
 impl Efuses {
     /// Software can see that this key stands in the block, with this purpose or none yet: what a burn that was cut off
     /// leaves behind.
@@ -76,7 +79,7 @@ impl Burn {
         let wanted = self.before.byte_capacity(field);
         // A part of a block takes the first bytes of a digest.
         let key = match &purpose.field {
-            Some(_) if purpose.digest => key.get(..wanted).unwrap_or(key),
+            Some(_) if purpose.digest && key.len() == DIGEST => key.get(..wanted).unwrap_or(key),
             _ => key,
         };
         if key.len() != wanted {

@@ -222,7 +222,10 @@ impl Case<'_> {
         for error in efuses.errors.iter().filter(|error| error.fail || error.count != 0) {
             deny(format!("block {} reports {} errors, fail {}", error.block, error.count, error.fail));
         }
-        if efuses.table.blocks.iter().any(|block| efuses.coding(block) == ActiveCoding::Repeat) {
+        let unsupported = |efuses: &super::super::Efuses| {
+            efuses.table.blocks.iter().any(|block| efuses.coding(block) == ActiveCoding::Repeat)
+        };
+        if unsupported(efuses) || unsupported(self.after.efuses) {
             deny("the coding scheme is not supported".into());
         }
         if !self.facts.reads_agree {

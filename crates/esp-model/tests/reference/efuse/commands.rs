@@ -81,7 +81,7 @@ impl Maker<'_> {
             let Some(field) = field.filter(|_| !argv.contains(name)) else { continue };
             // Where a version or a flag belongs to the address, espefuse burns both by another command only.
             let belongs = |name: &str| self.efuses.table.field(name).is_some();
-            if name == "CUSTOM_MAC" && (belongs("CUSTOM_MAC_USED") || belongs("MAC_VERSION")) {
+            if name.starts_with("CUSTOM_MAC") && (belongs("CUSTOM_MAC_USED") || belongs("MAC_VERSION")) {
                 continue;
             }
             let value = value_text(self.efuses, field, random);

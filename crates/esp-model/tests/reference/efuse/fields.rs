@@ -211,7 +211,7 @@ pub fn value_forms() -> Result<(), Stop> {
             wrong.push(format!("{} {name} {form:?}\n  ours   {ours}\n  theirs {theirs}", virt.chip.id));
         }
     }
-    println!("efuse values: {} forms", meant.len());
+    eprintln!("efuse values: {} forms", meant.len());
     if wrong.is_empty() {
         return Ok(());
     }

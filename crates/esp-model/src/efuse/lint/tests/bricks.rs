@@ -154,6 +154,10 @@ const BRICKS: &[(&str, u8, Build)] = &[
         b.facts.revision_known = false;
         Some((b, vec![harmless()]))
     }),
+    ("a coding scheme that no tool supports", 10, |b| {
+        b.efuses.table.field("CODING_SCHEME")?;
+        Some((b, vec![set("CODING_SCHEME", 2)]))
+    }),
     ("a supply that broke down in this session", 10, |mut b| {
         b.facts.brownout = true;
         Some((b, vec![harmless()]))
