@@ -114,6 +114,14 @@ fn a_token_holds_for_one_plan_on_one_device_once() {
     for (port, name) in [(b, "DIS_DIRECT_BOOT"), (a, "DIS_TWAI")] {
         assert_eq!(bench.refused("esp_efuse_burn", burn(port, name, &token)).code, "not_confirmed");
     }
+    // A plan whose time is over.
+    let late = bench.ok("esp_efuse_burn", burn(b, "DIS_TWAI", &Value::Null));
+    let file = bench.dir.path().join(format!("state/plans/{}.json", late["plan"].as_str().unwrap()));
+    let mut offer: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    offer["expires"] = json!(1);
+    fs::write(&file, offer.to_string()).unwrap();
+    let expired = bench.refused("esp_efuse_burn", burn(b, "DIS_TWAI", &late["confirm_token"]));
+    assert!(expired.code == "not_confirmed" && expired.message.contains("expired"), "{expired}");
     // Something else was burned meanwhile: the plan no longer holds.
     bench.confirmed("esp_efuse_burn", burn(a, "DIS_TWAI", &Value::Null));
     assert_eq!(bench.refused("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &token)).code, "not_confirmed");
@@ -205,6 +213,15 @@ fn flash_encryption_hides_its_key_and_nothing_leaks() {
         { "kind": "key", "block": "BLOCK_KEY1", "key_file": "fe.key", "purpose": "HMAC_UP", "read_protect": false }] });
     bench.confirmed("esp_efuse_burn", open);
     bench.ok("esp_efuse_read", json!({ "port": "sim://esp32s3-2" }));
+    // A plan that nobody confirms leaves its file behind; a key given as a value, and one that is no hex at all.
+    let offered = json!({ "port": "sim://esp32s3-2", "burns": [
+        { "kind": "key", "block": "BLOCK_KEY2", "key_file": "fe.key", "purpose": "HMAC_UP" }] });
+    bench.ok("esp_efuse_burn", offered);
+    let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    for value in [text.clone(), text[..62].to_string(), text.clone() + "zz", format!("0x{text}")] {
+        let given = json!({ "port": "sim://esp32s3-3", "efuse_name": "BLOCK_KEY3", "value": value });
+        let _ = bench.call("esp_efuse_burn", given);
+    }
     bench.file("short.key", &key[..31]);
     let short = json!({ "port": port, "burns": [
         { "kind": "key", "block": "BLOCK_KEY2", "key_file": "short.key", "purpose": "HMAC_UP" }] });
@@ -215,14 +232,27 @@ fn flash_encryption_hides_its_key_and_nothing_leaks() {
             json!({ "chip": "esp32s3", "key_file": "short.key", "files": [{ "path": "boot.bin", "address": 0 }] }),
         )
         .unwrap_err();
-    let log = fs::read_to_string(bench.dir.path().join("state/audit.jsonl")).unwrap();
-    let seen = bench.seen.borrow().to_ascii_lowercase() + &log;
+    // Everything that the program keeps: the audit log, offered plans, and whatever else.
+    let mut kept = String::new();
+    texts(&bench.dir.path().join("state"), &mut kept);
+    assert!(kept.contains("\"planned\"") && kept.contains("token_hash"), "{kept}");
+    let seen = bench.seen.borrow().to_ascii_lowercase() + &kept.to_ascii_lowercase();
     for separator in ["", " ", ":", ", "] {
         let spell = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(separator);
         let decimal = key[..6].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         let reversed: Vec<u8> = key.iter().rev().copied().collect();
         for part in [spell(&key[..6]), spell(&reversed[..6]), spell(&key[12..18]), decimal] {
             assert!(!seen.contains(&part), "the key is in what a caller sees: {part}");
+        }
+    }
+}
+
+/// The text of all files below a folder.
+fn texts(dir: &std::path::Path, into: &mut String) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        match entry.path() {
+            path if path.is_dir() => texts(&path, into),
+            path => into.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap())),
         }
     }
 }

@@ -169,7 +169,7 @@ pub fn value_forms() -> Result<(), Stop> {
     let every = if long() { 1 } else { 20 };
     let chips: Vec<_> = chips().map(|chip| Virtual { chip, file: dir.join(chip.id) }).collect();
     let blank = batch("espefuse", &chips.iter().map(Virtual::summary).collect::<Vec<_>>())?;
-    let (mut cases, mut meant, mut number) = (Vec::new(), Vec::new(), 0);
+    let (mut cases, mut meant, mut number) = (Vec::new(), Vec::new(), 0usize);
     for (virt, answer) in chips.iter().zip(&blank) {
         let efuses = load(virt.chip, &virt.file)?;
         let mut random = Random(11);
@@ -184,7 +184,7 @@ pub fn value_forms() -> Result<(), Stop> {
             }
             for form in forms(&efuses, field, &mut random) {
                 number += 1;
-                if number % every != 0 {
+                if !number.is_multiple_of(every) {
                     continue;
                 }
                 let one = Virtual { chip: virt.chip, file: dir.join(format!("form{number}")) };

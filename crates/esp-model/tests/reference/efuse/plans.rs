@@ -86,7 +86,7 @@ fn start(chip: &'static Chip, number: usize, random: &mut Random) -> Efuses {
         let field = efuses.table.field("CODING_SCHEME").unwrap();
         field.store(efuses.words.get_mut(&field.block).unwrap(), &[coding]);
     }
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         return efuses;
     }
     for block in efuses.table.blocks.iter().filter(|block| block.id != 0) {
