@@ -223,7 +223,6 @@ fn station_page() -> Result<(), Stop> {
     browser.wait_for("document.getElementById('live')?.textContent.includes('a token is needed')")?;
     browser.complaints.retain(|text| !text.contains("401"));
     browser.call("Page.navigate", json!({"url": format!("{home}station#token={}", server.token)}))?;
-    browser.call("Page.reload", json!({}))?;
     browser.wait_for("document.getElementById('live')?.textContent === 'live'")?;
     if browser.ask("location.href")? != format!("{home}station") {
         return fail("the token stays in the address");
