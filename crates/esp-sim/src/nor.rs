@@ -204,7 +204,14 @@ impl Nor {
 
     /// Clears the block-protect bits, as loaders do before they write.
     pub fn unlock(&mut self) {
-        self.status[0] &= !SR1_PROTECT;
+        if !self.locked_for_good() {
+            self.status[0] &= !SR1_PROTECT;
+        }
+    }
+
+    /// SRP0 and SRP1 are both set: no status register changes any more (Winbond W25Q data sheets).
+    fn locked_for_good(&self) -> bool {
+        self.status[0] & 0x80 != 0 && self.status[1] & 0x01 != 0
     }
 
     /// The sector holds nothing but 0xff.
@@ -314,6 +321,7 @@ impl Nor {
         }
         let at = address(sent) % self.size().max(1);
         let done = match opcode {
+            0x01 | 0x11 | 0x31 if self.locked_for_good() => Ok(self.timing.page_program),
             0x01 | 0x11 | 0x31 => {
                 let first = match opcode {
                     0x01 => 0,

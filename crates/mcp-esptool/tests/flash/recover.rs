@@ -156,9 +156,19 @@ fn a_dead_flash_and_a_wrong_voltage_are_told_apart() {
             chip.flash().transfer(opcode, &[value], &mut []);
         }
     });
+    let out = recover(&bench, &port, json!({"repair": true}));
+    assert_eq!(out["verdict"], "flash_dead", "{out:?}");
+    assert_eq!(step(&out, "flash status")["worked"], false);
+    assert!(out["next"].to_string().contains("locked for ever"));
+    // Protection alone is lifted when a loader starts.
+    let (device, port) = bench.device("protected", |_| ());
+    load_firmware(&device);
+    device.with(|chip, _| {
+        chip.flash().transfer(0x06, &[], &mut []);
+        chip.flash().transfer(0x01, &[0x1c], &mut []);
+    });
     let out = recover(&bench, &port, json!({}));
-    // A stub clears protection bits when it starts; where it could not, the part is lost.
-    assert!(["flash_dead", "needs_repair"].contains(&out["verdict"].as_str().unwrap()), "{out:?}");
+    assert_eq!(out["verdict"], "recovered", "{out:?}");
 }
 
 const OTA: &str = "nvs,data,nvs,0x9000,0x5000\notadata,data,ota,0xe000,0x2000\napp0,app,ota_0,0x10000,1M\n\
