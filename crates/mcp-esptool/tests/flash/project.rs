@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use esp_model::chip::{Chip, SecureBootScheme};
-use esp_model::image::{AppDesc, Header};
+use esp_model::image::{AppDesc, Header, hex, uf2};
 use esp_model::secure::boot_v2;
 use mcp_esptool::demo::firmware;
 use serde_json::{Value, json};
@@ -193,4 +193,22 @@ fn secure_boot_takes_only_what_is_signed_for_it() {
     assert!(flash(&device, 0, 0x4_0000).iter().all(|byte| *byte == 0xff));
     bench.call("esp_flash_firmware", write("good"));
     assert!(flash(&device, 0x1_0000, 4096) == good[..4096]);
+}
+
+#[test]
+fn hex_and_uf2_files_bring_their_own_addresses() {
+    let bench = Bench::new();
+    let (device, port) = bench.device("formats", |_| ());
+    let parts = [(0x1_0000, 5000, 1), (0x2_0000, 3000, 2)]
+        .map(|(address, size, seed)| hex::Part { address, data: noise(size, seed) });
+    fs::write(bench.path("a.hex"), hex::write(&parts)).unwrap();
+    fs::write(bench.path("a.uf2"), uf2::write(&parts, 0x1c5f_21b0, None, true).unwrap()).unwrap();
+    for (file, base) in [("a.hex", 0), ("a.uf2", 0x10_0000)] {
+        let files = json!([{"path": file, "address": base}]);
+        let out = bench.call("esp_flash_firmware", json!({"port": port, "files": files}));
+        assert_eq!(out["files"].as_array().unwrap().len(), 2, "{out:?}");
+        for part in &parts {
+            assert!(flash(&device, base + part.address, part.data.len()) == part.data, "{file} at {:#x}", part.address);
+        }
+    }
 }

@@ -201,8 +201,11 @@ fn esptool5(chip: &str, line: Line) -> Result<(), Stop> {
     esptool.run("erase-region 0x10000 0x10000")?;
     same_bytes("erase-region", &bench.read("", 0x10000, 4096)?, &[0xff; 4096])?;
     same_bytes("no-compress", &bench.read("", 0x20000, 4096)?, &bench.data[..4096])?;
-    bench.esptool.run("erase-flash")?;
-    same_bytes("erase-flash", &bench.read("", 0x20000, 4096)?, &[0xff; 4096])?;
+    // Without a stub esptool cannot: no published one fits this chip yet.
+    if esp_model::chip::by_name(chip).is_some_and(|chip| !chip.stub.is_empty()) {
+        bench.esptool.run("erase-flash")?;
+        same_bytes("erase-flash", &bench.read("", 0x20000, 4096)?, &[0xff; 4096])?;
+    }
     bench.esptool.run("run").map(drop)
 }
 
