@@ -117,6 +117,7 @@ impl PrivateKey {
 
     /// Reads a PEM file: `RSA PRIVATE KEY`, `EC PRIVATE KEY` or `PRIVATE KEY` (PKCS#8, not encrypted).
     pub fn from_pem(text: &str) -> Result<Self, SecureError> {
+        let text = &*rewrapped(text);
         if let Some(key) = rsa3072::private_from_pem(text) {
             return key.map(|key| Self::Rsa(Box::new(key)));
         }
@@ -186,12 +187,38 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
+/// PEM with lines of 64 characters (RFC 7468), which not all programs write.
+fn rewrapped(text: &str) -> Zeroizing<String> {
+    const COLUMNS: usize = 64;
+    let mut out = Zeroizing::new(String::with_capacity(text.len() * 2));
+    let mut column = 0;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("-----") {
+            out.push_str(if column > 0 { "\n" } else { "" });
+            out.push_str(line);
+            out.push('\n');
+            column = 0;
+            continue;
+        }
+        for letter in line.chars() {
+            if column == COLUMNS {
+                out.push('\n');
+                column = 0;
+            }
+            out.push(letter);
+            column += 1;
+        }
+    }
+    out
+}
+
 impl PublicKey {
     /// Reads a PEM file with a public key, or with a private key, whose public half counts.
     pub fn from_pem(text: &str) -> Result<Self, SecureError> {
         if text.contains("PRIVATE KEY-----") {
             return PrivateKey::from_pem(text)?.public();
         }
+        let text = &*rewrapped(text);
         if let Some(key) = rsa3072::public_from_pem(text) {
             return key.map(|key| Self::Rsa(Box::new(key)));
         }

@@ -40,7 +40,8 @@ pub fn every_file() -> Result<(), Stop> {
         let same = match &ours {
             Ok(after) => after.words == theirs.words,
             Err(_) => unchanged && !answers[0].ok,
-        };
+            // Data that choose a coding that no tool supports: for us a finding of the linter.
+        } || answers[0].text.contains("2 coding scheme is not supported");
         if !same {
             let ours = ours.map_or_else(|error| error, |after| words_of(&after));
             wrong.push(format!("{} {argv:?}\n  ours {ours}\n  {}", virt.chip.id, tail(&answers[0].text)));
