@@ -107,17 +107,16 @@ fn bootloader_of_version_1(dir: &Corpus) -> Result<(), Stop> {
         let (key, start, image) = (path("256bit_key.bin"), path(start), path("bootloader.bin"));
         words(&format!("digest-secure-bootloader -k {key} --iv {start} -o {out} {image}"))
     };
-    // A start value of 32 bytes: refused there, no value of ours has that length.
-    let short = dir.read("256bit_iv.bin")?.len() == boot_v1::IV;
-    let answers = batch("espsecure", &[case("256bit_iv.bin"), case("digest_iv.bin")])?;
-    if (answers[0].ok, answers[1].ok) != (short, true) {
-        return fail(format!("{}{}", answers[0].text, answers[1].text));
+    // With a start value of 32 bytes espsecure makes the corpus' file, which no ROM reads; ours has 128 (docs/compatibility.md).
+    let short = dir.read("256bit_iv.bin")?;
+    let answers = batch("espsecure", &[case("256bit_iv.bin")])?;
+    if !answers[0].ok || short.len() == boot_v1::IV || fs::read(&out)? != theirs {
+        return fail(&answers[0].text);
     }
+    let cases = [case("digest_iv.bin")];
+    all_ok(&cases, &batch("espsecure", &cases)?)?;
     let ours = boot_v1::digest_bootloader(&plain, &key, fixed)?;
     same_bytes("digest with espsecure's start value", &ours, &fs::read(&out)?)?;
-    // The corpus' file begins with its own start value.
-    let Some(own) = theirs.first_chunk::<{ boot_v1::IV }>() else { return fail("too short") };
-    same_bytes("bootloader_digested.bin", &boot_v1::digest_bootloader(&plain, &key, own)?, &theirs)?;
     let owner = dir.public("ecdsa256_secure_boot_signing_pubkey.pem")?;
     let signature = dir.read("pre_calculated_bootloader_signature.bin")?;
     boot_v1::verify(&boot_v1::attach(&plain, &owner, &signature)?, &owner)?;
