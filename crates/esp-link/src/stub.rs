@@ -115,16 +115,30 @@ impl Loader {
         for (address, bytes) in &stub.segments {
             self.load_memory(job, *address, bytes)?;
         }
-        self.send(job, &Request::MemEnd { entry: stub.entry })?;
+        let replaced = self.start(job, stub.entry)?;
         // The ROM's answer may be cut off by the jump; only the greeting counts.
         let until = self.port().now() + Duration::from_secs(1);
         while let Some(frame) = self.frame_until(job, until)? {
             if frame == STUB_GREETING {
                 self.set_mode(Mode::Stub);
-                return Ok(());
+                return replaced.map_or(Ok(()), |(pointer, value)| self.write_reg(job, pointer, value, u32::MAX));
             }
         }
         Err(LoaderError::NoAnswer { command: Command::MemEnd, waited: Duration::from_secs(1), seen: Seen::default() })
+    }
+
+    /// Has the ROM jump to what was loaded; its answer is not awaited. A pointer of the ROM that was replaced for that is
+    /// returned with its value, to be put back.
+    fn start(&mut self, job: &Job, entry: u32) -> Result<Option<(u32, u32)>, LoaderError> {
+        let pointer = match self.chip().rom.secure_boot_pointer {
+            Some(pointer) if self.security_info(job)?.is_secure_boot() => pointer,
+            _ => return self.send(job, &Request::MemEnd { entry }).map(|()| None),
+        };
+        self.command(job, &Request::MemEnd { entry: 0 })?;
+        let value = self.read_reg(job, pointer)?;
+        self.write_reg(job, pointer, entry, u32::MAX)?;
+        self.send(job, &Request::ReadFlashSlow { address: 0, length: 0 })?;
+        Ok(Some((pointer, value)))
     }
 
     /// Loads bytes into memory. Nothing runs before MEM_END, so a failed load is begun again, in smaller blocks.

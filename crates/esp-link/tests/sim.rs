@@ -142,6 +142,21 @@ fn secure_download_mode_is_recognised_and_its_limits_are_named() {
 }
 
 #[test]
+fn the_stub_starts_on_every_chip_with_secure_boot() {
+    for chip in chip::all().iter().filter(|chip| esp_link::stub::Stub::is_built_in(chip)) {
+        let device = device(chip, Faults::default());
+        for scheme in &chip.security.secure_boot {
+            device.with(|chip, _| chip.efuse().set(&scheme.enable, &[1]));
+        }
+        let mut loader = connect(&device, StubSource::BuiltIn);
+        assert_eq!(loader.mode(), Mode::Stub, "{}", chip.id);
+        if let Some(pointer) = chip.rom.secure_boot_pointer {
+            assert_eq!(loader.read_reg(&Job::new(), pointer).unwrap(), 0, "the ROM's pointer was not put back");
+        }
+    }
+}
+
+#[test]
 fn a_cancelled_write_can_be_resumed() {
     let device = device(chip::by_name("esp32s3").unwrap(), Faults::default());
     let mut loader = connect(&device, StubSource::BuiltIn);

@@ -126,7 +126,10 @@ impl Rom {
                 Answer::OK
             }
             Request::Data { command: Command::MemData, data, .. } => self.upload(machine, &data)?,
-            Request::MemEnd { entry } => Answer { next: self.upload.end(entry), ..Answer::OK },
+            Request::MemEnd { entry } => {
+                let entry = if pointer(machine).is_some() { 0 } else { entry };
+                Answer { next: self.upload.end(entry), ..Answer::OK }
+            }
             Request::FlashBegin(begin) => self.begin(machine, begin, false)?,
             Request::DeflBegin(begin) => self.begin(machine, begin, true)?,
             Request::Data { command: Command::FlashData, data, .. } => self.flash(|job| job.raw(machine, &data))?,
@@ -147,10 +150,19 @@ impl Rom {
             }
             Request::ChangeBaud { new, .. } => Answer { then: Some(machine.rom_baud(new)), ..Answer::OK },
             Request::FlashMd5 { address, length } => self.md5(machine, address, length)?,
-            Request::ReadFlashSlow { address, length } => self.read(machine, address, length)?,
+            Request::ReadFlashSlow { address, length } => match self.called(machine) {
+                Next::Stay => self.read(machine, address, length)?,
+                next => Answer { times: 0, next, ..Answer::OK },
+            },
             Request::SecurityInfo => Answer { data: security::info(machine), ..Answer::OK },
             _ => return Err(Status::INVALID),
         })
+    }
+
+    /// What READ_FLASH_SLOW calls: the ROM's own routine, or an uploaded program that its pointer was made to point at.
+    fn called(&mut self, machine: &mut Machine) -> Next {
+        let target = pointer(machine).map(|at| machine.read_register(at));
+        target.filter(|entry| self.upload.holds(*entry)).map_or(Next::Stay, |entry| self.upload.end(entry))
     }
 
     fn upload(&mut self, machine: &mut Machine, data: &[u8]) -> Result<Answer, Status> {
@@ -220,6 +232,11 @@ struct Answer {
 
 impl Answer {
     const OK: Self = Self { value: 0, data: Vec::new(), times: 1, next: Next::Stay, then: None };
+}
+
+/// Where the address of the routine for READ_FLASH_SLOW stands, on a chip whose secure boot keeps MEM_END from starting anything.
+fn pointer(machine: &Machine) -> Option<u32> {
+    machine.chip.rom.secure_boot_pointer.filter(|_| machine.efuse.number("SECURE_BOOT_EN") != 0)
 }
 
 fn allowed(machine: &Machine, command: Command) -> bool {

@@ -42,7 +42,11 @@ impl Upload {
             return Next::Stay;
         }
         let total: u32 = self.parts.iter().map(|(_, length)| length).sum();
-        let inside = self.parts.iter().any(|&(start, length)| (start..start.saturating_add(length)).contains(&entry));
-        if inside && total >= STUB_MIN { Next::Stub } else { Next::Program(entry) }
+        if self.holds(entry) && total >= STUB_MIN { Next::Stub } else { Next::Program(entry) }
+    }
+
+    /// Something was uploaded to this address.
+    pub fn holds(&self, address: u32) -> bool {
+        self.parts.iter().any(|&(start, length)| (start..start.saturating_add(length)).contains(&address))
     }
 }

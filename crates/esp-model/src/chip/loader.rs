@@ -38,6 +38,9 @@ pub struct Rom {
     /// (esptool tells an ESP32-S2 in this mode by nothing else: `command` and `connect` in its `loader.py`.)
     #[serde(default)]
     pub refuses_as_another: bool,
+    /// With secure boot on, MEM_END starts no program. READ_FLASH_SLOW calls through the pointer at this address, which may be made
+    /// to point at the program (ESP32-S3: `rom_spiflash_legacy_funcs.read`; as esptool 5.6.0 does; symptom: espressif/esp-idf#10788).
+    pub secure_boot_pointer: Option<u32>,
     /// Address of `ets_printf`, which programs loaded into RAM print with (ESP-IDF, `esp_rom/CHIP/ld/CHIP.rom.ld`).
     pub printf: Option<u32>,
 }

@@ -152,9 +152,7 @@ impl Bench {
         if (fields[boot]["value"] == true) != release {
             return fail(format!("{boot}: {}", fields[boot]));
         }
-        // Of a chip that boots securely only the ROM reads.
-        let stub: &[&str] = if release { &["--no-stub"] } else { &[] };
-        let stay = [&head[..], &["--after", "no-reset"], stub].concat();
+        let stay = [&head[..], &["--after", "no-reset"]].concat();
         for (number, (address, name)) in self.files.iter().enumerate() {
             let plain = fs::read(self.dir.join(name))?;
             let (read, back) = (self.path(&format!("read{number}")), self.path(&format!("plain{number}")));
