@@ -38,7 +38,8 @@ fn older(dir: &tempfile::TempDir, capabilities: Value) -> Client {
 }
 
 fn burn() -> Value {
-    json!({"name": BURN, "arguments": {"port": "sim://esp32c3-era", "efuse_name": "USER_DATA", "value": "0x1"}})
+    let value = format!("{:#066x}", 1);
+    json!({"name": BURN, "arguments": {"port": "sim://esp32c3-era", "efuse_name": "USER_DATA", "value": value}})
 }
 
 /// The last four digits of the address in a question.

@@ -15,7 +15,7 @@ pub enum TextError {
     #[error("{0}: the value is no number")]
     NoNumber(String),
     /// Not hexadecimal digits in pairs.
-    #[error("{0}: the value is not hexadecimal")]
+    #[error("{0}: the value is not made of pairs of hexadecimal digits")]
     NoHex(String),
     /// Not six bytes in hexadecimal with separators.
     #[error("{0}: the value is no MAC address")]
