@@ -136,6 +136,14 @@ impl Loader {
         digest.ok_or(LoaderError::Protocol { command: Command::FlashMd5, what: "the digest is damaged", seen })
     }
 
+    /// At every third failure the line goes down to the next lower rate. Only a stub changes it without a reset.
+    fn lower_rate(&mut self, job: &Job, failures: u32) -> Result<(), LoaderError> {
+        match slower(self.port().baud()) {
+            Some(rate) if failures.is_multiple_of(3) && self.mode() == Mode::Stub => self.change_baud(job, rate),
+            _ => Ok(()),
+        }
+    }
+
     /// The words that begin a write carry the wish that the chip encrypt it.
     pub fn can_encrypt(&self) -> bool {
         self.mode() == Mode::Stub || self.chip().rom.begin_has_encrypted

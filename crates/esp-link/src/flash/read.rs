@@ -53,10 +53,7 @@ impl Loader {
                     }
                     chunk = (chunk / 2).max(256);
                     self.resync(job)?;
-                    let slower = super::slower(self.port().baud());
-                    if let (0, Some(rate), Mode::Stub) = (failures % 3, slower, self.mode()) {
-                        self.change_baud(job, rate)?;
-                    }
+                    self.lower_rate(job, failures)?;
                 }
             }
         }

@@ -311,11 +311,7 @@ impl Loader {
         pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
         self.resync(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
-        let slower = slower(self.port().baud());
-        if let (0, Some(rate), true) = (pace.failures % 3, slower, self.mode() == Mode::Stub) {
-            self.change_baud(job, rate)?;
-        }
-        Ok(())
+        self.lower_rate(job, pace.failures)
     }
 
     fn since(&mut self, began: Duration) -> f64 {
