@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esp_model::chip::{self, Chip};
+use esp_model::chip::{self, Chip, CrystalFoundBy};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::detect;
 use crate::error::LoaderError;
 use crate::loader::{Loader, Mode};
 use crate::reset::Sequence;
-use crate::stub::{Stub, StubSource};
+use crate::stub::{StartRate, Stub, StubSource};
 
 /// Bytes kept of the beginning and of the end of what an attempt saw.
 const KEPT: usize = 256;
@@ -196,9 +196,14 @@ impl Loader {
             return Ok(Some("already running".into()));
         }
         self.prepare_chip(job)?;
+        if self.chip().crystal.found_by == CrystalFoundBy::UartDivider {
+            self.crystal_mhz(job)?; // while the ROM's divider tells
+        }
         let stub = Stub::find(self.chip(), self.revision().unwrap_or(0), &options.stub)?;
         // The rate is raised before the upload where the ROM can do it: the stub is 6 to 12 KiB.
-        self.raise_baud(job, options.baud)?;
+        if stub.as_ref().is_none_or(|stub| stub.start_rate != StartRate::Unknown) {
+            self.raise_baud(job, options.baud)?;
+        }
         let Some(stub) = stub else { return Ok(None) };
         self.run_stub(job, &stub)?;
         if self.port().baud() == ROM_BAUD {

@@ -185,16 +185,19 @@ impl Loader {
         Ok(field.number(&self.read_efuse_block(job, field.block)?))
     }
 
-    /// The crystal's frequency in MHz.
+    /// The crystal's frequency in MHz. Of a chip whose stub ran before this session it may be the usual one, not measured.
     pub fn crystal_mhz(&mut self, job: &Job) -> Result<u32, LoaderError> {
+        if let Some(mhz) = self.state.crystal_mhz {
+            return Ok(mhz);
+        }
         let chip = self.chip();
         let usual = chip.crystal.mhz.first().copied().unwrap_or(40);
         let measured = match chip.crystal.found_by {
             CrystalFoundBy::Fixed => return Ok(usual),
             // The stub runs the UART from another clock: only the ROM's divider tells.
             CrystalFoundBy::UartDivider if self.mode() == Mode::Stub => match self.rom_measured_hz(job)? {
-                Some(hz) => (hz / 1_000_000) as u32,
-                None => return Ok(usual),
+                Some(hz) if hz > 0 => (hz / 1_000_000) as u32,
+                _ => return Ok(usual),
             },
             CrystalFoundBy::UartDivider => {
                 let divider = self.read_reg(job, chip.uart.clkdiv)? & chip.uart.clkdiv_mask;
@@ -203,7 +206,9 @@ impl Loader {
             }
         };
         let distance = |mhz: &&u32| mhz.abs_diff(measured);
-        Ok(chip.crystal.mhz.iter().min_by_key(distance).copied().unwrap_or(usual))
+        let mhz = chip.crystal.mhz.iter().min_by_key(distance).copied().unwrap_or(usual);
+        self.state.crystal_mhz = Some(mhz);
+        Ok(mhz)
     }
 
     /// The crystal's frequency in Hz as the ESP32's ROM measured it against its 8 MHz oscillator.

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub revision: Option<u16>,
     /// Who the chip is, where it could be read.
     pub identity: Option<esp_model::chip::Identified>,
+    /// Frequency of the crystal in MHz, once measured.
+    pub crystal_mhz: Option<u32>,
     /// SPI_ATTACH was done.
     pub flash_attached: bool,
     /// Flash size in bytes, once detected or told.

@@ -14,6 +14,7 @@ use esp_model::port::ESPRESSIF_VID;
 use esp_model::wire::{Begin, Command, Request, STUB_GREETING};
 use serde::Deserialize;
 
+use crate::connect::ROM_BAUD;
 use crate::error::{LoaderError, Seen};
 use crate::loader::{COMMAND_TIME, Loader, Mode};
 
@@ -31,11 +32,24 @@ pub enum StubSource {
     None,
 }
 
+/// Which rate a stub speaks when it starts, where the ROM was told another one than 115200 baud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartRate {
+    /// The ROM's.
+    Kept,
+    /// 115200 baud.
+    Reset,
+    /// Not known: the ROM is to be left at 115200 baud.
+    Unknown,
+}
+
 /// A stub program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stub {
     /// Where it came from: `built in` or a path.
     pub origin: String,
+    /// What it makes of the ROM's rate.
+    pub start_rate: StartRate,
     /// First instruction.
     pub entry: u32,
     /// Segments: load address and bytes.
@@ -71,8 +85,9 @@ impl Stub {
     }
 
     fn built_in(wanted: &StubFor) -> Result<Option<Self>, LoaderError> {
-        let found = BUILT_IN.iter().find(|(name, _)| *name == wanted.name);
-        found.map(|(_, text)| Self::from_toml(text, "built in")).transpose()
+        let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == wanted.name) else { return Ok(None) };
+        let start_rate = if wanted.resets_baud { StartRate::Reset } else { StartRate::Kept };
+        Self::from_toml(text, "built in").map(|stub| Some(Self { start_rate, ..stub }))
     }
 
     fn in_folder(folder: &Path, wanted: &StubFor) -> Result<Option<Self>, LoaderError> {
@@ -105,7 +120,7 @@ impl Stub {
         if let (Some(data), Some(start)) = (&file.data, file.data_start) {
             segments.push((start, bytes(data)?));
         }
-        Ok(Self { origin: origin.into(), entry: file.entry, segments })
+        Ok(Self { origin: origin.into(), start_rate: StartRate::Unknown, entry: file.entry, segments })
     }
 }
 
@@ -116,15 +131,41 @@ impl Loader {
             self.load_memory(job, *address, bytes)?;
         }
         let replaced = self.start(job, stub.entry)?;
-        // The ROM's answer may be cut off by the jump; only the greeting counts.
-        let until = self.port().now() + Duration::from_secs(1);
+        if stub.start_rate == StartRate::Reset && self.port().baud() != ROM_BAUD {
+            self.greeted_anew(job)?;
+        } else {
+            self.greeted(job, Duration::from_secs(1))?;
+        }
+        self.set_mode(Mode::Stub);
+        replaced.map_or(Ok(()), |(pointer, value)| self.write_reg(job, pointer, value, u32::MAX))
+    }
+
+    /// Waits for the stub's greeting. The ROM's answer to the start may be cut off by the jump; only the greeting counts.
+    fn greeted(&mut self, job: &Job, waited: Duration) -> Result<(), LoaderError> {
+        let until = self.port().now() + waited;
         while let Some(frame) = self.frame_until(job, until)? {
             if frame == STUB_GREETING {
-                self.set_mode(Mode::Stub);
-                return replaced.map_or(Ok(()), |(pointer, value)| self.write_reg(job, pointer, value, u32::MAX));
+                return Ok(());
             }
         }
-        Err(LoaderError::NoAnswer { command: Command::MemEnd, waited: Duration::from_secs(1), seen: Seen::default() })
+        Err(LoaderError::NoAnswer { command: Command::MemEnd, waited, seen: Seen::default() })
+    }
+
+    /// The same for a stub that goes back to 115200 baud, some 10 ms after the ROM's answer at the rate before. A slow bridge
+    /// may bring that answer later than the greeting, which is then lost: the stub also answers SYNC.
+    fn greeted_anew(&mut self, job: &Job) -> Result<(), LoaderError> {
+        let answered = self.port().now() + Duration::from_millis(100);
+        self.frame_until(job, answered)?;
+        self.port().set_baud(ROM_BAUD)?;
+        match self.greeted(job, Duration::from_millis(200)) {
+            Err(error) if !error.is_final() => {}
+            result => return result,
+        }
+        self.drain(Duration::from_millis(1), Duration::from_millis(50))?;
+        match self.sync(job, 5)? {
+            true => Ok(()),
+            false => Err(LoaderError::Stub("the ROM answers in its place".into())),
+        }
     }
 
     /// Has the ROM jump to what was loaded; its answer is not awaited. A pointer of the ROM that was replaced for that is

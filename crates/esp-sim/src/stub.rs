@@ -16,6 +16,8 @@ use crate::upload::Upload;
 
 /// Its replies end in two status bytes.
 const STATUS_LEN: usize = 2;
+/// Rate of the ROM's loader, in baud, until it is told another.
+const ROM_BAUD: u32 = 115_200;
 /// Largest frame of a flash read.
 const MAX_PACKET: u32 = 4096;
 /// Security info of this length is the only one the stub knows how to fetch.
@@ -54,9 +56,12 @@ enum Then {
 }
 
 impl Stub {
-    /// The stub starts: it connects the flash and says so.
+    /// The stub starts: it connects the flash and says so. On some chips it goes back to the rate that the ROM began with.
     pub fn start(machine: &mut Machine) -> Self {
         machine.attached = true;
+        if machine.chip.stub.iter().any(|stub| stub.resets_baud) {
+            machine.uart.baud = ROM_BAUD;
+        }
         machine.send_frame(STUB_GREETING);
         Self::default()
     }

@@ -271,7 +271,8 @@ impl Qemu {
             add(&["-m", &format!("{mb}M")]);
         }
         add(&["-display", "none", "-monitor", "none", "-S"]);
-        add(&["-serial", &format!("tcp:127.0.0.1:{serial},server=on,wait=off")]);
+        // The chip's UART sends byte by byte: without `nodelay` each answer waits 40 ms for the first byte's acknowledgement.
+        add(&["-serial", &format!("tcp:127.0.0.1:{serial},server=on,wait=off,nodelay=on")]);
         let strap = match mode {
             BootMode::Download => emulation.download_strap,
             BootMode::Normal => emulation.flash_strap,

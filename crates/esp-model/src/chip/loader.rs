@@ -85,6 +85,10 @@ pub struct Stub {
     pub name: String,
     /// The name in the collections that come with esptool, where it differs.
     pub json_name: Option<String>,
+    /// The built-in one speaks at 115200 baud when it starts, whatever rate the ROM was told: it boosts the clock and sets
+    /// the UART's divider anew (esp-flasher-stub 1.1.0, `esp_main`).
+    #[serde(default)]
+    pub resets_baud: bool,
     /// First chip revision it fits, as major × 100 + minor.
     #[serde(default)]
     pub min_revision: u16,

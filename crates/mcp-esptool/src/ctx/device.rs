@@ -10,6 +10,7 @@ use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::{self, Identified};
 use esp_model::job::Job;
 
+use crate::config::Origin;
 use crate::ctx::Ctx;
 use crate::ctx::bauds::{self, Bauds};
 use crate::ctx::sessions::{Lease, Sessions};
@@ -18,6 +19,8 @@ use crate::tools::error::ToolError;
 
 /// Rate that every bridge and cable can do.
 const SAFE_BAUD: u32 = 115_200;
+/// Rate for virtual devices: they have no line that could be bad, and are as fast as they are told.
+const VIRTUAL_BAUD: u32 = 2_000_000;
 
 /// A device with a loader that answers.
 pub struct Connected {
@@ -153,22 +156,22 @@ impl Ctx {
         Ok((lease, url))
     }
 
-    /// How to connect to this port when the call says nothing about it: at a rate that its line carries.
+    /// How to connect to this port when the call says nothing about it: with a loader that runs there, at a rate that its
+    /// line carries.
     pub fn options_for(&self, url: &PortUrl) -> ConnectOptions {
-        let usual = self.usual_options();
-        let baud = self.known_baud(url).map_or(usual.baud, |known| known.min(usual.baud));
-        ConnectOptions { baud, ..usual }
-    }
-
-    /// How to connect when the call says nothing about it.
-    pub fn usual_options(&self) -> ConnectOptions {
         let stub = match (self.config.text("stub"), self.config.path("stub_dir")) {
             ("none", _) => StubSource::None,
+            _ if !self.ports.runs_stub(url) => StubSource::None,
             (_, Some(folder)) => StubSource::Folder(folder),
             _ => StubSource::BuiltIn,
         };
+        let usual = match url {
+            PortUrl::Qemu(_) if self.config.origin("baud") == Some(&Origin::Default) => VIRTUAL_BAUD,
+            _ => self.config.baud(),
+        };
         let most = self.policy.limits().max_baud.unwrap_or(u32::MAX);
-        ConnectOptions { baud: self.config.baud().min(most), stub, ..ConnectOptions::default() }
+        let known = self.known_baud(url).unwrap_or(u32::MAX);
+        ConnectOptions { baud: usual.min(most).min(known), stub, ..ConnectOptions::default() }
     }
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.

@@ -1,5 +1,6 @@
 //! `esp_connect_advanced`: a connection as wanted, kept warm for the next calls.
 
+use esp_link::ConnectOptions;
 use esp_link::connect::Before;
 use esp_link::reset::Sequence;
 use esp_link::stub::StubSource;
@@ -64,25 +65,26 @@ impl Tool for Connect {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let mut options = ctx.usual_options();
-        options.attempts = input.retries.unwrap_or(7);
-        options.before = before(input.before.as_deref().unwrap_or("ladder"))?;
-        match input.stub.as_deref() {
-            None | Some("auto") => {}
-            Some("none" | "false") => options.stub = StubSource::None,
+        let before = before(input.before.as_deref().unwrap_or("ladder"))?;
+        let no_stub = match input.stub.as_deref() {
+            None | Some("auto") => false,
+            Some("none" | "false") => true,
             Some(other) => return Err(bad("stub", other, "auto, none")),
-        }
+        };
         let reset_at_end = match input.after.as_deref() {
             None | Some("hard-reset") => true,
             Some("no-reset") => false,
             Some(other) => return Err(bad("after", other, "hard-reset, no-reset")),
         };
         let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
-        let most = ctx.policy.limits().max_baud.unwrap_or(u32::MAX);
-        options.baud = match input.baud {
-            Some(baud) => ctx.policy.allows_baud(baud).map(|()| baud)?,
-            None => ctx.known_baud(&url).unwrap_or(460_800).min(most),
-        };
+        let mut options = ConnectOptions { before, attempts: input.retries.unwrap_or(7), ..ctx.options_for(&url) };
+        if no_stub {
+            options.stub = StubSource::None;
+        }
+        if let Some(baud) = input.baud {
+            ctx.policy.allows_baud(baud)?;
+            options.baud = baud;
+        }
         // The old connection goes first: it holds the port.
         drop(lease.warm.take());
         let mut connected = ctx.connect(&url, options, job)?;

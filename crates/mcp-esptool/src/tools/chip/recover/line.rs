@@ -115,7 +115,7 @@ fn watch(
     last: &mut Option<ToolError>,
 ) -> Result<Option<Connected>, ToolError> {
     let tries = (watch_s / TRY_S).ceil().clamp(1.0, 600.0) as u64;
-    let options = ConnectOptions { before: Before::NoReset, attempts: 1, baud: ROM_BAUD, ..ctx.usual_options() };
+    let options = ConnectOptions { before: Before::NoReset, attempts: 1, baud: ROM_BAUD, ..ctx.options_for(url) };
     let mut heard = 0;
     for round in 0..tries {
         job.check()?;
