@@ -39,6 +39,8 @@ pub struct ConnectOptions {
     pub attempts: u32,
     /// Rate to work at, in baud; taken when the loader and the line can.
     pub baud: u32,
+    /// The same for the ROM's loader, where it can do less.
+    pub rom_baud: u32,
     /// Where the stub comes from.
     pub stub: StubSource,
     /// Refuse any other chip.
@@ -47,7 +49,14 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { before: Before::Ladder, attempts: 7, baud: 460_800, stub: StubSource::BuiltIn, expect: None }
+        Self {
+            before: Before::Ladder,
+            attempts: 7,
+            baud: 460_800,
+            rom_baud: u32::MAX,
+            stub: StubSource::BuiltIn,
+            expect: None,
+        }
     }
 }
 
@@ -202,11 +211,11 @@ impl Loader {
         let stub = Stub::find(self.chip(), self.revision().unwrap_or(0), &options.stub)?;
         // The rate is raised before the upload where the ROM can do it: the stub is 6 to 12 KiB.
         if stub.as_ref().is_none_or(|stub| stub.start_rate != StartRate::Unknown) {
-            self.raise_baud(job, options.baud)?;
+            self.raise_baud(job, options.baud.min(options.rom_baud))?;
         }
         let Some(stub) = stub else { return Ok(None) };
         self.run_stub(job, &stub)?;
-        if self.port().baud() == ROM_BAUD {
+        if self.port().baud() < options.baud {
             self.raise_baud(job, options.baud)?;
         }
         Ok(Some(stub.origin))

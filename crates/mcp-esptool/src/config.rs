@@ -51,6 +51,7 @@ pub static KEYS: &[Key] = &[
         "",
         "folders with the ELF files of released apps, found by their SHA-256 (beside the project roots)",
     ),
+    key("stub", &["MCP_ESPTOOL_STUB"], "auto", "`none` works with the chip's ROM alone, without the flasher stub"),
     key(
         "stub_dir",
         &["MCP_ESPTOOL_STUB_DIR"],

@@ -60,6 +60,8 @@ struct Running {
 #[derive(Default)]
 struct Sent {
     bytes: Mutex<Vec<u8>>,
+    /// The host knows that there are bytes: a flood of single ones wakes it once.
+    told: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -353,7 +355,9 @@ fn read(mut line: TcpStream, sent: &Sent, wake: &Waker) {
     let mut buf = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = line.read(&mut buf) {
         locked(&sent.bytes).extend_from_slice(buf.get(..count).unwrap_or_default());
-        wake();
+        if !sent.told.swap(true, Ordering::AcqRel) {
+            wake();
+        }
         while locked(&sent.bytes).len() > HELD {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -448,6 +452,7 @@ impl Machine for Qemu {
         if let Some(running) = &mut self.running {
             // Before the bytes: what came ahead of the end is then surely there.
             let over = running.sent.ended.load(Ordering::Acquire);
+            running.sent.told.store(false, Ordering::Release);
             sent.append(&mut locked(&running.sent.bytes));
             if over {
                 let status = running.process.try_wait().ok().flatten();

@@ -40,6 +40,8 @@ pub struct Emulation {
     /// The flasher stub runs in it. Espressif's documentation of QEMU uses `--no-stub` where it does not.
     #[serde(default = "yes")]
     pub runs_stub: bool,
+    /// Highest rate in baud at which its ROM loses no bytes; none known without. QEMU passes bytes on at the UART's rate.
+    pub rom_baud: Option<u32>,
 }
 
 fn yes() -> bool {

@@ -159,9 +159,10 @@ impl Ctx {
     /// How to connect to this port when the call says nothing about it: with a loader that runs there, at a rate that its
     /// line carries.
     pub fn options_for(&self, url: &PortUrl) -> ConnectOptions {
+        let emulation = self.ports.emulation(url);
         let stub = match (self.config.text("stub"), self.config.path("stub_dir")) {
             ("none", _) => StubSource::None,
-            _ if !self.ports.runs_stub(url) => StubSource::None,
+            _ if emulation.is_some_and(|emulation| !emulation.runs_stub) => StubSource::None,
             (_, Some(folder)) => StubSource::Folder(folder),
             _ => StubSource::BuiltIn,
         };
@@ -171,7 +172,8 @@ impl Ctx {
         };
         let most = self.policy.limits().max_baud.unwrap_or(u32::MAX);
         let known = self.known_baud(url).unwrap_or(u32::MAX);
-        ConnectOptions { baud: usual.min(most).min(known), stub, ..ConnectOptions::default() }
+        let rom_baud = emulation.and_then(|emulation| emulation.rom_baud).unwrap_or(u32::MAX);
+        ConnectOptions { baud: usual.min(most).min(known), rom_baud, stub, ..ConnectOptions::default() }
     }
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.

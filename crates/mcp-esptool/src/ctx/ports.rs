@@ -7,7 +7,7 @@ use esp_link::port::scan::{self, FoundPort};
 use esp_link::port::{self, OpenOptions, PortError, PortUrl};
 use esp_link::qemu::instance::Backend;
 use esp_link::qemu::manager::Status;
-use esp_model::chip;
+use esp_model::chip::{self, Emulation};
 use esp_model::port::Port;
 use esp_sim::SimDevice;
 
@@ -69,13 +69,12 @@ impl Ports {
         all.into_iter().filter(|status| status.record.is_some()).collect()
     }
 
-    /// False for an emulator in which the flasher stub is known not to run.
-    pub fn runs_stub(&self, url: &PortUrl) -> bool {
-        let PortUrl::Qemu(id) = url else { return true };
+    /// How QEMU emulates the chip of this port; `None` where no QEMU is behind it.
+    pub fn emulation(&self, url: &PortUrl) -> Option<&'static Emulation> {
+        let PortUrl::Qemu(id) = url else { return None };
         let status = self.virtuals.manager.status(id).ok();
-        let emulated = status.filter(|status| status.config.backend == Backend::Qemu);
-        let emulation = emulated.and_then(|status| chip::by_name(&status.config.chip)?.emulation());
-        emulation.is_none_or(|emulation| emulation.runs_stub)
+        let emulated = status.filter(|status| status.config.backend == Backend::Qemu)?;
+        chip::by_name(&emulated.config.chip)?.emulation()
     }
 
     /// The ports that may be meant when none is named. Opens nothing.

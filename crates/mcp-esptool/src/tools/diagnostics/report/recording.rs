@@ -73,7 +73,7 @@ pub fn connecting(ctx: &Ctx, port: Option<&PortUrl>, job: &Job) -> Result<Trace,
     let tape = Tape::default();
     let line = Traced::new(ctx.ports.open(&url)?, tape.clone());
     let mut options = ConnectOptions::default();
-    if !ctx.ports.runs_stub(&url) {
+    if ctx.ports.emulation(&url).is_some_and(|emulation| !emulation.runs_stub) {
         options.stub = StubSource::None;
     }
     match Loader::connect(Box::new(line), &options, job) {
