@@ -245,6 +245,12 @@ fn started_from_the_command_line_it_stays() {
     let device = run(&["call", "esp_qemu_start", "chip_type=esp32", "backend=builtin"]);
     let found = run(&["call", "esp_detect_chip", &format!("port={}", device["port"].as_str().unwrap())]);
     assert!(found["chip"].as_str().unwrap().starts_with("ESP32"), "{found}");
+    // The command is over: its application runs again.
+    let until = Instant::now() + Duration::from_secs(5);
+    while world.call("esp_qemu_status", json!({"id": device["id"]}))["boot_mode"] != "normal" {
+        assert!(Instant::now() < until, "the chip is still in its loader");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     // Another process of this user sees and ends it.
     let listed = world.call("esp_qemu_list", json!({}));
     assert_eq!(listed["devices"][0]["pid"], device["pid"]);

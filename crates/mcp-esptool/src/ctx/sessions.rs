@@ -72,15 +72,6 @@ impl<T: Send + 'static> Sessions<T> {
         lock(&self.device(key).state).warm = None;
     }
 
-    /// Closes all warm connections.
-    pub fn close(&self) {
-        let devices: Vec<_> = lock(&self.devices).values().cloned().collect();
-        for device in devices {
-            drop(lock(&device.state).warm.take());
-            device.freed.notify_all();
-        }
-    }
-
     /// Devices with a warm connection or a running call: URL and who holds it.
     pub fn in_use(&self) -> Vec<(String, Option<Arc<str>>)> {
         let devices = lock(&self.devices);
@@ -99,6 +90,24 @@ impl<T: Send + 'static> Sessions<T> {
         let fresh =
             || Arc::new(Device { state: Mutex::new(State { holder: None, warm: None }), freed: Condvar::new() });
         devices.entry(key.into()).or_insert_with(fresh).clone()
+    }
+}
+
+impl<T> Sessions<T> {
+    /// Closes all warm connections.
+    pub fn close(&self) {
+        let devices: Vec<_> = lock(&self.devices).values().cloned().collect();
+        for device in devices {
+            drop(lock(&device.state).warm.take());
+            device.freed.notify_all();
+        }
+    }
+}
+
+/// A command ends without an idle time: what it left connected goes with it.
+impl<T> Drop for Sessions<T> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
