@@ -1,7 +1,7 @@
 //! Programs in RAM, and leaving the loader.
 
 use esp_model::job::Job;
-use esp_model::wire::Request;
+use esp_model::wire::{Command, Request};
 
 use crate::error::LoaderError;
 use crate::loader::{COMMAND_TIME, Loader, Mode};
@@ -18,8 +18,9 @@ impl Loader {
         for (address, bytes) in segments {
             self.load_memory(job, *address, bytes)?;
         }
+        self.start(job, entry)?;
         // The program may take the UART before the answer is out.
-        match self.call(job, &Request::MemEnd { entry }, 0, std::time::Duration::from_millis(200)) {
+        match self.answer(job, Command::MemEnd, 0, std::time::Duration::from_millis(200)) {
             Ok(_) | Err(LoaderError::NoAnswer { .. } | LoaderError::Protocol { .. }) => Ok(self.into_port()),
             Err(error) => Err(error),
         }

@@ -168,11 +168,12 @@ impl Loader {
         }
     }
 
-    /// Has the ROM jump to what was loaded; its answer is not awaited. A pointer of the ROM that was replaced for that is
+    /// Has the loader jump to what was loaded; its answer is not awaited. A pointer of the ROM that was replaced for that is
     /// returned with its value, to be put back.
-    fn start(&mut self, job: &Job, entry: u32) -> Result<Option<(u32, u32)>, LoaderError> {
+    pub(crate) fn start(&mut self, job: &Job, entry: u32) -> Result<Option<(u32, u32)>, LoaderError> {
+        let in_rom = self.mode() == Mode::Rom;
         let pointer = match self.chip().rom.secure_boot_pointer {
-            Some(pointer) if self.security_info(job)?.is_secure_boot() => pointer,
+            Some(pointer) if in_rom && self.security_info(job)?.is_secure_boot() => pointer,
             _ => return self.send(job, &Request::MemEnd { entry }).map(|()| None),
         };
         self.command(job, &Request::MemEnd { entry: 0 })?;
