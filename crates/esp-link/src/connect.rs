@@ -1,5 +1,6 @@
 //! From an open port to a connected loader: reset, synchronise, recognise the chip, upload the stub, raise the rate.
 
+use std::io;
 use std::time::Duration;
 
 use esp_model::chip::{self, Chip, CrystalFoundBy};
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 use crate::detect;
 use crate::error::LoaderError;
-use crate::loader::{Loader, Mode};
+use crate::loader::{Loader, Mode, State};
 use crate::reset::Sequence;
 use crate::stub::{StartRate, Stub, StubSource};
 
@@ -109,6 +110,7 @@ impl Loader {
         let guess = options.expect.or_else(|| chip::all().first());
         let Some(guess) = guess else { return Err(ConnectError::NoSync { attempts: Vec::new() }) };
         let mut loader = Self::new(port, guess);
+        loader.state.options = Some(options.clone());
         let mut attempts = Vec::new();
         let mut options = options.clone();
         loop {
@@ -126,6 +128,28 @@ impl Loader {
                 Err(error) => return Err(ConnectError::Loader { attempts, error }),
             }
         }
+    }
+
+    /// Gets in step again, by a reset where nothing else helps: a stub may have crashed, an emulator may hang. What was in
+    /// RAM and registers is then lost, so this is for work that can go on from what the flash holds. A chip that speaks
+    /// has restarted by itself, perhaps for want of power: that is told, not mended.
+    ///
+    /// Errors: nobody answers, the line has no reset, or another chip answers than before.
+    pub(crate) fn get_back(&mut self, job: &Job) -> Result<(), LoaderError> {
+        let silence = match self.resync(job) {
+            Err(error) if error.is_silence() => error,
+            other => return other,
+        };
+        let options = self.state.options.clone().filter(|options| options.before != Before::NoReset);
+        let (Some(options), true) = (options, self.port().info().modem_lines) else { return Err(silence) };
+        let before = self.state.clone();
+        self.state = State { stats: before.stats, packed: before.packed, options: before.options, ..State::default() };
+        let stub_runs = self.ladder(job, &options, &mut Vec::new())?.ok_or(silence)?;
+        self.settle(job, &options, stub_runs)?;
+        if self.state.identity != before.identity {
+            return Err(io::Error::other("another chip answers since the reset").into());
+        }
+        self.attach_flash(job, before.flash_size).map(|_| ())
     }
 
     fn expect(self, options: &ConnectOptions) -> Result<Self, ConnectError> {

@@ -131,6 +131,11 @@ impl LoaderError {
         matches!(self, Self::NoAnswer { .. } | Self::Protocol { .. } | Self::Refused { .. } | Self::BadLine { .. })
     }
 
+    /// No answer came, and not a byte instead.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoAnswer { seen, .. } if seen.0.is_empty())
+    }
+
     /// The loader does not know the command, or does not allow it in its present mode.
     pub fn is_unknown_command(&self) -> bool {
         let unknown = [Status::INVALID, Status::STUB_INVALID, Status::NOT_IMPLEMENTED];

@@ -8,6 +8,7 @@ use esp_model::job::Job;
 use esp_model::port::Port;
 use esp_model::wire::{Command, Reply, Request, Status, slip};
 
+use crate::connect::ConnectOptions;
 use crate::error::{LoaderError, Seen};
 
 /// Time most commands may take.
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub identity: Option<esp_model::chip::Identified>,
     /// Frequency of the crystal in MHz, once measured.
     pub crystal_mhz: Option<u32>,
+    /// How it was connected.
+    pub options: Option<ConnectOptions>,
     /// SPI_ATTACH was done.
     pub flash_attached: bool,
     /// Flash size in bytes, once detected or told.

@@ -157,6 +157,31 @@ fn the_stub_starts_on_every_chip_with_secure_boot() {
 }
 
 #[test]
+fn a_loader_that_crashes_is_started_again_and_the_work_goes_on() {
+    let bytes = firmware(0x4_0000, 11);
+    for (chip, stub) in
+        [("esp32", StubSource::BuiltIn), ("esp32s3", StubSource::BuiltIn), ("esp32c3", StubSource::None)]
+    {
+        let crashing = |after| {
+            let device = device(chip::by_name(chip).unwrap(), Faults { crash_after: Some(after), ..Faults::default() });
+            device.with(|chip, _| chip.flash().load(0x8_0000, &bytes));
+            device
+        };
+        let mut loader = connect(&crashing(u64::MAX), stub.clone());
+        loader.attach_flash(&Job::new(), None).unwrap();
+        let connected = loader.stats().commands;
+        for after in [1, 8, 20] {
+            let device = crashing(connected + after);
+            let report = write(&mut connect(&device, stub.clone()), 0x1_0000, &bytes);
+            assert!(report.verified, "{chip} {after}: {report:?}");
+            assert_eq!(flash_of(&device, 0x1_0000, bytes.len()), bytes, "{chip} {after}");
+        }
+        let mut loader = connect(&crashing(connected + 3), stub.clone());
+        assert_eq!(loader.read_flash_bytes(&Job::new(), 0x8_0000, 0x4_0000).unwrap(), bytes, "{chip}");
+    }
+}
+
+#[test]
 fn a_cancelled_write_can_be_resumed() {
     let device = device(chip::by_name("esp32s3").unwrap(), Faults::default());
     let mut loader = connect(&device, StubSource::BuiltIn);

@@ -52,6 +52,10 @@ fn split_prefix(text: &str, base: u32) -> Option<(u32, &str)> {
 }
 
 fn digits_value(digits: &str, radix: u32) -> Option<i128> {
+    // Nearly all numbers are short and plain.
+    if digits.len() < 12 && digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return u64::from_str_radix(digits, radix).ok().map(i128::from);
+    }
     if digits.is_empty() || digits.starts_with('_') || digits.ends_with('_') || digits.contains("__") {
         return None;
     }

@@ -30,8 +30,10 @@ pub struct Faults {
     pub brown_out_after: Option<u64>,
     /// The supply fails this long after each start from flash.
     pub brown_out_ms: Option<Duration>,
-    /// The loader stops answering when this many commands were handled.
+    /// The loader stops answering when this many commands were handled, and again after each reset.
     pub hang_after: Option<u64>,
+    /// The same, once: a reset helps.
+    pub crash_after: Option<u64>,
     /// The line is gone when this many commands were handled (unplugged).
     pub unplug_after: Option<u64>,
     /// The line is gone when the lines reset the chip, and does not come back (USB passed on to a virtual machine).
@@ -128,7 +130,7 @@ pub struct BadFault(String);
 
 /// The faults' names, for help texts.
 pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, slow-en=MS, app-log=MS, \
-brown-out=N, app-brown-out=MS, hang=N, unplug=N, unplug-at-reset, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-asleep, flash-voltage, flash-busy, flash-protected, \
+brown-out=N, app-brown-out=MS, hang=N, crash=N, unplug=N, unplug-at-reset, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-asleep, flash-voltage, flash-busy, flash-protected, \
 flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD, app-crash=ADDRESS, app-needs-nvs, app-bad-settings";
 
 impl Faults {
@@ -158,6 +160,7 @@ impl Faults {
             "brown-out" => self.brown_out_after = Some(count()?),
             "app-brown-out" => self.brown_out_ms = Some(Duration::from_millis(count()?.max(1))),
             "hang" => self.hang_after = Some(count()?),
+            "crash" => self.crash_after = Some(count()?),
             "unplug" => self.unplug_after = Some(count()?),
             "unplug-at-reset" => self.unplug_at_reset = true,
             "stale" => self.stale = u16::try_from(count()?).map_err(|_| bad())?,

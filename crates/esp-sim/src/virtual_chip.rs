@@ -286,7 +286,8 @@ impl VirtualChip {
             return;
         }
         self.commands += 1;
-        self.hung = self.faults.hang_after.is_some_and(|limit| self.commands > limit);
+        let crashes = self.faults.crash_after.take_if(|limit| self.commands > *limit).is_some();
+        self.hung = crashes || self.faults.hang_after.is_some_and(|limit| self.commands > limit);
         self.unplugged |= self.faults.unplug_after.is_some_and(|limit| self.commands > limit);
         if self.faults.brown_out_after == Some(self.commands) {
             self.faults.brown_out_after = None;

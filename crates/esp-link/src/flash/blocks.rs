@@ -39,7 +39,7 @@ impl Loader {
             return Ok(None);
         }
         let wanted = blank_digest(length);
-        self.retrying(job, |loader| Ok(Some(loader.flash_md5(job, address, length)? == wanted)))
+        Ok(Some(self.digest(job, address, length)? == wanted))
     }
 
     /// Reads a region block by block and hands each on only after its digest was right. Where the loader has no digest,
@@ -73,7 +73,7 @@ impl Loader {
             let bytes = self.read_flash_bytes(&quiet, address, length)?;
             return Ok((Block::Bytes(bytes), false));
         }
-        let digest = self.retrying(&quiet, |loader| loader.flash_md5(&quiet, address, length))?;
+        let digest = self.digest(&quiet, address, length)?;
         if digest == blank_digest(length) {
             return Ok((Block::Blank(length), true));
         }
@@ -82,7 +82,7 @@ impl Loader {
             match self.stream(&quiet, address, length, |_| ()) {
                 Ok(bytes) if <[u8; 16]>::from(Md5::digest(&bytes)) == digest => return Ok((Block::Bytes(bytes), true)),
                 Err(error) if error.is_final() => return Err(error),
-                _ => self.resync(&quiet)?,
+                _ => self.get_back(&quiet)?,
             }
         }
         let mut bytes = Vec::with_capacity(length as usize);
@@ -109,7 +109,7 @@ impl Loader {
             job.check()?;
             let wanted = digest_of(known, good * block, next * block)?;
             let (at, count) = (address + (good * block) as u32, ((next - good) * block) as u32);
-            let same = self.retrying(job, |loader| Ok(loader.flash_md5(job, at, count)? == wanted))?;
+            let same = self.digest(job, at, count)? == wanted;
             if same {
                 good = next
             } else {

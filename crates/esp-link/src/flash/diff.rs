@@ -77,7 +77,16 @@ impl Loader {
         count: u32,
     ) -> Result<bool, LoaderError> {
         let wanted = sectors.md5(first, count)?;
-        self.retrying(job, |loader| Ok(loader.flash_md5(job, sectors.address(first), count * SECTOR)? != wanted))
+        Ok(self.digest(job, sectors.address(first), count * SECTOR)? != wanted)
+    }
+
+    /// MD5 over a flash region, asked for until it is answered; by a loader that is started anew if need be.
+    pub(super) fn digest(&mut self, job: &Job, address: u32, length: u32) -> Result<[u8; 16], LoaderError> {
+        let ask = |loader: &mut Self| loader.flash_md5(job, address, length);
+        match self.retrying(job, ask) {
+            Err(error) if error.is_silence() => self.get_back(job).and_then(|()| self.retrying(job, ask)),
+            result => result,
+        }
     }
 
     /// Repeats a question that changes nothing until it is answered, a few times at most.

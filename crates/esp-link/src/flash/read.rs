@@ -52,7 +52,7 @@ impl Loader {
                         return Err(LoaderError::BadLine { address: address + done, attempts: failures, last });
                     }
                     chunk = (chunk / 2).max(256);
-                    self.resync(job)?;
+                    self.get_back(job)?;
                     self.lower_rate(job, failures)?;
                 }
             }

@@ -310,7 +310,7 @@ impl Loader {
         // The stub writes what it inflated in large steps: only what was sent whole is sure to be there.
         pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
-        self.resync(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
+        self.get_back(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
         self.lower_rate(job, pace.failures)
     }
 

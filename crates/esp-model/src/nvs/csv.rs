@@ -119,7 +119,8 @@ impl Reader {
 /// The record of a whole line without quotes, which needs no state.
 fn plain(line: &str) -> Option<Vec<Cow<'_, str>>> {
     let text = line.strip_suffix('\n').unwrap_or(line);
-    let fields = || text.split(',').map(Cow::from).collect();
+    // Fields are short: a look at each character takes less time than a search for one.
+    let fields = || text.split([',']).map(Cow::from).collect();
     (!line.contains('"') && line.len() <= FIELD_LIMIT).then(|| if text.is_empty() { Vec::new() } else { fields() })
 }
 

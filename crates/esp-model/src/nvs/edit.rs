@@ -33,9 +33,9 @@ pub fn edit(image: &[u8], changes: &[Change], keys: Option<&Keys>) -> Result<Vec
     if let Some(worst) = contents.worst().filter(|finding| finding.severity() == Severity::Error) {
         return Err(NvsError::Damaged(worst.clone()));
     }
-    let mut names: Vec<String> = contents.namespaces.values().cloned().collect();
+    let mut names: Vec<String> = contents.namespaces.values().map(|name| name.to_string()).collect();
     let mut entries: Vec<(String, String, Value)> =
-        contents.entries.iter().map(|e| (e.namespace.clone(), e.key.clone(), e.value.clone())).collect();
+        contents.entries.iter().map(|e| (e.namespace.to_string(), e.key.clone(), e.value.clone())).collect();
     for change in changes {
         apply(change, &mut names, &mut entries);
     }

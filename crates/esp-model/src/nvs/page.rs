@@ -98,8 +98,8 @@ pub struct Item {
     pub chunk: u8,
     /// The CRC of the first entry fits.
     pub crc_ok: bool,
-    /// Key, without the zeros behind it.
-    pub key: Vec<u8>,
+    /// Key, filled up with zeros.
+    pub key: [u8; 16],
     /// The last eight bytes of the first entry.
     pub word: [u8; 8],
     /// Data behind the first entry, cut to its length.
@@ -121,7 +121,8 @@ impl Item {
 
     /// Key as text.
     pub fn key_text(&self) -> String {
-        String::from_utf8_lossy(&self.key).into_owned()
+        let key = self.key.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(key).into_owned()
     }
 }
 
@@ -198,8 +199,10 @@ pub(super) fn entry_crc(entry: &[u8]) -> u32 {
 
 fn read_item(slot: usize, entries: &[&[u8; ENTRY]], slots: &[SlotState]) -> Item {
     let head = entries[slot];
-    let mut word = [0; 8];
+    let (mut word, mut key) = ([0; 8], [0; 16]);
     word.copy_from_slice(&head[24..]);
+    let letters = head[8..24].iter().take_while(|byte| **byte != 0);
+    key.iter_mut().zip(letters).for_each(|(to, from)| *to = *from);
     let crc = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
     let mut item = Item {
         slot,
@@ -208,7 +211,7 @@ fn read_item(slot: usize, entries: &[&[u8; ENTRY]], slots: &[SlotState]) -> Item
         span: head[2],
         chunk: head[3],
         crc_ok: crc == entry_crc(head),
-        key: head[8..24].split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        key,
         word,
         data: Vec::new(),
         data_ok: true,

@@ -1,6 +1,9 @@
 //! What an image holds, and what is wrong with it.
 
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map};
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
 
 use super::page::{Item, Page, PageState, SlotState};
 use super::{PAGE, Value, Version, kind};
@@ -9,7 +12,7 @@ use super::{PAGE, Value, Version, kind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Name of its namespace; `#N` when index N has none.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Key.
     pub key: String,
     /// Value.
@@ -26,7 +29,7 @@ pub struct Contents {
     /// Pages, in the order of the sectors.
     pub pages: Vec<Page>,
     /// Names of the namespaces by index.
-    pub namespaces: BTreeMap<u8, String>,
+    pub namespaces: BTreeMap<u8, Arc<str>>,
     /// Pairs that a device would find, in the order in which they were written.
     pub entries: Vec<Entry>,
     /// What is not as it should be.
@@ -193,14 +196,14 @@ fn check_pages(pages: &[Page], findings: &mut Vec<Finding>) {
 
 #[derive(Default)]
 struct Reader {
-    namespaces: BTreeMap<u8, String>,
+    namespaces: BTreeMap<u8, Arc<str>>,
     /// Namespaces without a name that were met.
     unnamed: HashSet<u8>,
     entries: Vec<Entry>,
-    /// Where in `entries` the pair of this namespace and key is; the rest of a key is zeros.
-    places: HashMap<(u8, [u8; 16]), usize>,
+    /// Where in `entries` the pair of this namespace and key is.
+    places: HashMap<(u8, u128), usize, RandomState>,
     indexes: Vec<(usize, Item)>,
-    chunks: HashMap<(u8, Vec<u8>, u8), Item>,
+    chunks: BTreeMap<(u8, [u8; 16], u8), Item>,
     findings: Vec<Finding>,
 }
 
@@ -208,23 +211,23 @@ impl Reader {
     fn name_namespaces<'a>(&mut self, items: impl Iterator<Item = (usize, &'a Item)>) {
         for (_, item) in items.filter(|(_, item)| item.crc_ok && item.namespace == 0 && item.kind == 0x01) {
             let (index, name) = (item.word[0], item.key_text());
-            if self.namespaces.get(&index).is_some_and(|known| *known != name)
-                || self.namespaces.iter().any(|(other, known)| *other != index && *known == name)
+            if self.namespaces.get(&index).is_some_and(|known| **known != *name)
+                || self.namespaces.iter().any(|(other, known)| *other != index && **known == *name)
             {
                 self.findings.push(Finding::TwiceNamespace(name.clone(), index));
             }
-            self.namespaces.insert(index, name);
+            self.namespaces.insert(index, name.into());
         }
     }
 
-    fn namespace(&mut self, index: u8) -> String {
+    fn namespace(&mut self, index: u8) -> Arc<str> {
         if let Some(name) = self.namespaces.get(&index) {
             return name.clone();
         }
         if self.unnamed.insert(index) {
             self.findings.push(Finding::NoNamespace(index));
         }
-        format!("#{index}")
+        format!("#{index}").into()
     }
 
     fn item(&mut self, page: usize, item: &Item) {
@@ -244,7 +247,7 @@ impl Reader {
         let value = match item.kind {
             kind::BLOB_INDEX => return self.indexes.push((page, item.clone())),
             kind::BLOB_DATA => {
-                self.chunks.insert((item.namespace, item.key.clone(), item.chunk), item.clone());
+                self.chunks.insert((item.namespace, item.key, item.chunk), item.clone());
                 return;
             }
             kind::STRING => text(&item.data),
@@ -260,15 +263,13 @@ impl Reader {
     fn add(&mut self, page: usize, item: &Item, value: Value) {
         let (namespace, key) = (self.namespace(item.namespace), item.key_text());
         if matches!(value, Value::RawText(_)) {
-            self.findings.push(Finding::Text(namespace.clone(), key.clone()));
+            self.findings.push(Finding::Text(namespace.to_string(), key.clone()));
         }
         let entry = Entry { namespace, key, value, page, slot: item.slot };
-        let mut key = [0; 16];
-        key.iter_mut().zip(&item.key).for_each(|(to, from)| *to = *from);
-        match self.places.entry((item.namespace, key)) {
+        match self.places.entry((item.namespace, u128::from_ne_bytes(item.key))) {
             // Pages come in the order in which they were written: the later one counts.
             hash_map::Entry::Occupied(place) => {
-                self.findings.push(Finding::Twice(entry.namespace.clone(), entry.key.clone()));
+                self.findings.push(Finding::Twice(entry.namespace.to_string(), entry.key.clone()));
                 self.entries[*place.get()] = entry;
             }
             hash_map::Entry::Vacant(place) => {
@@ -286,7 +287,7 @@ impl Reader {
             let mut data = Vec::new();
             let mut whole = true;
             for chunk in (0..count).map(|chunk| start.wrapping_add(chunk)) {
-                match self.chunks.remove(&(index.namespace, index.key.clone(), chunk)) {
+                match self.chunks.remove(&(index.namespace, index.key, chunk)) {
                     Some(item) => data.extend_from_slice(&item.data),
                     None => whole = false,
                 }
@@ -294,14 +295,12 @@ impl Reader {
             if whole && data.len() == size {
                 self.add(page, &index, Value::Blob(data));
             } else {
-                let namespace = self.namespace(index.namespace);
+                let namespace = self.namespace(index.namespace).to_string();
                 self.findings.push(Finding::Incomplete(namespace, index.key_text()));
             }
         }
-        let mut orphans: Vec<_> = std::mem::take(&mut self.chunks).into_values().collect();
-        orphans.sort_by(|a, b| (a.namespace, &a.key, a.chunk).cmp(&(b.namespace, &b.key, b.chunk)));
-        for item in orphans {
-            let namespace = self.namespace(item.namespace);
+        for item in std::mem::take(&mut self.chunks).into_values() {
+            let namespace = self.namespace(item.namespace).to_string();
             self.findings.push(Finding::Orphan(namespace, item.key_text(), item.chunk));
         }
     }
@@ -330,7 +329,7 @@ fn number(code: u8, word: [u8; 8]) -> Option<Value> {
 impl Contents {
     /// The value of a key.
     pub fn get(&self, namespace: &str, key: &str) -> Option<&Value> {
-        self.entries.iter().find(|entry| entry.namespace == namespace && entry.key == key).map(|entry| &entry.value)
+        self.entries.iter().find(|entry| *entry.namespace == *namespace && entry.key == key).map(|entry| &entry.value)
     }
 
     /// Format of the image: version 1 only when every page says so.
@@ -353,13 +352,13 @@ impl Contents {
     pub fn to_csv(&self) -> (String, Vec<String>) {
         let mut out = String::from("key,type,encoding,value\n");
         let mut left_out = Vec::new();
-        let mut names: Vec<&str> = self.namespaces.values().map(String::as_str).collect();
-        names.extend(self.entries.iter().map(|entry| entry.namespace.as_str()));
+        let mut names: Vec<&str> = self.namespaces.values().map(|name| &**name).collect();
+        names.extend(self.entries.iter().map(|entry| &*entry.namespace));
         let mut seen = std::collections::HashSet::new();
         names.retain(|name| seen.insert(*name));
         for name in names {
             out += &format!("{},namespace,,\n", quoted(name));
-            for entry in self.entries.iter().filter(|entry| entry.namespace == name) {
+            for entry in self.entries.iter().filter(|entry| *entry.namespace == *name) {
                 match field(&entry.value).filter(|(_, text)| !text.contains("\n#") && !text.contains('\r')) {
                     Some((encoding, text)) => {
                         out += &format!("{},data,{encoding},{}\n", quoted(&entry.key), quoted(&text));

@@ -372,7 +372,7 @@ fn nvs_facts(bytes: &[u8]) -> NvsFacts {
     NvsFacts {
         pages: contents.pages.len() as u32,
         entries: contents.entries.len() as u32,
-        namespaces: contents.namespaces.into_values().collect(),
+        namespaces: contents.namespaces.values().map(ToString::to_string).collect(),
         findings: contents.findings.iter().map(ToString::to_string).collect(),
     }
 }

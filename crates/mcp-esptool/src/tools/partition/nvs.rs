@@ -341,7 +341,7 @@ fn entry_out(entry: &nvs::Entry, show: bool) -> EntryOut {
         number => (Json::from(number.number().and_then(|number| i64::try_from(number).ok())), None),
     };
     EntryOut {
-        namespace: entry.namespace.clone(),
+        namespace: entry.namespace.to_string(),
         key: entry.key.clone(),
         kind: entry.value.type_name().to_owned(),
         value: Some(value).filter(|_| show),

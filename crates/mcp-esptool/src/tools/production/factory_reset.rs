@@ -188,7 +188,7 @@ fn reduced(
         _ => false,
     };
     let stays = |namespace: &str| {
-        let mut own = contents.entries.iter().filter(|entry| entry.namespace == namespace);
+        let mut own = contents.entries.iter().filter(|entry| *entry.namespace == *namespace);
         namespace == "phy" || own.any(|entry| is_issued(&entry.value))
     };
     let kept: Vec<&nvs::Entry> = contents.entries.iter().filter(|entry| stays(&entry.namespace)).collect();
