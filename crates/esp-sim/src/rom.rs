@@ -1,4 +1,6 @@
-//! The ROM loader.
+//! The ROM loader, as the ROMs of ESP32 and ESP32-C3 behave (their code run by an emulator and asked frame by frame).
+//!
+//! It keeps things between commands that show in later answers: see [`Residue`].
 
 use esp_model::chip::EraseSize;
 use esp_model::wire::request::{BadRequest, Begin};
@@ -19,6 +21,8 @@ pub enum Next {
     Stub,
     /// Another uploaded program runs from this address on; the loader is gone.
     Program(u32),
+    /// The loader is gone, and nothing runs in its place.
+    Gone,
     /// The chip restarts and boots from flash.
     Restart,
 }
@@ -27,9 +31,6 @@ pub enum Next {
 const SYNC_VALUE: u32 = 0x2012_0707;
 /// Answers to one SYNC.
 const SYNC_REPLIES: usize = 8;
-/// The command that a refusal names on chips where that is not the one that was asked. Which one it is on silicon is not
-/// known: clients only see that it is another.
-const OTHER_COMMAND: u8 = 0;
 /// Flash size the ROM assumes until SPI_SET_PARAMS (`g_rom_flashchip`), and the reach of its 24-bit addresses.
 const ASSUMED_FLASH: u32 = 4 << 20;
 /// Bytes in an answer to READ_FLASH_SLOW, whatever was asked.
@@ -63,66 +64,134 @@ const EXTENDED: [Command; 8] = [
     Command::FlashMd5,
 ];
 
+/// Commands of a download: success leaves the reason of an earlier failure in the second status byte.
+const DOWNLOAD: [Command; 10] = [
+    Command::FlashBegin,
+    Command::FlashData,
+    Command::FlashEnd,
+    Command::MemBegin,
+    Command::MemData,
+    Command::MemEnd,
+    Command::DeflBegin,
+    Command::DeflData,
+    Command::DeflEnd,
+    Command::SecurityInfo,
+];
+
 /// The loader's memory.
 #[derive(Debug)]
 pub struct Rom {
     upload: Upload,
+    /// Bytes of the upload still to come.
+    upload_left: usize,
     flash: Option<FlashJob>,
     flash_size: u32,
+    residue: Residue,
+}
+
+/// What earlier commands left behind.
+#[derive(Debug)]
+struct Residue {
+    /// Value word of all answers: what READ_REG read last, or the first word of SYNC.
+    value: u32,
+    /// The last command that was known, and how often it was answered: an unknown one is refused in its name.
+    command: (u8, usize),
+    /// Reason of the last failure.
+    reason: u8,
+    /// Number of the next block. One that is not in turn is refused; one with a wrong checksum counts.
+    sequence: u32,
+    /// Bytes of the last READ_FLASH_SLOW: a shorter one overwrites only its part.
+    read: [u8; SLOW_READ],
 }
 
 impl Default for Rom {
     fn default() -> Self {
-        Self { upload: Upload::default(), flash: None, flash_size: ASSUMED_FLASH }
+        let residue = Residue { value: 0, command: (0, 1), reason: 0, sequence: 0, read: [0; SLOW_READ] };
+        Self { upload: Upload::default(), upload_left: 0, flash: None, flash_size: ASSUMED_FLASH, residue }
     }
 }
 
 impl Rom {
     /// Takes one frame and answers it.
     pub fn handle(&mut self, machine: &mut Machine, frame: &[u8]) -> Next {
-        let status_len = machine.chip.rom.status_len;
         let code = frame.get(1).copied().unwrap_or(0);
-        let outcome = match Request::decode(frame) {
-            Err(BadRequest::NotARequest) => return Next::Stay,
-            Err(BadRequest::Checksum(_)) => Err(Status::BAD_CRC),
-            Err(_) => Err(Status::INVALID),
-            Ok(request) if !allowed(machine, request.command()) => Err(Status::INVALID),
+        let command = Command::from_code(code).filter(|command| is_known(machine, *command));
+        let request = Request::decode(frame);
+        if matches!(request, Err(BadRequest::NotARequest)) {
+            return Next::Stay;
+        }
+        let Some(command) = command else {
+            let (code, times) = self.residue.command;
+            return self.reply(machine, code, times, Err(Status::INVALID.into()));
+        };
+        self.residue.command = (code, if command == Command::Sync { SYNC_REPLIES } else { 1 });
+        let outcome = match request {
+            _ if !is_allowed(machine, command) => Err(Status::INVALID.into()),
+            _ if !self.in_turn(machine, command, frame) => Err(Status::INVALID.into()),
+            Err(BadRequest::Checksum(_)) => Err(Status::BAD_CRC.into()),
+            Err(_) => Err(Status::INVALID.into()),
             Ok(request) => self.carry_out(machine, request),
         };
-        match outcome {
-            Ok(Answer { value, data, next, times, then }) => {
-                for _ in 0..times {
-                    machine.reply(code, value, &data, Status::OK, status_len);
-                }
-                if let Some(baud) = then {
-                    machine.uart.baud = baud;
-                }
-                next
-            }
-            Err(status) => {
-                let other = machine.chip.rom.refuses_as_another && machine.secure_download && status == Status::INVALID;
-                let (code, times) = if other { (OTHER_COMMAND, SYNC_REPLIES) } else { (code, 1) };
-                for _ in 0..times {
-                    machine.reply(code, 0, &[], status, status_len);
-                }
-                Next::Stay
-            }
+        if !DOWNLOAD.contains(&command) {
+            self.residue.reason = 0;
         }
+        self.reply(machine, code, self.residue.command.1, outcome)
     }
 
-    fn carry_out(&mut self, machine: &mut Machine, request: Request) -> Result<Answer, Status> {
+    fn reply(&mut self, machine: &mut Machine, code: u8, times: usize, outcome: Result<Answer, Refusal>) -> Next {
+        let status_len = machine.chip.rom.status_len;
+        let (answer, status) = match outcome {
+            Ok(answer) => (answer, Status { failed: 0, code: self.residue.reason }),
+            Err(Refusal { status, answer }) => {
+                self.residue.reason = status.code;
+                (answer, status)
+            }
+        };
+        let times = if answer.silent { 0 } else { times };
+        for _ in 0..times {
+            machine.reply(code, self.residue.value, &answer.data, status, status_len);
+        }
+        if let Some(baud) = answer.then {
+            machine.uart.baud = baud;
+        }
+        answer.next
+    }
+
+    /// Counts the blocks of a download. The ESP8266's ROM is not known to.
+    fn in_turn(&mut self, machine: &Machine, command: Command, frame: &[u8]) -> bool {
+        use Command::{DeflBegin, DeflData, FlashBegin, FlashData, MemBegin, MemData};
+        match command {
+            FlashBegin | DeflBegin | MemBegin => self.residue.sequence = 0,
+            FlashData | DeflData | MemData if machine.chip.rom.extended => {
+                let number = frame.get(12..16).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                if number != Some(self.residue.sequence) {
+                    return false;
+                }
+                self.residue.sequence += 1;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn carry_out(&mut self, machine: &mut Machine, request: Request) -> Result<Answer, Refusal> {
         Ok(match request {
             Request::Sync => {
                 machine.uart.auto_baud = false;
-                Answer { value: SYNC_VALUE, times: SYNC_REPLIES, ..Answer::OK }
+                self.residue.value = SYNC_VALUE;
+                Answer::OK
             }
-            Request::ReadReg { address } => Answer { value: machine.read_register(address), ..Answer::OK },
+            Request::ReadReg { address } => {
+                self.residue.value = machine.read_register(address);
+                Answer::OK
+            }
             Request::WriteReg(writes) => {
                 write_registers(machine, &writes);
                 Answer::OK
             }
             Request::MemBegin(begin) => {
                 self.upload.begin(begin.address);
+                self.upload_left = begin.size as usize;
                 Answer::OK
             }
             Request::Data { command: Command::MemData, data, .. } => self.upload(machine, &data)?,
@@ -136,7 +205,14 @@ impl Rom {
             Request::Data { command: Command::DeflData, data, .. } => {
                 self.flash(|job| job.compressed(machine, &data))?
             }
-            Request::FlashEnd { stay } | Request::DeflEnd { stay } => {
+            // Only behind compressed data does "stay" mean that the loader stays.
+            Request::FlashEnd { stay } => {
+                // The last block may be longer than what was left of the size.
+                let whole = self.flash.take().is_some_and(|job| job.remaining() as i32 <= 0);
+                let answer = Answer { next: if stay { Next::Gone } else { Next::Restart }, ..Answer::OK };
+                return if whole { Ok(answer) } else { Err(Refusal { status: Status::FAILED, answer }) };
+            }
+            Request::DeflEnd { stay } => {
                 self.flash = None;
                 Answer { next: if stay { Next::Stay } else { Next::Restart }, ..Answer::OK }
             }
@@ -152,10 +228,10 @@ impl Rom {
             Request::FlashMd5 { address, length } => self.md5(machine, address, length)?,
             Request::ReadFlashSlow { address, length } => match self.called(machine) {
                 Next::Stay => self.read(machine, address, length)?,
-                next => Answer { times: 0, next, ..Answer::OK },
+                next => Answer { silent: true, next, ..Answer::OK },
             },
             Request::SecurityInfo => Answer { data: security::info(machine), ..Answer::OK },
-            _ => return Err(Status::INVALID),
+            _ => return Err(Status::INVALID.into()),
         })
     }
 
@@ -165,24 +241,26 @@ impl Rom {
         target.filter(|entry| self.upload.holds(*entry)).map_or(Next::Stay, |entry| self.upload.end(entry))
     }
 
-    fn upload(&mut self, machine: &mut Machine, data: &[u8]) -> Result<Answer, Status> {
+    fn upload(&mut self, machine: &mut Machine, data: &[u8]) -> Result<Answer, Refusal> {
         if machine.refuses_ram {
-            return Err(Status::BAD_CRC);
+            return Err(Status::BAD_CRC.into());
         }
-        if self.upload.block(machine, data) { Ok(Answer::OK) } else { Err(Status::FAILED) }
+        let left = self.upload_left.checked_sub(data.len()).ok_or(Status::INVALID)?;
+        self.upload_left = left;
+        if self.upload.block(machine, data) { Ok(Answer::OK) } else { Err(Status::INVALID.into()) }
     }
 
-    fn begin(&mut self, machine: &mut Machine, begin: Begin, compressed: bool) -> Result<Answer, Status> {
+    fn begin(&mut self, machine: &mut Machine, begin: Begin, compressed: bool) -> Result<Answer, Refusal> {
         if !machine.chip.rom.extended {
             // There is no SPI_ATTACH: the first FLASH_BEGIN connects the flash.
             machine.attached = true;
         }
         let length = erase_length(machine.chip.rom.erase_size, &begin);
         if u64::from(begin.address) + u64::from(length) > u64::from(self.flash_size) {
-            return Err(Status::FAILED);
+            return Err(Status::FAILED.into());
         }
         if !machine.attached && length > 0 {
-            return Err(Status::FAILED);
+            return Err(Status::FAILED.into());
         }
         machine.nor.unlock();
         machine.flash_now(|nor| nor.erase(begin.address, length)).map_err(|_| Status::FAILED)?;
@@ -191,47 +269,59 @@ impl Rom {
         Ok(Answer::OK)
     }
 
-    fn flash(&mut self, work: impl FnOnce(&mut FlashJob) -> Result<(), Trouble>) -> Result<Answer, Status> {
-        let job = self.flash.as_mut().ok_or(Status::FAILED)?;
+    fn flash(&mut self, work: impl FnOnce(&mut FlashJob) -> Result<(), Trouble>) -> Result<Answer, Refusal> {
+        let job = self.flash.as_mut().ok_or(Status::INVALID)?;
         work(job).map(|()| Answer::OK).map_err(|trouble| match trouble {
-            Trouble::Flash | Trouble::Verify => Status::FLASH_WRITE,
-            Trouble::Inflate => Status::DEFLATE,
+            Trouble::Flash | Trouble::Verify => Status::FLASH_WRITE.into(),
+            Trouble::Inflate => Status::DEFLATE.into(),
         })
     }
 
-    fn md5(&self, machine: &mut Machine, address: u32, length: u32) -> Result<Answer, Status> {
+    fn md5(&self, machine: &mut Machine, address: u32, length: u32) -> Result<Answer, Refusal> {
         let (sum, time) = machine.nor.md5(address, length as usize).map_err(|_| Status::FAILED)?;
         machine.time += time;
         let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Answer { data: hex.into_bytes(), ..Answer::OK })
     }
 
-    fn read(&self, machine: &mut Machine, address: u32, length: u32) -> Result<Answer, Status> {
-        let length = length as usize;
-        if length > SLOW_READ {
-            return Err(Status::FLASH_READ_LENGTH);
-        }
-        let mut data = match machine.attached {
-            true => machine.nor.read(address, length).map_err(|_| Status::FLASH_READ)?,
-            false => vec![0xff; length],
+    fn read(&mut self, machine: &mut Machine, address: u32, length: u32) -> Result<Answer, Refusal> {
+        let Some(part) = self.residue.read.get_mut(..length as usize) else {
+            let answer = Answer { data: self.residue.read.to_vec(), ..Answer::OK };
+            return Err(Refusal { status: Status::FLASH_READ_LENGTH, answer });
         };
-        data.resize(SLOW_READ, 0);
-        Ok(Answer { data, ..Answer::OK })
+        if machine.attached {
+            let read = machine.nor.read(address, part.len()).map_err(|_| Status::FLASH_READ)?;
+            part.copy_from_slice(&read);
+        } else {
+            part.fill(0xff);
+        }
+        Ok(Answer { data: self.residue.read.to_vec(), ..Answer::OK })
     }
 }
 
-/// What to send, how often, and what follows.
+/// A status that says no, and what is sent and done all the same.
+struct Refusal {
+    status: Status,
+    answer: Answer,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self { status, answer: Answer::OK }
+    }
+}
+
+/// What to send, and what follows.
 struct Answer {
-    value: u32,
     data: Vec<u8>,
-    times: usize,
+    silent: bool,
     next: Next,
     /// The line rate from here on.
     then: Option<u32>,
 }
 
 impl Answer {
-    const OK: Self = Self { value: 0, data: Vec::new(), times: 1, next: Next::Stay, then: None };
+    const OK: Self = Self { data: Vec::new(), silent: false, next: Next::Stay, then: None };
 }
 
 /// Where the address of the routine for READ_FLASH_SLOW stands, on a chip whose secure boot keeps MEM_END from starting anything.
@@ -239,13 +329,18 @@ fn pointer(machine: &Machine) -> Option<u32> {
     machine.chip.rom.secure_boot_pointer.filter(|_| machine.efuse.number("SECURE_BOOT_EN") != 0)
 }
 
-fn allowed(machine: &Machine, command: Command) -> bool {
+/// The ROM has this command. On some chips one that secure download mode does not leave counts as unknown.
+fn is_known(machine: &Machine, command: Command) -> bool {
     let rom = &machine.chip.rom;
-    let known = (rom.extended || !EXTENDED.contains(&command))
-        && (rom.security_info_len > 0 || command != Command::SecurityInfo);
-    let secure = !machine.secure_download
-        || SECURE.contains(&command) && (rom.baud_in_secure_mode || command != Command::ChangeBaud);
-    known && secure
+    (rom.extended || !EXTENDED.contains(&command))
+        && (rom.security_info_len > 0 || command != Command::SecurityInfo)
+        && !matches!(command, Command::EraseFlash | Command::EraseRegion | Command::ReadFlash | Command::RunUserCode)
+        && (!rom.refuses_as_another || is_allowed(machine, command))
+}
+
+fn is_allowed(machine: &Machine, command: Command) -> bool {
+    let baud = machine.chip.rom.baud_in_secure_mode || command != Command::ChangeBaud;
+    !machine.secure_download || SECURE.contains(&command) && baud
 }
 
 /// Writes registers one after the other, with their pauses.

@@ -304,10 +304,8 @@ impl VirtualChip {
         };
         match next {
             Next::Stay => {}
-            Next::Stub if self.faults.stub_dies => {
-                self.stop();
-                self.program = Program::App;
-            }
+            Next::Stub if self.faults.stub_dies => self.leave(),
+            Next::Gone => self.leave(),
             Next::Stub => {
                 self.pause(STUB_START);
                 self.program = Program::Stub(Stub::start(&mut self.machine));
@@ -328,6 +326,12 @@ impl VirtualChip {
         if self.pacing {
             self.machine.time += time;
         }
+    }
+
+    /// No loader answers any more.
+    fn leave(&mut self) {
+        self.stop();
+        self.program = Program::App;
     }
 
     fn stop(&mut self) {

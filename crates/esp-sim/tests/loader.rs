@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use esp_model::chip;
 use esp_model::port::Port;
-use esp_model::wire::request::Begin;
+use esp_model::wire::request::{Begin, RegWrite};
 use esp_model::wire::slip::{self, Decoder, Event};
 use esp_model::wire::{Command, Reply, Request, Status};
 use esp_sim::{Config, Faults, SimDevice, SimPort};
@@ -265,6 +265,42 @@ fn secure_download_mode_refuses_what_it_must() {
     assert_eq!(refused.split(0).unwrap().1, Status::INVALID);
     let info = client.call(&Request::SecurityInfo);
     assert_eq!(info.split(20).unwrap().0[0] & 4, 4);
+}
+
+/// What ESP32's and ESP32-C3's own ROM code answered to the same frames.
+#[test]
+fn answers_hold_what_earlier_commands_left() {
+    let mut client = Client::new(&c3());
+    client.connect();
+    let mut ask = |payload: &[u8]| {
+        client.send(payload);
+        client.settle(Duration::from_millis(50));
+        let hex = |frame: Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        client.frames.drain(..).map(hex).collect::<Vec<_>>()
+    };
+    let (unknown, ram) = ([0, 0x55, 0, 0, 0, 0, 0, 0], 0x3fc9_0000);
+    assert_eq!(
+        ask(&unknown),
+        vec!["010804000707122001050000"; 8],
+        "an unknown command is refused as the last known one"
+    );
+    ask(&Request::WriteReg(vec![RegWrite { address: ram, value: 0x1234_5678, mask: u32::MAX, delay_us: 0 }]).encode());
+    assert_eq!(ask(&Request::ReadReg { address: ram }.encode()), ["010a04007856341200000000"]);
+    assert_eq!(ask(&unknown), ["010a04007856341201050000"]);
+    let begin = Begin { size: 48, blocks: 3, block_size: 16, address: ram, encrypted: None };
+    assert_eq!(ask(&Request::MemBegin(begin).encode()), ["010504007856341200050000"]);
+    let mut block = |sequence, bad: bool| {
+        let mut frame = Request::Data { command: Command::MemData, sequence, data: vec![sequence as u8; 16] }.encode();
+        frame[4] ^= u8::from(bad);
+        ask(&frame).concat()
+    };
+    assert_eq!(block(0, false), "010704007856341200050000");
+    assert_eq!(block(5, false), "010704007856341201050000", "not in turn");
+    assert_eq!(block(1, true), "010704007856341201070000");
+    assert_eq!(block(1, false), "010704007856341201050000", "the damaged one counts");
+    assert_eq!(block(2, false), "010704007856341200050000");
+    assert_eq!(ask(&Request::FlashEnd { stay: true }.encode()), ["010404007856341201060000"]);
+    assert_eq!(ask(&Request::Sync.encode()), Vec::<String>::new(), "the loader is left");
 }
 
 #[test]

@@ -34,8 +34,9 @@ pub struct Rom {
     /// The flash answers on the SPI registers before SPI_ATTACH.
     #[serde(default)]
     pub flash_attached: bool,
-    /// In secure download mode it refuses under the number of another command than the one that was asked, eight times over.
-    /// (esptool tells an ESP32-S2 in this mode by nothing else: `command` and `connect` in its `loader.py`.)
+    /// In secure download mode what is forbidden counts as unknown, and any ROM refuses what it does not know in the name of the last
+    /// command that it did know: eight times over behind SYNC. (esptool tells an ESP32-S2 in this mode by nothing else: `command`
+    /// and `connect` in its `loader.py`.)
     #[serde(default)]
     pub refuses_as_another: bool,
     /// With secure boot on, MEM_END starts no program. READ_FLASH_SLOW calls through the pointer at this address, which may be made
