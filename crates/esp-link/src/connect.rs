@@ -132,13 +132,13 @@ impl Loader {
 
     /// Gets in step again, by a reset where nothing else helps: a stub may have crashed, an emulator may hang. What was in
     /// RAM and registers is then lost, so this is for work that can go on from what the flash holds. A chip that speaks
-    /// has restarted by itself, perhaps for want of power: that is told, not mended.
+    /// has restarted by itself, perhaps for want of power: that is told, not mended. True when it took a reset.
     ///
     /// Errors: nobody answers, the line has no reset, or another chip answers than before.
-    pub(crate) fn get_back(&mut self, job: &Job) -> Result<(), LoaderError> {
+    pub(crate) fn get_back(&mut self, job: &Job) -> Result<bool, LoaderError> {
         let silence = match self.resync(job) {
             Err(error) if error.is_silence() => error,
-            other => return other,
+            other => return other.map(|()| false),
         };
         let options = self.state.options.clone().filter(|options| options.before != Before::NoReset);
         let (Some(options), true) = (options, self.port().info().modem_lines) else { return Err(silence) };
@@ -149,7 +149,7 @@ impl Loader {
         if self.state.identity != before.identity {
             return Err(io::Error::other("another chip answers since the reset").into());
         }
-        self.attach_flash(job, before.flash_size).map(|_| ())
+        self.attach_flash(job, before.flash_size).map(|_| true)
     }
 
     fn expect(self, options: &ConnectOptions) -> Result<Self, ConnectError> {

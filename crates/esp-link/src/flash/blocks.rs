@@ -82,7 +82,9 @@ impl Loader {
             match self.stream(&quiet, address, length, |_| ()) {
                 Ok(bytes) if <[u8; 16]>::from(Md5::digest(&bytes)) == digest => return Ok((Block::Bytes(bytes), true)),
                 Err(error) if error.is_final() => return Err(error),
-                _ => self.get_back(&quiet)?,
+                _ => {
+                    self.get_back(&quiet)?;
+                }
             }
         }
         let mut bytes = Vec::with_capacity(length as usize);

@@ -84,7 +84,7 @@ impl Loader {
     pub(super) fn digest(&mut self, job: &Job, address: u32, length: u32) -> Result<[u8; 16], LoaderError> {
         let ask = |loader: &mut Self| loader.flash_md5(job, address, length);
         match self.retrying(job, ask) {
-            Err(error) if error.is_silence() => self.get_back(job).and_then(|()| self.retrying(job, ask)),
+            Err(error) if error.is_silence() => self.get_back(job).and_then(|_| self.retrying(job, ask)),
             result => result,
         }
     }

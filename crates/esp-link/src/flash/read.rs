@@ -52,7 +52,7 @@ impl Loader {
                         return Err(LoaderError::BadLine { address: address + done, attempts: failures, last });
                     }
                     chunk = (chunk / 2).max(256);
-                    self.get_back(job)?;
+                    failures += if self.get_back(job)? { 9 } else { 0 };
                     self.lower_rate(job, failures)?;
                 }
             }

@@ -30,6 +30,8 @@ const LEVEL: u32 = 6;
 const LEAST_BLOCK: u32 = 0x200;
 /// Attempts in a row without progress before giving up.
 const PATIENCE: u32 = 24;
+/// A loader that had to be started anew counts as so many failures: the fifth in a row is the last.
+const RESET: u32 = 5;
 /// Times that a part is mended which was right and is not any more.
 const ROUNDS: u32 = 5;
 /// A blank run of this many sectors is erased rather than sent.
@@ -310,7 +312,9 @@ impl Loader {
         // The stub writes what it inflated in large steps: only what was sent whole is sure to be there.
         pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
-        self.get_back(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })?;
+        if self.get_back(job).map_err(|error| if error.is_final() { error } else { bad_line(error) })? {
+            pace.failures += RESET;
+        }
         self.lower_rate(job, pace.failures)
     }
 
