@@ -120,7 +120,7 @@ enum Command {
         #[arg(long)]
         udev: bool,
     },
-    /// Put this server into an MCP client's configuration, beside what is there
+    /// Add this server to the configuration of MCP clients; without a client's name those that are found
     Install(crate::install::InstallArgs),
     /// Try the tools on one device, one after the other; changes nothing without --scratch
     Selftest {
@@ -247,9 +247,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Doctor { udev: true }) => Ok(print(doctor::UDEV)?),
         Some(Command::Doctor { udev: false }) => Ok(print(&doctor::report(&config))?),
         Some(Command::Install(args)) => {
-            let places = crate::install::Places::usual()?;
+            let folders = crate::install::Folders::of_this_user()?;
             let program = std::env::current_exe()?;
-            Ok(print(&crate::install::run(&args, &program, &places).map_err(Failure::Other)?)?)
+            Ok(print(&crate::install::run(&args, &program, &folders, served).map_err(Failure::Other)?)?)
         }
         Some(Command::Selftest { port, scratch }) => {
             let (job, bar) = job_with_bar();
@@ -272,6 +272,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// The script that completes commands, options and names of tools.
+/// Refuses arguments that `serve` would refuse.
+fn served(args: &[String]) -> Result<(), String> {
+    let line = ["mcp-esptool"].into_iter().chain(args.iter().map(String::as_str));
+    Cli::try_parse_from(line).map(drop).map_err(|error| format!("a client could not start the server: {error}"))
+}
+
 fn completion_script(shell: clap_complete::Shell) -> String {
     let names = || tools::ALL.iter().map(|entry| entry.name);
     let mut command = Cli::command().mut_subcommand("call", |call| {
