@@ -25,3 +25,9 @@ reference:
 # Speed beside the reference tools: transfers, files (docs/performance.md).
 bench:
     cargo bench -p mcp-esptool
+
+# Packages of this computer's platform in dist/, each installed into an empty folder and tried.
+package target="x86_64-unknown-linux-musl":
+    cargo build --release --target {{target}} -p mcp-esptool
+    python3 packaging/package.py {{target}} target/{{target}}/release/mcp-esptool dist
+    python3 packaging/try.py {{target}} target/{{target}}/release/mcp-esptool

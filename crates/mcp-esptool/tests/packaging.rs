@@ -35,13 +35,43 @@ fn shell(name: &str, script: &str) -> Option<String> {
 }
 
 #[test]
-fn all_files_name_this_version() {
+fn all_manifests_name_this_version() {
     let version = env!("CARGO_PKG_VERSION");
-    let server = json("packaging/server.json");
-    assert_eq!((&server["version"], &json("packaging/manifest.json")["version"]), (&version.into(), &version.into()));
-    assert!(server["packages"][0]["identifier"].as_str().unwrap().ends_with(&format!(":{version}")));
+    for file in ["server.json", "packaging/manifest.json", "gemini-extension.json", ".claude-plugin/plugin.json"] {
+        assert_eq!(json(file)["version"], version, "{file}");
+    }
+    let server = json("server.json");
+    for package in server["packages"].as_array().unwrap() {
+        let named = package["version"].as_str().map_or_else(
+            || package["identifier"].as_str().unwrap().rsplit(':').next().unwrap().to_owned(),
+            str::to_owned,
+        );
+        assert_eq!(named, version, "{package}");
+    }
     // The registry's limit.
     assert!(server["description"].as_str().unwrap().len() <= 100);
+    // The registry looks for the name in the image, the npm package and, for PyPI, the README.
+    let name = server["name"].as_str().unwrap();
+    assert!(read("packaging/Dockerfile").contains(&format!("io.modelcontextprotocol.server.name=\"{name}\"")));
+    assert_eq!(json("packaging/npm/package.json")["mcpName"], name);
+    assert!(read("README.md").contains(&format!("mcp-name: {name}")));
+}
+
+#[test]
+fn templates_use_only_values_that_packaging_fills_in() {
+    let targets = json("packaging/targets.json");
+    let known: Vec<String> =
+        targets.as_array().unwrap().iter().map(|entry| entry["npm"].as_str().unwrap().replace('-', "_")).collect();
+    for folder in ["homebrew", "scoop", "winget", "aur", "nix"] {
+        for entry in fs::read_dir(root().join("packaging").join(folder)).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            for (at, _) in text.match_indices("@sha256_") {
+                let name = text[at + "@sha256_".len()..].split('@').next().unwrap();
+                assert!(known.iter().any(|target| target == name), "{folder}: {name}");
+            }
+            assert!(text.contains("@version@"), "{folder}");
+        }
+    }
 }
 
 #[test]
