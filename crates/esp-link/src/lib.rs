@@ -13,7 +13,6 @@ pub mod loader;
 pub mod memory;
 pub mod monitor;
 pub mod port;
-pub mod qemu;
 pub mod reset;
 pub mod stub;
 

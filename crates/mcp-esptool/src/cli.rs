@@ -16,7 +16,7 @@ use crate::ctx::Ctx;
 use crate::factory::cli::RecipeCommand;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
-use crate::{docs, doctor, factory, logs, mcp, selftest, simserver, terminal, tools};
+use crate::{docs, doctor, factory, logs, mcp, selftest, sim, terminal, tools};
 
 /// Date of this version, for the manual.
 const DATE: &str = "2026-11-22";
@@ -99,7 +99,7 @@ enum Command {
         json: bool,
     },
     /// Serve a virtual chip for esptool, espflash and others
-    Sim(Box<simserver::Args>),
+    Sim(Box<sim::Args>),
     /// Flash a virtual chip through MCP, from beginning to end, and show each step
     Demo,
     /// Approve a plan to burn eFuses, in a terminal: shows it and asks for the end of the device's MAC address
@@ -265,7 +265,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Man { dir: None }) => Ok(manual(Cli::command()).render(&mut io::stdout())?),
         Some(Command::Man { dir: Some(dir) }) => Ok(manuals(&dir)?),
         Some(Command::VirtualHost { dir }) => {
-            crate::builtin::host(&dir).map_err(|error| Failure::Other(error.to_string()))
+            esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
         Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
     }
@@ -316,9 +316,9 @@ fn manuals(dir: &Path) -> io::Result<()> {
     manual(whole).generate_to(dir).map(drop)
 }
 
-fn simulate(args: &simserver::Args) -> Result<(), Failure> {
-    simserver::run(args).map_err(|error| match error {
-        simserver::SimError::Usage(text) => Failure::Usage(text),
+fn simulate(args: &sim::Args) -> Result<(), Failure> {
+    sim::run(args).map_err(|error| match error {
+        sim::SimError::Usage(text) => Failure::Usage(text),
         error => Failure::Other(error.to_string()),
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use esp_link::qemu::{QemuError, discover};
+use esp_virtual::{VirtualError, discover};
 
 use crate::config::{Config, KEYS, Origin, default_file};
 use crate::ctx::Ctx;
@@ -80,7 +80,7 @@ fn emulators(line: &mut impl FnMut(bool, String), ctx: &Ctx) {
                 let what = if machines.is_empty() { "none of Espressif's chips".into() } else { machines.join(", ") };
                 line(!machines.is_empty(), format!("QEMU {place} {}: {what}", emulator.version));
             }
-            Err(QemuError::BrokenProgram { what, package, .. }) => {
+            Err(VirtualError::BrokenProgram { what, package, .. }) => {
                 let fix = package.map(|package| format!(": install {package}")).unwrap_or_default();
                 line(false, format!("QEMU {place} does not run: {what}{fix}"));
             }

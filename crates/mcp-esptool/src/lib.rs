@@ -2,7 +2,6 @@
 //!
 //! `mcp.rs` and `cli.rs` are two edges of the same list of tools ([`tools::ALL`]); `ctx/` is what the tools share.
 
-mod builtin;
 pub mod cli;
 pub mod completions;
 pub mod config;
@@ -19,7 +18,7 @@ pub mod prompts;
 pub mod random;
 pub mod resources;
 pub mod selftest;
-pub mod simserver;
+pub mod sim;
 pub mod terminal;
 pub mod tool;
 pub mod tools;

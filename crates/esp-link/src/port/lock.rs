@@ -170,7 +170,7 @@ fn user() -> String {
 }
 
 /// Creates a directory that only this user can enter, and refuses one that belongs to somebody else.
-pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+pub fn private_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{DirBuilderExt, MetadataExt};

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_link::port::scan::{self, FoundPort};
 use esp_link::port::{self, OpenOptions, PortError, PortUrl};
-use esp_link::qemu::instance::Backend;
-use esp_link::qemu::manager::Status;
 use esp_model::chip::{self, Emulation};
 use esp_model::port::Port;
 use esp_sim::SimDevice;
+use esp_virtual::instance::Backend;
+use esp_virtual::manager::Status;
 
 use crate::config::Config;
 use crate::ctx::policy::Policy;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use esp_link::qemu::discover::{self, Found, Places};
-use esp_link::qemu::{Manager, QemuError};
 use esp_model::chip::Chip;
+use esp_virtual::discover::{self, Found, Places};
+use esp_virtual::{Manager, VirtualError};
 
 use crate::config::Config;
 use crate::tools::error::ToolError;
@@ -51,30 +51,31 @@ impl Virtuals {
     }
 
     /// The emulator for a chip.
-    pub fn emulator(&self, chip: &Chip) -> Result<Found, QemuError> {
-        let emulation = chip.emulation().ok_or_else(|| QemuError::NoEmulation(chip.name.clone()))?;
+    pub fn emulator(&self, chip: &Chip) -> Result<Found, VirtualError> {
+        let emulation = chip.emulation().ok_or_else(|| VirtualError::NoEmulation(chip.name.clone()))?;
         discover::choose(&self.places, &chip.name, &emulation.program, &emulation.machine)
     }
 }
 
-impl From<QemuError> for ToolError {
-    fn from(error: QemuError) -> Self {
+impl From<VirtualError> for ToolError {
+    fn from(error: VirtualError) -> Self {
         let text = error.to_string();
         let (code, fix) = match &error {
-            QemuError::NotInstalled { .. } | QemuError::NoEmulation(_) => ("no_emulator", None),
-            QemuError::BrokenProgram { package, .. } => {
+            VirtualError::NotInstalled { .. } | VirtualError::NoEmulation(_) => ("no_emulator", None),
+            VirtualError::BrokenProgram { package, .. } => {
                 ("emulator_broken", package.as_ref().map(|package| format!("install the package {package}")))
             }
-            QemuError::File { .. } => ("virtual_file", None),
-            QemuError::FlashSize(_) | QemuError::Option(_) | QemuError::Image(_) => ("bad_parameter", None),
-            QemuError::Unknown(_) => ("no_such_virtual", None),
-            QemuError::Exists(_) => ("virtual_exists", None),
-            QemuError::Stopped(_) => ("virtual_stopped", None),
-            QemuError::Limit(_) => ("virtual_limit", None),
-            QemuError::PortTaken(_) => ("tcp_port_taken", None),
-            QemuError::Ended { .. } | QemuError::Silent { .. } | QemuError::Refused { .. } | QemuError::Host(_) => {
-                ("virtual_failed", None)
-            }
+            VirtualError::File { .. } | VirtualError::FileInUse(_) => ("virtual_file", None),
+            VirtualError::FlashSize(_) | VirtualError::Option(_) | VirtualError::Image(_) => ("bad_parameter", None),
+            VirtualError::Unknown(_) => ("no_such_virtual", None),
+            VirtualError::Exists(_) => ("virtual_exists", None),
+            VirtualError::Stopped(_) => ("virtual_stopped", None),
+            VirtualError::Limit(_) => ("virtual_limit", None),
+            VirtualError::PortTaken(_) => ("tcp_port_taken", None),
+            VirtualError::Ended { .. }
+            | VirtualError::Silent { .. }
+            | VirtualError::Refused { .. }
+            | VirtualError::Host(_) => ("virtual_failed", None),
         };
         let made = ToolError::new(code, text);
         match fix {

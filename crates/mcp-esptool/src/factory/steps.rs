@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use esp_link::monitor::{self, CaptureOptions, Pattern, Stopped};
 use esp_link::port::PortUrl;
-use esp_link::qemu::instance::Backend;
 use esp_link::reset::Sequence;
 use esp_model::efuse::Shown;
 use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::port::Port;
 use esp_model::recipe::{Measure, Test, Values, number};
+use esp_virtual::instance::Backend;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

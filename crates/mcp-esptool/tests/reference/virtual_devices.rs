@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use esp_link::qemu::discover;
 use esp_model::chip::{Chip, Emulation};
+use esp_virtual::discover;
 use libtest_mimic::Trial;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! `esp_qemu_flash`: changes a virtual device's flash file directly, and keeps or brings back its states.
 
-use esp_link::qemu::{QemuError, files};
 use esp_model::chip;
 use esp_model::job::Job;
+use esp_virtual::{VirtualError, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ impl Tool for Flash {
             manager.restore(id, name)?;
         }
         if input.erase || !pieces.is_empty() {
-            let write = |dir: &esp_link::qemu::instance::Directory| -> Result<(), QemuError> {
+            let write = |dir: &esp_virtual::instance::Directory| -> Result<(), VirtualError> {
                 if input.erase {
                     files::make_flash(&dir.flash(), size, &[])?;
                 }
@@ -100,7 +100,7 @@ impl Tool for Flash {
             manager.with_files(id, write).map_err(|error| ToolError::from(error).touched(FlashState::Unknown))?;
         }
         if let (Some(mode), Some(_)) = (input.boot_mode, &status.record) {
-            manager.ask(id, esp_link::qemu::control::Ask::Boot { mode: mode.into() })?;
+            manager.ask(id, esp_virtual::control::Ask::Boot { mode: mode.into() })?;
         }
         Ok(Out {
             device: View::of(&manager.status(id)?),

@@ -1,7 +1,7 @@
 //! `esp_qemu_list`: the virtual devices, and what could emulate more.
 
-use esp_link::qemu::discover;
 use esp_model::job::Job;
+use esp_virtual::discover;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

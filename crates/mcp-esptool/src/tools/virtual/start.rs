@@ -1,10 +1,10 @@
 //! `esp_qemu_start`: a new virtual device, a twin of a real one, or one that was there before.
 
-use esp_link::qemu::control::Ask;
-use esp_link::qemu::instance::{Backend, Config, Forward};
-use esp_link::qemu::manager::Status;
 use esp_model::chip::{self, Chip};
 use esp_model::job::Job;
+use esp_virtual::control::Ask;
+use esp_virtual::instance::{Backend, Config, Forward};
+use esp_virtual::manager::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +166,7 @@ fn existing(ctx: &Ctx, id: Option<&str>) -> Result<Option<Status>, ToolError> {
     let Some(id) = id else { return Ok(None) };
     match ctx.virtuals.manager.status(id) {
         Ok(status) => Ok(Some(status)),
-        Err(esp_link::qemu::QemuError::Unknown(_)) => Ok(None),
+        Err(esp_virtual::VirtualError::Unknown(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

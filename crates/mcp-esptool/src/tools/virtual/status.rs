@@ -1,7 +1,7 @@
 //! `esp_qemu_status`: one virtual device, and what its console has said.
 
-use esp_link::qemu::control::Ask;
 use esp_model::job::Job;
+use esp_virtual::control::Ask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! A virtual device in a result.
 
-use esp_link::qemu::BootMode;
-use esp_link::qemu::instance::Backend;
-use esp_link::qemu::manager::Status;
+use esp_virtual::BootMode;
+use esp_virtual::instance::Backend;
+use esp_virtual::manager::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_whole;
-use super::{BootMode, QemuError};
+use crate::files::write_whole;
+use crate::{BootMode, VirtualError};
 
 /// What does the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,24 +128,24 @@ impl Directory {
     }
 
     /// Takes the lock that a host holds as long as it lives; none when another holds it.
-    pub fn lock(&self) -> Result<Option<File>, QemuError> {
+    pub fn lock(&self) -> Result<Option<File>, VirtualError> {
         let path = self.0.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(QemuError::file(&path))?;
+        let file = file.map_err(VirtualError::file(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(QemuError::file(path)(error)),
+            Err(fs::TryLockError::Error(error)) => Err(VirtualError::file(path)(error)),
         }
     }
 
     /// What the device is made as.
-    pub fn config(&self) -> Result<Config, QemuError> {
+    pub fn config(&self) -> Result<Config, VirtualError> {
         read(&self.0.join("config.json"))
     }
 
     /// Writes what the device is made as.
-    pub fn set_config(&self, config: &Config) -> Result<(), QemuError> {
+    pub fn set_config(&self, config: &Config) -> Result<(), VirtualError> {
         write(&self.0.join("config.json"), config)
     }
 
@@ -155,7 +155,7 @@ impl Directory {
     }
 
     /// Writes where it can be reached.
-    pub fn set_record(&self, record: &Record) -> Result<(), QemuError> {
+    pub fn set_record(&self, record: &Record) -> Result<(), VirtualError> {
         write(&self.record_path(), record)
     }
 
@@ -169,12 +169,12 @@ impl Directory {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, QemuError> {
-    let bytes = fs::read(path).map_err(QemuError::file(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| QemuError::file(path)(error.into()))
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, VirtualError> {
+    let bytes = fs::read(path).map_err(VirtualError::file(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| VirtualError::file(path)(error.into()))
 }
 
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), QemuError> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|error| QemuError::file(path)(error.into()))?;
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), VirtualError> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| VirtualError::file(path)(error.into()))?;
     write_whole(path, &bytes)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BootMode;
+use crate::BootMode;
 
 /// How long after its release the chip samples the boot pin. On a board a capacitor does this; here it is long enough
 /// for a client that sends one modem line at a time over a network (pyserial waits 50 ms between two).

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::QemuError;
+use crate::VirtualError;
 
 /// Longest line taken: the answer to `qom-list-types` has some hundred kilobytes.
 const LONGEST: u64 = 4 << 20;
@@ -19,11 +19,11 @@ pub struct Qmp<S> {
 
 impl<S: Read + Write> Qmp<S> {
     /// Takes the greeting and leaves capability negotiation. `stream` must have its own time-outs.
-    pub fn handshake(stream: S) -> Result<Self, QemuError> {
+    pub fn handshake(stream: S) -> Result<Self, VirtualError> {
         let mut qmp = Self { lines: BufReader::new(stream), version: String::new() };
         let greeting = qmp.line("the QMP greeting")?;
         let Some(hello) = greeting.get("QMP") else {
-            return Err(QemuError::Refused { command: "the QMP greeting".into(), what: greeting.to_string() });
+            return Err(VirtualError::Refused { command: "the QMP greeting".into(), what: greeting.to_string() });
         };
         let part = |key| hello.pointer(&format!("/version/qemu/{key}")).and_then(Value::as_u64).unwrap_or(0);
         qmp.version = format!("{}.{}.{}", part("major"), part("minor"), part("micro"));
@@ -32,7 +32,7 @@ impl<S: Read + Write> Qmp<S> {
     }
 
     /// Runs a command and gives its answer; events that come before it are passed over.
-    pub fn run(&mut self, command: &str, arguments: Value) -> Result<Value, QemuError> {
+    pub fn run(&mut self, command: &str, arguments: Value) -> Result<Value, VirtualError> {
         let message = if arguments.as_object().is_some_and(|fields| !fields.is_empty()) {
             json!({ "execute": command, "arguments": arguments })
         } else {
@@ -45,7 +45,7 @@ impl<S: Read + Write> Qmp<S> {
             let mut answer = self.line(command)?;
             if let Some(error) = answer.get("error") {
                 let what = error.get("desc").and_then(Value::as_str).unwrap_or("error").to_string();
-                return Err(QemuError::Refused { command: command.into(), what });
+                return Err(VirtualError::Refused { command: command.into(), what });
             }
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
@@ -54,12 +54,12 @@ impl<S: Read + Write> Qmp<S> {
         Err(silent(command))
     }
 
-    fn line(&mut self, waiting_for: &str) -> Result<Value, QemuError> {
+    fn line(&mut self, waiting_for: &str) -> Result<Value, VirtualError> {
         let mut line = Vec::new();
         let read = (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line);
         match read {
             Ok(0) => Err(silent(&format!("{waiting_for}: the connection is closed"))),
-            Ok(_) => serde_json::from_slice(&line).map_err(|error| QemuError::Refused {
+            Ok(_) => serde_json::from_slice(&line).map_err(|error| VirtualError::Refused {
                 command: waiting_for.into(),
                 what: format!("not JSON: {error}"),
             }),
@@ -68,8 +68,8 @@ impl<S: Read + Write> Qmp<S> {
     }
 }
 
-fn silent(what: &str) -> QemuError {
-    QemuError::Silent { what: what.into(), output: String::new() }
+fn silent(what: &str) -> VirtualError {
+    VirtualError::Silent { what: what.into(), output: String::new() }
 }
 
 #[cfg(test)]

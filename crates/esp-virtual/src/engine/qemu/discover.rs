@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::QemuError;
+use crate::VirtualError;
 
 /// Where to look, most wanted first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,11 +116,11 @@ pub struct Abilities {
 }
 
 /// Asks a QEMU for its machines.
-pub fn probe(found: &Found) -> Result<Abilities, QemuError> {
+pub fn probe(found: &Found) -> Result<Abilities, VirtualError> {
     let program = found.path.display().to_string();
     let broken = |what: String| {
         let package = missing_library(&what).and_then(|library| package_of(&library)).map(str::to_string);
-        QemuError::BrokenProgram { program: program.clone(), what, package }
+        VirtualError::BrokenProgram { program: program.clone(), what, package }
     };
     let output =
         run(Command::new(&found.path).args(["-machine", "help"])).map_err(|error| broken(error.to_string()))?;
@@ -185,7 +185,7 @@ fn package_of(library: &str) -> Option<&'static str> {
 
 /// The best QEMU that has `machine`; why none has, otherwise. An installed program that does not run is an error of
 /// its own: the user wants to know.
-pub fn choose(places: &Places, chip: &str, program: &str, machine: &str) -> Result<Found, QemuError> {
+pub fn choose(places: &Places, chip: &str, program: &str, machine: &str) -> Result<Found, VirtualError> {
     let mut problem = None;
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     for found in find(places).into_iter().filter(|found| found.program == program) {
@@ -197,7 +197,7 @@ pub fn choose(places: &Places, chip: &str, program: &str, machine: &str) -> Resu
     }
     let lacking = others.into_keys().map(|path| format!("{path} (which lacks the machine {machine})"));
     let looked_in = places.names().into_iter().chain(lacking).collect();
-    Err(problem.unwrap_or(QemuError::NotInstalled { chip: chip.into(), looked_in }))
+    Err(problem.unwrap_or(VirtualError::NotInstalled { chip: chip.into(), looked_in }))
 }
 
 #[cfg(test)]
@@ -269,6 +269,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = Places { configured: vec![dir.path().into()], ..Places::default() };
         let error = choose(&places, "x", "qemu-system-x", "x").unwrap_err();
-        assert!(matches!(&error, QemuError::NotInstalled { looked_in, .. } if looked_in.len() == 2), "{error}");
+        assert!(matches!(&error, VirtualError::NotInstalled { looked_in, .. } if looked_in.len() == 2), "{error}");
     }
 }

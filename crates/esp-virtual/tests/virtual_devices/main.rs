@@ -26,8 +26,7 @@ fn main() -> ExitCode {
     }
     match words.get(1..).unwrap_or_default() {
         ["host", dir] => {
-            let no_builtin = |_: &_, _: &_, _| Err(esp_link::qemu::QemuError::Option("no simulator here".into()));
-            let served = esp_link::qemu::host::serve(Path::new(dir), &mut std::io::stdout(), no_builtin);
+            let served = esp_virtual::server::host::serve(Path::new(dir), &mut std::io::stdout());
             if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         ["start", root, program, keep] => life::start_and_wait(root, program, *keep == "keep"),

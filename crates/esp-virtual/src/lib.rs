@@ -1,33 +1,31 @@
 //! Virtual devices: emulated or simulated chips that live in a process of their own.
 //!
-//! A virtual device is a directory and a *host* process. The host ([`host::serve`]) keeps the chip running and offers
-//! its serial line on loopback (`socket://`, and `rfc2217://` whose DTR and RTS do what they do on a board), its
-//! console from the first byte, and a small control line. Whoever started it ([`manager::Manager`]) holds the host's
+//! A virtual device is a directory and a *host* process. The host ([`server::host::serve`]) keeps the chip running and
+//! offers its serial line on loopback (`socket://`, and `rfc2217://` whose DTR and RTS do what they do on a board), its
+//! console from the first byte, and a control line. The process that started it ([`Manager`]) holds the host's
 //! standard input: the host ends when that closes, however the starter died. A device that is to be kept has no such
 //! tie; any later process finds it by its directory.
+//!
+//! What runs in the host is an [`engine::Engine`]; [`engine::for_device`] is the only place that knows which there are.
+//! [`server::single`] serves one chip in the foreground, for other people's tools, with the same engine and lines.
 
 use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-mod child;
-pub mod circuit;
-pub mod control;
-pub mod discover;
+pub mod engine;
 pub mod files;
-pub mod front;
-pub mod host;
 pub mod instance;
-pub mod launch;
 pub mod log;
-pub mod machine;
 pub mod manager;
-pub mod qmp;
+mod process;
+pub mod server;
 
+pub use engine::qemu::discover;
 pub use instance::{Config, Record};
-pub use machine::Machine;
 pub use manager::Manager;
+pub use server::control;
 
 /// Where the chip boots from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +39,7 @@ pub enum BootMode {
 
 /// Why a virtual device does not do what it should.
 #[derive(Debug, thiserror::Error)]
-pub enum QemuError {
+pub enum VirtualError {
     /// No emulator for this chip was found.
     #[error("no QEMU for {chip} was found{}", searched(.looked_in))]
     NotInstalled {
@@ -77,6 +75,9 @@ pub enum QemuError {
     /// Data that does not fit the device.
     #[error("{0}")]
     Image(String),
+    /// A file that another virtual device uses.
+    #[error("{} is in use by another virtual device", .0.display())]
+    FileInUse(PathBuf),
     /// An option that this chip or backend lacks.
     #[error("{0}")]
     Option(String),
@@ -133,7 +134,7 @@ fn tail(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(": {output}") }
 }
 
-impl QemuError {
+impl VirtualError {
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }

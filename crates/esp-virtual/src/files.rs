@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::QemuError;
+use crate::VirtualError;
 
 const MB: u64 = 1 << 20;
 
@@ -14,9 +14,12 @@ pub const FLASH_SIZES: [u64; 4] = [2 * MB, 4 * MB, 8 * MB, 16 * MB];
 /// A flash file of exactly `size` bytes: `image` at its beginning, 0xFF behind it.
 ///
 /// Written beside the target and then renamed: a full disk leaves no half file.
-pub fn make_flash(path: &Path, size: u64, image: &[u8]) -> Result<(), QemuError> {
+pub fn make_flash(path: &Path, size: u64, image: &[u8]) -> Result<(), VirtualError> {
     if image.len() as u64 > size {
-        return Err(QemuError::Image(format!("an image of {} bytes does not fit {size} bytes of flash", image.len())));
+        return Err(VirtualError::Image(format!(
+            "an image of {} bytes does not fit {size} bytes of flash",
+            image.len()
+        )));
     }
     replace(path, |file| {
         file.write_all(image)?;
@@ -32,28 +35,31 @@ pub fn make_flash(path: &Path, size: u64, image: &[u8]) -> Result<(), QemuError>
 }
 
 /// Writes a whole file or nothing.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), QemuError> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), VirtualError> {
     replace(path, |file| file.write_all(bytes))
 }
 
 /// Writes `bytes` into an existing file at `at`; beyond its end is an error.
-pub fn patch(path: &Path, at: u64, bytes: &[u8]) -> Result<(), QemuError> {
-    let fail = |error| QemuError::file(path)(error);
+pub fn patch(path: &Path, at: u64, bytes: &[u8]) -> Result<(), VirtualError> {
+    let fail = |error| VirtualError::file(path)(error);
     let mut file = File::options().write(true).open(path).map_err(fail)?;
     let size = file.metadata().map_err(fail)?.len();
     if at.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
-        return Err(QemuError::Image(format!("{} bytes at {at:#x} do not fit {size:#x} bytes of flash", bytes.len())));
+        return Err(VirtualError::Image(format!(
+            "{} bytes at {at:#x} do not fit {size:#x} bytes of flash",
+            bytes.len()
+        )));
     }
     file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).map_err(fail)
 }
 
 /// Copies a file, whole or not at all.
-pub fn copy_whole(from: &Path, to: &Path) -> Result<(), QemuError> {
-    let mut source = File::open(from).map_err(QemuError::file(from))?;
+pub fn copy_whole(from: &Path, to: &Path) -> Result<(), VirtualError> {
+    let mut source = File::open(from).map_err(VirtualError::file(from))?;
     replace(to, |file| std::io::copy(&mut source, file).map(drop))
 }
 
-fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), QemuError> {
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<(), VirtualError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".part");
     let part = path.with_file_name(name);
@@ -62,7 +68,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut File) -> std::io::Result<()>) -> 
     if result.is_err() {
         let _ = fs::remove_file(&part);
     }
-    result.map_err(QemuError::file(path))
+    result.map_err(VirtualError::file(path))
 }
 
 #[cfg(test)]
@@ -79,7 +85,7 @@ mod tests {
             assert_eq!(bytes.len() as u64, size);
             assert!(bytes.starts_with(b"\xe9image") && bytes[6..].iter().all(|b| *b == 0xff));
         }
-        assert!(matches!(make_flash(&path, 4, b"12345"), Err(QemuError::Image(_))));
+        assert!(matches!(make_flash(&path, 4, b"12345"), Err(VirtualError::Image(_))));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -91,7 +97,7 @@ mod tests {
         patch(&path, 2, b"XY").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abXYef");
         for at in [5, 6, u64::MAX] {
-            assert!(matches!(patch(&path, at, b"XY"), Err(QemuError::Image(_))));
+            assert!(matches!(patch(&path, at, b"XY"), Err(VirtualError::Image(_))));
         }
         assert_eq!(fs::read(&path).unwrap(), b"abXYef");
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::host::Event;
-use super::instance::Record;
-use super::machine::About;
-use super::{BootMode, QemuError};
+use super::Event;
+use crate::engine::EngineState;
+use crate::instance::Record;
+use crate::{BootMode, VirtualError};
 
 /// What a host can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ pub enum Ask {
 pub struct Answer {
     /// Why it was not done.
     pub error: Option<String>,
-    /// How the machine is.
-    pub about: About,
+    /// The state of the chip.
+    pub about: EngineState,
     /// Bytes that the chip has sent in all.
     pub console_end: u64,
     /// Offset of the first byte of `console`.
@@ -62,19 +62,19 @@ struct Message {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks a running host.
-pub fn ask(record: &Record, ask: Ask) -> Result<Answer, QemuError> {
-    let lost = |error: std::io::Error| QemuError::Host(error.to_string());
+pub fn ask(record: &Record, ask: Ask) -> Result<Answer, VirtualError> {
+    let lost = |error: std::io::Error| VirtualError::Host(error.to_string());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, record.control_port));
     let mut line = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(lost)?;
     line.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
     let message = serde_json::to_string(&Message { token: record.token.clone(), ask });
-    let message = message.map_err(|error| QemuError::Host(error.to_string()))?;
+    let message = message.map_err(|error| VirtualError::Host(error.to_string()))?;
     line.write_all(format!("{message}\n").as_bytes()).map_err(lost)?;
     let mut answer = String::new();
     BufReader::new(line).read_line(&mut answer).map_err(lost)?;
-    let answer: Answer = serde_json::from_str(&answer).map_err(|error| QemuError::Host(error.to_string()))?;
+    let answer: Answer = serde_json::from_str(&answer).map_err(|error| VirtualError::Host(error.to_string()))?;
     match answer.error {
-        Some(error) => Err(QemuError::Host(error)),
+        Some(error) => Err(VirtualError::Host(error)),
         None => Ok(answer),
     }
 }

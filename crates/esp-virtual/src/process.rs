@@ -6,7 +6,7 @@ use std::process::Command;
 /// The kernel kills the child when the thread that starts it ends: start it from one that lasts.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-pub(super) fn end_with_parent(command: &mut Command) {
+pub(crate) fn end_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let bind = || -> io::Result<()> {
         Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
@@ -19,11 +19,11 @@ pub(super) fn end_with_parent(command: &mut Command) {
 
 /// Elsewhere an orphan is ended when its directory is next looked at.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn end_with_parent(_: &mut Command) {}
+pub(crate) fn end_with_parent(_: &mut Command) {}
 
 /// Asks a process to end, or ends it. One that is gone is no error.
 #[cfg(unix)]
-pub(super) fn signal(pid: u32, force: bool) -> io::Result<()> {
+pub(crate) fn signal(pid: u32, force: bool) -> io::Result<()> {
     use rustix::process::{Pid, Signal, kill_process};
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match kill_process(pid, if force { Signal::KILL } else { Signal::TERM }) {
@@ -34,27 +34,27 @@ pub(super) fn signal(pid: u32, force: bool) -> io::Result<()> {
 
 /// Windows has no gentle way.
 #[cfg(not(unix))]
-pub(super) fn signal(pid: u32, _: bool) -> io::Result<()> {
+pub(crate) fn signal(pid: u32, _: bool) -> io::Result<()> {
     Command::new("taskkill").args(["/F", "/PID", &pid.to_string()]).output().map(drop)
 }
 
 /// The process exists and its command line has `part` in it; process ids are used again.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn is_running(pid: u32, part: &str) -> bool {
+pub(crate) fn is_running(pid: u32, part: &str) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains(part)
 }
 
 /// The same where there is no `/proc`.
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
-pub(super) fn is_running(pid: u32, part: &str) -> bool {
+pub(crate) fn is_running(pid: u32, part: &str) -> bool {
     let line = Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output();
     line.is_ok_and(|line| String::from_utf8_lossy(&line.stdout).contains(part))
 }
 
 /// Windows tells no command line without more rights: the process exists.
 #[cfg(not(unix))]
-pub(super) fn is_running(pid: u32, _: &str) -> bool {
+pub(crate) fn is_running(pid: u32, _: &str) -> bool {
     let list = Command::new("tasklist").args(["/NH", "/FO", "CSV", "/FI", &format!("PID eq {pid}")]).output();
     list.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).contains(&format!("\"{pid}\"")))
 }

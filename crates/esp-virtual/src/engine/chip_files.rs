@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use esp_sim::{Config, VirtualChip};
+use esp_sim::VirtualChip;
 
-use super::{Args, SimError};
+use crate::VirtualError;
 
 const SECTOR: usize = esp_sim::nor::SECTOR;
 
@@ -19,20 +19,15 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens and locks what the arguments name.
-    pub fn open(args: &Args, config: &Config) -> Result<Self, SimError> {
-        Self::open_paths(args.flash.as_deref(), args.efuse.as_deref(), config.flash_size)
-    }
-
     /// Opens and locks these files, for a flash of this size in bytes.
-    pub fn open_paths(flash: Option<&Path>, efuse: Option<&Path>, flash_size: u32) -> Result<Self, SimError> {
+    pub fn open(flash: Option<&Path>, efuse: Option<&Path>, flash_size: u32) -> Result<Self, VirtualError> {
         let named = flash;
         let flash = flash.map(open_locked).transpose()?;
         if let (Some(file), Some(path)) = (&flash, named) {
-            let length = file.metadata().map_err(SimError::io(path.display().to_string()))?.len();
+            let length = file.metadata().map_err(VirtualError::file(path))?.len();
             if length > u64::from(flash_size) {
                 let text = format!("{}: {length} bytes do not fit the flash ({flash_size})", path.display());
-                return Err(SimError::Usage(text));
+                return Err(VirtualError::Image(text));
             }
         }
         let efuse = efuse.map(open_locked).transpose()?;
@@ -77,16 +72,13 @@ impl Files {
     }
 }
 
-fn open_locked(path: &Path) -> Result<File, SimError> {
-    let name = path.display().to_string();
+fn open_locked(path: &Path) -> Result<File, VirtualError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(SimError::io(name.clone()))?;
+    let file = file.map_err(VirtualError::file(path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(SimError::Usage(format!("{name} is in use by another virtual device")))
-        }
-        Err(std::fs::TryLockError::Error(source)) => Err(SimError::Io { what: name, source }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(VirtualError::FileInUse(path.into())),
+        Err(std::fs::TryLockError::Error(source)) => Err(VirtualError::file(path)(source)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Espressif's QEMU as a machine.
+//! Espressif's QEMU as an engine.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -12,12 +12,16 @@ use std::time::{Duration, Instant};
 use esp_model::chip::Emulation;
 use serde_json::json;
 
-use super::circuit::{Circuit, Effect};
-use super::instance::{Config, Directory};
-use super::log::Log;
-use super::machine::{About, Machine, Waker};
-use super::qmp::Qmp;
-use super::{BootMode, QemuError, child};
+use super::{Engine, EngineState, Waker};
+use crate::instance::{Config, Directory};
+use crate::log::Log;
+use crate::{BootMode, VirtualError, process as processes};
+use circuit::{Circuit, Effect};
+use qmp::Qmp;
+
+pub mod circuit;
+pub mod discover;
+pub mod qmp;
 
 #[cfg(unix)]
 type ControlLine = std::os::unix::net::UnixStream;
@@ -71,10 +75,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Qemu {
     /// A machine that is not started yet. The directory has its flash and eFuse files.
-    pub fn new(config: Config, dir: Directory, wake: Waker) -> Result<Self, QemuError> {
+    pub fn new(config: Config, dir: Directory, wake: Waker) -> Result<Self, VirtualError> {
         let chip = esp_model::chip::by_name(&config.chip);
         let emulation = chip.and_then(|chip| chip.emulation());
-        let emulation = emulation.ok_or_else(|| QemuError::NoEmulation(config.chip.clone()))?;
+        let emulation = emulation.ok_or_else(|| VirtualError::NoEmulation(config.chip.clone()))?;
         let program = config.program.clone().unwrap_or_else(|| PathBuf::from(&emulation.program));
         let mode = config.boot_mode;
         check(&config, emulation)?;
@@ -95,27 +99,27 @@ impl Qemu {
         })
     }
 
-    fn start(&mut self, mode: BootMode) -> Result<(), QemuError> {
+    fn start(&mut self, mode: BootMode) -> Result<(), VirtualError> {
         let mut tries = 0;
         loop {
             tries += 1;
             match self.try_start(mode) {
                 // Between our look at a port and QEMU's somebody else may have taken it.
-                Err(QemuError::Ended { output, .. }) if tries < 5 && output.contains("Address already in use") => {}
-                Err(QemuError::Option(_)) if tries < 5 => {} // started with another eFuse driver's name
+                Err(VirtualError::Ended { output, .. }) if tries < 5 && output.contains("Address already in use") => {}
+                Err(VirtualError::Option(_)) if tries < 5 => {} // started with another eFuse driver's name
                 result => return result,
             }
         }
     }
 
-    fn try_start(&mut self, mode: BootMode) -> Result<(), QemuError> {
+    fn try_start(&mut self, mode: BootMode) -> Result<(), VirtualError> {
         let serial = free_port()?;
         let (qmp, qmp_argument) = self.qmp_address()?;
         let mut command = Command::new(&self.program);
         command.args(self.arguments(mode, serial, &qmp_argument));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        child::end_with_parent(&mut command);
-        let process = command.spawn().map_err(|error| QemuError::BrokenProgram {
+        processes::end_with_parent(&mut command);
+        let process = command.spawn().map_err(|error| VirtualError::BrokenProgram {
             program: self.program.display().to_string(),
             what: error.to_string(),
             package: None,
@@ -135,7 +139,7 @@ impl Qemu {
         self.check_efuse_driver(&mut control)?;
         self.wait_for_line(&mut control, until)?;
         let sent = Arc::new(Sent::default());
-        let reader = serial.try_clone().map_err(|error| QemuError::Host(error.to_string()))?;
+        let reader = serial.try_clone().map_err(|error| VirtualError::Host(error.to_string()))?;
         let (shared, wake) = (sent.clone(), self.wake.clone());
         std::thread::spawn(move || read(reader, &shared, &wake));
         let _ = serial.set_nodelay(true);
@@ -156,7 +160,7 @@ impl Qemu {
     }
 
     /// The system has taken our connection, but has QEMU? Until then it throws away what the chip sends.
-    fn wait_for_line(&self, control: &mut Qmp<ControlLine>, until: Instant) -> Result<(), QemuError> {
+    fn wait_for_line(&self, control: &mut Qmp<ControlLine>, until: Instant) -> Result<(), VirtualError> {
         while let Ok(lines) = control.run("query-chardev", json!({})) {
             let is_serial = |line: &&serde_json::Value| line.get("label").is_some_and(|label| label == "serial0");
             let serial = lines.as_array().into_iter().flatten().find(is_serial);
@@ -165,7 +169,7 @@ impl Qemu {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(QemuError::Silent { what: "its serial line".into(), output: self.tail() });
+                return Err(VirtualError::Silent { what: "its serial line".into(), output: self.tail() });
             }
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -173,7 +177,7 @@ impl Qemu {
     }
 
     /// Older builds name the eFuse driver differently; with the wrong name burned eFuses would not be kept.
-    fn check_efuse_driver(&mut self, control: &mut Qmp<ControlLine>) -> Result<(), QemuError> {
+    fn check_efuse_driver(&mut self, control: &mut Qmp<ControlLine>) -> Result<(), VirtualError> {
         let Ok(types) = control.run("qom-list-types", json!({})) else { return Ok(()) };
         let names: Vec<&str> = types.as_array().into_iter().flatten().filter_map(|t| t.get("name")?.as_str()).collect();
         let known = |driver: &String| names.contains(&driver.as_str());
@@ -183,7 +187,7 @@ impl Qemu {
         match self.emulation.efuse_drivers.iter().find(|driver| known(driver)) {
             Some(driver) => {
                 self.efuse_driver.clone_from(driver);
-                Err(QemuError::Option("another eFuse driver".into()))
+                Err(VirtualError::Option("another eFuse driver".into()))
             }
             None => Ok(()),
         }
@@ -195,7 +199,7 @@ impl Qemu {
         until: Instant,
         what: &str,
         mut connect: impl FnMut() -> io::Result<T>,
-    ) -> Result<T, QemuError> {
+    ) -> Result<T, VirtualError> {
         loop {
             let error = match connect() {
                 Ok(line) => return Ok(line),
@@ -205,21 +209,21 @@ impl Qemu {
                 && let Ok(Some(status)) = process.try_wait()
             {
                 std::thread::sleep(Duration::from_millis(20)); // its last words are on their way
-                return Err(QemuError::Ended { status: status.to_string(), output: self.tail() });
+                return Err(VirtualError::Ended { status: status.to_string(), output: self.tail() });
             }
             if Instant::now() >= until {
-                return Err(QemuError::Silent { what: format!("{what}: {error}"), output: self.tail() });
+                return Err(VirtualError::Silent { what: format!("{what}: {error}"), output: self.tail() });
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// An error of the control line, or rather the end of the process where that is its cause.
-    fn with_output(&self, process: &mut Starting, error: QemuError) -> QemuError {
+    fn with_output(&self, process: &mut Starting, error: VirtualError) -> VirtualError {
         std::thread::sleep(Duration::from_millis(50));
         match (process.0.as_mut().and_then(|process| process.try_wait().ok().flatten()), error) {
-            (Some(status), _) => QemuError::Ended { status: status.to_string(), output: self.tail() },
-            (None, QemuError::Silent { what, .. }) => QemuError::Silent { what, output: self.tail() },
+            (Some(status), _) => VirtualError::Ended { status: status.to_string(), output: self.tail() },
+            (None, VirtualError::Silent { what, .. }) => VirtualError::Silent { what, output: self.tail() },
             (None, error) => error,
         }
     }
@@ -242,13 +246,13 @@ impl Qemu {
 
     /// Where QMP listens: a socket in the device's own directory, where only this user can reach it.
     #[cfg(unix)]
-    fn qmp_address(&self) -> Result<(PathBuf, OsString), QemuError> {
+    fn qmp_address(&self) -> Result<(PathBuf, OsString), VirtualError> {
         /// Longest path of a socket (`sun_path`; 104 on macOS).
         const LONGEST: usize = 100;
         let mut path = self.dir.0.join("qmp.sock");
         if path.as_os_str().len() > LONGEST {
-            let dir = crate::port::lock::runtime_dir();
-            crate::port::lock::private_dir(&dir).map_err(QemuError::file(&dir))?;
+            let dir = esp_link::port::lock::runtime_dir();
+            esp_link::port::lock::private_dir(&dir).map_err(VirtualError::file(&dir))?;
             path = dir.join(format!("qmp-{}.sock", std::process::id()));
         }
         let _ = std::fs::remove_file(&path);
@@ -259,7 +263,7 @@ impl Qemu {
     }
 
     #[cfg(not(unix))]
-    fn qmp_address(&self) -> Result<(u16, OsString), QemuError> {
+    fn qmp_address(&self) -> Result<(u16, OsString), VirtualError> {
         let port = free_port()?;
         Ok((port, format!("tcp:127.0.0.1:{port},server=on,wait=off").into()))
     }
@@ -306,22 +310,22 @@ impl Qemu {
 }
 
 /// Options that this chip's emulation lacks, and ports that are taken, before anything is started.
-fn check(config: &Config, emulation: &Emulation) -> Result<(), QemuError> {
-    if !super::files::FLASH_SIZES.contains(&config.flash_size) {
-        return Err(QemuError::FlashSize(config.flash_size));
+fn check(config: &Config, emulation: &Emulation) -> Result<(), VirtualError> {
+    if !crate::files::FLASH_SIZES.contains(&config.flash_size) {
+        return Err(VirtualError::FlashSize(config.flash_size));
     }
     if let Some(mb) = config.psram_mb.filter(|mb| !emulation.psram_mb.contains(mb)) {
         let possible = &emulation.psram_mb;
-        return Err(QemuError::Option(format!("{mb} MB of PSRAM on {} (possible: {possible:?})", config.chip)));
+        return Err(VirtualError::Option(format!("{mb} MB of PSRAM on {} (possible: {possible:?})", config.chip)));
     }
     if config.octal_psram && !emulation.octal_psram {
-        return Err(QemuError::Option(format!("{} has no octal PSRAM", config.chip)));
+        return Err(VirtualError::Option(format!("{} has no octal PSRAM", config.chip)));
     }
     if !config.network && !config.forwards.is_empty() {
-        return Err(QemuError::Option("forwarded ports without a network".into()));
+        return Err(VirtualError::Option("forwarded ports without a network".into()));
     }
     let mut ports = config.forwards.iter().map(|forward| forward.host).chain(config.gdb_port);
-    ports.try_for_each(|port| super::front::listen(Some(port)).map(drop))
+    ports.try_for_each(|port| crate::server::lines::listen_on_loopback(Some(port)).map(drop))
 }
 
 /// QEMU reads a comma as the end of a value; two are one.
@@ -330,9 +334,9 @@ fn escaped(path: &Path) -> OsString {
 }
 
 /// A TCP port that is free now.
-fn free_port() -> Result<u16, QemuError> {
+fn free_port() -> Result<u16, VirtualError> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    free.map(|address| address.port()).map_err(|error| QemuError::Host(format!("no free TCP port: {error}")))
+    free.map(|address| address.port()).map_err(|error| VirtualError::Host(format!("no free TCP port: {error}")))
 }
 
 #[cfg(unix)]
@@ -385,7 +389,7 @@ impl Running {
         if self.ends() {
             return;
         }
-        let _ = child::signal(self.process.id(), false);
+        let _ = processes::signal(self.process.id(), false);
         if self.ends() {
             return;
         }
@@ -405,8 +409,8 @@ impl Running {
     }
 }
 
-impl Machine for Qemu {
-    fn boot(&mut self, mode: BootMode) -> Result<(), QemuError> {
+impl Engine for Qemu {
+    fn boot(&mut self, mode: BootMode) -> Result<(), VirtualError> {
         if mode == self.mode
             && let Some(running) = &mut self.running
             && matches!(running.process.try_wait(), Ok(None))
@@ -433,7 +437,7 @@ impl Machine for Qemu {
         }
     }
 
-    fn set_lines(&mut self, dtr: bool, rts: bool) -> Result<(), QemuError> {
+    fn set_lines(&mut self, dtr: bool, rts: bool) -> Result<(), VirtualError> {
         match self.circuit.set_lines(dtr, rts, self.began.elapsed()) {
             Effect::Start(mode) => self.boot(mode),
             Effect::Hold | Effect::None => Ok(()),
@@ -460,14 +464,14 @@ impl Machine for Qemu {
             }
         }
         if let Some(status) = ended {
-            self.problem = Some(QemuError::Ended { status, output: self.tail() }.to_string());
+            self.problem = Some(VirtualError::Ended { status, output: self.tail() }.to_string());
             self.halt();
         }
         self.circuit.due().map_or(Duration::from_secs(60), |due| due.saturating_sub(now))
     }
 
-    fn about(&mut self) -> About {
-        About {
+    fn state(&mut self) -> EngineState {
+        EngineState {
             running: self.running.is_some(),
             boot_mode: Some(self.mode),
             emulator_pid: self.running.as_ref().map(|running| running.process.id()),

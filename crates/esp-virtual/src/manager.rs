@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::control::{Answer, Ask, ask};
-use super::host::{Ready, make_files};
-use super::instance::{Config, Directory, Record};
-use super::machine::About;
-use super::{BootMode, QemuError, child, files};
-use crate::port::rfc2217::Rfc2217Port;
-use crate::port::url::Endpoint;
-use crate::port::{OpenOptions, PortError, PortUrl};
+use esp_link::port::rfc2217::Rfc2217Port;
+use esp_link::port::url::Endpoint;
+use esp_link::port::{OpenOptions, PortError, PortUrl};
+
+use crate::engine::EngineState;
+use crate::instance::{Config, Directory, Record};
+use crate::server::control::{Answer, Ask, ask};
+use crate::server::host::{Ready, make_files};
+use crate::{BootMode, VirtualError, files, process};
 
 /// How long a device may take to come up. A machine with many starts at once is slow.
 const COME_UP: Duration = Duration::from_secs(60);
@@ -41,8 +42,8 @@ pub struct Status {
     pub config: Config,
     /// Where it can be reached; none when it is stopped.
     pub record: Option<Record>,
-    /// How its chip is.
-    pub about: About,
+    /// The state of its chip.
+    pub about: EngineState,
     /// Bytes that its chip has sent since its host started.
     pub console_bytes: u64,
     /// Its directory.
@@ -51,7 +52,7 @@ pub struct Status {
 
 impl Manager {
     /// Devices below `root`, at most `limit` of them running. `host` makes the command that runs
-    /// [`super::host::serve`] on a directory.
+    /// [`crate::server::host::serve`] on a directory.
     pub fn new(
         root: impl Into<PathBuf>,
         limit: usize,
@@ -61,10 +62,10 @@ impl Manager {
     }
 
     /// The directory of a device.
-    pub fn directory(&self, id: &str) -> Result<Directory, QemuError> {
+    pub fn directory(&self, id: &str) -> Result<Directory, VirtualError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if id.is_empty() || id.len() > 64 || id.starts_with('.') || !id.chars().all(legal) {
-            return Err(QemuError::Unknown(id.into()));
+            return Err(VirtualError::Unknown(id.into()));
         }
         Ok(Directory(self.root.join(id)))
     }
@@ -72,11 +73,11 @@ impl Manager {
     /// Makes a device and starts it. An empty `config.id` takes the first free one of its chip.
     ///
     /// `flash` is the content from address 0; the rest is erased. Nothing stays behind when it fails.
-    pub fn start(&self, mut config: Config, flash: &[u8], efuse: &[u8]) -> Result<Status, QemuError> {
-        crate::port::lock::private_dir(&self.root).map_err(QemuError::file(&self.root))?;
+    pub fn start(&self, mut config: Config, flash: &[u8], efuse: &[u8]) -> Result<Status, VirtualError> {
+        esp_link::port::lock::private_dir(&self.root).map_err(VirtualError::file(&self.root))?;
         let running = self.list()?.iter().filter(|status| status.record.is_some()).count();
         if running >= self.limit {
-            return Err(QemuError::Limit(running));
+            return Err(VirtualError::Limit(running));
         }
         let dir = self.claim(&mut config)?;
         let made = dir.set_config(&config).and_then(|()| make_files(&dir, config.flash_size, flash, efuse));
@@ -88,16 +89,16 @@ impl Manager {
     }
 
     /// Starts a stopped device again on its files.
-    pub fn resume(&self, id: &str, mode: BootMode) -> Result<Status, QemuError> {
+    pub fn resume(&self, id: &str, mode: BootMode) -> Result<Status, VirtualError> {
         let dir = self.directory(id)?;
-        let mut config = dir.config().map_err(|_| QemuError::Unknown(id.into()))?;
+        let mut config = dir.config().map_err(|_| VirtualError::Unknown(id.into()))?;
         config.boot_mode = mode;
         dir.set_config(&config)?;
         self.bring_up(&config, &dir)
     }
 
     /// Takes an id: making a directory is all or nothing, also between processes.
-    fn claim(&self, config: &mut Config) -> Result<Directory, QemuError> {
+    fn claim(&self, config: &mut Config) -> Result<Directory, VirtualError> {
         let given = !config.id.is_empty();
         for number in 1.. {
             if !given {
@@ -108,22 +109,22 @@ impl Manager {
                 Ok(()) => return Ok(dir),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                     if given {
-                        return Err(QemuError::Exists(config.id.clone()));
+                        return Err(VirtualError::Exists(config.id.clone()));
                     }
                 }
-                Err(error) => return Err(QemuError::file(dir.0)(error)),
+                Err(error) => return Err(VirtualError::file(dir.0)(error)),
             }
         }
-        Err(QemuError::Limit(self.limit))
+        Err(VirtualError::Limit(self.limit))
     }
 
-    fn bring_up(&self, config: &Config, dir: &Directory) -> Result<Status, QemuError> {
+    fn bring_up(&self, config: &Config, dir: &Directory) -> Result<Status, VirtualError> {
         let mut command = (self.host)(&dir.0);
         command.stdin(if config.keep { Stdio::null() } else { Stdio::piped() });
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0); // Ctrl-C is for the starter
-        let mut host = command.spawn().map_err(|error| QemuError::Host(format!("does not start: {error}")))?;
+        let mut host = command.spawn().map_err(|error| VirtualError::Host(format!("does not start: {error}")))?;
         let ready = wait_for_ready(&mut host);
         match ready {
             Ok(Ready::Up(_)) => {
@@ -132,11 +133,11 @@ impl Manager {
             }
             Ok(Ready::PortTaken(port)) => {
                 let _ = host.wait();
-                Err(QemuError::PortTaken(port))
+                Err(VirtualError::PortTaken(port))
             }
             Ok(Ready::Failed(what)) => {
                 let _ = host.wait();
-                Err(QemuError::Host(what))
+                Err(VirtualError::Host(what))
             }
             Err(error) => {
                 let _ = host.kill();
@@ -151,7 +152,7 @@ impl Manager {
     }
 
     /// All devices, by id. What dead hosts left behind is removed on the way.
-    pub fn list(&self) -> Result<Vec<Status>, QemuError> {
+    pub fn list(&self) -> Result<Vec<Status>, VirtualError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let Ok(id) = entry.file_name().into_string() else { continue };
@@ -164,20 +165,20 @@ impl Manager {
     }
 
     /// One device. One that is not kept and whose host died is gone.
-    pub fn status(&self, id: &str) -> Result<Status, QemuError> {
+    pub fn status(&self, id: &str) -> Result<Status, VirtualError> {
         let dir = self.directory(id)?;
-        let config = dir.config().map_err(|_| QemuError::Unknown(id.into()))?;
+        let config = dir.config().map_err(|_| VirtualError::Unknown(id.into()))?;
         let stopped = |dir: Directory, config| Status {
             config,
             record: None,
-            about: About::default(),
+            about: EngineState::default(),
             console_bytes: 0,
             dir: dir.0,
         };
         let Some(record) = dir.record() else {
             if !config.persist && is_abandoned(&dir) {
                 let _ = fs::remove_dir_all(&dir.0);
-                return Err(QemuError::Unknown(id.into()));
+                return Err(VirtualError::Unknown(id.into()));
             }
             return Ok(stopped(dir, config)); // stopped, or just being started
         };
@@ -189,7 +190,7 @@ impl Manager {
             drop(lock);
             if !config.persist {
                 let _ = fs::remove_dir_all(&dir.0);
-                return Err(QemuError::Unknown(id.into()));
+                return Err(VirtualError::Unknown(id.into()));
             }
             return Ok(stopped(dir, config));
         }
@@ -198,14 +199,14 @@ impl Manager {
     }
 
     /// Asks a running device.
-    pub fn ask(&self, id: &str, what: Ask) -> Result<Answer, QemuError> {
+    pub fn ask(&self, id: &str, what: Ask) -> Result<Answer, VirtualError> {
         let status = self.status(id)?;
-        let record = status.record.ok_or_else(|| QemuError::Stopped(id.into()))?;
+        let record = status.record.ok_or_else(|| VirtualError::Stopped(id.into()))?;
         ask(&record, what)
     }
 
     /// Stops a device; its files go with it unless they are to persist.
-    pub fn stop(&self, id: &str) -> Result<(), QemuError> {
+    pub fn stop(&self, id: &str) -> Result<(), VirtualError> {
         let status = self.status(id)?;
         let dir = Directory(status.dir);
         if let Some(record) = &status.record {
@@ -213,7 +214,7 @@ impl Manager {
             let until = Instant::now() + GO_DOWN;
             while dir.lock()?.is_none() {
                 if Instant::now() >= until {
-                    child::signal(record.pid, true).map_err(|error| QemuError::Host(error.to_string()))?;
+                    process::signal(record.pid, true).map_err(|error| VirtualError::Host(error.to_string()))?;
                     end_orphan(&dir, record);
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -224,7 +225,7 @@ impl Manager {
         if !status.config.persist {
             match fs::remove_dir_all(&dir.0) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(QemuError::file(dir.0)(error));
+                    return Err(VirtualError::file(dir.0)(error));
                 }
                 _ => {}
             }
@@ -233,10 +234,10 @@ impl Manager {
     }
 
     /// Removes the files of a stopped device.
-    pub fn remove(&self, id: &str) -> Result<(), QemuError> {
+    pub fn remove(&self, id: &str) -> Result<(), VirtualError> {
         let dir = self.directory(id)?;
-        let _lock = dir.lock()?.ok_or_else(|| QemuError::Host("it is running".into()))?;
-        fs::remove_dir_all(&dir.0).map_err(QemuError::file(&dir.0))
+        let _lock = dir.lock()?.ok_or_else(|| VirtualError::Host("it is running".into()))?;
+        fs::remove_dir_all(&dir.0).map_err(VirtualError::file(&dir.0))
     }
 
     /// Lets go of the child process, so that no zombie stays.
@@ -252,12 +253,12 @@ impl Manager {
     pub fn with_files<T>(
         &self,
         id: &str,
-        change: impl FnOnce(&Directory) -> Result<T, QemuError>,
-    ) -> Result<T, QemuError> {
+        change: impl FnOnce(&Directory) -> Result<T, VirtualError>,
+    ) -> Result<T, VirtualError> {
         let status = self.status(id)?;
         let dir = Directory(status.dir);
         let Some(record) = status.record else {
-            let _lock = dir.lock()?.ok_or_else(|| QemuError::Host("it is being started".into()))?;
+            let _lock = dir.lock()?.ok_or_else(|| VirtualError::Host("it is being started".into()))?;
             return change(&dir);
         };
         ask(&record, Ask::Halt)?;
@@ -269,11 +270,11 @@ impl Manager {
     }
 
     /// Keeps the flash and eFuses of now under a name.
-    pub fn snapshot(&self, id: &str, name: &str) -> Result<PathBuf, QemuError> {
-        self.directory(name).map_err(|_| QemuError::Option(format!("{name:?} is not a name for a snapshot")))?;
+    pub fn snapshot(&self, id: &str, name: &str) -> Result<PathBuf, VirtualError> {
+        self.directory(name).map_err(|_| VirtualError::Option(format!("{name:?} is not a name for a snapshot")))?;
         self.with_files(id, |dir| {
             let to = dir.snapshot(name);
-            fs::create_dir_all(&to).map_err(QemuError::file(&to))?;
+            fs::create_dir_all(&to).map_err(VirtualError::file(&to))?;
             files::copy_whole(&dir.flash(), &to.join("flash.bin"))?;
             files::copy_whole(&dir.efuse(), &to.join("efuse.bin"))?;
             Ok(to)
@@ -281,12 +282,12 @@ impl Manager {
     }
 
     /// Goes back to a snapshot.
-    pub fn restore(&self, id: &str, name: &str) -> Result<(), QemuError> {
-        self.directory(name).map_err(|_| QemuError::Option(format!("{name:?} is not a name for a snapshot")))?;
+    pub fn restore(&self, id: &str, name: &str) -> Result<(), VirtualError> {
+        self.directory(name).map_err(|_| VirtualError::Option(format!("{name:?} is not a name for a snapshot")))?;
         self.with_files(id, |dir| {
             let from = dir.snapshot(name);
             if !from.join("flash.bin").is_file() {
-                return Err(QemuError::Option(format!("there is no snapshot {name:?}")));
+                return Err(VirtualError::Option(format!("there is no snapshot {name:?}")));
             }
             files::copy_whole(&from.join("flash.bin"), &dir.flash())?;
             files::copy_whole(&from.join("efuse.bin"), &dir.efuse())
@@ -296,9 +297,9 @@ impl Manager {
     /// Opens a device's serial line.
     pub fn open(&self, id: &str, options: &OpenOptions) -> Result<Rfc2217Port, PortError> {
         let url = PortUrl::Qemu(id.into()).to_string();
-        let fail = |error: QemuError| PortError::Virtual { url: url.clone(), what: error.to_string() };
+        let fail = |error: VirtualError| PortError::Virtual { url: url.clone(), what: error.to_string() };
         let status = self.status(id).map_err(fail)?;
-        let record = status.record.ok_or_else(|| fail(QemuError::Stopped(id.into())))?;
+        let record = status.record.ok_or_else(|| fail(VirtualError::Stopped(id.into())))?;
         let at = Endpoint { host: "127.0.0.1".into(), port: record.rfc2217_port };
         Ok(Rfc2217Port::open(&at, options)?.as_virtual(url.clone()))
     }
@@ -324,8 +325,8 @@ fn is_abandoned(dir: &Directory) -> bool {
 }
 
 /// Reads the host's one line, in bounded time.
-fn wait_for_ready(host: &mut Child) -> Result<Ready, QemuError> {
-    let Some(output) = host.stdout.take() else { return Err(QemuError::Host("has no output".into())) };
+fn wait_for_ready(host: &mut Child) -> Result<Ready, VirtualError> {
+    let Some(output) = host.stdout.take() else { return Err(VirtualError::Host("has no output".into())) };
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -334,16 +335,16 @@ fn wait_for_ready(host: &mut Child) -> Result<Ready, QemuError> {
     });
     match receiver.recv_timeout(COME_UP) {
         Ok(Ok(line)) if !line.is_empty() => {
-            serde_json::from_str(&line).map_err(|_| QemuError::Host(format!("says {:?}", line.trim())))
+            serde_json::from_str(&line).map_err(|_| VirtualError::Host(format!("says {:?}", line.trim())))
         }
-        Ok(_) => Err(QemuError::Host("ended before it was up".into())),
-        Err(_) => Err(QemuError::Host(format!("was not up after {} s", COME_UP.as_secs()))),
+        Ok(_) => Err(VirtualError::Host("ended before it was up".into())),
+        Err(_) => Err(VirtualError::Host(format!("was not up after {} s", COME_UP.as_secs()))),
     }
 }
 
 /// Ends an emulator whose host died.
 fn end_orphan(dir: &Directory, record: &Record) {
-    if let Some(pid) = record.emulator_pid.filter(|pid| child::is_running(*pid, &dir.0.to_string_lossy())) {
-        let _ = child::signal(pid, true);
+    if let Some(pid) = record.emulator_pid.filter(|pid| process::is_running(*pid, &dir.0.to_string_lossy())) {
+        let _ = process::signal(pid, true);
     }
 }

@@ -7,12 +7,12 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use esp_link::port::{OpenOptions, PortUrl};
-use esp_link::qemu::control::Ask;
-use esp_link::qemu::discover::{self, Found, Places};
-use esp_link::qemu::instance::{Backend, Forward};
-use esp_link::qemu::manager::Status;
-use esp_link::qemu::{BootMode, Config, Manager, QemuError, files};
 use esp_model::port::Port;
+use esp_virtual::control::Ask;
+use esp_virtual::discover::{self, Found, Places};
+use esp_virtual::instance::{Backend, Forward};
+use esp_virtual::manager::Status;
+use esp_virtual::{BootMode, Config, Manager, VirtualError, files};
 use libtest_mimic::{Failed, Trial};
 
 use super::again;
@@ -153,7 +153,7 @@ fn starts_speaks_and_stops() {
     }
     world.manager.stop("esp32c3-1").unwrap();
     assert!(port.read(&mut buf, SOON).is_err(), "the line is gone");
-    assert!(matches!(world.manager.stop("esp32c3-1"), Err(QemuError::Unknown(_))));
+    assert!(matches!(world.manager.stop("esp32c3-1"), Err(VirtualError::Unknown(_))));
     world.is_clean(&pids(&status));
 }
 
@@ -342,7 +342,7 @@ fn port_clashes() {
         Config { network: true, forwards: vec![Forward { host: port, guest: 80 }], ..world.config() },
     ] {
         let error = world.manager.start(config, b"", &[0; 1024]).unwrap_err();
-        assert!(matches!(error, QemuError::PortTaken(p) if p == port), "{error}");
+        assert!(matches!(error, VirtualError::PortTaken(p) if p == port), "{error}");
     }
     drop(taken);
     let config = Config { rfc2217_port: Some(port), ..world.config() };
@@ -385,10 +385,10 @@ fn flash_sizes() {
     assert!(error.to_string().contains("3145728 bytes (possible: 2, 4, 8 or 16 MB)"), "{error}");
     let too_big = vec![0; (2 << 20) + 1];
     let error = world.manager.start(Config { flash_size: 2 << 20, ..world.config() }, &too_big, &[]).unwrap_err();
-    assert!(matches!(error, QemuError::Image(_)), "{error}");
+    assert!(matches!(error, VirtualError::Image(_)), "{error}");
     // What the emulator itself says is passed on.
     let status = world.start();
-    let cut = |dir: &esp_link::qemu::instance::Directory| files::write_whole(&dir.flash(), b"short");
+    let cut = |dir: &esp_virtual::instance::Directory| files::write_whole(&dir.flash(), b"short");
     let error = world.manager.with_files(&status.config.id, cut).unwrap_err();
     assert!(error.to_string().contains("only 2, 4, 8, and 16MB images are supported"), "{error}");
     world.manager.stop(&status.config.id).unwrap();
@@ -454,7 +454,7 @@ fn limit() {
     let world = world("");
     let few = manager(&world.dir.path().join("devices"), 1);
     let status = few.start(world.config(), b"", &[0; 1024]).unwrap();
-    assert!(matches!(few.start(world.config(), b"", &[0; 1024]), Err(QemuError::Limit(1))));
+    assert!(matches!(few.start(world.config(), b"", &[0; 1024]), Err(VirtualError::Limit(1))));
     few.stop(&status.config.id).unwrap();
     world.is_clean(&pids(&status));
 }
@@ -463,14 +463,14 @@ fn files_and_snapshots() {
     let world = world("");
     let config = Config { id: "bench".into(), persist: true, ..world.config() };
     world.manager.start(config.clone(), b"one", &[7; 1024]).unwrap();
-    assert!(matches!(world.manager.start(config, b"", &[]), Err(QemuError::Exists(_))));
+    assert!(matches!(world.manager.start(config, b"", &[]), Err(VirtualError::Exists(_))));
     world.manager.snapshot("bench", "fresh").unwrap();
     world.manager.with_files("bench", |dir| files::patch(&dir.flash(), 0, b"two")).unwrap();
     world.wait_for("bench", "flash:[74, 77, 6f");
     world.manager.stop("bench").unwrap();
     let stopped = world.manager.status("bench").unwrap();
     assert_eq!((stopped.record, stopped.about.running), (None, false));
-    assert!(matches!(world.manager.ask("bench", Ask::Status), Err(QemuError::Stopped(_))));
+    assert!(matches!(world.manager.ask("bench", Ask::Status), Err(VirtualError::Stopped(_))));
     world.manager.with_files("bench", |dir| files::patch(&dir.flash(), 3, b"!")).unwrap();
     world.manager.resume("bench", BootMode::Normal).unwrap();
     world.wait_for("bench", "boot:0x08\r\nflash:[74, 77, 6f, 21");
@@ -508,7 +508,7 @@ fn missing_library() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let found = Found { path, program: "qemu-system-riscv32".into(), version: String::new() };
     match discover::probe(&found) {
-        Err(QemuError::BrokenProgram { package: Some(package), what, .. }) => {
+        Err(VirtualError::BrokenProgram { package: Some(package), what, .. }) => {
             assert_eq!(package, "libslirp0");
             assert!(what.contains("libslirp.so.0"));
         }
@@ -517,7 +517,7 @@ fn missing_library() {
     // It is told rather than "not installed".
     let places = Places { configured: vec![dir.path().into()], ..Places::default() };
     let error = discover::choose(&places, "esp32c3", "qemu-system-riscv32", "esp32c3").unwrap_err();
-    assert!(matches!(error, QemuError::BrokenProgram { .. }), "{error}");
+    assert!(matches!(error, VirtualError::BrokenProgram { .. }), "{error}");
 }
 
 fn discovery() {
@@ -537,7 +537,7 @@ fn ids() {
         let config = Config { id: id.into(), ..world.config() };
         assert!(world.manager.start(config, b"", &[]).is_err(), "{id}");
     }
-    assert!(matches!(world.manager.status("nobody"), Err(QemuError::Unknown(_))));
+    assert!(matches!(world.manager.status("nobody"), Err(VirtualError::Unknown(_))));
     let url: PortUrl = "qemu://nobody".parse().unwrap();
     assert!(matches!(url, PortUrl::Qemu(id) if world.manager.open(&id, &unlocked()).is_err()));
     // A stranger on the control line is not answered.

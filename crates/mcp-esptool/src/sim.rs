@@ -1,4 +1,4 @@
-//! The simulator's command line.
+//! `mcp-esptool sim`: a virtual chip in real time, for other people's tools, over TCP, RFC 2217 or a pseudo terminal.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,30 @@ use clap::ValueEnum;
 use esp_model::chip;
 use esp_sim::timing::FlashTiming;
 use esp_sim::{Config, Faults, Wiring};
+use esp_virtual::VirtualError;
+use esp_virtual::server::single::{self, Options, Place, Stopper};
 
-use super::SimError;
+/// Why the simulator could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// A parameter makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A file, socket or terminal failed.
+    #[error(transparent)]
+    Failed(VirtualError),
+}
+
+impl From<VirtualError> for SimError {
+    fn from(error: VirtualError) -> Self {
+        match error {
+            VirtualError::Image(_) | VirtualError::FileInUse(_) | VirtualError::Option(_) => {
+                Self::Usage(error.to_string())
+            }
+            error => Self::Failed(error),
+        }
+    }
+}
 
 /// Serve a virtual chip for esptool, espflash and others
 #[derive(Debug, clap::Args)]
@@ -91,6 +113,15 @@ pub enum Level {
 }
 
 impl Args {
+    fn place(&self) -> Result<Place, SimError> {
+        match (&self.tcp, &self.rfc2217, &self.pty) {
+            (Some(at), _, _) => Ok(Place::Socket(at.clone())),
+            (_, Some(at), _) => Ok(Place::Rfc2217(at.clone())),
+            (_, _, Some(link)) => Ok(Place::Terminal(link.clone())),
+            _ => Err(SimError::Usage("no line given".into())),
+        }
+    }
+
     /// The chip that is asked for.
     pub fn config(&self) -> Result<Config, SimError> {
         let usage = |text: String| SimError::Usage(text);
@@ -122,6 +153,42 @@ impl Args {
         config.faults = faults;
         Ok(config)
     }
+}
+
+/// Serves one virtual chip until it is told to stop (Ctrl-C, SIGTERM). Says on standard error where it listens.
+pub fn run(args: &Args) -> Result<(), SimError> {
+    let options = Options {
+        chip: args.config()?,
+        place: args.place()?,
+        flash: args.flash.clone(),
+        efuse: args.efuse.clone(),
+        reset_on_disconnect: args.reset_on_disconnect,
+    };
+    let name = &options.chip.chip.name;
+    let ready = move |place: &str, stopper: Stopper| {
+        std::thread::spawn(move || {
+            wait_for_signal();
+            stopper.stop();
+        });
+        eprintln!("{name} ready on {place}");
+    };
+    Ok(single::serve(options, ready)?)
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+fn wait_for_signal() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+    runtime.block_on(async {
+        #[cfg(unix)]
+        if let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+        let _ = tokio::signal::ctrl_c().await;
+    });
 }
 
 /// `4MB`, `512KB` or bytes; a power of two of at least one sector.

@@ -1,0 +1,178 @@
+//! The simulator as an engine: imitates loaders, flash, eFuses and boot messages of every chip, and needs nothing
+//! installed.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use esp_model::chip::{self, Chip};
+use esp_sim::VirtualChip;
+
+use super::chip_files::Files;
+use super::{Engine, EngineState};
+use crate::instance::{Config, Directory};
+use crate::{BootMode, VirtualError};
+
+/// A simulated chip and the files behind it.
+pub struct Imitation {
+    config: esp_sim::Config,
+    flash: Option<PathBuf>,
+    efuse: Option<PathBuf>,
+    running: Option<(VirtualChip, Files)>,
+    born: Instant,
+    mode: BootMode,
+    /// Shortest wait between two looks at the chip, where there is one at all.
+    frame: Duration,
+    reset_on_disconnect: bool,
+    problem: Option<String>,
+}
+
+impl Imitation {
+    /// The chip of a virtual device.
+    pub(super) fn for_device(config: &Config, dir: &Directory) -> Result<Self, VirtualError> {
+        let chip = chip::by_name(&config.chip).ok_or_else(|| VirtualError::NoEmulation(config.chip.clone()))?;
+        let simulated = sim_config(chip, &config.id, config.flash_size)?;
+        Ok(Self { mode: config.boot_mode, ..Self::new(simulated, Some(dir.flash()), Some(dir.efuse())) })
+    }
+
+    /// A chip whose flash and eFuses are kept in these files, where they are given.
+    fn new(config: esp_sim::Config, flash: Option<PathBuf>, efuse: Option<PathBuf>) -> Self {
+        Self {
+            config,
+            flash,
+            efuse,
+            running: None,
+            born: Instant::now(),
+            mode: BootMode::Normal,
+            frame: Duration::ZERO,
+            reset_on_disconnect: false,
+            problem: None,
+        }
+    }
+
+    /// A chip with power, behind the line of a USB bridge. It starts as `config` says, not in a mode of ours.
+    pub(crate) fn powered(
+        config: esp_sim::Config,
+        flash: Option<PathBuf>,
+        efuse: Option<PathBuf>,
+        reset_on_disconnect: bool,
+    ) -> Result<Self, VirtualError> {
+        // A USB bridge passes on what came in a frame of the bus: what is not due now waits for the next.
+        let frame = Duration::from_millis(1);
+        let mut made = Self { frame, reset_on_disconnect, ..Self::new(config, flash, efuse) };
+        made.start()?;
+        Ok(made)
+    }
+
+    fn start(&mut self) -> Result<(), VirtualError> {
+        let (flash, efuse) = (self.flash.as_deref(), self.efuse.as_deref());
+        let mut files = Files::open(flash, efuse, self.config.flash_size)?;
+        let mut chip = VirtualChip::new(&self.config);
+        let path = flash.or(efuse).unwrap_or("".as_ref());
+        files.load(&mut chip).map_err(VirtualError::file(path))?;
+        self.born = Instant::now();
+        self.running = Some((chip, files));
+        Ok(())
+    }
+}
+
+/// How the simulator makes this device.
+fn sim_config(chip: &'static Chip, name: &str, flash_size: u64) -> Result<esp_sim::Config, VirtualError> {
+    let possible = (256 << 10..=64 << 20).contains(&flash_size) && flash_size.is_power_of_two();
+    let flash_size = u32::try_from(flash_size).ok().filter(|_| possible).ok_or(VirtualError::FlashSize(flash_size))?;
+    Ok(esp_sim::Config { flash_size, ..esp_sim::Config::new(chip, name).unpaced() })
+}
+
+impl Engine for Imitation {
+    fn boot(&mut self, mode: BootMode) -> Result<(), VirtualError> {
+        if self.running.is_none() {
+            self.start()?;
+        }
+        self.mode = mode;
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = &mut self.running {
+            chip.hold_boot_pin(mode == BootMode::Download);
+            chip.power_cycle(now);
+            chip.hold_boot_pin(false); // the next reset is the modem lines' own
+        }
+        Ok(())
+    }
+
+    fn halt(&mut self) {
+        if let Some((mut chip, mut files)) = self.running.take() {
+            self.problem = files.save(&mut chip).err().map(|error| error.to_string());
+        }
+    }
+
+    fn agree_baud(&mut self, baud: u32) {
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = &mut self.running {
+            chip.agree_baud(now, baud);
+        }
+    }
+
+    fn left(&mut self) {
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = self.running.as_mut().filter(|_| self.reset_on_disconnect) {
+            chip.power_cycle(now);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = &mut self.running {
+            chip.send(now, bytes);
+        }
+        Ok(())
+    }
+
+    fn set_lines(&mut self, dtr: bool, rts: bool) -> Result<(), VirtualError> {
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = &mut self.running {
+            chip.set_lines(now, dtr, rts);
+        }
+        Ok(())
+    }
+
+    fn set_baud(&mut self, baud: u32) {
+        let now = self.born.elapsed();
+        if let Some((chip, _)) = &mut self.running {
+            chip.set_host_baud(now, Some(baud));
+        }
+    }
+
+    fn poll(&mut self, sent: &mut Vec<u8>) -> Duration {
+        const LONG: Duration = Duration::from_secs(60);
+        let now = self.born.elapsed();
+        let Some((chip, files)) = &mut self.running else { return LONG };
+        let mut buf = [0; 16 * 1024];
+        loop {
+            let count = chip.receive(now, &mut buf);
+            if count == 0 {
+                break;
+            }
+            sent.extend_from_slice(buf.get(..count).unwrap_or_default());
+        }
+        self.problem = files.save(chip).err().map(|error| error.to_string());
+        let wait = chip.next_event().map_or(LONG, |next| next.saturating_sub(self.born.elapsed()));
+        if wait.is_zero() { wait } else { wait.max(self.frame) }
+    }
+
+    fn state(&mut self) -> EngineState {
+        EngineState {
+            running: self.running.is_some(),
+            boot_mode: Some(match &self.running {
+                Some((chip, _)) if chip.in_loader() => BootMode::Download,
+                Some(_) => BootMode::Normal,
+                None => self.mode,
+            }),
+            emulator_pid: None,
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            problem: self.problem.clone(),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.running.as_ref().is_some_and(|(chip, _)| chip.is_unplugged())
+    }
+}
