@@ -2,6 +2,9 @@
 //!
 //! `mcp.rs` and `cli.rs` are two edges of the same list of tools ([`tools::ALL`]); `ctx/` is what the tools share.
 
+// A binary's internals: the names say what they are; the libraries below are documented in full.
+#![allow(missing_docs)]
+
 pub mod cli;
 pub mod completions;
 pub mod config;
