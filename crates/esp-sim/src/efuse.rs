@@ -15,7 +15,7 @@ const PROGRAM: u32 = 2;
 const MAX_REGISTERS: usize = 256;
 
 /// The chip's eFuses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Efuse {
     table: &'static EfuseTable,
     /// What is burned, with check symbols, by block.

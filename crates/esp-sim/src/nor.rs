@@ -42,7 +42,7 @@ pub struct NorFaults {
 pub struct PastEnd;
 
 /// The part. Sectors that were never programmed cost no memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Nor {
     sectors: Vec<Option<Box<[u8; SECTOR]>>>,
     id: [u8; 3],

@@ -1,0 +1,191 @@
+//! The SPI controller that software drives the flash with (SPI1, "SPI_MEM"; on the first chip "SPI").
+
+use crate::chip::Peripheral;
+use crate::device::{Ctx, Device};
+
+const USR_COMMAND: u32 = 1 << 31;
+const USR_ADDR: u32 = 1 << 30;
+const USR_DUMMY: u32 = 1 << 29;
+const USR_MISO: u32 = 1 << 28;
+const USR_MOSI: u32 = 1 << 27;
+
+/// Offsets of the registers.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    user: u32,
+    user1: u32,
+    user2: u32,
+    mosi_len: u32,
+    miso_len: u32,
+    status: u32,
+    data: u32,
+    /// The address stands in the upper bits.
+    left: bool,
+}
+
+/// The controller.
+#[derive(Debug, Clone)]
+pub struct SpiFlash {
+    at: Layout,
+}
+
+impl SpiFlash {
+    pub fn new(it: &'static Peripheral) -> Self {
+        let at = |name, usual| it.number_or(name, usual);
+        Self {
+            at: Layout {
+                user: at("user", 0x18),
+                user1: at("user1", 0x1c),
+                user2: at("user2", 0x20),
+                mosi_len: at("mosi_len", 0x24),
+                miso_len: at("miso_len", 0x28),
+                status: at("status", 0x2c),
+                data: at("data", 0x58),
+                left: it.number("address_left") != 0,
+            },
+        }
+    }
+
+    fn buffer(&self, ctx: &mut Ctx<'_>, length: usize) -> Vec<u8> {
+        let words = (0..16).flat_map(|index| ctx.get(self.at.data + 4 * index).to_le_bytes());
+        let bytes: Vec<u8> = words.collect();
+        bytes.into_iter().take(length).collect()
+    }
+
+    fn keep(&self, ctx: &mut Ctx<'_>, bytes: &[u8]) {
+        for (index, chunk) in bytes.chunks(4).take(16).enumerate() {
+            let offset = self.at.data + 4 * index as u32;
+            let mut word = ctx.get(offset).to_le_bytes();
+            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            ctx.put(offset, u32::from_le_bytes(word));
+        }
+    }
+
+    /// One transaction; what the flash has changed is read anew where it is mapped.
+    fn transfer(ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8], received: &mut [u8]) {
+        ctx.shared.flash.transfer(opcode, sent, received);
+        let address = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
+        let size = ctx.shared.flash.size();
+        let (first, length) = match opcode {
+            0x02 | 0x32 => (address & !0xff, 256),
+            0x20 => (address & !0xfff, 0x1000),
+            0x52 => (address & !0x7fff, 0x8000),
+            0xd8 => (address & !0xffff, 0x1_0000),
+            0x60 | 0xc7 => (0, size),
+            _ => return,
+        };
+        ctx.shared.mmu.flash_changed(ctx.memory, &ctx.shared.flash, first % size.max(1), length);
+        if !ctx.memory.overwritten.is_empty() {
+            ctx.shared.stop = true;
+        }
+    }
+
+    /// A transaction of the fixed kind.
+    fn command(&self, ctx: &mut Ctx<'_>, command: u32) {
+        let address = ctx.get(4);
+        let place = (address & 0xff_ffff).to_be_bytes();
+        let place = [place[1], place[2], place[3]];
+        let simple = |ctx: &mut Ctx<'_>, opcode| Self::transfer(ctx, opcode, &[], &mut []);
+        if command & 1 << 30 != 0 {
+            simple(ctx, 0x06);
+        }
+        if command & 1 << 29 != 0 {
+            simple(ctx, 0x04);
+        }
+        if command & 1 << 28 != 0 {
+            let mut id = [0; 4];
+            Self::transfer(ctx, 0x9f, &[], &mut id[..3]);
+            ctx.put(self.at.data, u32::from_le_bytes(id));
+        }
+        if command & 1 << 27 != 0 {
+            let mut status = [0; 1];
+            Self::transfer(ctx, 0x05, &[], &mut status);
+            ctx.put(self.at.status, status[0].into());
+        }
+        if command & 1 << 26 != 0 {
+            let status = ctx.get(self.at.status).to_le_bytes();
+            let two = ctx.get(8) & 1 << 22 != 0;
+            Self::transfer(ctx, 0x01, &status[..if two { 2 } else { 1 }], &mut []);
+        }
+        if command & 1 << 25 != 0 {
+            let mut sent = place.to_vec();
+            sent.extend(self.buffer(ctx, (address >> 24) as usize));
+            Self::transfer(ctx, 0x02, &sent, &mut []);
+        }
+        for (bit, opcode) in [(24, 0x20), (23, 0xd8)] {
+            if command & 1 << bit != 0 {
+                Self::transfer(ctx, opcode, &place, &mut []);
+            }
+        }
+        for (bit, opcode) in [(22, 0xc7), (21, 0xb9), (20, 0xab)] {
+            if command & 1 << bit != 0 {
+                simple(ctx, opcode);
+            }
+        }
+        if command & 1 << 31 != 0 {
+            let length = (address >> 24).min(64) as usize;
+            let mut received = vec![0; length];
+            Self::transfer(ctx, 0x03, &place, &mut received);
+            self.keep(ctx, &received);
+        }
+        if command & 1 << 18 != 0 {
+            self.user(ctx);
+        }
+    }
+
+    /// A transaction as the USER registers say.
+    fn user(&self, ctx: &mut Ctx<'_>) {
+        let (user, user1) = (ctx.get(self.at.user), ctx.get(self.at.user1));
+        let opcode = if user & USR_COMMAND != 0 { ctx.get(self.at.user2) as u8 } else { 0 };
+        let mut sent = Vec::with_capacity(72);
+        let bits = (user1 >> 26) + 1;
+        if user & USR_ADDR != 0 {
+            let address = ctx.get(4);
+            // Mode bits of dual and quad I/O come behind the address.
+            let address = if self.at.left { address >> 8 } else { address >> bits.saturating_sub(24).min(31) };
+            let wide = matches!(opcode, 0x13 | 0x0c | 0x12 | 0x21 | 0xdc);
+            let address = if wide { ctx.get(4) } else { address };
+            let address = address.to_be_bytes();
+            sent.extend_from_slice(if bits < 24 { &address[4 - bits.div_ceil(8) as usize..] } else { &address[1..] });
+        }
+        // Four address bytes and quad data are the plain commands to the part's model.
+        let opcode = match opcode {
+            0x13 => 0x03,
+            0x0c | 0xbb | 0xeb | 0x3b | 0x6b | 0x0b => 0x03,
+            0x12 | 0x32 => 0x02,
+            0x21 => 0x20,
+            0xdc => 0xd8,
+            other => other,
+        };
+        let address_only = matches!(opcode, 0x03 | 0x02 | 0x20 | 0xd8);
+        if user & USR_DUMMY != 0 && !address_only {
+            sent.resize(sent.len() + ((user1 & 0x3f) + 1).div_ceil(8) as usize, 0);
+        }
+        if user & USR_MOSI != 0 {
+            let length = ((ctx.get(self.at.mosi_len) & 0x3ff) + 1).div_ceil(8).min(64) as usize;
+            sent.extend(self.buffer(ctx, length));
+        }
+        let wanted =
+            if user & USR_MISO != 0 { ((ctx.get(self.at.miso_len) & 0x3ff) + 1).div_ceil(8).min(64) } else { 0 };
+        let mut received = vec![0; wanted as usize];
+        Self::transfer(ctx, opcode, &sent, &mut received);
+        self.keep(ctx, &received);
+    }
+}
+
+impl Device for SpiFlash {
+    fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
+        if offset == 0 {
+            // Done at once: the start bits are never seen.
+            self.command(ctx, value);
+        } else if offset == self.at.status {
+            ctx.put(offset, value);
+        } else {
+            ctx.store(offset, value);
+        }
+    }
+
+    fn copy(&self) -> Box<dyn Device> {
+        Box::new(self.clone())
+    }
+}

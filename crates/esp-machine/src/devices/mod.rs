@@ -1,0 +1,49 @@
+//! Behaviour of blocks, one type per IP.
+
+mod efuse;
+mod flash;
+mod gpio;
+mod misc;
+mod mmu;
+mod rtc;
+mod sha;
+mod systimer;
+mod timer_group;
+mod uart;
+mod usb;
+mod watchdog;
+
+use crate::chip::{Board, Peripheral};
+use crate::device::Device;
+
+/// Picoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000_000;
+
+type Make = fn(&'static Board, &'static Peripheral) -> Box<dyn Device>;
+
+/// By the name in the data.
+const KINDS: &[(&str, Make)] = &[
+    ("uart", |board, it| Box::new(uart::Uart::new(board, it))),
+    ("spi_flash", |_, it| Box::new(flash::SpiFlash::new(it))),
+    ("systimer", |_, it| Box::new(systimer::Systimer::new(it))),
+    ("timer_group", |_, it| Box::new(timer_group::TimerGroup::new(it))),
+    ("rtc", |_, it| Box::new(rtc::Rtc::new(it))),
+    ("efuse", |_, it| Box::new(efuse::EfuseController::new(it))),
+    ("sha", |_, it| Box::new(sha::Sha::new(it))),
+    ("regi2c", |_, it| Box::new(misc::AnalogBus::new(it))),
+    ("random", |_, it| Box::new(misc::Random::new(it))),
+    ("clock_counter", |_, it| Box::new(misc::Counter::new(it))),
+    ("usb_serial_jtag", |_, it| Box::new(usb::UsbSerialJtag::new(it))),
+    ("gpio", |_, it| Box::new(gpio::Gpio::new(it))),
+    ("mmu_table", |_, _| Box::new(mmu::MmuTable)),
+];
+
+/// The behaviour with that name is there, or needs none.
+pub fn known(ip: &str) -> bool {
+    ip == "plain" || KINDS.iter().any(|(name, _)| *name == ip)
+}
+
+/// A device for a block; `None` for a plain one.
+pub fn make(board: &'static Board, peripheral: &'static Peripheral) -> Option<Box<dyn Device>> {
+    KINDS.iter().find(|(name, _)| *name == peripheral.ip).map(|(_, make)| make(board, peripheral))
+}

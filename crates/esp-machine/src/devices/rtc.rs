@@ -1,0 +1,163 @@
+//! The RTC: its time, its watchdog, resets by software, deep sleep. One type for RTC_CNTL and for the LP blocks of later
+//! chips; which register is where (offsets from the block's base) stands in the data, 0 for what a block does not have.
+
+use super::SECOND;
+use super::watchdog::{Action, Watchdog};
+use crate::chip::Peripheral;
+use crate::device::{Ctx, Device, NEVER, ResetRequest};
+
+const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Rtc {
+    it: &'static Peripheral,
+    hz: u64,
+    watchdog: Watchdog,
+    raw: u32,
+    /// Time at which a deep sleep ends; `None` when awake.
+    wake_at: Option<u64>,
+}
+
+impl Rtc {
+    pub fn new(it: &'static Peripheral) -> Self {
+        Self { it, hz: it.number_or("slow_hz", 136_000).into(), watchdog: Watchdog::default(), raw: 0, wake_at: None }
+    }
+
+    fn register(&self, name: &str) -> Option<u32> {
+        self.it.set.get(name).copied()
+    }
+
+    fn is(&self, name: &str, offset: u32) -> bool {
+        self.register(name) == Some(offset)
+    }
+
+    fn ticks(&self, now: u64) -> u64 {
+        (u128::from(now) * u128::from(self.hz) / u128::from(SECOND)) as u64
+    }
+
+    fn stages(&self, ctx: &mut Ctx<'_>) -> ([u64; 4], [Action; 4]) {
+        let Some(conf_at) = self.register("wdt_config") else { return ([NEVER; 4], [Action::Nothing; 4]) };
+        let conf = ctx.get(conf_at);
+        let tick = SECOND / self.hz.max(1);
+        let mut lengths = [0; 4];
+        for (stage, length) in lengths.iter_mut().enumerate() {
+            let hold = u64::from(ctx.get(conf_at + 4 + 4 * stage as u32));
+            // The first stage is multiplied by two at least (eFuse WDT_DELAY_SEL).
+            *length = hold.saturating_mul(tick) << u32::from(stage == 0);
+        }
+        (lengths, [28, 25, 22, 19].map(|bit| Action::from_bits(conf >> bit & 7)))
+    }
+
+    fn schedule(&mut self, ctx: &mut Ctx<'_>) {
+        let (lengths, _) = self.stages(ctx);
+        ctx.wake(self.watchdog.deadline(&lengths).min(self.wake_at.unwrap_or(NEVER)));
+    }
+
+    fn request(&self, ctx: &mut Ctx<'_>, cause: u32, whole: bool, cpu_only: bool) {
+        ctx.shared.reset = Some(ResetRequest { cause, whole, cpu_only });
+        ctx.shared.stop = true;
+    }
+
+    /// Deep sleep begins: it ends with the timer, or never.
+    fn sleep(&mut self, ctx: &mut Ctx<'_>) {
+        let timer =
+            self.register("sleep_timer").map(|at| u64::from(ctx.get(at)) | u64::from(ctx.get(at + 4) & 0xffff) << 32);
+        let armed = self.register("sleep_timer").is_some_and(|at| ctx.get(at + 4) & 1 << 16 != 0);
+        let wanted = timer
+            .filter(|_| armed)
+            .map_or(NEVER / 2, |ticks| (u128::from(ticks) * u128::from(SECOND) / u128::from(self.hz.max(1))) as u64);
+        self.wake_at = Some(wanted.max(ctx.shared.now + 1));
+        ctx.shared.asleep = true;
+        ctx.shared.stop = true;
+        self.schedule(ctx);
+    }
+}
+
+impl Device for Rtc {
+    fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
+        if self.is("update", offset) {
+            return ctx.read(offset) | self.it.number("update_ones");
+        }
+        if self.is("int_raw", offset) {
+            return self.raw | ctx.read(offset);
+        }
+        ctx.read(offset)
+    }
+
+    fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
+        let now = ctx.shared.now;
+        let wdt = self.register("wdt_config");
+        if self.is("update", offset) {
+            ctx.store(offset, value);
+            if value & 1 << self.it.number_or("update_bit", 31) != 0 {
+                let ticks = self.ticks(now);
+                let at = self.it.number("time");
+                ctx.put(at, ticks as u32);
+                ctx.put(at + 4, (ticks >> 32) as u32 & 0xffff);
+            }
+        } else if let Some(conf) = wdt.filter(|conf| (*conf..conf + 0x18).contains(&offset)) {
+            if ctx.get(conf + 0x18) == WATCHDOG_KEY {
+                if offset == conf + 0x14 {
+                    self.watchdog.feed(now);
+                } else {
+                    ctx.put(offset, value);
+                    self.watchdog.enable(ctx.get(conf) & 1 << 31 != 0, now);
+                }
+            }
+            self.schedule(ctx);
+        } else if self.is("system_reset", offset) && value & 1 << self.it.number_or("system_reset_bit", 31) != 0 {
+            self.request(ctx, self.it.number_or("cause_system", 3), false, false);
+        } else if self.is("cpu_reset", offset) && value & 1 << self.it.number_or("cpu_reset_bit", 5) != 0 {
+            self.request(ctx, self.it.number_or("cause_cpu", 12), false, true);
+        } else if self.is("sleep", offset) && value & 1 << 31 != 0 {
+            ctx.store(offset, value);
+            self.sleep(ctx);
+        } else {
+            if self.is("int_clear", offset) {
+                self.raw &= !value;
+            }
+            ctx.store(offset, value);
+        }
+    }
+
+    fn fire(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.shared.now;
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            ctx.shared.asleep = false;
+            self.request(ctx, self.it.number_or("cause_sleep", 5), false, false);
+        }
+        let (lengths, actions) = self.stages(ctx);
+        match self.watchdog.expire(&lengths, &actions, now) {
+            Action::Nothing => {}
+            Action::Interrupt => {
+                self.raw |= 1 << self.it.number_or("wdt_bit", 3);
+            }
+            Action::ResetCpu => self.request(ctx, self.it.number_or("cause_wdt_cpu", 13), false, true),
+            Action::ResetSystem => self.request(ctx, self.it.number_or("cause_wdt_system", 9), false, false),
+            Action::ResetAll => self.request(ctx, self.it.number_or("cause_wdt_all", 16), true, false),
+        }
+        self.schedule(ctx);
+    }
+
+    fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
+        // The registers are kept; the watchdog is off until software or the ROM turns it on.
+        self.watchdog = Watchdog::default();
+        self.raw = 0;
+        self.wake_at = None;
+        if let Some(conf) = self.register("wdt_config") {
+            let before = ctx.get(conf);
+            ctx.put(conf, before & !(1 << 31));
+        }
+        ctx.wake(NEVER);
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+
+    fn copy(&self) -> Box<dyn Device> {
+        Box::new(self.clone())
+    }
+}

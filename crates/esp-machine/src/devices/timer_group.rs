@@ -1,0 +1,231 @@
+//! Timer groups: a 54-bit timer (two on some chips), a watchdog, and the measurement of slow clocks.
+
+use super::SECOND;
+use super::watchdog::{Action, Watchdog};
+use crate::chip::Peripheral;
+use crate::device::{Ctx, Device, NEVER, ResetRequest};
+
+const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
+const COUNT_MASK: u64 = (1 << 54) - 1;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Timer {
+    count: u64,
+    since: u64,
+}
+
+/// One group.
+#[derive(Debug, Clone)]
+pub struct TimerGroup {
+    sources: Vec<u32>,
+    timers: [Timer; 2],
+    timer_count: u32,
+    watchdog: Watchdog,
+    raw: u32,
+    /// Interrupt registers: ENA; RAW, ST and CLR follow.
+    interrupts: u32,
+    hz: u64,
+    crystal_hz: u64,
+    slow_hz: [u64; 3],
+    causes: [u32; 2],
+}
+
+impl TimerGroup {
+    pub fn new(it: &'static Peripheral) -> Self {
+        Self {
+            sources: it.sources.clone(),
+            timers: [Timer::default(); 2],
+            timer_count: it.number_or("timers", 1),
+            watchdog: Watchdog::default(),
+            raw: 0,
+            interrupts: it.number_or("interrupts", 0x70),
+            hz: u64::from(it.number_or("mhz", 80)) * 1_000_000,
+            crystal_hz: u64::from(it.number_or("crystal_mhz", 40)) * 1_000_000,
+            slow_hz: [it.number_or("slow_hz", 136_000).into(), it.number_or("fast_256_hz", 68_359).into(), 32_768],
+            causes: [it.number_or("cause_system", 7), it.number_or("cause_cpu", 11)],
+        }
+    }
+
+    fn divider(conf: u32) -> u64 {
+        match conf >> 13 & 0xffff {
+            0 => 0x1_0000,
+            divider => divider.into(),
+        }
+    }
+
+    fn clock(&self, conf: u32) -> u64 {
+        // Bit 9 takes the crystal; newer chips choose elsewhere and have it reserved.
+        if conf & 1 << 9 != 0 { self.crystal_hz } else { self.hz }
+    }
+
+    fn count(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
+        let conf = ctx.get(0x24 * index as u32);
+        let timer = self.timers[index];
+        if conf & 1 << 31 == 0 {
+            return timer.count;
+        }
+        let passed = u128::from(ctx.shared.now.saturating_sub(timer.since));
+        let ticks = (passed * u128::from(self.clock(conf)) / u128::from(SECOND * Self::divider(conf))) as u64;
+        let count = if conf & 1 << 30 != 0 { timer.count.wrapping_add(ticks) } else { timer.count.wrapping_sub(ticks) };
+        count & COUNT_MASK
+    }
+
+    fn word(ctx: &mut Ctx<'_>, low: u32) -> u64 {
+        u64::from(ctx.get(low)) | u64::from(ctx.get(low + 4) & 0x3f_ffff) << 32
+    }
+
+    fn alarm_time(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
+        let at = 0x24 * index as u32;
+        let conf = ctx.get(at);
+        if conf & (1 << 31 | 1 << 10) != 1 << 31 | 1 << 10 {
+            return NEVER;
+        }
+        let (now, alarm) = (self.count(ctx, index), Self::word(ctx, at + 0x10));
+        let up = conf & 1 << 30 != 0;
+        let left = if up { alarm.wrapping_sub(now) } else { now.wrapping_sub(alarm) } & COUNT_MASK;
+        if left > COUNT_MASK / 2 {
+            return ctx.shared.now;
+        }
+        let time = u128::from(left) * u128::from(SECOND * Self::divider(conf)) / u128::from(self.clock(conf).max(1));
+        ctx.shared.now.saturating_add(u64::try_from(time).unwrap_or(NEVER / 2) + u64::from(left != 0))
+    }
+
+    fn stages(&self, ctx: &mut Ctx<'_>) -> ([u64; 4], [Action; 4]) {
+        let prescale = u64::from(ctx.get(0x4c) >> 16).max(1);
+        let conf = ctx.get(0x48);
+        let tick = prescale.saturating_mul(SECOND / 1_000_000) * 1_000_000 / self.hz.max(1);
+        let length = |ctx: &mut Ctx<'_>, stage: u32| u64::from(ctx.get(0x50 + 4 * stage)).saturating_mul(tick);
+        let lengths = [length(ctx, 0), length(ctx, 1), length(ctx, 2), length(ctx, 3)];
+        (lengths, [29, 27, 25, 23].map(|bit| Action::from_bits(conf >> bit & 3)))
+    }
+
+    fn schedule(&mut self, ctx: &mut Ctx<'_>) {
+        let (lengths, _) = self.stages(ctx);
+        let mut next = self.watchdog.deadline(&lengths);
+        for index in 0..self.timer_count as usize {
+            next = next.min(self.alarm_time(ctx, index));
+        }
+        ctx.wake(next);
+    }
+
+    fn update(&mut self, ctx: &mut Ctx<'_>) {
+        let active = self.raw & ctx.get(self.interrupts);
+        // The watchdog's bit stands behind those of the timers.
+        for index in 0..=self.timer_count {
+            if let Some(source) = self.sources.get(index as usize) {
+                ctx.shared.source(*source, active >> index & 1 != 0);
+            }
+        }
+    }
+
+    fn settle(&mut self, ctx: &mut Ctx<'_>, index: usize) {
+        let count = self.count(ctx, index);
+        self.timers[index] = Timer { count, since: ctx.shared.now };
+    }
+
+    fn calibrate(&mut self, ctx: &mut Ctx<'_>, value: u32) {
+        let choice = value >> 13 & 3;
+        let slow = self.slow_hz.get(choice as usize).copied().unwrap_or(32_768).max(1);
+        let cycles = u64::from(value >> 16 & 0x7fff);
+        let result = (cycles * self.crystal_hz / slow).min(0x1ff_ffff) as u32;
+        ctx.put(0x6c, result << 7 | 1);
+        // Ready at once.
+        ctx.put(0x68, value & !(1 << 31) | 1 << 15);
+    }
+}
+
+impl Device for TimerGroup {
+    fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
+        match offset.wrapping_sub(self.interrupts) {
+            4 => self.raw,
+            8 => self.raw & ctx.get(self.interrupts),
+            _ => ctx.read(offset),
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
+        let timers_end = 0x24 * self.timer_count;
+        match offset {
+            _ if offset < timers_end => {
+                let (index, register) = ((offset / 0x24) as usize, offset % 0x24);
+                self.settle(ctx, index);
+                match register {
+                    0 => ctx.put(offset, value & !(1 << 12)),
+                    0xc => {
+                        let count = self.timers[index].count;
+                        ctx.put(offset - 8, count as u32);
+                        ctx.put(offset - 4, (count >> 32) as u32);
+                        ctx.put(offset, 0);
+                    }
+                    0x20 => self.timers[index].count = Self::word(ctx, offset - 8),
+                    _ => ctx.store(offset, value),
+                }
+            }
+            0x48..=0x60 => {
+                if ctx.get(0x64) == WATCHDOG_KEY {
+                    let now = ctx.shared.now;
+                    if offset == 0x60 {
+                        self.watchdog.feed(now);
+                    } else {
+                        ctx.put(offset, value);
+                        self.watchdog.enable(ctx.get(0x48) & 1 << 31 != 0, now);
+                    }
+                }
+            }
+            0x68 => {
+                if value & 1 << 31 != 0 || value & 1 << 12 != 0 {
+                    self.calibrate(ctx, value);
+                } else {
+                    ctx.store(offset, value);
+                }
+            }
+            _ if offset == self.interrupts + 0xc => self.raw &= !value,
+            _ => ctx.store(offset, value),
+        }
+        self.schedule(ctx);
+        self.update(ctx);
+    }
+
+    fn fire(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.shared.now;
+        for index in 0..self.timer_count as usize {
+            if self.alarm_time(ctx, index) > now {
+                continue;
+            }
+            let at = 0x24 * index as u32;
+            self.raw |= 1 << index;
+            let conf = ctx.get(at);
+            self.settle(ctx, index);
+            // The alarm turns itself off.
+            ctx.put(at, conf & !(1 << 10));
+            if conf & 1 << 29 != 0 {
+                self.timers[index].count = Self::word(ctx, at + 0x18);
+            }
+        }
+        let (lengths, actions) = self.stages(ctx);
+        match self.watchdog.expire(&lengths, &actions, now) {
+            Action::Nothing => {}
+            Action::Interrupt => self.raw |= 1 << self.timer_count,
+            action => {
+                let cpu_only = action == Action::ResetCpu;
+                let cause = self.causes[usize::from(cpu_only)];
+                ctx.shared.reset = Some(ResetRequest { cause, whole: false, cpu_only });
+                ctx.shared.stop = true;
+            }
+        }
+        self.schedule(ctx);
+        self.update(ctx);
+    }
+
+    fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
+        self.timers = [Timer { count: 0, since: ctx.shared.now }; 2];
+        self.watchdog = Watchdog::default();
+        self.raw = 0;
+        ctx.wake(NEVER);
+        self.update(ctx);
+    }
+
+    fn copy(&self) -> Box<dyn Device> {
+        Box::new(self.clone())
+    }
+}

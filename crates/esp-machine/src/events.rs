@@ -1,0 +1,70 @@
+//! What goes into a machine and what comes out of it, each with its virtual time.
+
+/// What comes from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes on a UART's receive line. They arrive one by one, at the line's rate.
+    Uart {
+        /// The UART's number.
+        port: u8,
+        /// What is sent.
+        bytes: Vec<u8>,
+    },
+    /// Bytes on the USB-Serial-JTAG port.
+    Usb(Vec<u8>),
+    /// A pin is driven to a level; `None` lets go of it.
+    Pin {
+        /// GPIO number.
+        number: u8,
+        /// High or low.
+        level: Option<bool>,
+    },
+}
+
+/// What a machine shows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum What {
+    /// A byte on a UART's transmit line.
+    Uart {
+        /// The UART's number.
+        port: u8,
+        /// The byte.
+        byte: u8,
+    },
+    /// A byte on the USB-Serial-JTAG port.
+    Usb(u8),
+    /// A pin that the chip drives has changed.
+    Pin {
+        /// GPIO number.
+        number: u8,
+        /// Its level.
+        level: bool,
+    },
+    /// The chip or its processor starts anew.
+    Reset {
+        /// The cause as the chip's register holds it.
+        cause: u32,
+        /// Where the processor was.
+        pc: u32,
+    },
+    /// A register that nothing models was touched for the first time.
+    Unmodelled {
+        /// Its address.
+        address: u32,
+        /// Its name, when the register files know it.
+        name: String,
+        /// Where the processor was.
+        pc: u32,
+        /// A store.
+        write: bool,
+    },
+}
+
+/// One of them with its time in picoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// Since power-on.
+    pub time: u64,
+    /// What has happened.
+    pub what: What,
+}

@@ -1,0 +1,265 @@
+//! All of the chip but its cores: memory, registers, devices, interrupt lines.
+
+use crate::chip::Board;
+use crate::cpu::Fault;
+use crate::device::{Ctx, Device, Shared};
+use crate::events::{Event, Input, What};
+use crate::interrupts::Interrupts;
+use crate::memory::{EXEC, IO, Memory, READ, SHIFT, WRITE};
+use crate::registers::{NOBODY, PLAIN, RegisterPage};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Soc {
+    /// The chip's data.
+    pub board: &'static Board,
+    /// Memory.
+    pub memory: Memory,
+    /// Registers.
+    pub pages: Vec<RegisterPage>,
+    /// Behaviour of blocks.
+    pub devices: Vec<Box<dyn Device>>,
+    /// First address of each device.
+    pub bases: Vec<u32>,
+    /// What devices share.
+    pub shared: Shared,
+    /// The interrupt controller.
+    pub interrupts: Interrupts,
+    /// Cycle count of the core that runs; see [`Soc::now`].
+    pub cycle: u64,
+    /// Cycle count and time at which the clock was last set: time goes on from there.
+    pub anchor: (u64, u64),
+    /// Registers by which more changes than themselves: clock, page size, software interrupts, flash page entries.
+    pub watched: Vec<u32>,
+    /// The processor's clock may be another now.
+    pub clock_changed: bool,
+}
+
+impl Soc {
+    /// Virtual time at a cycle count of the core that runs, in picoseconds.
+    pub fn time(&self, cycle: u64) -> u64 {
+        let cycles = cycle.saturating_sub(self.anchor.0);
+        self.anchor.1 + (u128::from(cycles) * 1_000_000 / u128::from(self.shared.cpu_mhz.max(1))) as u64
+    }
+
+    /// Cycles from `cycle` on until that time (at least 0, rounded up).
+    pub fn cycles_until(&self, cycle: u64, time: u64) -> u64 {
+        if time == u64::MAX {
+            return u64::MAX;
+        }
+        let after = time.saturating_sub(self.anchor.1);
+        let total = (u128::from(after) * u128::from(self.shared.cpu_mhz.max(1))).div_ceil(1_000_000);
+        (self.anchor.0 + u64::try_from(total).unwrap_or(u64::MAX / 2)).saturating_sub(cycle)
+    }
+
+    /// A load of 1, 2 or 4 bytes that is not plain memory on one page.
+    #[inline(never)]
+    pub fn load(&mut self, address: u32, size: u32) -> Result<u32, Fault> {
+        let entry = self.memory.entry(address);
+        if entry & IO != 0 {
+            let word = self.read_register(address & !3)?;
+            let shifted = word >> (8 * (address & 3));
+            return Ok(if size == 4 { word } else { shifted & ((1 << (8 * size)) - 1) });
+        }
+        if entry & READ == 0 && !self.page_in(address) {
+            return Err(Fault::Access);
+        }
+        (0..size).try_fold(0, |word, index| {
+            let at = address.wrapping_add(index);
+            if self.memory.entry(at) & READ == 0 && !self.page_in(at) {
+                return Err(Fault::Access);
+            }
+            Ok(word | u32::from(self.memory.load8(at).unwrap_or(0)) << (8 * index))
+        })
+    }
+
+    /// A store of 1, 2 or 4 bytes that is not to plain memory without code on one page.
+    #[inline(never)]
+    pub fn store(&mut self, address: u32, size: u32, value: u32) -> Result<(), Fault> {
+        let entry = self.memory.entry(address);
+        if entry & IO != 0 {
+            let (at, shift) = (address & !3, 8 * (address & 3));
+            let word = if size == 4 {
+                value
+            } else {
+                let mask = ((1 << (8 * size)) - 1) << shift;
+                self.peek_register(at) & !mask | value << shift & mask
+            };
+            return self.write_register(at, word);
+        }
+        for index in 0..size {
+            if self.memory.entry(address.wrapping_add(index)) & WRITE == 0 {
+                return Err(Fault::Access);
+            }
+        }
+        for index in 0..size {
+            self.memory.store_any(address.wrapping_add(index), (value >> (8 * index)) as u8);
+        }
+        if !self.memory.overwritten.is_empty() {
+            self.shared.stop = true;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that an address can be fetched from; its frame and offset.
+    pub fn code(&mut self, address: u32) -> Result<u32, Fault> {
+        let mut entry = self.memory.entry(address);
+        if entry & EXEC == 0 {
+            if entry & READ == 0 {
+                self.page_in(address);
+            }
+            entry = self.memory.entry(address);
+            if entry & EXEC == 0 {
+                return Err(Fault::Access);
+            }
+        }
+        Ok(entry >> SHIFT)
+    }
+
+    fn page_in(&mut self, address: u32) -> bool {
+        self.shared.mmu.page_in(&mut self.memory, &self.shared.flash, address)
+    }
+
+    /// A register's word, as a debugger sees it: nothing happens by it.
+    pub fn peek_register(&self, address: u32) -> u32 {
+        let entry = self.memory.entry(address);
+        self.pages.get((entry >> SHIFT) as usize).map_or(0, |page| page.read(address))
+    }
+
+    /// The address that a mirrored register has in the data.
+    fn canonical(&self, address: u32) -> u32 {
+        let inside = |[start, _, length]: &&[u32; 3]| address.wrapping_sub(*start) < *length;
+        self.board.interrupts.mirror.iter().find(inside).map_or(address, |[start, to, _]| address - start + to)
+    }
+
+    fn read_register(&mut self, address: u32) -> Result<u32, Fault> {
+        self.shared.now = self.time(self.cycle);
+        let address = self.canonical(address);
+        let entry = self.memory.entry(address);
+        let Some(page) = self.pages.get((entry >> SHIFT) as usize) else { return Err(Fault::Access) };
+        if self.board.cache.index != 0 && address == self.board.cache.table {
+            return Ok(self.shared.mmu.entry(self.shared.mmu.index));
+        }
+        let owner = page.owner[(address as usize & 0xfff) / 256];
+        if owner >= PLAIN {
+            let value = page.read(address);
+            if owner == NOBODY {
+                self.note(address, entry, false);
+            }
+            return Ok(value);
+        }
+        Ok(self.device(owner.into(), |device, ctx| device.read(ctx, address.wrapping_sub(ctx.base))).unwrap_or(0))
+    }
+
+    fn write_register(&mut self, address: u32, value: u32) -> Result<(), Fault> {
+        self.shared.now = self.time(self.cycle);
+        let address = self.canonical(address);
+        let entry = self.memory.entry(address);
+        let Some(page) = self.pages.get_mut((entry >> SHIFT) as usize) else { return Err(Fault::Access) };
+        let owner = page.owner[(address as usize & 0xfff) / 256];
+        if owner >= PLAIN {
+            page.write(address, value);
+            if owner == NOBODY {
+                self.note(address, entry, true);
+            }
+            // Interrupts may be routed or enabled by any of them.
+            self.shared.stop |= self.is_interrupt_register(address);
+        } else {
+            self.device(owner.into(), |device, ctx| device.write(ctx, address.wrapping_sub(ctx.base), value));
+        }
+        if self.watched.contains(&address) {
+            self.watched_write(address, value);
+        }
+        Ok(())
+    }
+
+    fn is_interrupt_register(&self, address: u32) -> bool {
+        let map = &self.board.interrupts;
+        let near = |base: u32, length: u32| base != 0 && address.wrapping_sub(base) < length;
+        near(map.enable, 4)
+            || near(map.threshold, 4)
+            || near(map.priority, 0x100)
+            || map.matrix.iter().any(|base| near(*base, 4 * map.sources))
+    }
+
+    fn watched_write(&mut self, address: u32, value: u32) {
+        let board = self.board;
+        self.shared.stop = true;
+        if let Some([_, source]) = board.interrupts.software.iter().find(|[at, _]| *at == address) {
+            self.shared.source(*source, value & 1 != 0);
+            return;
+        }
+        if board.cache.index != 0 && address == board.cache.index {
+            self.shared.mmu.index = value;
+        } else if board.cache.index != 0 && address == board.cache.table {
+            let number = self.shared.mmu.index;
+            self.shared.mmu.set_entry(&mut self.memory, number, value);
+        } else {
+            self.apply_page_size();
+            self.clock_changed = true;
+        }
+    }
+
+    /// The page size of the flash windows is what its register says.
+    pub fn apply_page_size(&mut self) {
+        let Some([address, bit, count]) = self.board.cache.size_field else { return };
+        let choice = self.peek_register(address) >> (bit & 31) & ((1 << count.min(8)) - 1);
+        if let Some(size) = self.board.cache.page_sizes.get(choice as usize) {
+            self.shared.mmu.set_page_size(&mut self.memory, *size);
+        }
+    }
+
+    /// The first access to a register that nothing models is an event.
+    fn note(&mut self, address: u32, entry: u32, write: bool) {
+        let Some(page) = self.pages.get_mut((entry >> SHIFT) as usize) else { return };
+        let word = (address as usize & 0xfff) / 4;
+        let (slot, bit) = (word / 64, 1 << (word % 64));
+        if page.touched[slot] & bit != 0 {
+            return;
+        }
+        page.touched[slot] |= bit;
+        let what = What::Unmodelled { address, name: self.board.register_name(address), pc: self.shared.pc, write };
+        self.shared.events.push(Event { time: self.shared.now, what });
+    }
+
+    /// Calls a device.
+    pub fn device<T>(&mut self, index: usize, call: impl FnOnce(&mut dyn Device, &mut Ctx<'_>) -> T) -> Option<T> {
+        let base = *self.bases.get(index)?;
+        let device = self.devices.get_mut(index)?;
+        let mut ctx = Ctx { index, base, pages: &mut self.pages, memory: &mut self.memory, shared: &mut self.shared };
+        Some(call(device.as_mut(), &mut ctx))
+    }
+
+    /// Hands an input to the device it is for; false when there is none.
+    pub fn input(&mut self, input: &Input) -> bool {
+        (0..self.devices.len()).any(|index| self.device(index, |device, ctx| device.input(ctx, input)) == Some(true))
+    }
+
+    /// Calls the devices whose time has come, in their order.
+    pub fn fire(&mut self, now: u64) {
+        self.shared.now = now;
+        for index in 0..self.shared.deadlines.len() {
+            if self.shared.deadlines.get(index).is_some_and(|deadline| *deadline <= now) {
+                if let Some(slot) = self.shared.deadlines.get_mut(index) {
+                    *slot = u64::MAX;
+                }
+                self.device(index, |device, ctx| device.fire(ctx));
+            }
+        }
+    }
+
+    /// When the next device wants to be called.
+    pub fn next_deadline(&self) -> u64 {
+        self.shared.deadlines.iter().copied().min().unwrap_or(u64::MAX)
+    }
+
+    /// Xtensa: the core's 32 lines as the matrix drives them.
+    pub fn lines(&self, core: usize) -> u32 {
+        self.interrupts.lines(core, &self.pages, &self.memory, &self.shared.sources)
+    }
+
+    /// RISC-V: the interrupt that the controller offers to the core: its number and, with a CLIC, its level.
+    pub fn offered(&self, core: usize, level: u8, threshold: u8) -> Option<crate::interrupts::Offer> {
+        self.interrupts.offered(core, &self.pages, &self.memory, &self.shared.sources, level.max(threshold))
+    }
+}
