@@ -1,4 +1,8 @@
-# Everything is a test.
+# A few minutes: unit tests, and the client against the simulator (config in .config/nextest.toml).
+quick:
+    cargo nextest run --workspace --profile quick
+
+# The README's command: everything that a plain machine can run.
 test:
     cargo test --workspace
 
@@ -6,16 +10,21 @@ test:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     cargo deny check
 
 # Flash a virtual chip through MCP.
 demo:
-    cargo run --release -- demo
+    cargo run --profile try -- demo
 
-# Generated documents and snapshots.
+# Generated documents; what changed in the tools' schemas is shown, one by one, to be accepted or refused.
 docs:
     cargo run -- docs
-    INSTA_UPDATE=always cargo test -p mcp-esptool --test tools
+    cargo insta test --review -p mcp-esptool --test tools
+
+# The contract of the last release (tests/golden) becomes that of this version: at a release only.
+release-contract:
+    CONTRACT=release cargo test -p mcp-esptool --test tools contract
 
 # The tests against other people's tools only.
 reference:

@@ -180,6 +180,11 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The commands and options of the program.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Reads the command line and runs it.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

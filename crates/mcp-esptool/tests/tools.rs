@@ -3,6 +3,9 @@
 
 use mcp_esptool::{mcp, tools};
 
+#[path = "tools/contract.rs"]
+mod contract;
+
 #[test]
 fn every_tool_looks_as_before() {
     insta::with_settings!({prepend_module_to_snapshot => false, snapshot_path => "snapshots", omit_expression => true}, {
