@@ -17,7 +17,7 @@ lint:
 demo:
     cargo run --profile try -- demo
 
-# Generated documents; what changed in the tools' schemas is shown, one by one, to be accepted or refused.
+# Generated documents (needs `cargo install cargo-insta`); what changed in the tools' schemas is shown, one by one, to be accepted or refused.
 docs:
     cargo run -- docs
     cargo insta test --review -p mcp-esptool --test tools

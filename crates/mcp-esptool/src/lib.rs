@@ -3,7 +3,7 @@
 //! `mcp.rs` and `cli.rs` are two edges of the same list of tools ([`tools::ALL`]); `ctx/` is what the tools share.
 
 // A binary's internals: the names say what they are; the libraries below are documented in full.
-#![allow(missing_docs)]
+#![allow(missing_docs, rustdoc::private_intra_doc_links)]
 
 pub mod cli;
 pub mod completions;

@@ -113,7 +113,7 @@ pub struct Uart {
     /// Pins of the download UART, for advice on wiring.
     pub pins: Option<UartPins>,
     /// Rate of the ROM's boot messages in baud, on the crystal that the ROM takes for granted; see
-    /// [`ChipData::boot_rate`].
+    /// `boot_rate` of the chip.
     #[serde(default = "boot_baud")]
     pub boot_baud: u32,
 }

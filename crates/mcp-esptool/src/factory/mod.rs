@@ -1,6 +1,6 @@
 //! Production: recipes made ready, units produced side by side, every step in the ledger.
 //!
-//! The way of one unit ([`unit`]): connect, identify, reserve the identities, write down the intent, write what differs,
+//! The way of one unit ([`mod@unit`]): connect, identify, reserve the identities, write down the intent, write what differs,
 //! read back, verify, burn, test, record. After a crash anywhere the same call goes on where it was, because the ledger
 //! knows what the unit's base MAC was promised and the flash itself says what is there already.
 
