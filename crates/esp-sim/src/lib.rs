@@ -15,6 +15,7 @@ pub mod faults;
 mod flash_job;
 mod machine;
 pub mod nor;
+mod nor_command;
 pub mod port;
 mod rng;
 mod rom;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use md5::{Digest, Md5};
 
+use crate::nor_command as command;
 use crate::sfdp;
 use crate::timing::FlashTiming;
 
@@ -268,35 +269,43 @@ impl Nor {
     /// One transaction on the SPI bus: `opcode`, then `sent` bytes (address, dummy, data), then `out` is clocked in.
     /// Returns how long the part is busy afterwards.
     pub fn transfer(&mut self, opcode: u8, sent: &[u8], out: &mut [u8]) -> Duration {
-        if self.is_unreachable() || (self.powered_down && opcode != 0xab) {
+        if self.is_unreachable() || (self.powered_down && opcode != command::RELEASE_POWER_DOWN) {
             out.fill(0xff);
             return Duration::ZERO;
         }
         let reset_enabled = std::mem::take(&mut self.reset_enabled);
         match opcode {
-            0x9f => answer(out, sent, &self.id),
-            0x90 => answer_after(out, sent, 3, &[self.id[0], self.id[2] - 1]),
-            0xab => {
+            command::READ_ID => answer(out, sent, &self.id),
+            command::READ_MANUFACTURER => answer_after(out, sent, 3, &[self.id[0], self.id[2] - 1]),
+            command::RELEASE_POWER_DOWN => {
                 self.powered_down = false;
                 answer_after(out, sent, 3, &[self.id[2] - 1]);
             }
-            0xb9 => self.powered_down = true,
-            0x4b => answer_after(out, sent, 4, &self.unique_id),
-            0x5a => {
+            command::POWER_DOWN => self.powered_down = true,
+            command::READ_UNIQUE_ID => answer_after(out, sent, 4, &self.unique_id),
+            command::READ_SFDP => {
                 let table = sfdp::table(self.size());
                 let from = address(sent) as usize;
                 answer_after(out, sent, 4, table.get(from..).unwrap_or_default());
             }
-            0x05 => repeat(out, self.status[0]),
-            0x35 => repeat(out, self.status[1]),
-            0x15 => repeat(out, self.status[2]),
-            0x06 | 0x50 => self.status[0] |= SR1_WEL,
-            0x04 => self.status[0] &= !SR1_WEL,
-            0x66 => self.reset_enabled = true,
-            0x99 if reset_enabled => self.status[0] &= !SR1_WEL,
-            0x03 => self.bus_read(out, sent, 3),
-            0x0b | 0x3b | 0x6b => self.bus_read(out, sent, 4),
-            0x01 | 0x11 | 0x31 | 0x02 | 0x20 | 0x52 | 0xd8 | 0x60 | 0xc7 => return self.modify(opcode, sent),
+            command::READ_STATUS_1 => repeat(out, self.status[0]),
+            command::READ_STATUS_2 => repeat(out, self.status[1]),
+            command::READ_STATUS_3 => repeat(out, self.status[2]),
+            command::WRITE_ENABLE | command::WRITE_ENABLE_VOLATILE => self.status[0] |= SR1_WEL,
+            command::WRITE_DISABLE => self.status[0] &= !SR1_WEL,
+            command::ENABLE_RESET => self.reset_enabled = true,
+            command::RESET if reset_enabled => self.status[0] &= !SR1_WEL,
+            command::READ => self.bus_read(out, sent, 3),
+            command::FAST_READ | command::DUAL_OUTPUT_READ | command::QUAD_OUTPUT_READ => self.bus_read(out, sent, 4),
+            command::WRITE_STATUS_1
+            | command::WRITE_STATUS_3
+            | command::WRITE_STATUS_2
+            | command::PAGE_PROGRAM
+            | command::SECTOR_ERASE
+            | command::BLOCK_ERASE_32K
+            | command::BLOCK_ERASE_64K
+            | command::CHIP_ERASE
+            | command::CHIP_ERASE_ALIAS => return self.modify(opcode, sent),
             _ => out.fill(0xff),
         }
         Duration::ZERO
@@ -321,11 +330,13 @@ impl Nor {
         }
         let at = address(sent) % self.size().max(1);
         let done = match opcode {
-            0x01 | 0x11 | 0x31 if self.locked_for_good() => Ok(self.timing.page_program),
-            0x01 | 0x11 | 0x31 => {
+            command::WRITE_STATUS_1 | command::WRITE_STATUS_3 | command::WRITE_STATUS_2 if self.locked_for_good() => {
+                Ok(self.timing.page_program)
+            }
+            command::WRITE_STATUS_1 | command::WRITE_STATUS_3 | command::WRITE_STATUS_2 => {
                 let first = match opcode {
-                    0x01 => 0,
-                    0x31 => 1,
+                    command::WRITE_STATUS_1 => 0,
+                    command::WRITE_STATUS_2 => 1,
                     _ => 2,
                 };
                 for (register, &value) in self.status.iter_mut().skip(first).zip(sent) {
@@ -334,10 +345,10 @@ impl Nor {
                 Ok(self.timing.page_program)
             }
             // A page program wraps inside its page of 256 bytes; more than a page keeps the last 256 only.
-            0x02 => self.page_program(at, sent.get(3..).unwrap_or_default()),
-            0x20 => self.erase(at, 1),
-            0x52 => self.erase(at & !0x7fff, 0x8000),
-            0xd8 => self.erase(at & !0xffff, 0x1_0000),
+            command::PAGE_PROGRAM => self.page_program(at, sent.get(3..).unwrap_or_default()),
+            command::SECTOR_ERASE => self.erase(at, 1),
+            command::BLOCK_ERASE_32K => self.erase(at & !0x7fff, 0x8000),
+            command::BLOCK_ERASE_64K => self.erase(at & !0xffff, 0x1_0000),
             _ => Ok(self.erase_all()),
         };
         self.status[0] &= !SR1_WEL;
@@ -423,25 +434,25 @@ mod tests {
     fn bus_commands_answer_as_a_part_does() {
         let mut nor = part();
         let mut out = [0; 4];
-        nor.transfer(0x9f, &[], &mut out);
+        nor.transfer(command::READ_ID, &[], &mut out);
         assert_eq!(out, [0xef, 0x40, 0x14, 0xff]);
-        nor.transfer(0x4b, &[0; 4], &mut out);
+        nor.transfer(command::READ_UNIQUE_ID, &[0; 4], &mut out);
         assert_eq!(out, [1, 2, 3, 4]);
-        nor.transfer(0x5a, &[0, 0, 0, 0], &mut out);
+        nor.transfer(command::READ_SFDP, &[0, 0, 0, 0], &mut out);
         assert_eq!(&out, b"SFDP");
-        nor.transfer(0x02, &[0, 0, 0, 0x55], &mut []);
+        nor.transfer(command::PAGE_PROGRAM, &[0, 0, 0, 0x55], &mut []);
         assert!(nor.is_blank(0), "no write enable");
-        nor.transfer(0x06, &[], &mut []);
-        nor.transfer(0x02, &[0, 0, 0, 0x55], &mut []);
-        nor.transfer(0x03, &[0, 0, 0], &mut out);
+        nor.transfer(command::WRITE_ENABLE, &[], &mut []);
+        nor.transfer(command::PAGE_PROGRAM, &[0, 0, 0, 0x55], &mut []);
+        nor.transfer(command::READ, &[0, 0, 0], &mut out);
         assert_eq!(out, [0x55, 0xff, 0xff, 0xff]);
     }
 
     #[test]
     fn protect_bits_stop_writes_until_unlocked() {
         let mut nor = part();
-        nor.transfer(0x06, &[], &mut []);
-        nor.transfer(0x01, &[0x1c], &mut []);
+        nor.transfer(command::WRITE_ENABLE, &[], &mut []);
+        nor.transfer(command::WRITE_STATUS_1, &[0x1c], &mut []);
         nor.program(0, &[0]).unwrap();
         assert!(nor.is_blank(0));
         nor.unlock();

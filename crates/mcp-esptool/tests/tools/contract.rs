@@ -155,7 +155,7 @@ fn contract_of_the_last_release_is_kept() {
         let accepted = fs::read_to_string(golden("accepted.txt")).unwrap_or_default();
         let accepted: BTreeSet<&str> = accepted.lines().filter_map(|line| line.split(" — ").next()).collect();
         let (found, added) = (breaks(&old, &now), now.keys().filter(|key| !old.contains_key(*key)).count());
-        println!("{name}: {} promises, {added} added, {} broken", old.len(), found.len());
+        eprintln!("{name}: {} promises, {added} added, {} broken", old.len(), found.len());
         let new: Vec<&String> = found.iter().filter(|text| !accepted.contains(text.as_str())).collect();
         assert!(
             new.is_empty(),
