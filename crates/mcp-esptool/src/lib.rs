@@ -19,6 +19,7 @@ pub mod logs;
 pub mod mcp;
 pub mod prompts;
 pub mod random;
+mod render;
 pub mod resources;
 pub mod selftest;
 pub mod sim;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
 use crate::ctx::deadline::Deadline;
+use crate::render;
 use crate::tools::error::ToolError;
 use crate::tools::schema;
 
@@ -87,7 +88,7 @@ pub struct Picture {
 /// What a call gives back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
-    /// One to three lines for people.
+    /// The summary, and below it the facts of `data` in compact form.
     pub text: String,
     /// The result, as the tool's output schema says.
     pub data: Map<String, Value>,
@@ -135,7 +136,13 @@ pub const fn entry<T: Tool>(set: &'static str) -> Entry {
 fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
     let input = serde_json::from_value(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
     let out = T::run(ctx, job, input)?;
-    let (text, pictures) = (T::summary(&out), T::pictures(&out));
+    let (summary, pictures) = (T::summary(&out), T::pictures(&out));
+    let facts = render::facts(&out, &summary);
+    let text = [summary.trim_end(), facts.trim_end()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
     match serde_json::to_value(&out) {
         Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
         Ok(other) => Err(ToolError::new("internal", format!("the result is not an object: {other}"))),

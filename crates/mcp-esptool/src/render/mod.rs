@@ -1,0 +1,146 @@
+//! Turns a tool's result into compact text: fields, tables and console blocks, bounded in size.
+//!
+//! Clients that show only the text of an answer, and people at a terminal, get the facts that `structuredContent` has.
+
+mod node;
+mod table;
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+pub use node::Node;
+
+/// Bytes of text beyond which a result is cut; the headline is never cut.
+const MAX_BYTES: usize = 6000;
+/// Entries of a list that are shown.
+const MAX_ROWS: usize = 40;
+/// Lines of a console or file text that are shown.
+const MAX_LINES: usize = 60;
+/// Columns of a line of short fields.
+const WIDTH: usize = 110;
+
+/// The facts of a result that `headline` does not tell already. Empty if there are none.
+pub fn facts(result: &impl Serialize, headline: &str) -> String {
+    let Ok(json) = serde_json::to_string(result) else { return String::new() };
+    let Ok(node) = serde_json::from_str::<Node>(&json) else { return String::new() };
+    let mut text = String::new();
+    write_fields(&mut text, &node, headline, 0);
+    bounded(text)
+}
+
+/// Cuts at a line's end and says what was left out.
+fn bounded(text: String) -> String {
+    if text.len() <= MAX_BYTES {
+        return text;
+    }
+    let end = (0..=MAX_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let end = text[..end].rfind('\n').unwrap_or(end);
+    let left = text[end..].lines().filter(|line| !line.is_empty()).count();
+    format!("{}\n… {} in structuredContent", &text[..end], more(left, "line"))
+}
+
+/// `1 more line`, `3 more lines`.
+fn more(count: usize, noun: &str) -> String {
+    format!("{count} more {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
+    let Node::Fields(fields) = node else { return };
+    let mut short: Vec<String> = Vec::new();
+    for (key, value) in fields {
+        if value.is_empty() || told(value, headline) {
+            continue;
+        }
+        match value {
+            Node::Text(string) if string.contains('\n') => {
+                flush(text, &mut short, depth);
+                write_block(text, key, string, depth);
+            }
+            Node::List(list) if list.iter().any(|entry| matches!(entry, Node::Fields(_))) => {
+                flush(text, &mut short, depth);
+                table::write(text, key, list, depth);
+            }
+            Node::List(list) => short.push(format!("{key}: {}", scalars(key, list))),
+            Node::Fields(_) => {
+                flush(text, &mut short, depth);
+                write_object(text, key, value, headline, depth);
+            }
+            scalar => short.push(format!("{key}: {}", scalar.show(key))),
+        }
+    }
+    flush(text, &mut short, depth);
+}
+
+/// A nested object: on one line where it fits, else indented below its name.
+fn write_object(text: &mut String, key: &str, value: &Node, headline: &str, depth: usize) {
+    let line = value.inline();
+    if line.chars().count() + key.len() + depth * 2 < WIDTH {
+        let _ = writeln!(text, "{:depth$}{key}: {line}", "", depth = depth * 2);
+        return;
+    }
+    let _ = writeln!(text, "{:depth$}{key}:", "", depth = depth * 2);
+    write_fields(text, value, headline, depth + 1);
+}
+
+/// A value that the headline has word for word.
+fn told(value: &Node, headline: &str) -> bool {
+    match value {
+        Node::Text(string) => string.len() > 3 && headline.contains(string.as_str()),
+        _ => false,
+    }
+}
+
+/// Short fields, several on a line.
+fn flush(text: &mut String, short: &mut Vec<String>, depth: usize) {
+    let indent = depth * 2;
+    let mut column = 0;
+    for field in short.drain(..) {
+        let width = field.chars().count();
+        if column > 0 && column + width + 2 > WIDTH {
+            text.push('\n');
+            column = 0;
+        }
+        if column == 0 {
+            let _ = write!(text, "{:indent$}{field}", "");
+            column = indent + width;
+        } else {
+            let _ = write!(text, "; {field}");
+            column += width + 2;
+        }
+    }
+    if column > 0 {
+        text.push('\n');
+    }
+}
+
+fn scalars(key: &str, list: &[Node]) -> String {
+    let mut shown: Vec<String> = list.iter().take(MAX_ROWS).map(|entry| entry.show(key)).collect();
+    if list.len() > MAX_ROWS {
+        shown.push(format!("… {}", more(list.len() - MAX_ROWS, "value")));
+    }
+    shown.join(", ")
+}
+
+/// Text of several lines; a repeated line is shown once with its count.
+fn write_block(text: &mut String, key: &str, string: &str, depth: usize) {
+    let indent = depth * 2;
+    let _ = writeln!(text, "{:indent$}{key}:", "");
+    let mut folded: Vec<(&str, usize)> = Vec::new();
+    for line in string.lines() {
+        match folded.last_mut() {
+            Some((last, count)) if *last == line => *count += 1,
+            _ => folded.push((line, 1)),
+        }
+    }
+    for (line, count) in folded.iter().take(MAX_LINES) {
+        let times = if *count > 1 { format!("  (×{count})") } else { String::new() };
+        let _ = writeln!(text, "{:indent$}| {line}{times}", "");
+    }
+    if folded.len() > MAX_LINES {
+        let _ = writeln!(text, "{:indent$}… {}", "", more(folded.len() - MAX_LINES, "line"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

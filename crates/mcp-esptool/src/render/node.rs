@@ -1,0 +1,118 @@
+//! A JSON value whose fields stay in the order of the result's struct.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// A JSON value in the order in which it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Fields(Vec<(String, Node)>),
+}
+
+/// Names (or their last words) of integers that are addresses: they are shown in hex.
+const ADDRESSES: [&str; 11] =
+    ["address", "offset", "entry", "base", "pc", "start", "end", "at", "vaddr", "sp", "stack_pointer"];
+
+impl Node {
+    /// Nothing that a reader would miss.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Text(text) => text.is_empty(),
+            Self::List(list) => list.is_empty(),
+            Self::Fields(fields) => fields.iter().all(|(_, value)| value.is_empty()),
+            _ => false,
+        }
+    }
+
+    /// On one line. `key` decides how an integer is shown.
+    pub fn show(&self, key: &str) -> String {
+        match self {
+            Self::Null => "-".into(),
+            Self::Bool(true) => "yes".into(),
+            Self::Bool(false) => "no".into(),
+            Self::Integer(number) if is_address(key) && *number >= 0 => format!("{number:#x}"),
+            Self::Integer(number) => number.to_string(),
+            Self::Float(number) if number.fract() == 0.0 => format!("{number:.0}"),
+            Self::Float(number) => format!("{number:.3}").trim_end_matches('0').to_owned(),
+            Self::Text(text) => text.replace('\n', " "),
+            Self::List(list) => list.iter().map(|entry| entry.show(key)).collect::<Vec<_>>().join(", "),
+            Self::Fields(_) => self.inline(),
+        }
+    }
+
+    /// An object's fields on one line.
+    pub fn inline(&self) -> String {
+        let Self::Fields(fields) = self else { return self.show("") };
+        let shown = fields.iter().filter(|(_, value)| !value.is_empty());
+        shown.map(|(key, value)| format!("{key} {}", value.show(key))).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn is_address(key: &str) -> bool {
+    ADDRESSES.iter().any(|word| key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_')))
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Node;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(entry) = access.next_element()? {
+            list.push(entry);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            fields.push(entry);
+        }
+        Ok(Node::Fields(fields))
+    }
+}
