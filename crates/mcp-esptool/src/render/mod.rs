@@ -87,6 +87,7 @@ fn write_object(text: &mut String, key: &str, value: &Node, headline: &str, dept
 fn told(value: &Node, headline: &str) -> bool {
     match value {
         Node::Text(string) => string.len() > 3 && headline.contains(string.as_str()),
+        Node::List(list) => list.iter().all(|entry| told(entry, headline)),
         _ => false,
     }
 }

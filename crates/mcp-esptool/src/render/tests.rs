@@ -62,7 +62,7 @@ fn long_results_are_cut_and_say_so() {
     let text = facts(&json!({ "rows": rows }), "");
     assert!(text.contains("0x27000") && text.contains("60 more rows in structuredContent"), "{text}");
     let long: Vec<_> =
-        (0..39).map(|row| json!({ "text": "x".repeat(60), "more": "y".repeat(60), "row": row })).collect();
+        (0..39).map(|row| json!({ "text": format!("{row:060}"), "more": format!("{row:x>60}"), "row": row })).collect();
     let text = facts(&json!({ "a": long.clone(), "b": long }), "");
     assert!(text.len() < MAX_BYTES + 60 && text.ends_with("in structuredContent"), "{text}");
 }
@@ -71,4 +71,11 @@ fn long_results_are_cut_and_say_so() {
 fn empty_values_are_left_out_and_objects_stay_on_a_line() {
     let text = facts(&json!({ "none": null, "empty": [], "object": { "a": 1, "b": "x" }, "deep": { "c": {} } }), "");
     assert_eq!(text, "object: a 1, b x\n");
+}
+
+#[test]
+fn a_column_of_equal_values_is_told_once() {
+    let rows: Vec<_> = (0..5).map(|row| json!({ "name": format!("row {row}"), "readable": true })).collect();
+    let text = facts(&json!({ "rows": rows }), "");
+    assert!(text.starts_with("rows (5, all with readable yes):\n  name\n  row 0\n"), "{text}");
 }
