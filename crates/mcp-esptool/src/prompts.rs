@@ -48,20 +48,44 @@ impl Prompt {
         if let Some(unknown) = given.keys().find(|name| !self.arguments.contains_key(*name)) {
             return Err(format!("there is no argument `{unknown}`"));
         }
-        let mut text = self.text.trim().to_string();
+        let mut values = BTreeMap::new();
         for (name, argument) in &self.arguments {
             let value =
                 given.get(name).and_then(Value::as_str).map(str::to_string).or_else(|| argument.default.clone());
-            let value = value.ok_or_else(|| format!("the argument `{name}` is missing"))?;
-            text = text.replace(&format!("{{{name}}}"), &value);
+            values.insert(name.as_str(), value.ok_or_else(|| format!("the argument `{name}` is missing"))?);
         }
-        Ok(text)
+        Ok(filled(self.text.trim(), &values))
     }
+}
+
+/// The text with `{name}` replaced, read once from front to back: a value that holds `{other}` stays as it is.
+fn filled(text: &str, values: &BTreeMap<&str, String>) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('{') {
+        done += before;
+        match after.split_once('}').and_then(|(name, after)| Some((values.get(name)?, after))) {
+            Some((value, after)) => {
+                done += value;
+                rest = after;
+            }
+            None => {
+                done.push('{');
+                rest = after;
+            }
+        }
+    }
+    done + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_in_values_stay_as_they_are() {
+        let values = BTreeMap::from([("a", "{b}".to_string()), ("b", "2".to_string())]);
+        assert_eq!(filled("{a} and {b}, {c} {", &values), "{b} and 2, {c} {");
+    }
 
     #[test]
     fn every_prompt_can_be_filled() {
