@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
+use crate::ctx::confirm::Act;
 use crate::factory::cli::RecipeCommand;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
@@ -334,7 +335,8 @@ fn approve(ctx: &Ctx, hash: &str) -> Result<(), Failure> {
         return Err(Failure::Usage("approve asks a person: run it in a terminal".into()));
     }
     let (_, offer) = ctx.confirmations.find(hash)?;
-    print(&format!("device {}: burns {}\nThis cannot be undone.", offer.mac, offer.about))?;
+    let does = if offer.act == Act::Burn { "burns " } else { "" };
+    print(&format!("device {}: {does}{}\nThis cannot be undone.", offer.mac, offer.about))?;
     print("Type the last four hex digits of the device's MAC address to approve:")?;
     let mut typed = String::new();
     io::stdin().read_line(&mut typed)?;

@@ -129,6 +129,18 @@ pub static KEYS: &[Key] = &[
 const OTHER_NAMES: [(&str, &str); 2] =
     [("shared_project_roots", "project_roots"), ("esp_tools_directory", "idf_tools_path")];
 
+/// Settings that are times.
+const SECONDS: [&str; 2] = ["device_timeout_s", "session_idle_s"];
+/// Settings that are whole numbers.
+const WHOLE_NUMBERS: [&str; 6] =
+    ["baud", "virtual_limit", "http_max_body_bytes", "http_client_requests", "http_connections", "page_size"];
+/// Settings that are true or false.
+const FLAGS: [&str; 2] = ["read_only", "keep_virtual"];
+const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
+const FALSE: [&str; 5] = ["0", "false", "no", "off", ""];
+/// Between the items of a list that a file gave one by one: a comma may be part of a path.
+const ITEM: char = '\u{1f}';
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -156,6 +168,8 @@ impl std::fmt::Display for Origin {
 /// The settings that hold.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The configuration file that was read.
+    file: Option<PathBuf>,
     values: BTreeMap<&'static str, (String, Origin)>,
 }
 
@@ -171,7 +185,10 @@ pub struct Sources<'a> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { values: KEYS.iter().map(|key| (key.name, (key.default.to_string(), Origin::Default))).collect() }
+        Self {
+            file: None,
+            values: KEYS.iter().map(|key| (key.name, (key.default.to_string(), Origin::Default))).collect(),
+        }
     }
 }
 
@@ -180,9 +197,14 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ToolError> {
         let mut config = Self::default();
         let named = sources.file.clone().or_else(|| (sources.env)("MCP_ESPTOOL_CONFIG").map(PathBuf::from));
-        let usual = default_file(sources.env).filter(|path| path.is_file());
+        // A file that is hidden could name the policy: only one that is surely not there is left out.
+        let usual = match default_file(sources.env) {
+            Some(path) if named.is_none() => crate::ctx::policy::is_there(&path)?.then_some(path),
+            _ => None,
+        };
         if let Some(path) = named.or(usual) {
             config.read_file(&path)?;
+            config.file = Some(path);
         }
         for key in KEYS {
             let set =
@@ -200,14 +222,16 @@ impl Config {
 
     fn read_file(&mut self, path: &Path) -> Result<(), ToolError> {
         let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let text = crate::ctx::own_file::read_text(path).map_err(|error| bad(error.to_string()))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
         for (name, value) in table {
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Array(items) => {
                     let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_string));
-                    texts.collect::<Vec<_>>().join(",")
+                    let texts: Vec<String> = texts.collect();
+                    // One item stays one, whatever it holds.
+                    texts.join(&ITEM.to_string()) + &ITEM.to_string()
                 }
                 other => other.to_string(),
             };
@@ -234,16 +258,37 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ToolError> {
-        let numbers = ["device_timeout_s", "session_idle_s", "baud"];
-        for name in
-            numbers.into_iter().chain(["http_max_body_bytes", "http_client_requests", "http_connections", "page_size"])
-        {
-            let text = self.text(name);
-            if text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0).is_none() {
-                return Err(ToolError::new("bad_configuration", format!("`{name}` is not a number: {text}")));
+        let bad = |name: &str, wanted: &str| {
+            let origin = self.origin(name).map_or_else(String::new, |origin| format!(" ({origin})"));
+            let text = format!("`{name}` is `{}`{origin}, not {wanted}", self.text(name));
+            Err(ToolError::new("bad_configuration", text))
+        };
+        for name in SECONDS {
+            let seconds = self.text(name).parse::<f64>().ok().filter(|number| *number >= 0.0);
+            if seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).is_none() {
+                return bad(name, "a number of seconds from 0 on");
+            }
+        }
+        for name in WHOLE_NUMBERS {
+            // The smallest type that one of them is read as.
+            if self.text(name).parse::<u32>().is_err() {
+                return bad(name, "a whole number from 0 to 4294967295");
+            }
+        }
+        if self.text("baud") == "0" {
+            return bad("baud", "a rate above 0");
+        }
+        for name in FLAGS {
+            if !TRUE.contains(&self.text(name)) && !FALSE.contains(&self.text(name)) {
+                return bad(name, "true or false");
             }
         }
         Ok(())
+    }
+
+    /// A value as people read it.
+    pub fn shown(&self, name: &str) -> String {
+        self.text(name).trim_end_matches(ITEM).replace(ITEM, ", ")
     }
 
     /// A value as text; empty for none.
@@ -258,7 +303,12 @@ impl Config {
 
     /// A truth value.
     pub fn flag(&self, name: &str) -> bool {
-        matches!(self.text(name), "1" | "true" | "yes" | "on")
+        TRUE.contains(&self.text(name))
+    }
+
+    /// The configuration file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// A path, with `~` for the home folder.
@@ -266,19 +316,25 @@ impl Config {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(expand)
     }
 
-    /// A list: parts between commas.
+    /// A list: the items of a file's list, or else the parts between commas.
     pub fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_string).collect()
+        let text = self.text(name);
+        let between = if text.contains(ITEM) { ITEM } else { ',' };
+        text.split(between).map(str::trim).filter(|part| !part.is_empty()).map(str::to_string).collect()
     }
 
     /// The project roots: those set, or the current folder.
     pub fn project_roots(&self) -> Vec<PathBuf> {
         let text = self.text("project_roots");
-        let set: Vec<PathBuf> = std::env::split_paths(text)
-            .flat_map(|part| part.to_string_lossy().split(',').map(str::to_string).collect::<Vec<_>>())
-            .filter(|part| !part.trim().is_empty())
-            .map(|part| expand(part.trim()))
-            .collect();
+        let set: Vec<PathBuf> = if text.contains(ITEM) {
+            self.list("project_roots").iter().map(|part| expand(part)).collect()
+        } else {
+            std::env::split_paths(text)
+                .flat_map(|part| part.to_string_lossy().split(',').map(str::to_string).collect::<Vec<_>>())
+                .filter(|part| !part.trim().is_empty())
+                .map(|part| expand(part.trim()))
+                .collect()
+        };
         if set.is_empty() { std::env::current_dir().into_iter().collect() } else { set }
     }
 
@@ -382,5 +438,30 @@ mod tests {
         assert!(load("bauds", "1").unwrap_err().next_step.contains("`baud`"));
         assert_eq!(load("baud", "fast").unwrap_err().code, "bad_configuration");
         assert!(load("baud", "115200").is_ok());
+        let wrong = [
+            ("baud", "115200.5"),
+            ("baud", "0"),
+            ("baud", "99999999999"),
+            ("virtual_limit", "many"),
+            ("page_size", "1e3"),
+        ];
+        for (name, value) in
+            wrong.into_iter().chain([("keep_virtual", "ja"), ("read_only", "2"), ("session_idle_s", "-1")])
+        {
+            let error = load(name, value).unwrap_err();
+            assert!(error.code == "bad_configuration" && error.message.contains(name), "{error}");
+        }
+        assert!(load("keep_virtual", "yes").unwrap().flag("keep_virtual"));
+    }
+
+    #[test]
+    fn items_of_a_list_in_a_file_may_hold_commas() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "project_roots = [\"/a,b\"]\nelf_dirs = [\"/c,d\", \"/e\"]\n").unwrap();
+        let config = Config::load(&Sources { file: Some(file), flags: Vec::new(), env: &|_| None }).unwrap();
+        assert_eq!(config.project_roots(), [PathBuf::from("/a,b")]);
+        assert_eq!(config.elf_directories(), [PathBuf::from("/c,d"), PathBuf::from("/e")]);
+        assert_eq!(config.shown("elf_dirs"), "/c,d, /e");
     }
 }

@@ -25,7 +25,8 @@ pub fn report(config: &Config) -> String {
 fn settings(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nSettings");
     for key in KEYS {
-        let value = Some(config.text(key.name)).filter(|value| !value.is_empty()).unwrap_or("-");
+        let value = Some(config.shown(key.name)).filter(|value| !value.is_empty());
+        let value = value.as_deref().unwrap_or("-");
         let origin = config.origin(key.name).unwrap_or(&Origin::Default);
         let _ = writeln!(text, "  {:20} {value}  ({origin})", key.name);
     }
@@ -39,7 +40,11 @@ fn settings(text: &mut String, config: &Config) {
 fn rules(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nPolicy");
     if let Some(path) = policy::system_file() {
-        let there = if path.is_file() { "" } else { " (not there)" };
+        let there = match policy::is_there(&path) {
+            Ok(true) => "",
+            Ok(false) => " (not there)",
+            Err(_) => " (it cannot be known whether it is there)",
+        };
         let _ = writeln!(text, "  this computer's file: {}{there}", path.display());
     }
     let policy = match Policy::load(config) {

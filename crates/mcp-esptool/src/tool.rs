@@ -24,8 +24,14 @@ pub trait Tool {
     const TITLE: &'static str;
     /// What it does, when to use it, in one to three sentences.
     const ABOUT: &'static str;
-    /// The worst it can do.
+    /// The worst that any call of it can do: the hints say this.
     const RISK: Risk;
+    /// The least that a call of it does: the tool is offered where the policy allows this.
+    const LEAST_RISK: Risk = Self::RISK;
+    /// A call again with the same parameters changes nothing more.
+    const IDEMPOTENT: bool = !matches!(Self::RISK, Risk::Irreversible);
+    /// Its first call may return a plan that waits for a person's confirmation.
+    const CONFIRMS: bool = matches!(Self::RISK, Risk::Irreversible);
     /// It may run for long: it then takes `background: true` and returns a job.
     const LONG: bool = false;
     /// It creates or changes files on this computer.
@@ -34,6 +40,12 @@ pub trait Tool {
     type In: DeserializeOwned + JsonSchema;
     /// Its result; always a JSON object.
     type Out: Serialize + JsonSchema;
+
+    /// What a call with these parameters can do at worst, between [`Self::LEAST_RISK`] and [`Self::RISK`]. The policy
+    /// decides by this.
+    fn risk(_: &Self::In) -> Risk {
+        Self::RISK
+    }
 
     /// Does the work. Blocks; checks `job` for cancellation and reports progress to it.
     fn run(ctx: &Ctx, job: &Job, input: Self::In) -> Result<Self::Out, ToolError>;
@@ -59,7 +71,7 @@ pub enum Risk {
     Writes,
     /// May remove data that cannot be rebuilt.
     Destroys,
-    /// Burns eFuses: for ever.
+    /// Cannot be undone: burns eFuses, takes identities out of use.
     Irreversible,
 }
 
@@ -106,14 +118,21 @@ pub struct Entry {
     pub about: &'static str,
     /// The set it belongs to: `chip`, `flash` …
     pub set: &'static str,
-    /// The worst it can do.
+    /// The worst that any call of it can do.
     pub risk: Risk,
+    /// The least that a call of it does.
+    pub least: Risk,
+    /// A call again with the same parameters changes nothing more.
+    pub idempotent: bool,
+    /// Its first call may return a plan that waits for a person's confirmation.
+    pub confirms: bool,
     /// It takes `background`.
     pub long: bool,
     /// It writes files on this computer.
     pub files: bool,
     input: fn() -> Map<String, Value>,
     output: fn() -> Map<String, Value>,
+    risk_of: fn(&Value) -> Result<Risk, ToolError>,
     run: fn(&Ctx, &Job, Value) -> Result<Reply, ToolError>,
 }
 
@@ -125,12 +144,24 @@ pub const fn entry<T: Tool>(set: &'static str) -> Entry {
         about: T::ABOUT,
         set,
         risk: T::RISK,
+        least: T::LEAST_RISK,
+        idempotent: T::IDEMPOTENT,
+        confirms: T::CONFIRMS,
         long: T::LONG,
         files: T::FILES,
         input: || schema::of_input::<T::In>(T::LONG),
         output: || schema::of_output::<T::Out>(T::LONG),
+        risk_of: risk_of::<T>,
         run: run::<T>,
     }
+}
+
+fn risk_of<T: Tool>(input: &Value) -> Result<Risk, ToolError> {
+    if T::LEAST_RISK == T::RISK {
+        return Ok(T::RISK);
+    }
+    let input = T::In::deserialize(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
+    Ok(T::risk(&input).clamp(T::LEAST_RISK, T::RISK))
 }
 
 fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
@@ -166,7 +197,7 @@ impl Entry {
         Hints {
             read_only: self.risk == Risk::Reads && !self.files,
             destructive: self.risk >= Risk::Writes,
-            idempotent: self.risk < Risk::Irreversible,
+            idempotent: self.idempotent,
             open_world: false,
         }
     }
@@ -176,8 +207,11 @@ impl Entry {
     /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
     pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
         let mut input = schema::check(input, self.input_schema())?;
-        ctx.policy.allows_tool(self)?;
-        if self.long && take_background(&mut input) {
+        // What no call may do is refused before this one's parameters are looked at.
+        ctx.policy.allows_call(self, self.least)?;
+        let background = self.long && take_background(&mut input);
+        ctx.policy.allows_call(self, (self.risk_of)(&input)?)?;
+        if background {
             return ctx.jobs.start(ctx.clone(), self, input);
         }
         self.call_checked(ctx, job, input)

@@ -13,8 +13,12 @@ use serde_json::Value;
 
 const OURS: &str = env!("CARGO_BIN_EXE_mcp-esptool");
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "approve/crash.rs"]
 mod crash;
+#[path = "approve/eras.rs"]
+mod eras;
 
 /// A chip behind a socket: nothing tells our tools that it is simulated.
 struct Board(Child, String);

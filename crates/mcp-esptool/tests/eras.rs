@@ -42,11 +42,21 @@ fn burn() -> Value {
     json!({"name": BURN, "arguments": {"port": "sim://esp32c3-era", "efuse_name": "USER_DATA", "value": value}})
 }
 
-/// The last four digits of the address in a question.
-fn mac_end(question: &str) -> String {
-    let mac = question.split_whitespace().find(|word| word.matches(':').count() >= 5).unwrap();
-    let digits: String = mac.chars().filter(char::is_ascii_hexdigit).collect();
+/// The last four digits of the device's address: the question does not contain them.
+fn mac_end(question: &str, who: &Value) -> String {
+    let text = who.to_string();
+    let at = text.find("\"mac\":\"").unwrap() + 7;
+    let digits: String = text[at..].chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    assert!(
+        question.contains("**:**") && !question.contains(&format!("{}:{}", &digits[8..10], &digits[10..12])),
+        "{question}"
+    );
     digits[8..12].to_string()
+}
+
+/// Who the device is.
+fn who() -> Value {
+    json!({"name": "esp_detect_chip", "arguments": {"port": "sim://esp32c3-era"}})
 }
 
 #[test]
@@ -54,6 +64,7 @@ fn a_burn_asks_in_the_same_call_without_sessions() {
     let dir = folder();
     let mut client = Client::start(dir.path(), &["serve", "--set", &state(&dir)]);
     let forms = json!({"elicitation": {}});
+    let device = client.request("tools/call", modern(who(), json!({}))).unwrap();
     let asked = client.request("tools/call", modern(burn(), forms.clone())).unwrap();
     assert_eq!(asked["resultType"], "input_required", "{asked}");
     let question = &asked["inputRequests"]["confirm"];
@@ -73,12 +84,12 @@ fn a_burn_asks_in_the_same_call_without_sessions() {
     let wrong = client.request("tools/call", again(answer("0x"), &asked["requestState"])).unwrap();
     assert_eq!(wrong["_meta"]["mcp-esptool/error"]["code"], "not_confirmed", "{wrong}");
     let forged = asked["requestState"].as_str().unwrap().replace("token\":\"", "token\":\"0");
-    let forged = client.request("tools/call", again(answer(&mac_end(text)), &forged.into())).unwrap();
+    let forged = client.request("tools/call", again(answer(&mac_end(text, &device)), &forged.into())).unwrap();
     assert_eq!(forged["_meta"]["mcp-esptool/error"]["code"], "not_confirmed", "{forged}");
-    let done = client.request("tools/call", again(answer(&mac_end(text)), &asked["requestState"])).unwrap();
+    let done = client.request("tools/call", again(answer(&mac_end(text, &device)), &asked["requestState"])).unwrap();
     assert_eq!(done["structuredContent"]["state"], "burned", "{done}");
     // Used up.
-    let twice = client.request("tools/call", again(answer(&mac_end(text)), &asked["requestState"])).unwrap();
+    let twice = client.request("tools/call", again(answer(&mac_end(text, &device)), &asked["requestState"])).unwrap();
     assert_eq!(twice["isError"], true, "{twice}");
 }
 
@@ -102,10 +113,11 @@ fn declining_burns_nothing() {
 fn a_burn_asks_in_the_same_call_in_older_eras_and_plans_where_nobody_can_be_asked() {
     let dir = folder();
     let mut client = older(&dir, json!({"elicitation": {}}));
+    let device = client.request("tools/call", who()).unwrap();
     let id = client.send("tools/call", burn());
     let question = client.receive();
     assert_eq!(question["method"], "elicitation/create", "{question}");
-    let typed = mac_end(question["params"]["message"].as_str().unwrap());
+    let typed = mac_end(question["params"]["message"].as_str().unwrap(), &device);
     let result = json!({"action": "accept", "content": {"mac_end": typed}});
     client.raw(&json!({"jsonrpc": "2.0", "id": question["id"], "result": result}).to_string());
     assert_eq!(client.answer(id).unwrap()["structuredContent"]["state"], "burned");

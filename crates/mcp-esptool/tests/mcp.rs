@@ -5,6 +5,8 @@
 mod client;
 
 use client::Client;
+use mcp_esptool::tool::{Entry, Risk};
+use mcp_esptool::tools::ALL;
 use serde_json::{Value, json};
 
 fn folder() -> tempfile::TempDir {
@@ -149,16 +151,115 @@ fn profiles_are_short_lists() {
     assert_eq!(error["code"], -32602);
 }
 
+/// Arguments that fit the tool's schema: of every required parameter a value of its type, and further ones where the risk
+/// is theirs.
+fn valid(entry: &Entry) -> Value {
+    let schema = Value::Object(entry.input_schema());
+    let mut arguments = json!({});
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        arguments[name] = sample(&schema, &schema["properties"][name]);
+    }
+    let more = match entry.name {
+        "esp_ledger" => json!({"action": "void", "kind": "serial", "value": "A1", "reason": "test"}),
+        "esp_console_capture" => json!({"send": "erase"}),
+        "esp_job" => json!({"action": "cancel", "job_id": "job-1"}),
+        "esp_scan_ports" => json!({"probe": true}),
+        _ => json!({}),
+    };
+    more.as_object().unwrap().iter().for_each(|(name, value)| arguments[name] = value.clone());
+    arguments
+}
+
+/// A value that fits a schema.
+fn sample(whole: &Value, schema: &Value) -> Value {
+    if let Some(place) = schema["$ref"].as_str() {
+        return sample(whole, whole.pointer(place.trim_start_matches('#')).unwrap());
+    }
+    if let Some(first) = schema["enum"].get(0).or(schema.get("const")) {
+        return first.clone();
+    }
+    for several in ["oneOf", "anyOf", "allOf"] {
+        if let Some(first) = schema[several].get(0) {
+            return sample(whole, first);
+        }
+    }
+    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("string");
+    match kind {
+        "integer" | "number" => json!(1),
+        "boolean" => json!(true),
+        "array" => json!([sample(whole, &schema["items"])]),
+        "object" => {
+            let fields = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            fields.map(|name| (name.to_string(), sample(whole, &schema["properties"][name]))).collect()
+        }
+        _ => json!("1"),
+    }
+}
+
+/// The code of an error; nothing for a success.
+fn code(answer: &Value) -> &str {
+    answer["_meta"]["mcp-esptool/error"]["code"].as_str().unwrap_or_default()
+}
+
 #[test]
 fn read_only_always_wins() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &["--read-only"]);
     let listed = client.request("tools/list", json!({})).unwrap();
-    for tool in listed["tools"].as_array().unwrap() {
-        assert_eq!(tool["annotations"]["readOnlyHint"], true, "{tool}");
+    let listed: Vec<&str> =
+        listed["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
+    for entry in ALL {
+        let some_call_reads = entry.least == Risk::Reads && !entry.files;
+        assert_eq!(listed.contains(&entry.name), some_call_reads, "{}", entry.name);
+        if !entry.hints().read_only {
+            let answer = client.call(entry.name, valid(entry));
+            assert_eq!(code(&answer), "policy_refused", "{}: {answer}", entry.name);
+        }
     }
-    for entry in mcp_esptool::tools::ALL.iter().filter(|entry| !entry.hints().read_only) {
-        let answer = client.call(entry.name, json!({}));
-        assert_eq!(answer["isError"], true, "{}", entry.name);
+    assert_eq!(client.call("esp_job", json!({"action": "list"}))["isError"], false);
+}
+
+#[test]
+fn calls_above_max_risk_are_refused_by_the_policy() {
+    let risks = ["reads", "resets", "writes", "destroys"];
+    for (rank, name) in risks.into_iter().enumerate() {
+        let dir = folder();
+        let mut client = Client::initialized(dir.path(), &["--narrow", &format!("max_risk = \"{name}\"")]);
+        let risk: Risk = serde_json::from_value(json!(name)).unwrap();
+        let above: Vec<&Entry> = ALL.iter().filter(|entry| entry.risk > risk).collect();
+        assert!(!above.is_empty(), "{rank}");
+        for entry in above {
+            let answer = client.call(entry.name, valid(entry));
+            assert_eq!(code(&answer), "policy_refused", "{name} {}: {answer}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn calls_of_little_risk_are_allowed_where_others_of_the_tool_are_not() {
+    let dir = folder();
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let mut client = Client::initialized(dir.path(), &["--narrow", "max_risk = \"reads\"", "--set", &state]);
+    for (tool, arguments) in [
+        ("esp_ledger", json!({})),
+        ("esp_job", json!({"action": "list"})),
+        ("esp_scan_ports", json!({})),
+        ("esp_console_capture", json!({"port": "sim://esp32c3-little", "duration_s": 0.1})),
+    ] {
+        let answer = client.call(tool, arguments);
+        assert_eq!(answer["isError"], false, "{tool}: {answer}");
+    }
+    let pool = json!({"action": "add_pool", "pool": "p", "kind": "serial", "count": 1});
+    assert_eq!(code(&client.call("esp_ledger", pool)), "policy_refused");
+}
+
+#[test]
+fn hints_tell_the_worst_that_a_call_can_do() {
+    for name in ["esp_ledger", "esp_job", "esp_load_ram", "esp_idf_build", "esp_arduino_build", "esp_console_capture"] {
+        let entry = ALL.iter().find(|entry| entry.name == name).unwrap();
+        assert!(!entry.hints().read_only, "{name}");
+    }
+    for name in ["esp_ledger", "esp_qemu_start", "esp_load_ram", "esp_console_capture", "esp_efuse_burn"] {
+        assert!(!ALL.iter().find(|entry| entry.name == name).unwrap().hints().idempotent, "{name}");
     }
 }

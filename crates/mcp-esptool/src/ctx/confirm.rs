@@ -23,6 +23,17 @@ pub struct Confirmations {
     dir: PathBuf,
 }
 
+/// What a plan does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Burns eFuses.
+    #[default]
+    Burn,
+    /// Erases the whole flash.
+    Erase,
+}
+
 /// What is known of an offered plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Offer {
@@ -30,7 +41,10 @@ pub struct Offer {
     pub mac: String,
     /// The device is simulated or emulated.
     pub is_virtual: bool,
-    /// What the plan does, in a few words.
+    /// What the plan does.
+    #[serde(default)]
+    pub act: Act,
+    /// Which fields it burns, or what it does, in a few words.
     pub about: String,
     /// Seconds since 1970 after which it is void.
     pub expires: u64,
@@ -47,12 +61,25 @@ impl Confirmations {
 
     /// Offers a plan. Returns the token, which is told to the caller and kept nowhere.
     pub fn offer(&self, mac: &str, hash: &str, about: &str, is_virtual: bool) -> Result<String, ToolError> {
+        self.offer_act(Act::Burn, mac, hash, about, is_virtual)
+    }
+
+    /// The same for a plan that may do something else.
+    pub fn offer_act(
+        &self,
+        act: Act,
+        mac: &str,
+        hash: &str,
+        about: &str,
+        is_virtual: bool,
+    ) -> Result<String, ToolError> {
         let mut random = [0; 16];
         random_bytes(&mut random)?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let offer = Offer {
             mac: mac.into(),
             is_virtual,
+            act,
             about: about.into(),
             expires: now() + VALID.as_secs(),
             approved: false,

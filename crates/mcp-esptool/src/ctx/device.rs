@@ -130,6 +130,8 @@ impl Ctx {
         if let Some(mut connected) = lease.warm.take().and_then(Warm::take)
             && still_answers(&mut connected.loader, job)
         {
+            // The connection may come from a call with another policy.
+            connected = self.admitted(&url, connected, job)?;
             return Ok((lease, connected));
         }
         let connected = self.connect(&url, self.options_for(&url), job)?;
@@ -196,8 +198,23 @@ impl Ctx {
         if connected.loader.mode() == Mode::Stub && carried < first {
             self.remember_baud(url, carried);
         }
-        self.check_identity(url, &mut connected, job)?;
-        Ok(connected)
+        self.admitted(url, connected, job)
+    }
+
+    /// The connection, if the device may be used; one that may not gets its application back.
+    fn admitted(&self, url: &PortUrl, mut connected: Connected, job: &Job) -> Result<Connected, ToolError> {
+        match self.check_identity(url, &mut connected, job) {
+            Ok(()) => Ok(connected),
+            Err(error) => {
+                drop(Warm::new(connected));
+                Err(error)
+            }
+        }
+    }
+
+    /// Who is on this port decides whether it may be used: it must be connected to before anything else is done.
+    pub fn must_identify(&self, url: &PortUrl) -> bool {
+        matches!(url, PortUrl::Mac(_)) || self.policy.names_macs()
     }
 
     /// Refuses a device that the policy or a `mac:` URL rules out.
@@ -206,7 +223,7 @@ impl Ctx {
             PortUrl::Mac(mac) => Some(mac_text(mac)),
             _ => None,
         };
-        if wanted.is_none() && !self.policy.names_macs() {
+        if !self.must_identify(url) {
             return Ok(());
         }
         let found = connected.identify(job)?.map(|identified| mac_text(&identified.mac));

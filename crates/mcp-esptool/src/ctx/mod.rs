@@ -7,6 +7,7 @@ pub mod device;
 pub mod events;
 pub mod files;
 pub mod jobs;
+pub mod own_file;
 pub mod policy;
 pub mod ports;
 pub mod sessions;

@@ -1,6 +1,7 @@
 //! What may be done to which device. Every layer must allow it: a file of the computer, a file of the configuration, and
 //! what a client asks for. Only files can allow what is off without them (burning eFuses); nothing else can widen.
 
+mod mac;
 mod rules;
 
 use std::fs;
@@ -8,14 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use rules::{Limits, Rules};
+pub use rules::{Approval, Limits, Rules};
 
 use crate::config::Config;
+use crate::ctx::own_file;
 use crate::tool::{Entry, Risk};
 use crate::tools::error::ToolError;
 
 /// Tools that do what a recipe says and nothing else.
 const FOLLOW_RECIPES: [&str; 3] = ["esp_factory_program", "esp_batch_program", "esp_provision_device"];
+
+/// The tool that keeps the books of production.
+const LEDGER: &str = "esp_ledger";
 
 /// Rules of one origin.
 #[derive(Debug, Clone)]
@@ -44,10 +49,11 @@ impl Policy {
     /// The same with another file of the computer.
     fn load_with(config: &Config, system: Option<&Path>) -> Result<Self, ToolError> {
         let mut policy = Self { layers: Vec::new(), read_only: config.flag("read_only") };
-        let system = system.filter(|path| path.exists()).map(Path::to_path_buf);
+        let system =
+            system.map(|path| is_there(path).map(|there| there.then(|| path.to_path_buf()))).transpose()?.flatten();
         for path in system.into_iter().chain(config.path("policy_file")) {
             let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
-            let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
+            let text = own_file::read_text(&path).map_err(|error| bad(error.to_string()))?;
             let rules = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
             policy.add(path.display().to_string(), rules, true)?;
         }
@@ -70,6 +76,10 @@ impl Policy {
     fn add(&mut self, origin: String, mut rules: Rules, grants: bool) -> Result<(), ToolError> {
         if let Some(fault) = rules.limits.fault() {
             return Err(ToolError::new("bad_configuration", format!("{origin}: {fault}")));
+        }
+        if let Some((rule, mac)) = rules.bad_mac() {
+            let text = format!("{origin}: {rule}: `{mac}` is not a MAC address or a pattern of one");
+            return Err(ToolError::new("bad_configuration", text).next("write it as 24:0a:c4:00:11:22 or 24:0a:c4:*"));
         }
         for root in &mut rules.project_roots {
             let named = crate::config::expand(&root.to_string_lossy());
@@ -104,11 +114,24 @@ impl Policy {
         self.layers().map(|layer| layer.rules.project_roots.clone()).filter(|roots| !roots.is_empty()).collect()
     }
 
-    /// This tool may be listed and called at all.
+    /// This tool may be listed: some call of it is allowed.
     pub fn offers(&self, entry: &Entry) -> bool {
-        entry.risk <= self.max_risk()
-            && (!self.read_only || entry.hints().read_only)
-            && (!self.in_production() || entry.risk <= Risk::Resets || FOLLOW_RECIPES.contains(&entry.name))
+        self.refusal(entry, entry.least).is_none()
+    }
+
+    /// Why a call of this tool with this risk may not be made.
+    fn refusal(&self, entry: &Entry, risk: Risk) -> Option<&'static str> {
+        if self.read_only && (risk > Risk::Reads || entry.files) {
+            return Some("the server is read-only");
+        }
+        if risk > self.max_risk() {
+            return Some("the policy's max_risk is below it");
+        }
+        let by_recipe = risk <= Risk::Resets || FOLLOW_RECIPES.contains(&entry.name);
+        // The ledger is no device; what it takes out of use for ever is not the line's to decide.
+        let keeps_books = entry.name == LEDGER && risk < Risk::Irreversible;
+        (self.in_production() && !by_recipe && !keeps_books)
+            .then_some("the policy is in production mode, in which only its recipes change devices")
     }
 
     /// Only named recipes change devices.
@@ -126,17 +149,13 @@ impl Policy {
         Err(ToolError::new("policy_refused", text).seen("recipe", hash).seen("locked", is_locked))
     }
 
-    /// Fails unless this tool may be called.
-    pub fn allows_tool(&self, entry: &Entry) -> Result<(), ToolError> {
-        if self.offers(entry) {
-            return Ok(());
-        }
-        let why = match (self.read_only, entry.risk <= self.max_risk()) {
-            (true, _) => "the server is read-only",
-            (_, false) => "the policy's max_risk is below it",
-            _ => "the policy is in production mode, in which only its recipes change devices",
-        };
-        Err(ToolError::new("policy_refused", format!("{} may not be called: {why}", entry.name)))
+    /// Fails unless this tool may be called with this risk.
+    pub fn allows_call(&self, entry: &Entry, risk: Risk) -> Result<(), ToolError> {
+        let Some(why) = self.refusal(entry, risk) else { return Ok(()) };
+        let what = if risk == entry.least { entry.name.to_string() } else { format!("this call of {}", entry.name) };
+        let risk = serde_json::to_value(risk).unwrap_or_default();
+        let error = ToolError::new("policy_refused", format!("{what} is not allowed: {why}"));
+        Err(error.seen("risk", risk.as_str().unwrap_or_default()))
     }
 
     /// The policy tells ports apart.
@@ -144,9 +163,28 @@ impl Policy {
         self.layers().any(|layer| !layer.rules.allow_ports.is_empty() || !layer.rules.deny_ports.is_empty())
     }
 
-    /// Fails unless the port with these names may be used.
-    pub fn allows_port(&self, names: &[String]) -> Result<(), ToolError> {
-        self.listed("port", names, |rules| (&rules.allow_ports, &rules.deny_ports))
+    /// Fails unless the port with these names may be used. `also`: names that only a denial compares, such as the same
+    /// line by another protocol.
+    pub fn allows_port(&self, names: &[String], also: &[String]) -> Result<(), ToolError> {
+        let known = |pattern: &str| names.iter().any(|name| rules::matches(pattern, name));
+        let denied = |pattern: &str| known(pattern) || also.iter().any(|name| rules::matches(pattern, name));
+        let name = names.first().map_or("", String::as_str);
+        self.listed("port", name, |rules| {
+            (listed(&rules.allow_ports, known), rules.deny_ports.iter().any(|one| denied(one)))
+        })
+    }
+
+    /// The ports that are denied by name: their addresses are denied too.
+    pub fn denied_ports(&self) -> impl Iterator<Item = &str> {
+        self.layers().flat_map(|layer| layer.rules.deny_ports.iter().map(String::as_str))
+    }
+
+    /// An MCP client's answer may approve what cannot be undone on this kind of device.
+    pub fn client_approves(&self, is_virtual: bool) -> bool {
+        let named: Vec<Approval> = self.layers().filter_map(|layer| layer.rules.approval).collect();
+        let granted =
+            is_virtual || self.layers().any(|layer| layer.grants && layer.rules.approval == Some(Approval::Client));
+        granted && !named.contains(&Approval::Terminal)
     }
 
     /// Fails unless one call may name so many devices.
@@ -176,12 +214,15 @@ impl Policy {
 
     /// Fails unless the device with this base MAC may be used.
     pub fn allows_mac(&self, mac: &str) -> Result<(), ToolError> {
-        self.listed("device", &[mac.to_string()], |rules| (&rules.allow_macs, &rules.deny_macs))
+        let is_it = |pattern: &str| mac::is_it(pattern, mac);
+        self.listed("device", mac, |rules| {
+            (listed(&rules.allow_macs, is_it), rules.deny_macs.iter().any(|one| is_it(one)))
+        })
     }
 
     /// Fails unless eFuses of this device may be burned. Virtual devices always may.
     pub fn allows_burn(&self, mac: &str, is_virtual: bool) -> Result<(), ToolError> {
-        if is_virtual || self.granted(|rules| rules.burn_macs.as_deref(), |pattern| rules::matches(pattern, mac)) {
+        if is_virtual || self.granted(|rules| rules.burn_macs.as_deref(), |pattern| mac::is_it(pattern, mac)) {
             return Ok(());
         }
         Err(ToolError::new("burn_not_allowed", format!("the policy does not allow burning eFuses of {mac}")))
@@ -204,29 +245,36 @@ impl Policy {
             && self.layers().filter_map(|layer| list(&layer.rules)).all(has)
     }
 
-    fn listed<'a>(
-        &'a self,
-        what: &str,
-        names: &[String],
-        lists: impl Fn(&'a Rules) -> (&'a Vec<String>, &'a Vec<String>),
-    ) -> Result<(), ToolError> {
-        for layer in self.layers.iter().map(Arc::as_ref) {
-            let (allowed, denied) = lists(&layer.rules);
-            let named =
-                |list: &[String]| list.iter().any(|pattern| names.iter().any(|name| rules::matches(pattern, name)));
-            let refused = |why: &str| {
-                let name = names.first().map_or("", String::as_str);
-                let error = ToolError::new("policy_refused", format!("the {what} {name} {why}"));
-                Err(error.seen("policy", layer.origin.as_str()))
+    /// `lists` says of one layer's rules whether it is allowed (`None`: all are) and whether it is denied.
+    fn listed(&self, what: &str, name: &str, lists: impl Fn(&Rules) -> (Option<bool>, bool)) -> Result<(), ToolError> {
+        for layer in self.layers() {
+            let why = match lists(&layer.rules) {
+                (_, true) => "is on the policy's denied list",
+                (Some(false), _) => "is not on the policy's allowed list",
+                _ => continue,
             };
-            if named(denied) {
-                return refused("is on the policy's denied list");
-            }
-            if !allowed.is_empty() && !named(allowed) {
-                return refused("is not on the policy's allowed list");
-            }
+            let error = ToolError::new("policy_refused", format!("the {what} {name} {why}"));
+            return Err(error.seen("policy", layer.origin.as_str()));
         }
         Ok(())
+    }
+}
+
+/// One of the names is it; `None` for an empty list, which allows all.
+fn listed(names: &[String], is_it: impl Fn(&str) -> bool) -> Option<bool> {
+    (!names.is_empty()).then(|| names.iter().any(|name| is_it(name)))
+}
+
+/// Something has this path, be it a file that cannot be read. Only what is surely not there counts as missing: a folder
+/// that hides its content, or a link that leads nowhere, must not switch the policy off.
+pub fn is_there(path: &Path) -> Result<bool, ToolError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let text = format!("{}: whether the file is there cannot be known: {error}", path.display());
+            Err(ToolError::new("bad_configuration", text))
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The one place where port URLs become ports.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -95,7 +97,7 @@ impl Ports {
         if let Some(text) = named {
             let url: PortUrl = text.parse().map_err(PortError::Url)?;
             if policy.names_ports() {
-                policy.allows_port(&self.names(&url))?;
+                self.check(&url, policy)?;
             }
             return Ok(url);
         }
@@ -114,7 +116,24 @@ impl Ports {
 
     /// The policy allows the port of this URL.
     pub fn allowed(&self, url: &str, policy: &Policy) -> bool {
-        !policy.names_ports() || url.parse().is_ok_and(|url| policy.allows_port(&self.names(&url)).is_ok())
+        url.parse().is_ok_and(|url| self.check(&url, policy).is_ok())
+    }
+
+    /// Fails unless the policy allows this port, by whatever name.
+    pub fn check(&self, url: &PortUrl, policy: &Policy) -> Result<(), ToolError> {
+        if !policy.names_ports() {
+            return Ok(());
+        }
+        let mut also = network::same_line(url, &self.running_virtuals());
+        // Who denies a name denies its address.
+        let own = network::addresses(url);
+        for denied in policy.denied_ports() {
+            let other = denied.parse().map(|url| network::addresses(&url)).unwrap_or_default();
+            if other.iter().any(|address| own.contains(address)) {
+                also.push(denied.to_string());
+            }
+        }
+        policy.allows_port(&self.names(url), &also)
     }
 
     /// Every name that the policy may know this port by: a link is no way around it.

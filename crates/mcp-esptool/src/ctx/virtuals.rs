@@ -27,7 +27,7 @@ impl Virtuals {
     pub fn new(config: &Config) -> Self {
         let program = config.path("program").or_else(|| std::env::current_exe().ok());
         let program = program.unwrap_or_else(|| PathBuf::from(env!("CARGO_PKG_NAME")));
-        let limit = config.text("virtual_limit").parse().unwrap_or(32);
+        let limit = config.number("virtual_limit");
         let host = move |dir: &Path| {
             let mut command = Command::new(&program);
             command.arg(HOST).arg(dir);
@@ -40,7 +40,7 @@ impl Virtuals {
         }
         Self {
             manager: Manager::new(config.state_dir().join("virtual"), limit, host),
-            keep: config.text("keep_virtual") == "true",
+            keep: config.flag("keep_virtual"),
             places,
         }
     }

@@ -14,7 +14,7 @@ use super::progress::{ProgressSender, forward};
 use super::{CancelOnDrop, ERROR_META, Server, confirm, tasks};
 use crate::ctx::Ctx;
 use crate::logs;
-use crate::tool::{Entry, Reply, Risk};
+use crate::tool::{Entry, Reply};
 use crate::tools::error::ToolError;
 
 impl Server {
@@ -26,7 +26,7 @@ impl Server {
     ) -> Result<CallToolResponse, ErrorData> {
         let ctx = self.ctx_of(context).await?;
         let mut input = request.arguments.map_or(Value::Null, Value::Object);
-        if entry.risk == Risk::Irreversible
+        if entry.confirms
             && let Some(state) = request.request_state
         {
             match confirm::resume(&ctx, &state, request.input_responses, &mut input) {
@@ -41,7 +41,7 @@ impl Server {
         let sender = context.meta.get_progress_token().map(|token| Arc::new(ProgressSender::new(token)));
         let result = run(&ctx, entry, input.clone(), sender.as_ref(), context).await;
         let question = match &result {
-            Ok(reply) if entry.risk == Risk::Irreversible => confirm::Question::of(&ctx, reply),
+            Ok(reply) if entry.confirms => confirm::Question::of(&ctx, reply),
             _ => None,
         };
         match (question, confirm::way(context)) {

@@ -1,6 +1,9 @@
 //! Asks the user, in the same call, before something irreversible: by `input_required` in the revision without
 //! sessions, by elicitation in older ones. The user types the end of the device's MAC address: a bare yes is no
-//! confirmation, and whoever types it has the right device in mind.
+//! confirmation, and whoever types it has the right device in mind. The question never contains these digits.
+//!
+//! A client could answer by itself. On real devices the answer therefore approves only where a policy file says
+//! `approval = "client"`; otherwise nobody is asked here, and the plan goes back with the command for a terminal.
 
 use rmcp::model::{
     ClientResult, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, ErrorData,
@@ -11,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
+use crate::ctx::confirm::Act;
 use crate::tool::Reply;
 use crate::tools::error::ToolError;
 
@@ -74,12 +78,20 @@ impl Question {
 
     fn again(ctx: &Ctx, state: State, lost: Option<&Value>) -> Option<Self> {
         let (_, offer) = ctx.confirmations.find(&state.plan).ok()?;
+        if !ctx.policy.client_approves(offer.is_virtual) {
+            return None;
+        }
         let kind = if offer.is_virtual { "virtual device" } else { "device" };
-        let mut text = format!("Burn eFuses of the {kind} {}: {}. This cannot be undone.", offer.mac, offer.about);
+        let mac = masked(&offer.mac);
+        let mut text = match offer.act {
+            Act::Burn => format!("Burn eFuses of the {kind} {mac}: {}. This cannot be undone.", offer.about),
+            Act::Erase => format!("On the {kind} {mac}: {}. This cannot be undone.", offer.about),
+        };
         let lost: Vec<&str> = lost.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         if !lost.is_empty() {
             text += &format!(" Afterwards impossible: {}.", lost.join("; "));
         }
+        let text = text.replace(&offer.mac, &mac);
         Some(Self { text, state })
     }
 
@@ -128,6 +140,10 @@ impl Question {
             return Err(ToolError::new("not_confirmed", "the user declined")
                 .next("nothing was burned; do not try again unless the user asks for it"));
         }
+        let (_, offer) = ctx.confirmations.find(&self.state.plan)?;
+        if !ctx.policy.client_approves(offer.is_virtual) {
+            return Err(only_in_a_terminal(&self.state.plan));
+        }
         let typed = result.content.as_ref().and_then(|content| content.get(FIELD)).and_then(Value::as_str);
         let offer = ctx.confirmations.approve(&self.state.plan, typed.unwrap_or_default().trim())?;
         ctx.audit.append(json!({ "event": "approved", "mac": offer.mac, "plan": self.state.plan }))
@@ -141,10 +157,36 @@ impl Question {
     }
 }
 
+fn only_in_a_terminal(plan: &str) -> ToolError {
+    let text = "an MCP client's answer does not approve this plan: the policy does not say approval = \"client\"";
+    let next = format!("ask the user to run `mcp-esptool approve {plan}` in a terminal, then call with confirm_token");
+    ToolError::new("not_confirmed", text).next(next)
+}
+
+/// The address without its last four digits, which prove that a person looked at the device.
+fn masked(mac: &str) -> String {
+    let hidden = mac.chars().rev().filter(char::is_ascii_hexdigit).count().min(4);
+    let mut left = hidden;
+    let letters = mac.chars().rev().map(|letter| match left {
+        0 => letter,
+        _ if letter.is_ascii_hexdigit() => {
+            left -= 1;
+            '*'
+        }
+        _ => letter,
+    });
+    letters.collect::<Vec<_>>().into_iter().rev().collect()
+}
+
 /// Takes up a call that comes back with the user's answer.
 pub(super) fn resume(ctx: &Ctx, state: &str, responses: Option<InputResponses>, input: &mut Value) -> Resumed {
     let unknown = || ToolError::new("not_confirmed", "the request state does not belong to a plan that waits");
     let Ok(state) = serde_json::from_str::<State>(state) else { return Resumed::Refused(unknown()) };
+    if let Ok((plan, offer)) = ctx.confirmations.find(&state.plan)
+        && !ctx.policy.client_approves(offer.is_virtual)
+    {
+        return Resumed::Refused(only_in_a_terminal(&plan));
+    }
     let Some(question) = Question::again(ctx, state, None) else { return Resumed::Refused(unknown()) };
     let given = responses.and_then(|mut responses| responses.remove(QUESTION));
     let Some(result) = given.and_then(|value| serde_json::from_value::<ElicitResult>(value).ok()) else {

@@ -53,9 +53,15 @@ impl Tool for JobTool {
     const NAME: &'static str = "esp_job";
     const TITLE: &'static str = "Background jobs";
     const ABOUT: &'static str = "Poll, wait for, cancel or list jobs that were started with background: true.";
-    const RISK: Risk = Risk::Reads;
+    const RISK: Risk = Risk::Resets;
+    const LEAST_RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;
+
+    fn risk(input: &In) -> Risk {
+        // A job that is cut off is not always one's own.
+        if input.action == Action::Cancel { Risk::Resets } else { Risk::Reads }
+    }
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let Some(id) = &input.job_id else {

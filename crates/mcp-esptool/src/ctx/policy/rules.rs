@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::mac;
 use crate::tool::Risk;
 
 /// Rules of one origin. What is left out restricts nothing.
@@ -22,6 +23,8 @@ pub struct Rules {
     pub deny_macs: Vec<String>,
     /// Real devices whose eFuses may be burned, by base MAC; `*` for any.
     pub burn_macs: Option<Vec<String>>,
+    /// Who may approve what cannot be undone, where a device asks for a person. Unset: a terminal for real devices.
+    pub approval: Option<Approval>,
     /// Recipes, by hash, whose eFuses may be burned without asking for each unit. A person vouches for them here.
     pub burn_recipes: Option<Vec<String>>,
     /// Production mode: only these locked recipes, by hash, change devices, and no tool does so beside them.
@@ -34,12 +37,35 @@ pub struct Rules {
     pub limits: Limits,
 }
 
+/// Where a person approves what cannot be undone on a real device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// `mcp-esptool approve` in a terminal. What an MCP client answers approves nothing.
+    Terminal,
+    /// A form that the MCP client shows counts too: the client is trusted to ask a person.
+    Client,
+}
+
 impl Rules {
+    /// The first MAC address or pattern that cannot be one, with the rule it is in.
+    pub fn bad_mac(&self) -> Option<(&'static str, &str)> {
+        let lists = [
+            ("allow_macs", self.allow_macs.as_slice()),
+            ("deny_macs", self.deny_macs.as_slice()),
+            ("burn_macs", self.burn_macs.as_deref().unwrap_or_default()),
+        ];
+        let mut all = lists.into_iter().flat_map(|(rule, macs)| macs.iter().map(move |mac| (rule, mac.as_str())));
+        all.find(|(_, mac)| mac::digits(mac).is_none())
+    }
+
     /// Each rule that is set, by its name in the file.
     pub fn set(&self) -> Vec<(&'static str, String)> {
         let names = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
         let granted = |names: &Option<Vec<String>>| names.as_ref().map(|names| names.join(", "));
         let risk = self.max_risk.and_then(|risk| serde_json::to_value(risk).ok()?.as_str().map(str::to_string));
+        let approval =
+            self.approval.and_then(|approval| Some(serde_json::to_value(approval).ok()?.as_str()?.to_string()));
         let roots: Vec<String> = self.project_roots.iter().map(|root| root.display().to_string()).collect();
         let all = [
             ("max_risk", risk),
@@ -47,6 +73,7 @@ impl Rules {
             ("deny_ports", names(&self.deny_ports)),
             ("allow_macs", names(&self.allow_macs)),
             ("deny_macs", names(&self.deny_macs)),
+            ("approval", approval),
             ("burn_macs", granted(&self.burn_macs)),
             ("burn_recipes", granted(&self.burn_recipes)),
             ("production_recipes", granted(&self.production_recipes)),

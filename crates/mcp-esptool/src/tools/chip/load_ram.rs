@@ -55,7 +55,9 @@ impl Tool for LoadRam {
     const NAME: &'static str = "esp_load_ram";
     const TITLE: &'static str = "Run from RAM";
     const ABOUT: &'static str = "Load a RAM image or ELF into RAM and run it; the flash stays as it is. Refuses programs with segments in flash.";
-    const RISK: Risk = Risk::Resets;
+    // The program may do anything that the chip can, also to its flash.
+    const RISK: Risk = Risk::Destroys;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
     type Out = Out;

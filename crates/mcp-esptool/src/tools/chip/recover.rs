@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
+use crate::ctx::confirm::Act;
 use crate::ctx::device::{Connected, Warm};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
@@ -79,6 +80,9 @@ pub struct Out {
     backup: Option<String>,
     /// What to do now.
     next: Vec<String>,
+    /// The plan that a person approves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
     /// For the second call with erase_all.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirm_token: Option<String>,
@@ -101,6 +105,7 @@ impl Tool for Recover {
     const ABOUT: &'static str = "A device that does not answer or boot: port, reset variants, BOOT and EN by hand, ROM alone, flash id and voltage; says \
          what is broken. With repair: backs up everything, then the smallest repair (otadata, NVS, bootloader, table, app).";
     const RISK: Risk = Risk::Destroys;
+    const CONFIRMS: bool = true;
     const LONG: bool = true;
     const FILES: bool = true;
     type In = In;
@@ -157,6 +162,7 @@ struct Ladder {
     repaired: Vec<String>,
     backup: Option<String>,
     next: Vec<String>,
+    plan: Option<String>,
     confirm_token: Option<String>,
     /// How it connected: the same way leads there again after a start.
     way: Option<ConnectOptions>,
@@ -174,6 +180,7 @@ impl Ladder {
             repaired: Vec::new(),
             backup: None,
             next: Vec::new(),
+            plan: None,
             confirm_token: None,
             way: None,
             console: None,
@@ -196,8 +203,8 @@ impl Ladder {
     }
 
     fn end(self) -> Out {
-        let Self { port, verdict, steps, device, repaired, backup, next, confirm_token, .. } = self;
-        Out { port, verdict, steps, device, repaired, backup, next, confirm_token }
+        let Self { port, verdict, steps, device, repaired, backup, next, plan, confirm_token, .. } = self;
+        Out { port, verdict, steps, device, repaired, backup, next, plan, confirm_token }
     }
 }
 
@@ -341,7 +348,9 @@ fn erase(
     let mac = ladder.device.as_ref().and_then(|device| device.mac.clone()).unwrap_or_default();
     let hash: String = Sha256::digest(format!("erase all of {mac}")).iter().map(|byte| format!("{byte:02x}")).collect();
     let Some(token) = &input.confirm_token else {
-        let token = ctx.confirmations.offer(&mac, &hash, "erase the whole flash", connected.is_virtual())?;
+        let token =
+            ctx.confirmations.offer_act(Act::Erase, &mac, &hash, "erase the whole flash", connected.is_virtual())?;
+        ladder.plan = Some(hash.clone());
         ladder.confirm_token = Some(token);
         let approve = match connected.is_virtual() {
             true => String::new(),

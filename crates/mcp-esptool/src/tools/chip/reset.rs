@@ -94,6 +94,12 @@ impl Tool for Reset {
 /// A pulse on EN needs no loader that answers.
 fn without_loader(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
+    if ctx.must_identify(&url) {
+        drop(lease);
+        let (again, connected) = ctx.take_device(input.port.as_ref(), job)?;
+        lease = again;
+        lease.keep(Warm::new(connected));
+    }
     let warm = lease.warm.take();
     let port = url.to_string();
     if input.reset_mode == ResetMode::NoReset {

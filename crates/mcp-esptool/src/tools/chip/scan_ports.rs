@@ -67,9 +67,14 @@ impl Tool for ScanPorts {
     const NAME: &'static str = "esp_scan_ports";
     const TITLE: &'static str = "Scan ports";
     const ABOUT: &'static str = "List serial ports, virtual devices and configured remote ports. Opens and resets nothing unless probe is true.";
-    const RISK: Risk = Risk::Reads;
+    const RISK: Risk = Risk::Resets;
+    const LEAST_RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;
+
+    fn risk(input: &In) -> Risk {
+        if input.probe { Risk::Resets } else { Risk::Reads }
+    }
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let in_use = ctx.devices.sessions.in_use();

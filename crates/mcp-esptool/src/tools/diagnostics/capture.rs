@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::elf_files::elf_file;
 use crate::ctx::Ctx;
-use crate::ctx::device::Warm;
+use crate::ctx::device::{Warm, mac_text};
 use crate::ctx::sessions::Lease;
 use crate::tools::args;
 use crate::tools::error::ToolError;
@@ -23,6 +23,8 @@ use crate::tools::error::ToolError;
 /// A console that captures share: the device's lock goes with the last of them.
 struct Console {
     port: SharedPort,
+    /// The device's base MAC, where the first capture asked for it.
+    mac: Option<String>,
     _lease: Mutex<Lease<Warm>>,
 }
 
@@ -58,21 +60,39 @@ pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<List
     let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     let console = match slot.upgrade() {
-        Some(console) => console,
+        Some(console) => {
+            if ctx.must_identify(&url) {
+                may_join(ctx, &console)?;
+            }
+            console
+        }
         None => {
-            if ctx.policy.names_macs() {
+            let mut mac = None;
+            if ctx.must_identify(&url) {
                 // Only a loader tells who the device is; leaving it starts the application again.
-                ctx.with_device(port, job, |_| Ok(()))?;
+                let found = ctx.with_device(port, job, |connected| connected.identify(job))?;
+                mac = found.map(|found| mac_text(&found.mac));
             }
             let (mut lease, url) = ctx.lease_port(port, job)?;
             drop(lease.warm.take());
             let port = SharedPort::new(ctx.ports.open(&url)?);
-            let console = Arc::new(Console { port, _lease: Mutex::new(lease) });
+            let console = Arc::new(Console { port, mac, _lease: Mutex::new(lease) });
             *slot = Arc::downgrade(&console);
             console
         }
     };
     Ok(Listener { reader: console.port.reader(), url: shown, console })
+}
+
+/// Another capture has the console: who the device is cannot be asked again.
+fn may_join(ctx: &Ctx, console: &Console) -> Result<(), ToolError> {
+    match &console.mac {
+        Some(mac) => ctx.policy.allows_mac(mac),
+        None => Err(ToolError::new(
+            "policy_refused",
+            "the policy names devices by MAC, and this one cannot be identified while another capture listens",
+        )),
+    }
 }
 
 /// A panic with the names of an ELF file.

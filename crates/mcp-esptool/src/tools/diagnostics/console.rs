@@ -109,11 +109,22 @@ impl Tool for ConsoleCapture {
     const TITLE: &'static str = "Capture console";
     const ABOUT: &'static str = "Listen to a device's console until a time, size, silence or pattern; optionally reset first or send text. \
          Boot lines, resets, panics and backtraces are decoded.";
-    const RISK: Risk = Risk::Resets;
+    const RISK: Risk = Risk::Writes;
+    const LEAST_RISK: Risk = Risk::Reads;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     const FILES: bool = true;
     type In = In;
     type Out = Out;
+
+    fn risk(input: &In) -> Risk {
+        match (&input.send, input.reset) {
+            // What is sent is a command to whatever runs there.
+            (Some(_), _) => Risk::Writes,
+            (None, true) => Risk::Resets,
+            (None, false) => Risk::Reads,
+        }
+    }
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         ctx.policy.allows_baud(input.baud.unwrap_or_default())?;

@@ -52,7 +52,8 @@ impl Tool for ArduinoBuild {
     const TITLE: &'static str = "Build an Arduino sketch";
     const ABOUT: &'static str =
         "Build a sketch with arduino-cli, with parsed errors. Then esp_flash_firmware with project.";
-    const RISK: Risk = Risk::Reads;
+    // A build runs code of the project on this computer.
+    const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;
     type In = In;

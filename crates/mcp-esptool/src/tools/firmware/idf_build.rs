@@ -65,7 +65,8 @@ impl Tool for IdfBuild {
     const NAME: &'static str = "esp_idf_build";
     const TITLE: &'static str = "Build with ESP-IDF";
     const ABOUT: &'static str = "Build an ESP-IDF project (idf.py build) with progress and parsed errors. Its target is never changed. Then esp_flash_firmware with project.";
-    const RISK: Risk = Risk::Reads;
+    // A build runs code of the project on this computer.
+    const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;
     type In = In;

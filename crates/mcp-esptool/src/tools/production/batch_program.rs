@@ -74,6 +74,7 @@ impl Tool for BatchProgram {
     const ABOUT: &'static str = "Program many devices side by side with a recipe or firmware; each has its own verdict, and a hung or \
          unplugged one holds back nobody. Repeating it goes on where it was.";
     const RISK: Risk = Risk::Destroys;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     const FILES: bool = true;
     type In = In;

@@ -51,6 +51,7 @@ impl Tool for FactoryProgram {
     const ABOUT: &'static str = "Follow a recipe on one device: identity from the ledger, images, factory data, eFuses, tests, record. \
          Repeating it is safe: the same board keeps its identity, only what differs is written.";
     const RISK: Risk = Risk::Destroys;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
     type Out = Out;

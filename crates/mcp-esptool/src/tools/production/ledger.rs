@@ -110,10 +110,25 @@ impl Tool for LedgerTool {
     const TITLE: &'static str = "Production ledger";
     const ABOUT: &'static str = "The ledger of production: pools of serials and MACs, units with their history, labels, leases for offline \
          stations, export, check, backup. A value is issued once and never comes back.";
-    const RISK: Risk = Risk::Reads;
+    const RISK: Risk = Risk::Irreversible;
+    const LEAST_RISK: Risk = Risk::Reads;
+    const CONFIRMS: bool = false;
     const FILES: bool = true;
     type In = In;
     type Out = Out;
+
+    fn risk(input: &In) -> Risk {
+        match input.action {
+            Action::Status | Action::Unit | Action::Export | Action::Verify | Action::Backup | Action::Report => {
+                Risk::Reads
+            }
+            Action::AddPool | Action::Label | Action::Quarantine | Action::Lend | Action::Borrow | Action::Merge => {
+                Risk::Writes
+            }
+            Action::EndLease if !input.lost => Risk::Writes,
+            Action::Void | Action::EndLease => Risk::Irreversible,
+        }
+    }
 
     fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
         let (text, data) = match input.action {

@@ -42,6 +42,7 @@ impl Tool for Provision {
     const ABOUT: &'static str = "One transaction: reserve the identity, build its NVS and certificate partitions, write, read back, verified. \
          Firmware stays as it is.";
     const RISK: Risk = Risk::Destroys;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
     type Out = Out;

@@ -1,5 +1,6 @@
 //! `esp_qemu_flash`: changes a virtual device's flash file directly, and keeps or brings back its states.
 
+use esp_link::port::PortUrl;
 use esp_model::chip;
 use esp_model::job::Job;
 use esp_virtual::{VirtualError, files};
@@ -69,6 +70,7 @@ impl Tool for Flash {
     fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
         let manager = &ctx.virtuals.manager;
         let id = plain(&input.id);
+        ctx.ports.check(&PortUrl::Qemu(id.into()), &ctx.policy)?;
         let status = manager.status(id)?;
         let chip = chip::by_name(&status.config.chip)
             .ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", status.config.chip)))?;

@@ -127,11 +127,15 @@ impl Tool for Start {
     const ABOUT: &'static str = "Start a virtual chip: Espressif's QEMU (runs the firmware) or the built-in simulator (every chip, runs no code). \
          With clone_from it is a twin of a real device to rehearse on. Use the result's port with any other tool.";
     const RISK: Risk = Risk::Resets;
+    const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
+        if let Some(id) = &input.id {
+            ctx.ports.check(&esp_link::port::PortUrl::Qemu(id.clone()), &ctx.policy)?;
+        }
         if let Some(status) = existing(ctx, input.id.as_deref())? {
             return again(ctx, &input, &status);
         }

@@ -1,5 +1,6 @@
 //! `esp_qemu_status`: one virtual device, and what its console has said.
 
+use esp_link::port::PortUrl;
 use esp_model::job::Job;
 use esp_virtual::control::Ask;
 use schemars::JsonSchema;
@@ -61,6 +62,7 @@ impl Tool for Status {
 
     fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
         let manager = &ctx.virtuals.manager;
+        ctx.ports.check(&PortUrl::Qemu(plain(&input.id).into()), &ctx.policy)?;
         let status = manager.status(plain(&input.id))?;
         let mut out = Out { device: View::of(&status), console_from: 0, console: String::new() };
         if status.record.is_some() {

@@ -1,5 +1,6 @@
 //! `esp_qemu_stop`: ends virtual devices.
 
+use esp_link::port::PortUrl;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,10 @@ impl Tool for Stop {
             (None, true) => manager.list()?,
             _ => return Err(ToolError::new("missing_parameter", "give either `id` or `all`")),
         };
+        // All of them, before the first one is stopped.
+        for status in &wanted {
+            ctx.ports.check(&PortUrl::Qemu(status.config.id.clone()), &ctx.policy)?;
+        }
         let mut out = Out { stopped: Vec::new(), kept_files: Vec::new() };
         for status in wanted {
             job.check()?;

@@ -1,0 +1,52 @@
+//! This program's own small text files: configuration, policy, PIN.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Largest of them, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A file's text. A pipe or a device is an error at once: reading it could wait for ever.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let file = open(path)?;
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("the file is larger than {LARGEST} bytes")));
+    }
+    Ok(text)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_or_device_is_an_error_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), Path::new("/dev/zero"), dir.path()] {
+            assert!(read_text(path).unwrap_err().to_string().contains("not a regular file"), "{}", path.display());
+        }
+        std::fs::write(dir.path().join("a"), "text").unwrap();
+        assert_eq!(read_text(&dir.path().join("a")).unwrap(), "text");
+    }
+}
