@@ -125,10 +125,27 @@ fn a_ram_image_counts_only_ram_segments() {
 }
 
 #[test]
+fn sections_that_share_a_page_keep_their_distance() {
+    let elf = elf(&[
+        (".rodata_desc", 0x3c00_0020, vec![1; 0x100]),
+        (".iram0.text", 0x4038_0000, vec![2; 0x20]),
+        (".rodata", 0x3c00_0120, vec![3; 0x41]),
+        (".more", 0x3c00_8000, vec![4; 8]),
+    ]);
+    let bytes = image("esp32c3", &elf, &Settings::default());
+    let image = parse(&bytes).expect("readable");
+    let mapped: Vec<_> = image.segments.iter().filter(|segment| segment.addr >> 24 == 0x3c).collect();
+    assert_eq!(mapped.iter().map(|segment| segment.addr).collect::<Vec<_>>(), [0x3c00_0020, 0x3c00_8000]);
+    assert_eq!(mapped[0].data.len(), 0x144);
+    assert_eq!(mapped[1].offset - mapped[0].offset, 0x7fe0);
+    assert!(checks::check(&image, None).iter().all(|finding| !finding.prevents_boot()));
+}
+
+#[test]
 fn refusals_name_what_is_wrong() {
     let c3 = chip("esp32c3");
     let refused = |sections: &[(&str, u32, Vec<u8>)]| build(c3, &elf(sections), &Settings::default()).unwrap_err();
-    let same_page = [(".a", 0x4201_0020, vec![1; 8]), (".b", 0x4201_8000, vec![1; 8])];
+    let same_page = [(".a", 0x4201_0020, vec![1; 0x100]), (".b", 0x4201_0080, vec![1; 8])];
     assert!(matches!(refused(&same_page), BuildError::SharedPage { .. }));
     let many: Vec<_> = (0..17).map(|n| (".x", 0x3fc8_0000 + n * 0x100, vec![1; 8])).collect();
     assert_eq!(refused(&many), BuildError::TooManySegments(17));

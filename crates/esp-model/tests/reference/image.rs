@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         trial("image: generated images are read as esptool reads them", generated_images),
         trial("image: generated merges are esptool's", generated_merges),
         trial("image: generated ELF files become esptool's images", generated_elfs),
+        trial("image: esp-hal programs become espflash's images", esp_hal_programs),
     ]
 }
 
@@ -219,6 +220,57 @@ fn corpus_elfs() -> Result<(), Stop> {
     report.finish()
 }
 
+/// What `espflash save-image --chip CHIP` (4.7.0) makes of esp-hal's programs: lowest major revision and highest revision,
+/// which it takes from its bootloader's header, and the SHA-256 of the file.
+const ESPFLASH: [(&str, u8, u16, &str); 5] = [
+    ("esp32", 0, 399, "9f5ea0b27760ddbd055b1198186fb4399d752bed2640cd5e40c9affa7553268e"),
+    ("esp32c3", 3, 199, "3e16e1b9d79254ee2a15515f110df5589ab9f5b6bc1c8a1ef9b8cc078db7cf70"),
+    ("esp32c5", 0, 199, "e773f1ef8cbe848f306e6722fe5f5b3216c62129ae2c355ba68767a6b5ad3fb2"),
+    ("esp32h2", 0, 199, "c5081df4f4ff45f832ed5f5b2c3fa4e58235c4aa047317b7215b41f8c46889e1"),
+    ("esp32s3", 0, 99, "fad5193cfb4d583be64eb3a2170b011a1853c4df30b9840db74529ac55fb8812"),
+];
+
+fn esp_hal_programs() -> Result<(), Stop> {
+    let mut report = Report::default();
+    for (path, chip, _) in rows("elf")? {
+        let Some((name, min_rev, max_rev_full, wanted)) =
+            ESPFLASH.into_iter().find(|(name, ..)| path.ends_with(format!("espflash/{name}.elf")))
+        else {
+            continue;
+        };
+        let Some(chip) = chip::by_name(&chip) else { return fail(format!("there is no chip {chip}")) };
+        let settings = Settings {
+            flash_mode: FlashMode::Dio,
+            flash_size: String::from("4MB"),
+            min_rev,
+            max_rev_full,
+            ..Settings::default()
+        };
+        let built = image::build(chip, &fs::read(&path)?, &settings);
+        report.add(match built {
+            Ok(Built::One(bytes)) if hex_sha256(&bytes) == wanted => in_order(&bytes),
+            other => Err(format!(
+                "{name}: {:?}",
+                other.map(|built| files(built).iter().map(|(_, b)| b.len()).sum::<usize>())
+            )),
+        });
+    }
+    report.finish()
+}
+
+/// The image reads, and nothing is found in it that keeps it from starting; random programs have random entry points.
+fn in_order(bytes: &[u8]) -> Result<(), String> {
+    let image = image::parse(bytes).map_err(|error| error.to_string())?;
+    let found = image::checks::check(&image, None);
+    let serious = |finding: &&image::checks::Finding| {
+        finding.prevents_boot() && !matches!(finding, image::checks::Finding::Entry(_))
+    };
+    match found.iter().find(serious) {
+        Some(finding) => Err(finding.to_string()),
+        None => Ok(()),
+    }
+}
+
 fn generated_elfs() -> Result<(), Stop> {
     let mut report = Report::default();
     let (folder, cases) = cases("elf")?;
@@ -255,6 +307,10 @@ pub fn same_image<'a>(
     let built = match (built, theirs) {
         (Err(_), None) => return Ok(()),
         (Err(error), Some(_)) => return Err(format!("{name} {options:?}: refused: {error}")),
+        // Sections that share an MMU page are joined; what comes out must be in order.
+        (Ok(Built::One(bytes)), None) => {
+            return in_order(&bytes).map_err(|error| format!("{name} {options:?}: {error}"));
+        }
         (Ok(_), None) => return Err(format!("{name} {options:?}: built, esptool refused")),
         (Ok(built), Some(_)) => built,
     };

@@ -26,7 +26,9 @@ impl<'a> Plan<'_, 'a> {
             parts.into_iter().partition(|part| is_mapped(self.chip, part.addr));
         to_front(&mut mapped, ".flash.appdesc");
         to_front(&mut ram, ".dram0.bootdesc");
-        self.check_pages(&mapped)?;
+        if !self.shares_pages {
+            self.check_pages(&mapped)?;
+        }
 
         let mut count = if settings.ram_only_header {
             let count = ram.len();
@@ -100,6 +102,7 @@ impl<'a> Plan<'_, 'a> {
     ) -> Result<usize, BuildError> {
         let mut count = 0;
         let mut ram = Ram::new(&ram);
+        let mut before: Option<(u64, usize)> = None;
         for segment in mapped {
             while let Some(needed) = self.padding_before(writer.at(), segment.addr)? {
                 match ram.take(needed) {
@@ -108,6 +111,7 @@ impl<'a> Plan<'_, 'a> {
                 }
                 count += 1;
             }
+            self.check_shared(&mut before, (segment.addr, writer.at() + SEGMENT_HEADER_LEN))?;
             self.mapped_segment(writer, segment, true)?;
             count += 1;
         }
@@ -118,8 +122,24 @@ impl<'a> Plan<'_, 'a> {
         Ok(count)
     }
 
+    /// A page of memory shows one page of flash: two segments in it must be as far apart in the file as in memory.
+    fn check_shared(&self, before: &mut Option<(u64, usize)>, this: (u64, usize)) -> Result<(), BuildError> {
+        let page = u64::from(self.page);
+        match before.replace(this) {
+            Some((first, at))
+                if first / page == this.0 / page && this.0.wrapping_sub(first) != (this.1 - at) as u64 =>
+            {
+                Err(BuildError::SharedPage { first, second: this.0, page: self.page })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Data bytes of the padding segment that must come before a mapped segment; None when it can stand here.
     fn padding_before(&self, at: usize, addr: u64) -> Result<Option<usize>, BuildError> {
+        if self.shares_pages {
+            return Ok(self.padding_in_page(at, addr));
+        }
         let page = u64::from(self.page);
         // Bytes to where the header of the mapped segment must stand. Below 0 or above a page as the reference has it.
         let past = (addr % page) as i64 - SEGMENT_HEADER as i64;
@@ -132,6 +152,17 @@ impl<'a> Plan<'_, 'a> {
         let data = if data < 0 { data + page } else { data };
         // With exactly a header's room there is no padding that fits.
         usize::try_from(data).ok().filter(|data| *data != 0).map(Some).ok_or(BuildError::CannotAlign(addr))
+    }
+
+    /// The same, never more than a page: a segment that shares a page with the one before stays in it.
+    fn padding_in_page(&self, at: usize, addr: u64) -> Option<usize> {
+        let page = u64::from(self.page);
+        let gap = (addr.wrapping_sub(SEGMENT_HEADER).wrapping_sub(at as u64)) % page;
+        match gap {
+            0 => None,
+            gap if gap > SEGMENT_HEADER => Some((gap - SEGMENT_HEADER) as usize),
+            gap => Some((gap + page - SEGMENT_HEADER) as usize),
+        }
     }
 
     /// RAM segments first; the mapped ones behind the checksum, where the ROM does not look.

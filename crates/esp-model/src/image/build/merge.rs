@@ -84,6 +84,37 @@ pub(super) fn merge<'a>(
     groups.iter().map(|group| join(group)).collect()
 }
 
+/// The other way, for programs whose sections share MMU pages: all sections by their address, and those that touch become
+/// one, whatever memory they are for; so do those between which there is only what aligns the next one to 4 bytes.
+pub(super) fn neighbours<'a>(mut sections: Vec<Section<'a>>) -> Result<Vec<Part<'a>>, BuildError> {
+    sections.retain(|section| !section.data.is_empty());
+    sections.sort_by_key(|section| section.addr);
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    for section in sections {
+        let addr = u64::from(section.addr);
+        if let Some(last) = parts.last_mut() {
+            let end = last.addr + last.data.len() as u64;
+            if end <= addr && addr <= end.next_multiple_of(4) {
+                let joined = last.data.to_mut();
+                joined.resize((addr - last.addr) as usize, 0);
+                joined.extend_from_slice(section.data);
+                continue;
+            }
+        }
+        parts.push(Part { name: section.name, addr, data: Cow::Borrowed(section.data) });
+    }
+    for part in &mut parts {
+        let len = part.data.len() as u64;
+        if len >= HOPELESS {
+            return Err(BuildError::TooLong { name: part.name.to_owned(), len });
+        }
+        if !len.is_multiple_of(4) {
+            part.data.to_mut().resize(len.next_multiple_of(4) as usize, 0);
+        }
+    }
+    Ok(parts)
+}
+
 fn join<'a>(group: &[Piece<'a>]) -> Result<Part<'a>, BuildError> {
     let (name, addr) = group.first().map_or(("", 0), |piece| (piece.section.name, piece.section.addr));
     let len: u64 = group.iter().map(Piece::len).sum();

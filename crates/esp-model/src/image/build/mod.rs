@@ -1,4 +1,5 @@
-//! ELF to image, byte for byte as `esptool elf2image` does it with the same settings.
+//! ELF to image, byte for byte as `esptool elf2image` does it with the same settings; programs that esptool refuses
+//! because their sections share MMU pages (esp-hal's do) as `espflash save-image` does it.
 
 mod esp32;
 mod esp8266;
@@ -199,7 +200,18 @@ pub fn build_hashed(
     let elf = Elf::parse(elf)?;
     let plan = Plan::new(chip, &elf, settings, sha256)?;
     match (chip.image.format, settings.version) {
-        (ImageFormat::Esp32, _) => plan.esp32(settings).map(Built::One),
+        (ImageFormat::Esp32, _) => {
+            let sha256 = plan.elf_sha256;
+            let built = match plan.esp32(settings) {
+                // Where esptool gives up, espflash joins what touches.
+                Err(refused @ BuildError::SharedPage { .. }) if !settings.ram_only_header => {
+                    let joined = Plan::joined(chip, &elf, settings, sha256)?.esp32(settings);
+                    joined.map_err(|_| refused)
+                }
+                built => built,
+            };
+            built.map(Built::One)
+        }
         (ImageFormat::Esp8266, 1) => plan.esp8266_v1(),
         (ImageFormat::Esp8266, 2) => plan.esp8266_v2().map(Built::One),
         (ImageFormat::Esp8266, 3) => plan.esp8266_v3().map(Built::One),
@@ -216,6 +228,8 @@ struct Plan<'c, 'a> {
     page: u32,
     /// Segments after merging, in their order.
     parts: Vec<Part<'a>>,
+    /// Segments may share an MMU page where they lie in the file as in memory.
+    shares_pages: bool,
     /// Where in the image the ELF's SHA-256 goes.
     elf_sha256: Option<(u32, [u8; 32])>,
 }
@@ -228,11 +242,7 @@ impl<'c, 'a> Plan<'c, 'a> {
         sha256: impl FnOnce() -> [u8; 32],
     ) -> Result<Self, BuildError> {
         let page = page_size(chip, elf, settings)?;
-        let sections = if settings.use_segments {
-            elf.segments.clone().ok_or(ElfError::NoSegments)?
-        } else {
-            elf.sections.clone()
-        };
+        let sections = contents(elf, settings)?;
         let tables = tables(chip, settings);
         let flash_size_freq = size_freq(tables, &settings.flash_size, settings.flash_frequency.as_deref())?;
         let elf_sha256 = elf_sha256_offset(chip, &sections, settings)?.map(|offset| (offset, sha256()));
@@ -241,7 +251,29 @@ impl<'c, 'a> Plan<'c, 'a> {
             return Err(BuildError::TooManySegments(parts.len()));
         }
         let (entry, flash_mode) = (elf.entry, settings.flash_mode);
-        Ok(Self { chip, entry, flash_mode, flash_size_freq, page, parts, elf_sha256 })
+        Ok(Self { chip, entry, flash_mode, flash_size_freq, page, parts, shares_pages: false, elf_sha256 })
+    }
+
+    /// The same, with everything joined that touches.
+    fn joined(
+        chip: &'c Chip,
+        elf: &Elf<'a>,
+        settings: &Settings,
+        elf_sha256: Option<(u32, [u8; 32])>,
+    ) -> Result<Self, BuildError> {
+        let page = page_size(chip, elf, settings)?;
+        let flash_size_freq = size_freq(chip, &settings.flash_size, settings.flash_frequency.as_deref())?;
+        let parts = merge::neighbours(contents(elf, settings)?)?;
+        let (entry, flash_mode) = (elf.entry, settings.flash_mode);
+        Ok(Self { chip, entry, flash_mode, flash_size_freq, page, parts, shares_pages: true, elf_sha256 })
+    }
+}
+
+/// The sections of a program, or its segments when these are asked for.
+fn contents<'a>(elf: &Elf<'a>, settings: &Settings) -> Result<Vec<Section<'a>>, BuildError> {
+    match settings.use_segments {
+        true => Ok(elf.segments.clone().ok_or(ElfError::NoSegments)?),
+        false => Ok(elf.sections.clone()),
     }
 }
 
