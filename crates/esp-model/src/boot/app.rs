@@ -175,18 +175,13 @@ impl Walk<'_> {
     fn check_block_revision(&mut self, data: u32) -> Result<(), Refused> {
         let description = self.bytes::<256>(data).and_then(|bytes| AppDesc::decode(&bytes));
         let (Some(app), Some(revision)) = (description, self.device.block_revision) else { return Ok(()) };
-        let set = |number: u16| number != 0 && number != u16::MAX;
-        let text = |number: u16| format!("v{}.{}", number / 100, number % 100);
-        let (least, most) = (app.min_efuse_blk_rev, app.max_efuse_blk_rev);
-        let line = if set(least) && revision < least {
-            format!("Image requires efuse blk rev >= {}, but chip is {}", text(least), text(revision))
-        } else if set(most) && revision > most {
-            format!("Image requires efuse blk rev <= {}, but chip is {}", text(most), text(revision))
-        } else {
-            return Ok(());
-        };
-        self.log.error("boot_comm", &line);
-        Err(Refused::new(line))
+        match block_revision_fault(&app, revision, self.device.ignores_block_limit) {
+            Some(line) => {
+                self.log.error("boot_comm", &line);
+                Err(Refused::new(line))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_sums(&mut self, partition: &Partition, extended: Extended, reading: &mut Reading) -> Result<(), Refused> {
@@ -253,5 +248,19 @@ impl Walk<'_> {
             left -= part;
         }
         Ok(())
+    }
+}
+
+/// Why the bootloader does not start an app on a chip with this eFuse block revision, in its words.
+pub fn block_revision_fault(app: &AppDesc, revision: u16, ignores_limit: bool) -> Option<String> {
+    let set = |number: u16| number != 0 && number != u16::MAX;
+    let text = |number: u16| format!("v{}.{}", number / 100, number % 100);
+    let (least, most) = (app.min_efuse_blk_rev, app.max_efuse_blk_rev);
+    if set(least) && revision < least {
+        Some(format!("Image requires efuse blk rev >= {}, but chip is {}", text(least), text(revision)))
+    } else if set(most) && revision > most && !ignores_limit {
+        Some(format!("Image requires efuse blk rev <= {}, but chip is {}", text(most), text(revision)))
+    } else {
+        None
     }
 }

@@ -9,6 +9,8 @@ pub struct Device {
     pub revision: Option<u16>,
     /// eFuse block revision, major × 100 + minor.
     pub block_revision: Option<u16>,
+    /// An app's highest eFuse block revision does not count (`DISABLE_BLK_VERSION_MAJOR`).
+    pub ignores_block_limit: bool,
     /// The chip decrypts what it reads from flash.
     pub encrypted: Option<bool>,
     /// The bytes to be walked are still encrypted.

@@ -14,7 +14,7 @@ mod second;
 #[cfg(test)]
 mod tests;
 
-pub use app::AppFacts;
+pub use app::{AppFacts, block_revision_fault};
 pub use device::{Config, Device, SecureBootState, Trust};
 pub use flash::FlashRead;
 

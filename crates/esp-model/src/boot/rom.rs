@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::{End, Stage, Verdict, Walk};
 use crate::chip::ImageFormat;
+use crate::image::content::Foreign;
 use crate::image::{CHECKSUM_SEED, Extended, Header, MAGIC, MAGIC_V2};
 use crate::secure::boot_v2;
 
@@ -11,6 +12,9 @@ use crate::secure::boot_v2;
 const SEGMENT_HEADER: u32 = 8;
 /// The most that is read of a bootloader: up to where any partition table can lie.
 const LARGEST: u32 = 0x20_0000;
+
+/// Where the first app lies in ESP-IDF's usual tables.
+const USUAL_APP: u32 = 0x1_0000;
 
 /// What the ROM reads while it loads an image.
 struct Loaded {
@@ -51,6 +55,8 @@ impl Walk<'_> {
             0 => "there are only zeros",
             _ => "there is no image (or it is encrypted and the chip does not decrypt)",
         };
+        let foreign = self.bytes::<512>(at).and_then(|head| Foreign::of(&head)).map(Foreign::name);
+        let what = foreign.map_or_else(|| what.to_owned(), |name| format!("there is {name}"));
         let text = format!("no bootloader at {at:#x}: {what}; the first word is {word:#010x}");
         Err(self.stop(Stage::Rom, at, text))
     }
@@ -97,6 +103,7 @@ impl Walk<'_> {
             _ => 1,
         };
         self.log.rom(format!("mode:{mode}, clock div:{divider}"));
+        self.refuse_app(at, header)?;
         let loaded = self.load(at, 24, header.segments, &mut |walk, address, length, _, _| {
             walk.log.rom(match first_rom {
                 true => format!("load:0x{address:08x},len:{length}"),
@@ -108,6 +115,25 @@ impl Walk<'_> {
         self.compare_hash(at, extended, &loaded);
         self.bootloader_signature(at, extended, &loaded)?;
         self.log.rom(format!("entry 0x{:08x}", header.entry));
+        Ok(())
+    }
+
+    /// The ROM copies segments to RAM and maps none: an app cannot stand in the bootloader's place.
+    fn refuse_app(&mut self, at: u32, header: Header) -> Result<(), End> {
+        let mut place = at + 24;
+        for index in 0..header.segments {
+            let (Some(address), Some(length)) = (self.word(place), self.word(place.saturating_add(4))) else { break };
+            if self.chip.image.is_flash(address) {
+                let text = format!(
+                    "an app image is at the bootloader's address {at:#x}: its segment {index} is for {address:#010x}, which \
+                     is mapped from flash, and the ROM maps nothing; an app belongs in an app partition (usually \
+                     {USUAL_APP:#x}), and a bootloader here"
+                );
+                return Err(self.stop(Stage::Rom, at, text));
+            }
+            let Some(next) = place.checked_add(length).and_then(|next| next.checked_add(SEGMENT_HEADER)) else { break };
+            place = next;
+        }
         Ok(())
     }
 

@@ -217,3 +217,39 @@ fn mutated_flash_does_no_harm() {
     }
     assert!(ended[0] > 100 && ended[1] > 100, "{ended:?}");
 }
+
+#[test]
+fn an_app_in_the_bootloaders_place_is_named() {
+    for chip in crate::chip::all().iter().filter(|chip| chip.image.format == ImageFormat::Esp32) {
+        let mut bytes = flash(chip, "single_app");
+        put(&mut bytes, chip.flash.bootloader_offset as usize, &app(chip, 1));
+        let report = run(chip, &bytes);
+        assert_eq!(report.outcome, Outcome::Stops(Stage::Rom), "{}", chip.id);
+        let text = &report.failure().unwrap().text;
+        assert!(text.contains("an app image is at the bootloader's address") && text.contains("0x10000"), "{text}");
+        put(&mut bytes, chip.flash.bootloader_offset as usize, b"<!doctype html><html><head>");
+        assert!(run(chip, &bytes).failure().unwrap().text.contains("a web page"), "{}", chip.id);
+    }
+}
+
+#[test]
+fn an_app_for_newer_efuse_blocks_is_not_started() {
+    let chip = modern();
+    let mut data = vec![0; 512];
+    data[..4].copy_from_slice(&0xabcd_5432u32.to_le_bytes());
+    // min_efuse_blk_rev_full and max_efuse_blk_rev_full stand behind the ELF's SHA-256.
+    data[176..178].copy_from_slice(&101u16.to_le_bytes());
+    data[178..180].copy_from_slice(&199u16.to_le_bytes());
+    let ram = chip.memory.iter().find(|region| region.name == "DRAM").unwrap().start;
+    let mut bytes = flash(chip, "single_app");
+    put(&mut bytes, APP, &image(chip, &[(chip.image.drom[0] + 0x20, data), (ram, vec![7; 64])]));
+    let walk_with = |block_revision, ignores_block_limit| {
+        let device = Device { revision: Some(100), block_revision, ignores_block_limit, ..Device::default() };
+        walk(chip, &bytes, &device, &Config::default())
+    };
+    assert!(walk_with(Some(101), false).starts() && walk_with(None, false).starts());
+    let old = walk_with(Some(0), false);
+    assert!(old.failure().unwrap().text.contains("efuse blk rev >= v1.1, but chip is v0.0"), "{:?}", old.failure());
+    assert!(walk_with(Some(200), false).failure().unwrap().text.contains("<= v1.99"));
+    assert!(walk_with(Some(200), true).starts());
+}

@@ -133,12 +133,21 @@ impl<'a> SecurityView<'a> {
         let version = self.efuses.number("SECURE_VERSION");
         boot::Device {
             revision: Some(revision),
+            block_revision: self.block_revision(),
+            ignores_block_limit: self.efuses.number("DISABLE_BLK_VERSION_MAJOR") == Some(1),
             encrypted: Some(encrypted),
             ciphertext: encrypted,
             secure_boot: Some(boot::SecureBootState { enabled: self.trust() }),
             secure_version: version.map(u32::count_ones),
-            ..boot::Device::default()
         }
+    }
+
+    /// Revision of the eFuse blocks, major × 100 + minor, as ESP-IDF's `efuse_hal_blk_version` has it: a chip without the
+    /// fields has 0. `None`: this chip's images name none.
+    pub fn block_revision(&self) -> Option<u16> {
+        self.chip.chip_id?;
+        let number = |name: &str| self.efuses.number(name).and_then(|number| u16::try_from(number).ok()).unwrap_or(0);
+        Some(number("BLK_VERSION_MAJOR") * 100 + number("BLK_VERSION_MINOR"))
     }
 
     /// Whose signatures count; `None` without secure boot.

@@ -6,6 +6,7 @@
 pub mod app_desc;
 pub mod build;
 pub mod checks;
+pub mod content;
 pub mod elf;
 pub mod header;
 pub mod hex;
