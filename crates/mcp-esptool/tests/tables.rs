@@ -121,6 +121,44 @@ fn nvs_made_encrypted_read_compared_and_changed() {
     assert!(error.contains("bad_parameter"), "{error}");
 }
 
+#[test]
+fn nvs_secrets_are_shown_only_when_asked_for() {
+    let bench = Bench::new();
+    let data = json!({"wifi": {"ssid": "home", "psk": "hunter2-99", "password": "x", "apiToken": "t0ken-abc", "count": 5,
+        "blob": {"type": "hex2bin", "value": "c0ffee00"}}});
+    let made = bench.call("esp_nvs_partition_create", json!({"data": data, "output_file": "nvs.bin"}));
+    let call = |extra: serde_json::Value| {
+        let mut input = json!({"image_file": "nvs.bin"});
+        input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::Value::Object(bench.call("esp_nvs_partition_create", input)).to_string()
+    };
+    let edit = json!({"action": "edit", "output_file": "new.bin", "data": {"wifi": {"psk": "other-secret"}}});
+    let edited = call(edit);
+    let diff = call(json!({"action": "diff", "other_file": "new.bin"}));
+    let decoded = call(json!({"action": "decode"}));
+    for text in [serde_json::Value::Object(made).to_string(), edited, diff, decoded.clone()] {
+        for secret in ["hunter2", "other-secret", "t0ken", "c0ffee"] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+        assert!(text.contains("\"hidden\":true"), "{text}");
+    }
+    assert!(decoded.contains("home"), "{decoded}");
+    let all = call(json!({"action": "decode", "show_values": true}));
+    assert!(all.contains("hunter2-99") && all.contains("c0ffee00") && !all.contains("hidden"), "{all}");
+    assert!(!call(json!({"action": "decode", "show_values": false})).contains("home"));
+    // A whole flash: its table tells where NVS is.
+    let chip = esp_model::chip::by_chip_id(0).unwrap();
+    let parts = mcp_esptool::demo::firmware::make(chip).unwrap();
+    let mut flash = vec![0xff; 0x1_0000];
+    let nvs = fs::read(bench.path("nvs.bin")).unwrap();
+    for (address, bytes) in [(parts[0].address, &parts[0].bytes), (parts[1].address, &parts[1].bytes), (0x9000, &nvs)] {
+        flash[address as usize..address as usize + bytes.len()].copy_from_slice(bytes);
+    }
+    fs::write(bench.path("nvs.bin"), flash).unwrap();
+    let whole = bench.call("esp_nvs_partition_create", json!({"action": "decode", "image_file": "nvs.bin"}));
+    assert_eq!((&whole["entry_count"], whole.get("findings")), (&json!(6), None), "{whole:?}");
+}
+
 /// An app image of the corpus' form, made here: header, one mapped segment with an app description, checksum, hash.
 fn app(version: &str, salt: u8) -> Vec<u8> {
     use sha2::{Digest, Sha256};
@@ -137,6 +175,11 @@ fn app(version: &str, salt: u8) -> Vec<u8> {
     out.push(sum);
     out.extend_from_slice(&Sha256::digest(&out));
     out
+}
+
+/// A bootloader: an app in its place is refused.
+fn bootloader() -> Vec<u8> {
+    mcp_esptool::demo::firmware::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap().remove(0).bytes
 }
 
 fn write(path: &Path, bytes: &[u8]) {
@@ -175,7 +218,8 @@ fn a_boot_check_names_the_step() {
     let mut flash = vec![0xff; 1 << 21];
     flash[0x8000..0x8c00].copy_from_slice(&fs::read(bench.path("table.bin")).unwrap());
     let image = app("3.0", 0);
-    flash[..image.len()].copy_from_slice(&image);
+    let boot = bootloader();
+    flash[..boot.len()].copy_from_slice(&boot);
     flash[0x10000..0x10000 + image.len()].copy_from_slice(&image);
     write(&bench.path("flash.bin"), &flash);
     let out = bench.call("esp_boot_check", json!({"image": "flash.bin", "revision": 3}));
@@ -195,7 +239,7 @@ fn a_simulated_device_from_blank_to_updated_and_back() {
     let blank = bench.call("esp_boot_check", json!({"port": port}));
     assert_eq!((&blank["outcome"], &blank["stage"]), (&json!("stops"), &json!("rom")), "{blank:?}");
     assert!(bench.try_call("esp_partition_read", json!({"port": port})).unwrap_err().contains("blank"));
-    write(&bench.path("boot.bin"), &app("boot", 0));
+    write(&bench.path("boot.bin"), &bootloader());
     write(&bench.path("one.bin"), &app("1.0", 1));
     write(&bench.path("two.bin"), &app("2.0", 2));
     bench.call("esp_flash_firmware", json!({"port": port, "files": [{"path": "boot.bin", "address": 0}]}));

@@ -9,7 +9,7 @@ pub mod bootloader_build;
 mod build_log;
 pub(crate) mod common;
 pub mod elf_to_binary;
-mod facts;
+pub(crate) mod facts;
 mod idf;
 pub mod idf_build;
 pub mod size_analysis;

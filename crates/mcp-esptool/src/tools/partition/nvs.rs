@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use esp_model::image::kind;
 use esp_model::job::Job;
 use esp_model::nvs::{self, Change, Contents, Difference, Keys, NvsError, SlotState, Value, Version};
+use esp_model::partition::{DATA, DATA_NVS};
 use esp_model::secure::nvs_keys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,13 +67,38 @@ pub struct In {
     image_file: Option<String>,
     /// Image to compare with.
     other_file: Option<String>,
-    /// Show values; keys and passwords may be among them.
-    #[serde(default = "yes")]
-    show_values: bool,
+    /// true: show all values, also passwords and keys; false: show none (default: all but passwords, keys and bytes).
+    show_values: Option<bool>,
 }
 
-fn yes() -> bool {
-    true
+/// Which values a result shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    All,
+    /// Not what may be a secret by its name, nor bytes.
+    Harmless,
+    None,
+}
+
+impl Show {
+    fn of(input: &In) -> Self {
+        match input.show_values {
+            Some(true) => Self::All,
+            Some(false) => Self::None,
+            None => Self::Harmless,
+        }
+    }
+}
+
+/// Parts of names under which secrets are kept.
+const SECRET_NAMES: [&str; 12] =
+    ["psk", "pass", "pwd", "key", "token", "secret", "cert", "priv", "auth", "cred", "pmk", "salt"];
+
+/// A value that is shown only when it is asked for.
+fn is_secret(entry: &nvs::Entry) -> bool {
+    let name = entry.key.to_ascii_lowercase();
+    let is_bytes = matches!(entry.value, Value::RawText(_) | Value::Blob(_));
+    is_bytes || SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
 /// Data for an image.
@@ -109,6 +136,9 @@ pub struct EntryOut {
     /// Value; bytes in hex, the first 64 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Json>,
+    /// The value may be a secret and is not shown; show_values=true shows it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hidden: bool,
     /// Length of a text or of bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_bytes: Option<usize>,
@@ -216,7 +246,7 @@ fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     };
     let output_file = Some(ctx.files.write(output, &image)?.display().to_string());
     let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
-    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), image.len(), keys.is_some(), input.show_values) })
+    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), image.len(), keys.is_some(), Show::of(input)) })
 }
 
 fn from_csv(ctx: &Ctx, text: &str, size: u64, version: Version, keys: Option<&Keys>) -> Result<Vec<u8>, ToolError> {
@@ -237,7 +267,7 @@ fn from_csv(ctx: &Ctx, text: &str, size: u64, version: Version, keys: Option<&Ke
 
 fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let (contents, length, encrypted) = image(ctx, input, &input.image_file, "image_file")?;
-    let mut out = describe(&contents, length, encrypted, input.show_values);
+    let mut out = describe(&contents, length, encrypted, Show::of(input));
     if let Some(path) = &input.output_file {
         let (csv, left_out) = contents.to_csv();
         out.output_file = Some(ctx.files.write(path, csv.as_bytes())?.display().to_string());
@@ -249,7 +279,7 @@ fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 fn diff(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let (first, ..) = image(ctx, input, &input.image_file, "image_file")?;
     let (second, length, encrypted) = image(ctx, input, &input.other_file, "other_file")?;
-    let show = input.show_values;
+    let show = Show::of(input);
     let mut out = describe(&second, length, encrypted, show);
     let changed = |entry: &nvs::Entry, change: &str| {
         let mut out = entry_out(entry, show);
@@ -298,17 +328,32 @@ fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let edited = nvs::edit(&plain, &changes, keys.as_ref())?;
     let output_file = Some(ctx.files.write(output, &edited)?.display().to_string());
     let plain = keys.as_ref().map_or_else(|| edited.clone(), |keys| nvs::decrypt(&edited, keys));
-    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), edited.len(), keys.is_some(), input.show_values) })
+    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), edited.len(), keys.is_some(), Show::of(input)) })
 }
 
 fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Contents, usize, bool), ToolError> {
-    let bytes = ctx.files.read_some(needed(path, name)?)?;
+    let bytes = nvs_of(ctx.files.read_some(needed(path, name)?)?)?;
     let (keys, _) = keys(ctx, input)?;
     let plain = keys.as_ref().map_or_else(|| bytes.clone(), |keys| nvs::decrypt(&bytes, keys));
     Ok((nvs::read(&plain), bytes.len(), keys.is_some()))
 }
 
-fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: bool) -> Out {
+/// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
+fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
+    let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
+    let table = crate::tools::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
+    let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
+    let cut = found.first().and_then(|one| {
+        let start = one.offset.checked_sub(layout.base())? as usize;
+        bytes.get(start..bytes.len().min(start + one.size as usize)).filter(|part| !part.is_empty())
+    });
+    cut.map(<[u8]>::to_vec).ok_or_else(|| {
+        ToolError::new("nvs_invalid", "this is a whole flash, and its partition table has no NVS partition in the file")
+            .next("esp_firmware_analyze lists its partitions")
+    })
+}
+
+fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: Show) -> Out {
     let mut pages = BTreeMap::new();
     for page in &contents.pages {
         *pages.entry(page.state.name().to_owned()).or_default() += 1;
@@ -332,7 +377,8 @@ fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: bool)
     }
 }
 
-fn entry_out(entry: &nvs::Entry, show: bool) -> EntryOut {
+fn entry_out(entry: &nvs::Entry, show: Show) -> EntryOut {
+    let secret = is_secret(entry);
     let hex = |bytes: &[u8]| Json::String(bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect());
     let (value, size_bytes) = match &entry.value {
         Value::Text(text) => (Json::String(text.clone()), Some(text.len())),
@@ -344,7 +390,8 @@ fn entry_out(entry: &nvs::Entry, show: bool) -> EntryOut {
         namespace: entry.namespace.to_string(),
         key: entry.key.clone(),
         kind: entry.value.type_name().to_owned(),
-        value: Some(value).filter(|_| show),
+        value: Some(value).filter(|_| show == Show::All || (show == Show::Harmless && !secret)),
+        hidden: secret && show == Show::Harmless,
         size_bytes,
         change: None,
         before: None,
