@@ -23,7 +23,7 @@ pub struct In {
     port: Option<PortUrl>,
     /// RAM image or ELF file.
     firmware: String,
-    /// Seconds to capture the console afterwards (default 0).
+    /// Seconds to capture the console afterwards (default 0), at the rate that the loader used.
     #[serde(default)]
     capture_s: f64,
 }
@@ -80,7 +80,11 @@ impl Tool for LoadRam {
         let segments_shown = views.collect();
         let mut port = connected.loader.run_in_ram(job, &segments, entry)?;
         let console = match input.capture_s > 0.0 {
-            true => Some(boot_log::capture(&mut *port, chip, input.capture_s, None, None, job)?),
+            // The program finds the line at the loader's rate, and most leave it there.
+            true => {
+                let baud = Some(port.baud());
+                Some(boot_log::capture(&mut *port, chip, input.capture_s, None, None, baud, job)?)
+            }
             false => None,
         };
         Ok(Out { device, segments: segments_shown, entry: format!("{entry:#010x}"), console })

@@ -57,7 +57,7 @@ impl Tool for RunFirmware {
         let mut port = connected.loader.into_port();
         if input.capture_s > 0.0 || input.until.is_some() {
             let seconds = if input.capture_s > 0.0 { input.capture_s } else { 10.0 };
-            let log = boot_log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, job)?;
+            let log = boot_log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, None, job)?;
             return Ok(Out { device, started_by: started_by.into(), console: Some(log) });
         }
         if let Some(reset) = reset {
