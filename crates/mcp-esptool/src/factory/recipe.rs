@@ -10,6 +10,7 @@ use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, 
 use crate::ctx::Ctx;
 use crate::tools::args::{FileAt, Number};
 use crate::tools::error::ToolError;
+use crate::tools::flash::belongs;
 use crate::tools::flash::files::{self, Piece};
 
 /// A recipe that is ready to be followed.
@@ -93,7 +94,7 @@ impl Prepared {
         let chip = chip::by_name(&recipe.chip.kind);
         let chip =
             chip.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", recipe.chip.kind)))?;
-        let images = images(ctx, &recipe, &folder, &findings)?;
+        let images = images(ctx, &recipe, &folder, &findings, context.table.as_ref())?;
         let data = recipe
             .data
             .iter()
@@ -162,7 +163,13 @@ fn rows(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Optio
 }
 
 /// Images through the same reader as all files that are flashed: HEX and UF2 bring their own addresses.
-fn images(ctx: &Ctx, recipe: &Recipe, folder: &str, findings: &[Finding]) -> Result<Vec<Placed>, ToolError> {
+fn images(
+    ctx: &Ctx,
+    recipe: &Recipe,
+    folder: &str,
+    findings: &[Finding],
+    table: Option<&Table>,
+) -> Result<Vec<Placed>, ToolError> {
     if recipe.images.is_empty() || findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Ok(Vec::new());
     }
@@ -171,6 +178,10 @@ fn images(ctx: &Ctx, recipe: &Recipe, folder: &str, findings: &[Finding]) -> Res
     });
     let mut pieces = files::load(ctx, &at.collect::<Vec<_>>())?;
     files::no_overlap(&mut pieces)?;
+    belongs::refuse_programs(&pieces)?;
+    if let Some(chip) = chip::by_name(&recipe.chip.kind) {
+        belongs::check(&pieces, chip, table)?;
+    }
     let placed = pieces.into_iter().map(|piece| {
         let name = piece.path.strip_prefix(folder).unwrap_or(&piece.path).to_owned();
         Ok(Placed { name, address: piece.address, bytes: Arc::new(piece.bytes()?.into_owned()) })

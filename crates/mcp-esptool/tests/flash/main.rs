@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod backup;
+mod belongs;
 mod bench;
 mod encrypted;
+mod header;
 mod kill;
 mod line;
 mod part;

@@ -147,7 +147,7 @@ fn what_would_not_start_is_refused_before_the_first_byte() {
     let error = bench.fail("esp_flash_firmware", json!({"port": port, "files": files(&[("long.bin", at)])}));
     assert_eq!(error.code, "overlap");
     let odd = bench.call("esp_flash_firmware", json!({"port": port, "files": files(&[("app.bin", 0x10_0000)])}));
-    assert!(odd["notes"][0].as_str().unwrap().contains("no partition begins"), "{odd:?}");
+    assert!(odd["notes"].to_string().contains("no partition begins"), "{odd:?}");
 }
 
 /// A chip that takes ECDSA signatures, whose keys are quickly made, and its enabling field.

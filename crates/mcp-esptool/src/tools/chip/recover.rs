@@ -18,6 +18,7 @@ use crate::tools::args::PortUrl;
 use crate::tools::chip::boot_log::{self, BootLog};
 use crate::tools::device::Device;
 use crate::tools::error::{FlashState, ToolError};
+use crate::tools::flash::belongs;
 use crate::tools::flash::{backup, files, keep, project};
 
 /// The tool.
@@ -232,6 +233,7 @@ fn work(
     ladder: &mut Ladder,
 ) -> Result<Option<Connected>, ToolError> {
     let chip = connected.loader.chip();
+    belongs::check(artefacts, chip, None)?;
     files::check_images(artefacts, chip, connected.loader.revision(), connected.loader.attach_flash(job, None)?)?;
     if !repair::diagnose(&mut connected, job, ladder)? {
         // By its bytes it starts. Does it?

@@ -6,6 +6,7 @@ use esp_model::boot;
 use esp_model::chip::Chip;
 use esp_model::coredump::{Check, CoreDump};
 use esp_model::fs;
+use esp_model::image::content::{self, Content};
 use esp_model::image::elf::Elf;
 use esp_model::image::hex::Part;
 use esp_model::image::kind::{self, Kind};
@@ -136,6 +137,9 @@ pub struct Out {
     size_bytes: u64,
     /// Its SHA-256 in hex.
     sha256: String,
+    /// What it is in words: an app with its version, a bootloader, a program for RAM, a web page; and what follows from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
     /// The chip it is for, where the file tells.
     chip: Option<String>,
     /// Whether it would start.
@@ -190,7 +194,8 @@ impl Tool for Analyze {
             }
             Boots::Unknown => "whether it boots cannot be told from it".to_owned(),
         };
-        format!("{}{chip}, {} bytes; {boots}", out.kind.replace('_', " "), out.size_bytes)
+        let what = out.what.as_ref().map_or_else(String::new, |what| format!("\n{what}"));
+        format!("{}{chip}, {} bytes; {boots}{what}", out.kind.replace('_', " "), out.size_bytes)
     }
 }
 
@@ -200,6 +205,7 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
         kind: kind_name(kind),
         size_bytes: bytes.len() as u64,
         sha256: sha256(bytes),
+        what: None,
         chip: None,
         boots: Boots::Unknown,
         problems: Vec::new(),
@@ -261,11 +267,38 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
         },
         Kind::Empty | Kind::Blank | Kind::Encrypted | Kind::Unknown => {}
     }
+    out.what = words(bytes, &out);
     if out.problems.iter().any(|problem| problem.prevents_boot) {
         out.boots = Boots::No;
     }
     strings(&mut out, bytes, max_strings);
     out
+}
+
+/// What the file is, in words.
+fn words(bytes: &[u8], out: &Out) -> Option<String> {
+    let version = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
+    let text = match content::of(bytes, image::parse(bytes).as_ref()) {
+        Content::Foreign(foreign) => format!("{}: {}", foreign.name(), foreign.remedy()),
+        Content::App(_) => {
+            let app = out.image.as_ref().and_then(|image| image.app.as_ref());
+            let named = app.map_or_else(String::new, |app| format!(" `{}` {}", app.project_name, app.version));
+            let least = app.map(|app| app.min_efuse_block_revision).filter(|least| !matches!(*least, 0 | u16::MAX));
+            let needs =
+                least.map_or_else(String::new, |least| format!(", needs eFuse block revision {}", version(least)));
+            format!("app{named}{needs}")
+        }
+        Content::Bootloader(chip) => format!("bootloader, its place is {:#x}", chip.flash.bootloader_offset),
+        Content::Ram(chip) => format!(
+            "RAM image (nothing of it is mapped from flash): a program for RAM runs with esp_load_ram; from flash only a \
+             bootloader is such an image, at {:#x}",
+            chip.flash.bootloader_offset
+        ),
+        Content::Merged { base, .. } => format!("merged image, its place is {base:#x}"),
+        Content::Cut { why, .. } => format!("image that is cut off: {why}; the file has {} bytes", bytes.len()),
+        Content::Elf | Content::Other => return None,
+    };
+    Some(text)
 }
 
 fn damaged(out: &mut Out, part: &str, what: String) {
@@ -418,6 +451,9 @@ mod tests {
         let good = analyze(stock.bytes, None, 5);
         assert_eq!((good.boots, good.kind.as_str(), good.problems.len()), (Boots::Yes, "image", 0));
         assert!(good.image.as_ref().is_some_and(|image| image.bootloader.is_some()));
+        assert!(good.what.as_ref().is_some_and(|what| what.starts_with("bootloader")), "{:?}", good.what);
+        let cut = analyze(&stock.bytes[..stock.bytes.len() / 2], None, 5);
+        assert!(cut.what.as_ref().is_some_and(|what| what.contains("cut off")), "{:?}", cut.what);
         let mut broken = stock.bytes.to_vec();
         broken[100] ^= 1;
         let bad = analyze(&broken, None, 5);
@@ -432,6 +468,9 @@ mod tests {
         assert_eq!(analyze(&[], None, 0).kind, "empty");
         assert_eq!(analyze(&[0xff; 64], None, 0).kind, "blank");
         assert_eq!(analyze(b"hello, world", None, 0).kind, "unknown");
+        let told = |bytes: &[u8]| analyze(bytes, None, 0).what.unwrap();
+        assert!(told(b"<!doctype html><html>").contains("web page"));
+        assert!(told(b"PK\x03\x04").contains("unpack it"));
         let url = analyze(b"\0\0https://example.com/path\0", None, 3);
         assert_eq!(url.strings[0].kind, "url");
         let otadata = Otadata::BLANK.switch_to(1, 2, esp_model::partition::otadata::State::New).unwrap();

@@ -13,6 +13,8 @@ use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number};
 use crate::tools::error::ToolError;
+use crate::tools::flash::belongs;
+use crate::tools::flash::files::Piece;
 
 /// The tool.
 pub struct BinaryMerge;
@@ -63,6 +65,10 @@ pub struct In {
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     md5_disable: bool,
+    /// Merge also what does not look as if it belonged there: an app in the bootloader's place, an ELF, a damaged image.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    accept_wrong_place: bool,
     /// Instead of merging: take this merged file (raw, HEX or UF2) apart.
     split_file: Option<String>,
 }
@@ -109,12 +115,14 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
         return Err(ToolError::new("missing_parameter", "there is nothing to merge: `files` is empty")
             .next("give files as [{\"path\": \"app.bin\", \"address\": \"0x10000\"}], or split_file"));
     }
-    let mut parts: Vec<Part> = Vec::new();
+    let (mut parts, mut sources): (Vec<Part>, Vec<String>) = (Vec::new(), Vec::new());
     for file in &input.files {
         job.check()?;
         let address = word("address", file.address)?;
         let found = merge::parts_of(address, ctx.files.read(&file.path)?);
-        parts.extend(found.map_err(|error| ToolError::from(error).seen("file", file.path.clone()))?);
+        let found = found.map_err(|error| ToolError::from(error).seen("file", file.path.clone()))?;
+        sources.extend(found.iter().map(|_| file.path.clone()));
+        parts.extend(found);
     }
     let chip = match &input.chip_type {
         Some(name) => Some(chip_named(name)?),
@@ -129,6 +137,15 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let signed = |part: &&Part| part.address == chip.flash.bootloader_offset && super::common::is_signed(&part.data);
     if !flash.is_keep() && parts.iter().any(|part| signed(&part)) {
         return Err(ToolError::new("image_signed", "the bootloader is signed: its header cannot be changed"));
+    }
+    if !input.accept_wrong_place {
+        let pieces: Vec<Piece> = sources
+            .iter()
+            .zip(&parts)
+            .map(|(path, part)| Piece::new(path.as_str(), part.address, part.data.clone()))
+            .collect();
+        belongs::refuse_programs(&pieces)?;
+        belongs::check(&pieces, chip, None)?;
     }
     let before = parts.iter().find(|part| part.address == chip.flash.bootloader_offset).cloned();
     let parts = merge::prepare(chip, parts, &flash)?;

@@ -1,7 +1,7 @@
 //! What is checked against the device before the first byte of firmware: table, header, signatures, encryption.
 
 use esp_link::LoaderError;
-use esp_model::boot::Trust;
+use esp_model::boot::{Device, Trust};
 use esp_model::chip::{Chip, SecureBootScheme};
 use esp_model::image::{self, Header};
 use esp_model::job::Job;
@@ -9,7 +9,7 @@ use esp_model::partition::{self, Table};
 use esp_model::secure::{self, boot_v2};
 
 use super::files::Piece;
-use super::keep;
+use super::{belongs, keep, outlook};
 use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
 use crate::tools::firmware::common;
@@ -31,15 +31,25 @@ pub fn device(
     job: &Job,
     pieces: &[Piece],
     flash_size: u32,
+    accept_wrong_place: bool,
 ) -> Result<Vec<String>, ToolError> {
-    signatures(connected, job, pieces)?;
-    let Some(layout) = layout(connected, job, pieces)? else { return Ok(Vec::new()) };
+    let state = boot_check::state_of(connected, job)?;
+    signatures(connected, job, pieces, &state)?;
+    let layout = layout(connected, job, pieces)?;
+    let mut notes = outlook::notes(connected, job, pieces, layout.as_ref().map(|layout| &layout.table), &state)?;
+    let Some(layout) = layout else { return Ok(notes) };
+    if !accept_wrong_place {
+        belongs::check(pieces, connected.loader.chip(), Some(&layout.table))?;
+    }
     if layout.is_new {
         on_device::check(&layout.table, flash_size, layout.offset)?;
     }
     bootloader_room(connected.loader.chip(), pieces, &layout)?;
-    header_size(connected, job, pieces, &layout)?;
-    pieces.iter().filter_map(|piece| fit(piece, &layout).transpose()).collect()
+    notes.extend(header_size(connected, job, pieces, &layout, flash_size)?);
+    for piece in pieces {
+        notes.extend(fit(piece, &layout)?);
+    }
+    Ok(notes)
 }
 
 fn layout(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<Option<Layout>, ToolError> {
@@ -74,14 +84,21 @@ fn bootloader_room(chip: &Chip, pieces: &[Piece], layout: &Layout) -> Result<(),
     }
 }
 
-/// A partition beyond the size that the bootloader's header names is a silent boot loop.
-fn header_size(connected: &mut Connected, job: &Job, pieces: &[Piece], layout: &Layout) -> Result<(), ToolError> {
+/// A partition beyond the size that the bootloader's header names is a silent boot loop. What was wrong before and is not
+/// touched is only told.
+fn header_size(
+    connected: &mut Connected,
+    job: &Job,
+    pieces: &[Piece],
+    layout: &Layout,
+    flash_size: u32,
+) -> Result<Option<String>, ToolError> {
     let chip = connected.loader.chip();
     let offset = chip.flash.bootloader_offset;
     let written = pieces.iter().find(|piece| piece.address <= offset && u64::from(offset) < piece.end());
     let head = match written {
         Some(piece) => piece.at(u64::from(offset - piece.address), Header::LEN)?,
-        None if connected.loader.mode() == esp_link::Mode::SecureDownload => return Ok(()),
+        None if connected.loader.mode() == esp_link::Mode::SecureDownload => return Ok(None),
         None => connected.loader.read_flash_bytes(&job.silent(), offset, Header::LEN as u32)?,
     };
     let header = Header::decode(&head).filter(|header| header.magic == image::MAGIC);
@@ -92,9 +109,25 @@ fn header_size(connected: &mut Connected, job: &Job, pieces: &[Piece], layout: &
             let text = format!(
                 "the partition table ends at {end:#x}, the bootloader's header names {named:#x} bytes of flash"
             );
-            Err(ToolError::new("header_too_small", text))
+            if !layout.is_new && written.is_none() {
+                return Ok(Some(format!("{text}: the device cannot start, before and after this write")));
+            }
+            let size = super::header::name_of(chip, flash_size.into()).unwrap_or_else(|| format!("{flash_size:#x}"));
+            let next = match written {
+                Some(piece) if piece.address == offset => format!(
+                    "repeat the call with flash_size=\"{size}\", which sets it in the header as it is written; or \
+                     esp_bootloader_build input_file=\"{}\" config={{\"flash_size\": \"{size}\"}} makes such a file",
+                    piece.path
+                ),
+                Some(_) => format!("merge the file again with esp_binary_merge flash_size=\"{size}\""),
+                None => format!(
+                    "set the header that is in flash with esp_flash_optimize apply=true, or write the bootloader along with \
+                     flash_size=\"{size}\""
+                ),
+            };
+            Err(ToolError::new("header_too_small", text).next(next))
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -119,8 +152,8 @@ fn fit(piece: &Piece, layout: &Layout) -> Result<Option<String>, ToolError> {
 }
 
 /// A chip with secure boot starts nothing that is not signed for it: refuse it before it is written.
-fn signatures(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<(), ToolError> {
-    let Some(trust) = secure_boot(connected, job)? else { return Ok(()) };
+fn signatures(connected: &mut Connected, job: &Job, pieces: &[Piece], state: &Device) -> Result<(), ToolError> {
+    let Some(trust) = secure_boot(connected, job, state)? else { return Ok(()) };
     for piece in pieces {
         // What does not read as an image is data, or encrypted: nothing can be said of it.
         let Some(found) = piece.image() else { continue };
@@ -153,9 +186,9 @@ fn trusts(trust: &Trust, block: &boot_v2::Checked) -> bool {
 }
 
 /// Secure boot is on; inside, whose signatures count, where that can be read.
-fn secure_boot(connected: &mut Connected, job: &Job) -> Result<Option<Option<Trust>>, ToolError> {
-    if let Some(state) = boot_check::state_of(connected, job)?.secure_boot {
-        return Ok(state.enabled.map(Some));
+fn secure_boot(connected: &mut Connected, job: &Job, state: &Device) -> Result<Option<Option<Trust>>, ToolError> {
+    if let Some(state) = &state.secure_boot {
+        return Ok(state.enabled.clone().map(Some));
     }
     match connected.loader.security_info(job) {
         Ok(info) => Ok((info.flags & 1 != 0).then_some(None)),

@@ -7,13 +7,14 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::checks;
 use super::files::{self, Piece, PieceView};
+use super::header::{self, SizeChoice, SizeWord, Wanted};
 use super::project::{self, Project};
+use super::{belongs, checks};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
 use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, Number, PortUrl};
+use crate::tools::args::{FileAt, PortUrl};
 use crate::tools::device::Device;
 use crate::tools::error::{FlashState, ToolError};
 use crate::tools::firmware::app_prepare;
@@ -33,8 +34,15 @@ pub struct In {
     /// Send everything, also what is there already.
     #[serde(default)]
     all: bool,
-    /// Flash size, if it shall not be detected ("4MB"); needed in secure download mode.
-    flash_size: Option<Number>,
+    /// Flash size ("4MB") instead of the detected one (needed in secure download mode); it is also set in the header of a
+    /// bootloader that is written, as `detect` does. `keep` (default): the header stays as the file or the build has it.
+    flash_size: Option<SizeChoice>,
+    /// Mode for the header of a bootloader that is written: qio, qout, dio, dout or keep (default).
+    #[schemars(extend("x-rare" = true))]
+    flash_mode: Option<String>,
+    /// Frequency for the header of a bootloader that is written ("80m"), or keep (default).
+    #[schemars(extend("x-rare" = true))]
+    flash_freq: Option<String>,
     /// false: never compress.
     #[schemars(extend("x-rare" = true))]
     compress: Option<bool>,
@@ -43,6 +51,11 @@ pub struct In {
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     encrypt: bool,
+    /// Write also what does not look as if it belonged there: an app where a bootloader should be, a merged file
+    /// elsewhere, a damaged or cut image, a web page.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    accept_wrong_place: bool,
     /// Reset into the application afterwards.
     #[serde(default)]
     run: bool,
@@ -163,15 +176,19 @@ fn write(
     if let Some(wanted) = project.chip.as_deref().filter(other) {
         return Err(ToolError::new("chip_mismatch", format!("the project is for {wanted}, the chip is {}", chip.name)));
     }
-    let wanted_size = input.flash_size.and_then(Number::as_u32);
+    let wanted_size = input.flash_size.and_then(SizeChoice::bytes);
     let flash_size = connected.loader.attach_flash(job, wanted_size)?;
-    let pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
+    let mut pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
+    let mut notes = header::apply(&mut pieces, chip, flash_size, &wanted_header(input, chip).or(&project.settings))?;
     files::check_images(&pieces, chip, connected.loader.revision(), flash_size)?;
+    if !input.accept_wrong_place {
+        belongs::check(&pieces, chip, None)?;
+    }
     match input.encrypt {
         true => must_encrypt(connected, job)?,
         false => refuse_plain_on_encrypted(connected, &pieces, job)?,
     }
-    let mut notes = checks::device(connected, job, &pieces, flash_size)?;
+    notes.extend(checks::device(connected, job, &pieces, flash_size, input.accept_wrong_place)?);
     let compress = match input.compress {
         Some(false) => Compress::Never,
         _ => Compress::Auto,
@@ -200,6 +217,16 @@ fn write(
         write_s: report.write_s,
         verify_s: report.verify_s,
     })
+}
+
+/// What the caller wants in the bootloader's header.
+fn wanted_header(input: &In, chip: &chip::Chip) -> Wanted {
+    let size = input.flash_size.map(|choice| match choice {
+        SizeChoice::Bytes(number) => header::name_of(chip, number.0).unwrap_or_else(|| format!("{:#x}", number.0)),
+        SizeChoice::Word(SizeWord::Detect) => String::from("detect"),
+        SizeChoice::Word(SizeWord::Keep) => String::from("keep"),
+    });
+    Wanted { mode: input.flash_mode.clone(), size, frequency: input.flash_freq.clone() }
 }
 
 /// The chip encrypts by itself only with flash encryption on, and while its loader may.

@@ -2,12 +2,15 @@
 
 pub mod analyze;
 pub mod backup;
+pub(crate) mod belongs;
 pub(crate) mod checks;
 pub mod erase;
 pub mod files;
 pub mod firmware;
+pub(crate) mod header;
 pub(crate) mod keep;
 pub mod optimize;
+pub(crate) mod outlook;
 pub(crate) mod part;
 pub(crate) mod piece;
 pub mod project;

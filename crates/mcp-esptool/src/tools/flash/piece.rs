@@ -120,10 +120,19 @@ impl Piece {
     /// The image, if it reads as one. Of a large file its segments' data are their first bytes, and it has neither digest
     /// nor trailer.
     pub fn image(&self) -> Option<Image<'_>> {
+        self.parsed().ok()
+    }
+
+    fn parsed(&self) -> Result<Image<'_>, image::ParseError> {
         match &self.content {
-            Content::Held(bytes) => image::parse(bytes).ok(),
-            Content::OnDisk(disk) => disk.outline.image().ok(),
+            Content::Held(bytes) => image::parse(bytes),
+            Content::OnDisk(disk) => disk.outline.image(),
         }
+    }
+
+    /// What it is, as far as that decides where it may go.
+    pub fn content(&self) -> image::content::Content {
+        image::content::of(self.head(), self.parsed().as_ref())
     }
 
     /// A linked program becomes an image by `make`.

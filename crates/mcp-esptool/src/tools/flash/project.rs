@@ -10,6 +10,7 @@ use esp_model::partition::{self, Table, otadata::Otadata};
 use serde::Deserialize;
 
 use super::files::Piece;
+use super::header::Wanted;
 use crate::ctx::Ctx;
 use crate::tools::args::{FileAt, Number, parse_number};
 use crate::tools::error::ToolError;
@@ -20,6 +21,9 @@ struct FlasherArgs {
     flash_files: BTreeMap<String, String>,
     #[serde(default)]
     extra_esptool_args: Extra,
+    flash_settings: Option<Wanted>,
+    #[serde(default)]
+    write_flash_args: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -38,6 +42,8 @@ pub struct Project {
     pub made: Vec<Piece>,
     /// The chip's name, as the build spells it.
     pub chip: Option<String>,
+    /// Flash size, mode and frequency that the build wants in the bootloader's header.
+    pub settings: Wanted,
     /// A linked program, to be made into a set once the chip is known.
     pub elf: Option<String>,
 }
@@ -102,7 +108,8 @@ fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
         files.push(FileAt { path: folder.join(name).display().to_string(), address: Number(address) });
     }
     files.sort_by_key(|file| file.address);
-    Ok(Project { kind: "ESP-IDF", files, chip: args.extra_esptool_args.chip, ..Project::default() })
+    let settings = args.flash_settings.unwrap_or_else(|| Wanted::from_arguments(&args.write_flash_args));
+    Ok(Project { kind: "ESP-IDF", files, chip: args.extra_esptool_args.chip, settings, ..Project::default() })
 }
 
 fn elf(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {

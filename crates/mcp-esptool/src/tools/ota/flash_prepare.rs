@@ -167,7 +167,8 @@ impl Tool for FlashPrepare {
                 if let Some(app) = app {
                     let partition = slots.partition(slot)?.clone();
                     check_version(connected, job, &app)?;
-                    super::check_app(&app, connected, partition.size)?;
+                    let name = input.firmware_file.as_deref().unwrap_or_default();
+                    super::check_app(name, &app, connected, partition.size)?;
                     written = Some(partition.name.clone());
                     parts.push((partition.offset, app));
                 }

@@ -8,9 +8,11 @@ use esp_model::image;
 
 use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
+use crate::tools::flash::belongs;
 
 /// Refuses an image that this chip would not start from a partition of `room` bytes.
-pub(crate) fn check_app(app: &[u8], connected: &mut Connected, room: u32) -> Result<(), ToolError> {
+pub(crate) fn check_app(name: &str, app: &[u8], connected: &mut Connected, room: u32) -> Result<(), ToolError> {
+    belongs::check_app(name, app, connected.loader.chip())?;
     let invalid = |text: String| ToolError::new("image_invalid", text);
     let parsed = image::parse(app).map_err(|error| invalid(error.to_string()))?;
     let chip = connected.loader.chip();

@@ -6,6 +6,7 @@ use esp_model::image::build::{Built, Settings, build};
 use crate::ctx::Ctx;
 use crate::tools::args::{FileAt, Number};
 use crate::tools::error::ToolError;
+use crate::tools::flash::belongs;
 use crate::tools::flash::files::{self, Piece};
 use crate::tools::flash::project;
 
@@ -19,6 +20,7 @@ pub fn gather(
     files: &[FileAt],
     build_folder: Option<&str>,
     size: u64,
+    accept_wrong_place: bool,
 ) -> Result<Vec<Piece>, ToolError> {
     let mut list = files.to_vec();
     let mut made = Vec::new();
@@ -50,6 +52,9 @@ pub fn gather(
     }
     pieces.extend(made);
     files::no_overlap(&mut pieces)?;
+    if !accept_wrong_place {
+        belongs::check(&pieces, chip, None)?;
+    }
     if let Some(piece) = pieces.iter().find(|piece| piece.end() > size) {
         let text = format!("`{}` ends at {:#x}, the flash at {size:#x}", piece.path, piece.end());
         return Err(ToolError::new("address_out_of_range", text));

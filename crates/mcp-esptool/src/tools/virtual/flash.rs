@@ -33,6 +33,10 @@ pub struct In {
     files: Option<Vec<FileAt>>,
     /// An ESP-IDF build folder.
     project: Option<String>,
+    /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    accept_wrong_place: bool,
     /// Erase the whole flash first.
     #[serde(default)]
     erase: bool,
@@ -79,7 +83,7 @@ impl Tool for Flash {
             list.push(FileAt { path: path.clone(), address: input.address.unwrap_or(Number(0)) });
         }
         let size = status.config.flash_size;
-        let pieces = content::gather(ctx, chip, &list, input.project.as_deref(), size)?;
+        let pieces = content::gather(ctx, chip, &list, input.project.as_deref(), size, input.accept_wrong_place)?;
         let changes = input.erase || input.restore.is_some() || input.snapshot.is_some() || input.boot_mode.is_some();
         if pieces.is_empty() && !changes {
             return Err(ToolError::new("nothing_to_do", "no files were given, nor anything else to do"));

@@ -66,6 +66,10 @@ pub struct In {
     files: Option<Vec<FileAt>>,
     /// An ESP-IDF build folder.
     project: Option<String>,
+    /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    accept_wrong_place: bool,
     /// Copy flash and eFuses of the device on this port. Keys that cannot be read are 0 in the copy.
     clone_from: Option<PortUrl>,
     /// File with the eFuses: the blocks' words in order, little endian.
@@ -272,7 +276,7 @@ fn flash_of(ctx: &Ctx, input: &In, chip: &Chip, size: u64, twin: Option<&Twin>) 
     if let Some(path) = &input.flash_image {
         files.push(FileAt { path: path.clone(), address: Number(0) });
     }
-    let pieces = content::gather(ctx, chip, &files, input.project.as_deref(), size)?;
+    let pieces = content::gather(ctx, chip, &files, input.project.as_deref(), size, input.accept_wrong_place)?;
     let Some(twin) = twin else { return content::joined(&pieces) };
     let mut flash = twin.flash.clone();
     for piece in &pieces {
