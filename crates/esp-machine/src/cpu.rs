@@ -35,6 +35,10 @@ pub trait Cpu {
     fn run(&mut self, soc: &mut Soc, budget: u64) -> Exit;
     /// Instructions executed since power-on, idle cycles included: what time is counted from.
     fn cycles(&self) -> u64;
+    /// Instructions executed since power-on, without idle cycles.
+    fn instructions(&self) -> u64 {
+        self.cycles()
+    }
     /// The core idles for so many cycles.
     fn skip(&mut self, cycles: u64);
     /// Cycles until the core's own timers want attention, when they are armed.

@@ -110,8 +110,8 @@ impl Machine {
         for area in &board.memory {
             let frame = memory.allocate(area.size as usize, 0);
             if area.rom {
-                let start = area.at.first().map_or(0, |view| view.start);
-                for (index, page) in rom.window(start, area.size).chunks(PAGE).enumerate() {
+                let views: Vec<_> = area.at.iter().map(|view| (view.start, view.offset)).collect();
+                for (index, page) in rom.image(&views, area.size).chunks(PAGE).enumerate() {
                     memory.fill(frame + index as u32, 0, page);
                 }
             }
@@ -173,6 +173,11 @@ impl Machine {
     /// Instructions and idle cycles of the first core.
     pub fn cycles(&self) -> u64 {
         self.cores.first().map_or(0, |core| core.get().cycles())
+    }
+
+    /// Instructions that all cores have executed since power-on.
+    pub fn instructions(&self) -> u64 {
+        self.cores.iter().map(|core| core.get().instructions()).sum()
     }
 
     /// The mask ROM.

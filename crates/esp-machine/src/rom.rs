@@ -74,29 +74,36 @@ impl Rom {
         self.functions.range(..=address).next_back().map(|(_, name)| name.as_str())
     }
 
-    /// The bytes of a ROM window `[start, start + size)`.
+    /// The bytes of a ROM of that size, which appears at `views`: (first address, first byte shown there).
     ///
     /// The ELF has `.data*` at their addresses in RAM only. The ROM's start-up code copies them from ROM by a table
     /// of entries `(begin, end, source)`; where such an entry names a section, its bytes belong at `source`.
-    pub fn window(&self, start: u32, size: u32) -> Vec<u8> {
+    pub fn image(&self, views: &[(u32, u32)], size: u32) -> Vec<u8> {
+        let offset = |address: u32| {
+            let shown = views.iter().filter_map(|(start, first)| address.checked_sub(*start)?.checked_add(*first));
+            shown.filter(|offset| *offset < size).min()
+        };
         let mut bytes = vec![0; size as usize];
         for (address, name, data) in &self.sections {
-            if !name.starts_with(".eh_frame") {
-                place(&mut bytes, start, *address, data);
+            if let (Some(at), false) = (offset(*address), name.starts_with(".eh_frame")) {
+                place(&mut bytes, at, data);
             }
         }
         let words: Vec<u32> =
             bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
         for (address, name, data) in &self.sections {
-            if !name.starts_with(".data") || (*address >= start && *address - start < size) {
+            if !name.starts_with(".data") || offset(*address).is_some() {
                 continue;
             }
             let last = u64::from(*address) + data.len() as u64 + 64;
             for entry in words.windows(3) {
                 let [begin, end, source] = [entry[0], entry[1], entry[2]];
-                let inside = source >= start && source - start < size;
-                if begin == *address && end > begin && u64::from(end) <= last && inside {
-                    place(&mut bytes, start, source, data);
+                if begin == *address
+                    && end > begin
+                    && u64::from(end) <= last
+                    && let Some(at) = offset(source)
+                {
+                    place(&mut bytes, at, data);
                 }
             }
         }
@@ -104,9 +111,8 @@ impl Rom {
     }
 }
 
-fn place(bytes: &mut [u8], start: u32, address: u32, data: &[u8]) {
-    let Some(offset) = address.checked_sub(start) else { return };
-    let Some(target) = bytes.get_mut(offset as usize..) else { return };
+fn place(bytes: &mut [u8], at: u32, data: &[u8]) {
+    let Some(target) = bytes.get_mut(at as usize..) else { return };
     target.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
 }
 
@@ -145,7 +151,7 @@ mod tests {
     fn data_sections_are_placed_where_the_start_up_code_copies_them_from() {
         let rom = Rom::named("esp32c3_rev300_rom").unwrap();
         assert_eq!(rom.entry, 0x4000_0000);
-        let window = rom.window(0x4000_0000, 0x6_0000);
+        let window = rom.image(&[(0x4000_0000, 0), (0x3ff0_0000, 0x4_0000)], 0x6_0000);
         let placed = rom.sections.iter().filter(|(_, name, _)| name.starts_with(".data"));
         let found = placed.filter(|(_, _, data)| window.windows(data.len()).any(|part| part == data.as_slice()));
         assert!(found.count() >= 10);

@@ -136,6 +136,11 @@ impl TimerGroup {
 
 impl Device for TimerGroup {
     fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
+        let calibration = ctx.get(0x68);
+        if matches!(offset, 0x68 | 0x6c) && calibration & 1 << 12 != 0 {
+            // It measures all the time.
+            self.calibrate(ctx, calibration);
+        }
         match offset.wrapping_sub(self.interrupts) {
             4 => self.raw,
             8 => self.raw & ctx.get(self.interrupts),

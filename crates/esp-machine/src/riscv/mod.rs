@@ -33,6 +33,8 @@ pub struct RiscV {
     x: [u32; 64],
     pc: u32,
     cycles: u64,
+    /// Cycles that passed idle.
+    idle: u64,
     /// Cycle count at the last reset.
     started: u64,
     csr: csr::Csrs,
@@ -58,6 +60,7 @@ impl RiscV {
             x: [0; 64],
             pc: 0,
             cycles: 0,
+            idle: 0,
             started: 0,
             csr: csr::Csrs::new(number),
             reserved: None,
@@ -178,7 +181,12 @@ impl Cpu for RiscV {
         self.cycles
     }
 
+    fn instructions(&self) -> u64 {
+        self.cycles - self.idle
+    }
+
     fn skip(&mut self, cycles: u64) {
+        self.idle = self.idle.saturating_add(cycles);
         self.cycles = self.cycles.saturating_add(cycles);
     }
 

@@ -1,0 +1,78 @@
+//! Boots files on a chip and shows its console, speed and time: `boot CHIP MILLISECONDS OFFSET=FILE…`.
+//!
+//! The processor time is that of the whole run; compile with `--release` to measure.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io::Write as _;
+
+use esp_machine::{Config, Machine, What};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let chip = words.next().ok_or("which chip?")?;
+    let milliseconds: u64 = words.next().ok_or("how long?")?.parse()?;
+    let mut config = Config::new(&chip, 4 << 20).ok_or("no machine for this chip")?;
+    let mut trace = false;
+    for word in words {
+        match word.split_once('=') {
+            Some((offset, file)) => {
+                let offset = u32::from_str_radix(offset.trim_start_matches("0x"), 16)?;
+                config.flash.load(offset, &std::fs::read(file)?);
+            }
+            None if word == "download" => config.download = true,
+            None => trace = true,
+        }
+    }
+    let started = std::time::Instant::now();
+    let mut machine = Machine::new(config)?;
+    println!("made in {:?}", started.elapsed());
+    if let Ok(steps) = std::env::var("STEPS") {
+        for _ in 0..steps.parse::<u64>()? {
+            let core = machine.cores[0].get();
+            let registers: Vec<u32> = (1..32).filter_map(|n| core.register(n)).collect();
+            println!("{:#010x} {} {registers:x?}", core.pc(), machine.rom().function(core.pc()).unwrap_or_default());
+            let time = machine.now() + 1;
+            machine.run(time);
+        }
+        return Ok(());
+    }
+    let started = std::time::Instant::now();
+    let end = milliseconds * 1_000_000_000;
+    let mut at_line_start = true;
+    while machine.now() < end {
+        machine.run(end);
+        let mut out = std::io::stdout().lock();
+        for event in machine.take_events() {
+            match event.what {
+                What::Uart { port: 0, byte } => {
+                    if at_line_start {
+                        write!(out, "[{:9} us] ", event.time / 1_000_000)?;
+                    }
+                    at_line_start = byte == b'\n';
+                    out.write_all(&[byte])?;
+                }
+                What::Uart { .. } | What::Usb(_) => {}
+                What::Unmodelled { address, name, pc, write } => {
+                    if trace {
+                        let function = machine.rom().function(pc).unwrap_or_default();
+                        let what = if write { "write" } else { "read" };
+                        writeln!(out, "{{{what} {address:#010x} {name} at {pc:#010x} {function}}}")?;
+                    }
+                }
+                other => writeln!(out, "{{{} us: {other:x?}}}", event.time / 1_000_000)?,
+            }
+        }
+    }
+    let (pc, seconds) = (machine.cores[0].get().pc(), started.elapsed().as_secs_f64());
+    println!(
+        "\npc {pc:#010x} {}, {seconds:.3} s, memory {} KB",
+        machine.rom().function(pc).unwrap_or_default(),
+        machine.soc.memory.size() / 1024
+    );
+    println!(
+        "{} instructions, {:.0} million a second",
+        machine.instructions(),
+        machine.instructions() as f64 / seconds / 1e6
+    );
+    Ok(())
+}
