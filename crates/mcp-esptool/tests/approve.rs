@@ -110,6 +110,7 @@ fn a_person_approves_and_the_key_goes_to_one_device_only() {
     assert_eq!(call(dir, &board, &confirmed).unwrap_err()["code"], "not_confirmed");
     let (done, shown) = approve(dir, plan, "1234");
     assert!(done && shown.contains("02:00:00:00:12:34") && shown.contains("SPI_BOOT_CRYPT_CNT"), "{shown}");
+    assert!(shown.contains("0x00 → 0x01") && shown.contains("(secret)"), "values are shown, keys are not: {shown}");
     let burned = call(dir, &board, &confirmed).unwrap();
     assert_eq!((&burned["state"], burned["boot_check"].as_str()), (&Value::from("burned"), Some("starts factory")));
 
@@ -120,6 +121,31 @@ fn a_person_approves_and_the_key_goes_to_one_device_only() {
     assert!(refused["code"] == "burn_refused" && rules.contains(&&Value::from(2)), "{refused:#}");
     let log = fs::read_to_string(dir.join("state/audit.jsonl")).unwrap();
     assert!(log.contains("approved") && !log.contains("3c3c3c3c"), "{log}");
+}
+
+#[test]
+fn planning_is_free_and_the_refusal_to_burn_names_the_policy_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::write(dir.join("policy.toml"), "").unwrap();
+    fs::write(dir.join("key.bin"), [0x3c; 32]).unwrap();
+    let files = mcp_esptool::demo::firmware::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap();
+    let files = files.into_iter().map(|part| {
+        fs::write(dir.join(part.name), part.bytes).unwrap();
+        serde_json::json!({ "path": part.name, "address": part.address })
+    });
+    let files = format!("files={}", Value::Array(files.collect()));
+    let board = Board::start("02:00:00:00:12:34");
+    let planned = call(dir, &board, std::slice::from_ref(&files)).unwrap();
+    assert_eq!((&planned["state"], &planned["rehearsed"]), (&"planned".into(), &true.into()), "{planned:#}");
+    assert_eq!(planned["burn_refused"]["code"], "burn_not_allowed", "{planned:#}");
+    assert!(planned.get("confirm_token").is_none(), "{planned:#}");
+    let file = dir.join("policy.toml").display().to_string();
+    assert!(planned["next"].as_str().unwrap().contains(&file), "{planned:#}");
+    let refused = call(dir, &board, &[files, "confirm_token=00".into()]).unwrap_err();
+    assert_eq!(refused["code"], "burn_not_allowed", "{refused:#}");
+    assert_eq!(refused["evidence"]["policy_file"], file.as_str(), "{refused:#}");
+    assert!(!refused["evidence"]["becomes_impossible"].as_array().unwrap().is_empty(), "{refused:#}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The rules' numbers are stable; `docs/safety.md` describes them. `Deny` cannot be overridden by a caller.
 
+mod keys;
 mod rules;
 
 use super::burn::Burn;
@@ -37,6 +38,10 @@ pub struct Facts {
     pub revision_known: bool,
     /// The custom MAC address belongs to another device already.
     pub mac_taken: bool,
+    /// How the flash part is wired (lines, pins, pages, supply) is known from the schematic.
+    pub flash_wiring_known: bool,
+    /// What the flash will hold when the bits are burned, before encryption: address and bytes.
+    pub images: Vec<(u32, Vec<u8>)>,
 }
 
 /// What the chip is for.

@@ -1,5 +1,7 @@
 //! A plan: what a chip's eFuses are, what they will be, what that closes, and a hash that a confirmation is bound to.
 
+mod lost;
+
 use sha2::{Digest, Sha256};
 
 use super::burn::{Burn, Step};
@@ -27,11 +29,11 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Fields that change.
     pub changes: Vec<Change>,
-    /// Fields that freeze, hide or close without having been asked for.
+    /// What can never be done again; empty only when nothing changes.
     pub becomes_impossible: Vec<String>,
     /// What the linter says.
     pub findings: Vec<Finding>,
-    /// Hash over chip, MAC address, present state and steps.
+    /// Hash over chip, MAC address, present state, steps and the images that the flash holds or will hold.
     pub hash: [u8; 32],
 }
 
@@ -42,10 +44,18 @@ pub struct Change {
     pub field: String,
     /// Block number.
     pub block: u8,
+    /// What the field is for.
+    pub about: String,
     /// Value now.
     pub before: String,
     /// Value then, or `secret`.
     pub after: String,
+    /// All bits of the field now, in hex; `None` for secrets.
+    pub before_hex: Option<String>,
+    /// All bits of the field then, in hex; `None` for secrets.
+    pub after_hex: Option<String>,
+    /// What the new bits of a protection field freeze or hide.
+    pub protects: Vec<String>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -70,8 +80,10 @@ impl Plan {
         let before = burn.before().clone();
         let united = before.with(burn.pending());
         let changes = changes(&before, &united, &after);
-        let becomes_impossible = becomes_impossible(&before, &united, &after, &changes);
-        let hash = hash(chip.id, revision, mac, &before, &steps);
+        let data = chip.at(revision);
+        let case = lost::Case { chip: data, before: &before, united: &united, after: &after, changes: &changes };
+        let becomes_impossible = case.all();
+        let hash = hash(chip.id, revision, mac, &before, &steps, facts);
         let findings = lint(chip, revision, burn, facts);
         Ok(Self { chip: chip.id, revision, mac, before, after, steps, changes, becomes_impossible, findings, hash })
     }
@@ -92,7 +104,7 @@ impl Plan {
     }
 }
 
-fn hash(chip: &str, revision: u16, mac: [u8; 6], before: &Efuses, steps: &[Step]) -> [u8; 32] {
+fn hash(chip: &str, revision: u16, mac: [u8; 6], before: &Efuses, steps: &[Step], facts: &Facts) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(format!("{chip} {revision} {}\n", hex(&mac, ':')));
     for (id, words) in &before.words {
@@ -102,6 +114,14 @@ fn hash(chip: &str, revision: u16, mac: [u8; 6], before: &Efuses, steps: &[Step]
     for step in steps {
         hash.update([step.block, step.stage as u8]);
         hash.update(bits::to_bytes(&step.data));
+    }
+    // What was confirmed with these images is not carried out with others.
+    for (address, bytes) in &facts.images {
+        hash.update(address.to_le_bytes());
+        hash.update(Sha256::digest(bytes));
+    }
+    if let Some(bootloader) = &facts.bootloader {
+        hash.update(Sha256::digest(bootloader));
     }
     hash.finalize().into()
 }
@@ -114,21 +134,53 @@ fn changes(before: &Efuses, united: &Efuses, after: &Efuses) -> Vec<Change> {
     let change = |field: &'static Field| {
         let hidden = !after.readable(&field.read_protect);
         let value = united.value(field);
-        let shown = value.meaning.unwrap_or_else(|| value.value.to_string());
+        let secret = hidden || united.holds_secret(field);
+        let mask = MASKS.contains(&field.name.as_str());
+        let shown = match value.meaning {
+            Some(meaning) => meaning,
+            None if mask => bits_hex(field, united),
+            None => value.value.to_string(),
+        };
         Change {
             field: field.name.clone(),
             block: field.block,
+            about: field.about.clone(),
+            before_hex: (!secret).then(|| bits_hex(field, before)),
+            after_hex: (!secret).then(|| bits_hex(field, united)),
+            protects: if mask { protects(field, before, united) } else { Vec::new() },
             before: match before.value(field).value {
                 Shown::Text(_) if united.holds_secret(field) && !bits::is_zero(before.block(field.block)) => {
                     SECRET.into()
                 }
+                _ if mask => bits_hex(field, before),
                 other => other.to_string(),
             },
-            after: if hidden || united.holds_secret(field) { SECRET.into() } else { shown },
+            after: if secret { SECRET.into() } else { shown },
         }
     };
     let fields = united.table.fields.iter().filter(|field| !field.composed);
     fields.filter(changed).map(change).collect()
+}
+
+/// Fields whose bits each protect something.
+const MASKS: [&str; 2] = ["WR_DIS", "RD_DIS"];
+
+/// All bits of a field as one hex number, highest digit first.
+fn bits_hex(field: &Field, efuses: &Efuses) -> String {
+    let bytes = field.bytes(efuses.block(field.block));
+    let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    format!("0x{digits}")
+}
+
+/// The shown fields that new bits of WR_DIS freeze, or that new bits of RD_DIS hide.
+fn protects(mask: &Field, before: &Efuses, united: &Efuses) -> Vec<String> {
+    let writes = mask.name == MASKS[0];
+    let newly = |field: &&Field| match writes {
+        true => before.writeable(field.write_protect) && !united.writeable(field.write_protect),
+        false => before.readable(&field.read_protect) && !united.readable(&field.read_protect),
+    };
+    let fields = united.table.fields.iter().filter(|field| field.shown && !field.composed);
+    fields.filter(newly).map(|field| field.name.clone()).collect()
 }
 
 impl Efuses {
@@ -149,27 +201,4 @@ impl Efuses {
                 .any(|purpose| purpose.digest && purpose.field.as_deref() == Some(field.name.as_str())),
         }
     }
-}
-
-/// Fields that could be set before and cannot be set any more, though the plan does not set them.
-fn becomes_impossible(before: &Efuses, united: &Efuses, after: &Efuses, changes: &[Change]) -> Vec<String> {
-    let lost = |field: &&'static Field| {
-        let full = |efuses: &Efuses| field.bytes(efuses.block(field.block)).iter().all(|byte| *byte != 0);
-        let asked = changes.iter().any(|change| change.field == field.name);
-        let frozen = before.writeable(field.write_protect) && !after.writeable(field.write_protect);
-        field.shown && !field.composed && frozen && !asked && !full(united)
-    };
-    let frozen = after.table.fields.iter().filter(lost).map(|field| format!("setting {}", field.name));
-    let hidden = |field: &&'static Field| before.readable(&field.read_protect) && !after.readable(&field.read_protect);
-    let unread = after.table.fields.iter().filter(hidden).map(|field| format!("reading {}", field.name));
-    let mut out: Vec<_> = frozen.chain(unread).collect();
-    for name in super::security::NO_DOWNLOAD {
-        if !before.is_set(name) && after.is_set(name) {
-            out.push("connecting a loader".into());
-        }
-    }
-    if !before.is_set(super::security::SECURE_DOWNLOAD) && after.is_set(super::security::SECURE_DOWNLOAD) {
-        out.push("reading flash, memory and eFuses by the loader".into());
-    }
-    out
 }

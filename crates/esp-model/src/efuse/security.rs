@@ -87,6 +87,21 @@ pub const NO_USB_DOWNLOAD: [&str; 3] =
 pub const VOLTAGE: [&str; 6] =
     ["XPD_SDIO_FORCE", "XPD_SDIO_REG", "XPD_SDIO_TIEH", "VDD_SPI_FORCE", "VDD_SPI_XPD", "VDD_SPI_TIEH"];
 
+/// Fields that say how the flash is wired and supplied, beyond [`VOLTAGE`]; `*` stands for any end.
+pub const WIRING: [&str; 11] = [
+    "FLASH_TYPE",
+    "FLASH_PAGE_SIZE",
+    "FLASH_ECC_EN",
+    "FLASH_ECC_MODE",
+    "FLASH_LDO_*",
+    "PIN_POWER_SELECTION",
+    "PXA0_TIEH_SEL_*",
+    "SPI_LDO_*",
+    "SPI_PAD_CONFIG_*",
+    "VDD_SPI_AS_GPIO",
+    "VDD_SPI_LDO_ADJUST",
+];
+
 /// A chip's security as its eFuses say it.
 #[derive(Debug, Clone, Copy)]
 pub struct SecurityView<'a> {
@@ -177,6 +192,11 @@ impl<'a> SecurityView<'a> {
             })
         };
         secret.filter_map(key).collect()
+    }
+
+    /// A flash encryption key is burned: visible, or hidden by RD_DIS.
+    pub fn has_flash_key(&self) -> bool {
+        self.secret_keys().iter().any(|key| key.for_flash && (!key.is_blank || key.hidden))
     }
 
     /// The place of a flash encryption key that software cannot see.

@@ -335,6 +335,17 @@ impl Scale {
 }
 
 impl EfuseTable {
+    /// The chip's own names of those of these fields that it has, each once: several may be aliases of one field.
+    pub fn own_names(&self, names: impl IntoIterator<Item = &'static str>) -> Vec<&str> {
+        let mut own = Vec::new();
+        for field in names.into_iter().filter_map(|name| self.field(name)) {
+            if !own.contains(&field.name.as_str()) {
+                own.push(field.name.as_str());
+            }
+        }
+        own
+    }
+
     /// Reads the text of an `efuse.toml`.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)

@@ -11,6 +11,7 @@ pub mod flash_encryption;
 mod keys;
 pub mod nvs_keys;
 mod rsa3072;
+pub mod verifier;
 
 pub use keys::{PrivateKey, PublicKey, Scheme};
 

@@ -16,6 +16,7 @@ use crate::ctx::device::Connected;
 use crate::tools::error::ToolError;
 use crate::tools::security::burn::{self, Item};
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
+use crate::tools::security::refusal;
 
 /// What the recipe asks for, with this unit's values.
 pub fn requests(
@@ -98,6 +99,10 @@ impl Work<'_> {
         let (ctx, job, prepared) = (self.ctx, self.job, &self.order.prepared);
         let profile = if plan.profile == "development" { Purpose::Development } else { Purpose::Production };
         let planned = engine::carry_out(ctx, job, connected, requests, &Intent { profile, ..Intent::default() })?;
+        if let Some(refused) = &planned.burn_refused {
+            let mac = self.values.get("base_mac").map_or("", String::as_str);
+            return Err(refusal::not_allowed(mac, refused, &planned));
+        }
         let Some(token) = planned.confirm_token.as_deref() else { return Ok(planned) };
         if !connected.is_virtual() {
             let text = "the policy does not name this recipe in burn_recipes";

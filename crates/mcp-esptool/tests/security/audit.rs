@@ -41,7 +41,7 @@ const ITEMS: [&str; 8] = [
     "anti_rollback",
 ];
 
-/// What each row needs of the chip; without it the row is `absent`.
+/// What each row needs of the chip; without it the row is `not_supported`.
 const NEEDS: [&str; 8] = ["boot", "boot", "flash", "boot", "", "usb", "", "rollback"];
 
 /// A state: its name, what of the chip it needs, what is burned, the rows, the worst level for a product and for a desk.
@@ -59,112 +59,236 @@ const STATES: &[Case] = &[
         name: "virgin",
         needs: "",
         burn: |_| Vec::new(),
-        rows: ["off", "off", "off", "off", "off", "off", "off", "off"],
+        rows: ["not_enabled", "not_enabled", "not_enabled", "not_enabled", "open", "open", "open", "not_enabled"],
         worst: ["critical", "info"],
     },
     Case {
         name: "development",
         needs: "flash",
         burn: |kit| [vec![kit.flash_key(true)], kit.count(1)].concat(),
-        rows: ["off", "off", "development", "on", "off", "off", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "enabled_development",
+            "enabled_permanently",
+            "open",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
+    },
+    Case {
+        name: "encrypted-without-key",
+        needs: "flash",
+        burn: |kit| kit.count(1),
+        rows: ["not_enabled", "not_enabled", "contradictory", "not_enabled", "open", "open", "open", "not_enabled"],
+        worst: ["critical", "critical"],
     },
     Case {
         name: "encrypted-off-again",
         needs: "flash",
         burn: |kit| [vec![kit.flash_key(true)], kit.count(3)].concat(),
-        rows: ["off", "off", "off", "on", "off", "off", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "enabled_permanently",
+            "open",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "count-full-loader-open",
         needs: "flash",
         burn: |kit| [vec![kit.flash_key(true)], kit.count(kit.full())].concat(),
-        rows: ["off", "off", "development", "on", "off", "off", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "enabled_development",
+            "enabled_permanently",
+            "open",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "key-readable",
         needs: "flash",
         burn: |kit| [vec![kit.flash_key(false)], kit.count(1)].concat(),
-        rows: ["off", "off", "development", "broken", "off", "off", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "enabled_development",
+            "key_exposed",
+            "open",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "critical"],
     },
     Case {
         name: "signed",
         needs: "boot",
         burn: |kit| vec![kit.digest(), kit.boot()],
-        rows: ["on", "on", "off", "off", "off", "off", "off", "off"],
+        rows: [
+            "enabled_permanently",
+            "enabled_permanently",
+            "not_enabled",
+            "not_enabled",
+            "open",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "signed-without-key",
         needs: "boot",
         burn: |kit| vec![kit.boot()],
-        rows: ["broken", "off", "off", "off", "off", "off", "off", "off"],
+        rows: ["contradictory", "not_enabled", "not_enabled", "not_enabled", "open", "open", "open", "not_enabled"],
         worst: ["critical", "critical"],
     },
     Case {
         name: "release",
         needs: "flash",
         burn: Kit::release,
-        rows: ["on", "on", "on", "on", "on", "on", "off", "on"],
+        rows: [
+            "enabled_permanently",
+            "enabled_permanently",
+            "enabled_permanently",
+            "enabled_permanently",
+            "closed_permanently",
+            "closed_permanently",
+            "open",
+            "enabled_permanently",
+        ],
         worst: ["warning", "info"],
     },
     Case {
         name: "release-secure-download",
         needs: "flash secure",
         burn: |kit| [kit.release(), vec![set("ENABLE_SECURITY_DOWNLOAD", 1)]].concat(),
-        rows: ["on", "unknown", "enabled", "unknown", "on", "unknown", "restricted", "unknown"],
+        rows: [
+            "enabled_permanently",
+            "unknown",
+            "enabled",
+            "unknown",
+            "closed_permanently",
+            "unknown",
+            "secure_download_only",
+            "unknown",
+        ],
         worst: ["warning", "info"],
     },
     Case {
         name: "secure-download",
         needs: "secure",
         burn: |_| vec![set("ENABLE_SECURITY_DOWNLOAD", 1)],
-        rows: ["off", "unknown", "off", "unknown", "off", "unknown", "restricted", "unknown"],
+        rows: [
+            "not_enabled",
+            "unknown",
+            "not_enabled",
+            "unknown",
+            "open",
+            "unknown",
+            "secure_download_only",
+            "unknown",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-soft",
         needs: "soft",
         burn: |_| vec![set("SOFT_DIS_JTAG", 1)],
-        rows: ["off", "off", "off", "off", "soft_disabled", "soft_disabled", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "closed_until_hmac",
+            "closed_until_hmac",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-soft-one-bit",
         needs: "soft1",
         burn: |_| vec![set("SOFT_DIS_JTAG", 1)],
-        rows: ["off", "off", "off", "off", "soft_disabled", "soft_disabled", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "closed_until_hmac",
+            "closed_until_hmac",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-soft-opened",
         needs: "soft",
         burn: |_| vec![set("SOFT_DIS_JTAG", 3)],
-        rows: ["off", "off", "off", "off", "off", "off", "off", "off"],
+        rows: ["not_enabled", "not_enabled", "not_enabled", "not_enabled", "open", "open", "open", "not_enabled"],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-soft-full",
         needs: "soft",
         burn: |_| vec![set("SOFT_DIS_JTAG", 7)],
-        rows: ["off", "off", "off", "off", "soft_disabled", "soft_disabled", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "closed_until_hmac",
+            "closed_until_hmac",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-hard",
         needs: "boot",
         burn: |kit| vec![kit.hard_jtag()],
-        rows: ["off", "off", "off", "off", "on", "off", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "closed_permanently",
+            "open",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
     Case {
         name: "jtag-usb",
         needs: "usb",
         burn: |_| vec![set("DIS_USB_JTAG", 1)],
-        rows: ["off", "off", "off", "off", "off", "on", "off", "off"],
+        rows: [
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "not_enabled",
+            "open",
+            "closed_permanently",
+            "open",
+            "not_enabled",
+        ],
         worst: ["critical", "info"],
     },
 ];
@@ -279,7 +403,7 @@ fn every_chip_in_every_state_is_judged_right() {
                 let found = rows(&audit);
                 for ((item, state), needs) in ITEMS.into_iter().zip(case.rows).zip(NEEDS) {
                     let by_flags = case.name.ends_with("secure-download") && state == "unknown";
-                    let wanted = if kit.has(needs) || by_flags { state } else { "absent" };
+                    let wanted = if kit.has(needs) || by_flags { state } else { "not_supported" };
                     judged += 1;
                     if found[item] != wanted {
                         wrong.push(format!("{id} {} {item}: {} instead of {wanted}", case.name, found[item]));
@@ -298,6 +422,34 @@ fn every_chip_in_every_state_is_judged_right() {
     }
     assert!(wrong.is_empty(), "{} of {judged} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(judged > 1500, "{judged} rows judged");
+}
+
+/// One state has one level wherever it is shown, remedies are calls that exist, and the schema lists every state.
+#[test]
+fn info_and_audit_agree_and_remedies_are_callable() {
+    let bench = Bench::new();
+    let port = "sim://esp32c3-remedy";
+    let audit = bench.ok("esp_security_audit", json!({ "port": port }));
+    let info = bench.ok("esp_security_info", json!({ "port": port }));
+    let schema = mcp_esptool::tools::find("esp_security_audit").unwrap().output_schema();
+    let known = serde_json::to_value(schema).unwrap()["properties"]["rows"]["items"]["properties"]["state"].to_string();
+    for (row, aspect) in audit["rows"].as_array().unwrap().iter().zip(info["aspects"].as_array().unwrap()) {
+        assert_eq!((&row["item"], &row["state"], &row["level"]), (&aspect["item"], &aspect["state"], &aspect["level"]));
+        assert!(known.contains(row["state"].as_str().unwrap()), "{row} is not in {known}");
+        if row["level"] == "critical" {
+            let (attack, remedy) = (row["attack"].as_str().unwrap(), &row["remedy"]);
+            assert!(!attack.is_empty() && remedy["irreversible"] == true, "{row:#}");
+            let tool = mcp_esptool::tools::find(remedy["tool"].as_str().unwrap()).unwrap();
+            let input = serde_json::to_value(tool.input_schema()).unwrap();
+            for name in remedy["parameters"].as_object().unwrap().keys() {
+                assert!(input["properties"].get(name).is_some(), "{} has no {name}", remedy["tool"]);
+            }
+        }
+    }
+    let jtag = audit["rows"].as_array().unwrap().iter().find(|row| row["item"] == "jtag").unwrap();
+    assert_eq!((&jtag["state"], &jtag["remedy"]["parameters"]["efuse_name"]), (&json!("open"), &json!("DIS_PAD_JTAG")));
+    let evidence = jtag["evidence"].as_str().unwrap();
+    assert!(!evidence.contains("HARD_DIS_JTAG"), "an alias is listed: {evidence}");
 }
 
 /// Where no loader answers there is nothing to judge, and the tool says why instead of guessing.

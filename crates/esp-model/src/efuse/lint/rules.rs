@@ -27,6 +27,9 @@ impl Case<'_> {
         self.way_in(&mut found);
         self.shared_blocks(&mut found);
         self.custom_mac(&mut found);
+        self.wiring(&mut found);
+        self.hidden_blocks(&mut found);
+        self.bootloader_verifies(&mut found);
         found
     }
 
@@ -129,8 +132,13 @@ impl Case<'_> {
         let encrypted = self.after.flash_encryption() != FlashEncryptionMode::Off;
         if !encrypted && self.after.encryption().is_some() {
             let severity = if self.facts.encryption_wanted { Deny } else { Warn };
-            let text = "after secure boot a flash encryption key can no longer be hidden: enable encryption first";
-            found.push(Finding::new(3, severity, text));
+            let stays = if freezes || !self.after.efuses.writeable(read_disable) {
+                "RD_DIS is write-protected after this plan, so that no flash encryption key can be hidden any more"
+            } else {
+                "RD_DIS stays writeable after this plan; ESP-IDF write-protects it on a chip with secure boot, and then no \
+                 flash encryption key can be hidden any more"
+            };
+            found.push(Finding::new(3, severity, format!("{stays}: enable flash encryption first")));
         }
     }
 
@@ -198,7 +206,10 @@ impl Case<'_> {
     fn download_mode(&self, found: &mut Vec<Finding>) {
         for name in NO_DOWNLOAD.into_iter().chain([SECURE_DOWNLOAD]).filter(|name| self.turns_on(name)) {
             if !self.facts.ota_proven {
-                let text = format!("{name} without proof that an update over the air boots on this chip");
+                let text = format!(
+                    "{name} without proof that an update over the air boots on this chip; a person who saw one vouches for \
+                     it in the policy file: vouch = [\"ota_proven\"]"
+                );
                 found.push(Finding::new(8, Deny, text));
             }
         }
@@ -210,8 +221,11 @@ impl Case<'_> {
         if changed.is_empty() || (self.facts.flash_voltage_known && self.facts.voltage_override_ran) {
             return;
         }
-        let text =
-            format!("{}: the flash part's voltage is not known or was not tried by register", changed.join(", "));
+        let text = format!(
+            "{}: the flash part's voltage is not known or was not tried by register; a person who did both vouches for it \
+                 in the policy file: vouch = [\"flash_voltage\"]",
+            changed.join(", ")
+        );
         found.push(Finding::new(9, Deny, text));
     }
 
@@ -272,8 +286,9 @@ impl Case<'_> {
             let state = if self.after.jtag_soft() { "disabled until the right HMAC is given" } else { "enabled" };
             found.push(Finding::new(12, Info, format!("{SOFT_JTAG}: JTAG is {state}")));
         }
-        for name in HARD_JTAG.into_iter().chain(USB_JTAG).filter(|name| self.turns_on(name)) {
-            found.push(Finding::new(12, Warn, format!("{name} disables debugging for ever")));
+        let names = self.after.efuses.table.own_names(HARD_JTAG.into_iter().chain(USB_JTAG));
+        for name in names.into_iter().filter(|name| self.turns_on(name)) {
+            found.push(Finding::new(12, Warn, format!("{name} disables debugging permanently")));
         }
     }
 

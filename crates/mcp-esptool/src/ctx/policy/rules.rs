@@ -29,7 +29,7 @@ pub struct Rules {
     pub burn_recipes: Option<Vec<String>>,
     /// Production mode: only these locked recipes, by hash, change devices, and no tool does so beside them.
     pub production_recipes: Option<Vec<String>>,
-    /// What a person vouches for because no tool can measure it: `ota_proven`, `flash_voltage`.
+    /// What a person vouches for because no tool can measure it: `ota_proven`, `flash_voltage`, `flash_wiring`.
     pub vouch: Option<Vec<String>>,
     /// Folders that the project roots must lie in. Empty: anywhere.
     pub project_roots: Vec<PathBuf>,

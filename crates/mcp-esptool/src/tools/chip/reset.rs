@@ -19,7 +19,7 @@ pub struct Reset;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResetMode {
-    /// A pulse on EN: starts the application.
+    /// A pulse on EN, into the application.
     #[default]
     HardReset,
     /// The loader jumps to the application.
@@ -86,7 +86,7 @@ impl Tool for Reset {
         match out.reset_mode {
             ResetMode::Download => format!("{}: the loader runs", out.port),
             ResetMode::NoReset => format!("{}: port given back, no reset", out.port),
-            _ => format!("{}: reset, the application starts", out.port),
+            _ => format!("{}: reset sent; start not checked (esp_console_capture shows the start)", out.port),
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct In {
 pub struct Out {
     #[serde(flatten)]
     device: Device,
-    /// How the application was started.
+    /// The reset that was sent to start the application.
     started_by: String,
     /// What it said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,10 @@ impl Tool for RunFirmware {
     }
 
     fn summary(out: &Out) -> String {
-        let console = out.console.as_ref().map_or_else(String::new, |log| format!("\n{}", log.line()));
-        format!("{}\nstarted by {}{console}", out.device, out.started_by)
+        let console = match &out.console {
+            Some(log) => log.line(),
+            None => "start not checked (capture_s records the console)".into(),
+        };
+        format!("{}\n{} sent; {console}", out.device, out.started_by)
     }
 }

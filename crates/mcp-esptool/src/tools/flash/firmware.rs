@@ -107,11 +107,13 @@ impl Tool for Firmware {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let (pieces, project) = gather(ctx, &input)?;
-        let out = ctx
+        let mut out = ctx
             .with_device(input.port.as_ref(), job, |connected| write(ctx, job, connected, &input, pieces, &project))?;
         if input.run {
             let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
             connected.loader.hard_reset()?;
+            out.notes
+                .push("reset sent; start not checked (esp_run_firmware with capture_s records the console)".into());
         }
         Ok(out)
     }

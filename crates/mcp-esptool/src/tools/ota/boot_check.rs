@@ -49,6 +49,14 @@ pub struct In {
     /// Secure version in the device's eFuses.
     #[schemars(extend("x-rare" = true))]
     secure_version: Option<u32>,
+    /// Add `predicted_console` (default).
+    #[serde(default = "yes")]
+    #[schemars(extend("x-rare" = true))]
+    predict_console: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A step of the chain.
@@ -88,8 +96,10 @@ pub struct Out {
     /// otadata: sequence and state of both entries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     otadata: Vec<String>,
-    /// What the console would show, from the ROM's boot line on; times are made up.
-    console: String,
+    /// What the console would show, from the ROM's boot line on. Computed from the flash content, not recorded: times are made
+    /// up (esp_run_firmware records the real console).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_console: Option<String>,
 }
 
 impl Tool for BootCheck {
@@ -113,7 +123,7 @@ impl Tool for BootCheck {
         let bytes = ctx.files.read_some(path)?;
         let chip = chip_of(&input, &bytes)?;
         let device = Device { revision: input.revision, secure_version: input.secure_version, ..Device::default() };
-        Ok(describe(chip, &boot::walk(chip, &bytes, &device, &config)))
+        Ok(describe(chip, &boot::walk(chip, &bytes, &device, &config), input.predict_console))
     }
 
     fn summary(out: &Out) -> String {
@@ -136,7 +146,7 @@ fn on_device(connected: &mut Connected, job: &Job, input: &In, config: &Config) 
     device.secure_version = input.secure_version.or(device.secure_version);
     device.revision = input.revision.or(device.revision);
     let report = walk(connected, job, &device, config, Vec::new())?;
-    Ok(describe(connected.loader.chip(), &report))
+    Ok(describe(connected.loader.chip(), &report, input.predict_console))
 }
 
 /// What the boot chain depends on beyond the flash, read from the device.
@@ -284,7 +294,7 @@ fn chip_of(input: &In, bytes: &[u8]) -> Result<&'static Chip, ToolError> {
     fits.next().ok_or_else(|| ToolError::new("unknown_chip", "no bootloader tells which chip this flash is of"))
 }
 
-fn describe(chip: &Chip, report: &BootReport) -> Out {
+fn describe(chip: &Chip, report: &BootReport, predict: bool) -> Out {
     let (outcome, stage, partition) = match &report.outcome {
         Outcome::Starts { partition, .. } => ("starts", None, partition.clone()),
         Outcome::Stops(stage) => ("stops", Some(stage.name().to_owned()), None),
@@ -313,6 +323,6 @@ fn describe(chip: &Chip, report: &BootReport) -> Out {
         steps: steps.collect(),
         partitions: report.table.iter().flat_map(|table| RowOut::of(table, &Subtypes::default())).collect(),
         otadata: otadata.collect(),
-        console: report.log.clone(),
+        predicted_console: predict.then(|| report.log.clone()),
     }
 }

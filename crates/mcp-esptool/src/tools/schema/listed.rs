@@ -114,12 +114,25 @@ fn in_short(about: &str, listed: &mut Map<String, Value>) -> String {
         // Text or an object: the description shows both.
         listed.remove("properties");
     }
-    let fields = listed.get("items").and_then(|items| items.get("properties")).and_then(Value::as_object);
-    let Some(fields) = fields.map(|fields| fields.iter().map(named).collect::<Vec<_>>().join(", ")) else {
+    let fields = listed_items(listed).map(named).collect::<Vec<_>>().join(", ");
+    if fields.is_empty() {
         return about.into();
+    }
+    // What tells several kinds of item apart stays: without it no call is right.
+    let is_tag = |(_, of): &(&String, &Value)| of.get("enum").is_some();
+    let tags: Map<_, _> = listed_items(listed).filter(is_tag).map(|(name, of)| (name.clone(), of.clone())).collect();
+    let items = match tags.is_empty() {
+        true => json!({ "type": "object" }),
+        false => json!({ "type": "object", "required": tags.keys().collect::<Vec<_>>(), "properties": tags }),
     };
-    listed.insert("items".into(), json!({ "type": "object" }));
+    listed.insert("items".into(), items);
     format!("{about} (each {{{fields}}})")
+}
+
+/// The fields of a list's items.
+fn listed_items(listed: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let fields = listed.get("items").and_then(|items| items.get("properties")).and_then(Value::as_object);
+    fields.into_iter().flatten()
 }
 
 /// An inner field's name, with its values where these are few and known.
@@ -286,7 +299,8 @@ mod tests {
             short,
             json!({"type": "object", "properties": {
                 "mode": {"enum": ["a", "b"], "description": "Which"},
-                "burns": {"type": "array", "description": "What (each {bit, key, kind: x|y})", "items": {"type": "object"}},
+                "burns": {"type": "array", "description": "What (each {bit, key, kind: x|y})",
+                    "items": {"type": "object", "properties": {"kind": {"enum": ["x", "y"]}}, "required": ["kind"]}},
             }, "required": ["burns"]})
         );
     }

@@ -3,10 +3,11 @@
 use esp_link::Mode;
 use esp_link::detect::SecurityInfo;
 use esp_model::efuse::Efuses;
-use esp_model::efuse::audit::{self as model, Item, Level, State};
+use esp_model::efuse::audit::{self as model, Action, Item, Level, State};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
@@ -41,8 +42,8 @@ pub struct Out {
     /// What the chip was judged for.
     profile: Purpose,
     /// The worst level.
-    worst: String,
-    /// One row an aspect.
+    worst: LevelOut,
+    /// One row per aspect.
     rows: Vec<Row>,
 }
 
@@ -50,20 +51,108 @@ pub struct Out {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Row {
     /// What it is about.
-    pub item: String,
-    /// `absent`, `unknown`, `off`, `development`, `enabled`, `soft_disabled`, `on`, `restricted` or `broken`.
-    pub state: String,
-    /// `good`, `info`, `warning` or `critical`.
-    pub level: String,
+    pub item: ItemOut,
+    /// Its state.
+    pub state: StateOut,
+    /// How bad that is for a product (for the profile, in an audit).
+    pub level: LevelOut,
     /// What it rests on.
     pub evidence: String,
+    /// What an attacker can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<String>,
+    /// The way to a better state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<RemedyOut>,
+}
+
+/// The way to a better state.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RemedyOut {
+    /// What to do.
+    pub text: String,
+    /// Tool to call.
+    pub tool: String,
+    /// Its parameters, without the port.
+    pub parameters: Value,
+    /// It cannot be undone.
+    pub irreversible: bool,
+    /// Place in the order of all remedies; lower ones first.
+    pub step: u8,
+}
+
+/// Aspects: interfaces (`jtag`, `usb_jtag`, `download_mode`) and protections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemOut {
+    /// Only signed firmware starts.
+    SecureBoot,
+    /// Digests of public keys.
+    SecureBootKeys,
+    /// Flash content is encrypted.
+    FlashEncryption,
+    /// Secret keys are hidden from software.
+    KeyProtection,
+    /// JTAG on the pins.
+    Jtag,
+    /// JTAG over USB.
+    UsbJtag,
+    /// The ROM loader.
+    DownloadMode,
+    /// Old versions are refused.
+    AntiRollback,
+}
+
+/// States. An interface is open or closed, a protection is enabled or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StateOut {
+    /// The chip does not have it.
+    NotSupported,
+    /// Cannot be read.
+    Unknown,
+    /// Anybody can use the interface.
+    Open,
+    /// Closed until software gives the right HMAC.
+    ClosedUntilHmac,
+    /// No eFuse opens it again.
+    ClosedPermanently,
+    /// Takes only the commands of secure download mode.
+    SecureDownloadOnly,
+    /// The protection is not in force.
+    NotEnabled,
+    /// In force, but can be undone or bypassed.
+    EnabledDevelopment,
+    /// In force; whether permanently cannot be told.
+    Enabled,
+    /// In force, cannot be undone.
+    EnabledPermanently,
+    /// Software can read a secret key.
+    KeyExposed,
+    /// The eFuses contradict each other.
+    Contradictory,
+}
+
+/// How bad a state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelOut {
+    /// As it should be.
+    Good,
+    /// Nothing to do for this profile.
+    Info,
+    /// Should be better.
+    Warning,
+    /// Must be better.
+    Critical,
 }
 
 impl Tool for Audit {
     const NAME: &'static str = "esp_security_audit";
     const TITLE: &'static str = "Security audit";
     const ABOUT: &'static str = "Judge secure boot, flash encryption, key protection, JTAG, download mode and \
-        anti-rollback for a development or production profile. What cannot be read is unknown.";
+        anti-rollback for a development or production profile: state, what an attacker can do, remedy. What cannot be \
+        read is unknown.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;
@@ -77,20 +166,33 @@ impl Tool for Audit {
             let found = found(connected, efuses.as_ref(), flags.as_ref(), input.profile);
             let worst = found.iter().map(|row| row.level).max().unwrap_or(Level::Info);
             let rows = found.iter().map(show).collect();
-            Ok(Out { device, profile: input.profile, worst: level(worst).into(), rows })
+            Ok(Out { device, profile: input.profile, worst: level(worst), rows })
         })
     }
 
     fn summary(out: &Out) -> String {
-        let bad = out.rows.iter().filter(|row| matches!(row.level.as_str(), "warning" | "critical"));
-        let bad: Vec<_> = bad.map(|row| format!("{}: {} ({})", row.level, row.item, row.state)).collect();
-        format!("{}\n{}", out.device, if bad.is_empty() { "nothing to object".into() } else { bad.join(", ") })
+        let bad = out.rows.iter().filter(|row| row.level >= LevelOut::Warning);
+        let bad: Vec<_> = bad.map(|row| format!("{}: {}", name(row.level), row.in_words())).collect();
+        format!("{}\n{}", out.device, if bad.is_empty() { "no weakness found".into() } else { bad.join(", ") })
     }
 }
 
-/// The audit's rows as results show them.
-pub fn rows(connected: &Connected, efuses: Option<&Efuses>, info: Option<&SecurityInfo>, profile: Purpose) -> Vec<Row> {
-    found(connected, efuses, info, profile).iter().map(show).collect()
+impl Row {
+    /// `jtag open`.
+    pub fn in_words(&self) -> String {
+        format!("{} {}", name(self.item), name(self.state))
+    }
+}
+
+/// The name that an enumeration's value has in results.
+fn name(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default()
+}
+
+/// The audit's rows for a product as results show them, without remedies: the same levels as the audit's default.
+pub fn rows(connected: &Connected, efuses: Option<&Efuses>, info: Option<&SecurityInfo>) -> Vec<Row> {
+    let found = found(connected, efuses, info, Purpose::Production);
+    found.iter().map(|row| Row { remedy: None, attack: None, ..show(row) }).collect()
 }
 
 fn found(
@@ -106,45 +208,77 @@ fn found(
 
 fn show(row: &model::Row) -> Row {
     Row {
-        item: item(row.item).into(),
-        state: state(row.state).into(),
-        level: level(row.level).into(),
+        item: item(row.item),
+        state: state(row.state),
+        level: level(row.level),
         evidence: row.evidence.clone(),
+        attack: row.attack.map(str::to_string),
+        remedy: row.remedy.as_ref().map(remedy),
     }
 }
 
-fn item(item: Item) -> &'static str {
+fn remedy(remedy: &model::Remedy) -> RemedyOut {
+    let protect = |kind: &str, places: &[String]| {
+        let burns: Vec<_> = places.iter().map(|place| json!({ "kind": kind, "efuse": place })).collect();
+        ("esp_efuse_burn", json!({ "burns": burns }))
+    };
+    let (tool, parameters) = match &remedy.action {
+        Action::Burn { efuse, value } => {
+            ("esp_efuse_burn", json!({ "efuse_name": efuse, "value": value.to_string(), "profile": "production" }))
+        }
+        Action::ReadProtect(places) => protect("read_protect", places),
+        Action::WriteProtect(places) => protect("write_protect", places),
+        Action::EnableEncryption => (
+            "esp_encryption_enable",
+            json!({ "key_file": "KEY", "files": [{ "path": "BOOTLOADER", "address": "ADDRESS" }], "mode": "release" }),
+        ),
+        Action::FinishEncryption => ("esp_flash_encryption_configure", json!({ "mode": "release" })),
+        Action::EnableSecureBoot => ("esp_secure_boot_enable", json!({ "key_file": "PEM", "profile": "production" })),
+    };
+    RemedyOut {
+        text: remedy.text.clone(),
+        tool: tool.into(),
+        parameters,
+        irreversible: remedy.irreversible,
+        step: remedy.step,
+    }
+}
+
+fn item(item: Item) -> ItemOut {
     match item {
-        Item::SecureBoot => "secure_boot",
-        Item::SecureBootKeys => "secure_boot_keys",
-        Item::FlashEncryption => "flash_encryption",
-        Item::KeyProtection => "key_protection",
-        Item::Jtag => "jtag",
-        Item::UsbJtag => "usb_jtag",
-        Item::DownloadMode => "download_mode",
-        Item::AntiRollback => "anti_rollback",
+        Item::SecureBoot => ItemOut::SecureBoot,
+        Item::SecureBootKeys => ItemOut::SecureBootKeys,
+        Item::FlashEncryption => ItemOut::FlashEncryption,
+        Item::KeyProtection => ItemOut::KeyProtection,
+        Item::Jtag => ItemOut::Jtag,
+        Item::UsbJtag => ItemOut::UsbJtag,
+        Item::DownloadMode => ItemOut::DownloadMode,
+        Item::AntiRollback => ItemOut::AntiRollback,
     }
 }
 
-fn state(state: State) -> &'static str {
+fn state(state: State) -> StateOut {
     match state {
-        State::Absent => "absent",
-        State::Unknown => "unknown",
-        State::Off => "off",
-        State::Development => "development",
-        State::Enabled => "enabled",
-        State::SoftDisabled => "soft_disabled",
-        State::On => "on",
-        State::Restricted => "restricted",
-        State::Broken => "broken",
+        State::NotSupported => StateOut::NotSupported,
+        State::Unknown => StateOut::Unknown,
+        State::Open => StateOut::Open,
+        State::ClosedUntilHmac => StateOut::ClosedUntilHmac,
+        State::ClosedPermanently => StateOut::ClosedPermanently,
+        State::SecureDownloadOnly => StateOut::SecureDownloadOnly,
+        State::NotEnabled => StateOut::NotEnabled,
+        State::EnabledDevelopment => StateOut::EnabledDevelopment,
+        State::Enabled => StateOut::Enabled,
+        State::EnabledPermanently => StateOut::EnabledPermanently,
+        State::KeyExposed => StateOut::KeyExposed,
+        State::Contradictory => StateOut::Contradictory,
     }
 }
 
-fn level(level: Level) -> &'static str {
+fn level(level: Level) -> LevelOut {
     match level {
-        Level::Good => "good",
-        Level::Info => "info",
-        Level::Warning => "warning",
-        Level::Critical => "critical",
+        Level::Good => LevelOut::Good,
+        Level::Info => LevelOut::Info,
+        Level::Warning => LevelOut::Warning,
+        Level::Critical => LevelOut::Critical,
     }
 }

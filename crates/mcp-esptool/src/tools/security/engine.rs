@@ -20,6 +20,7 @@ use crate::tools::error::{FlashState, ToolError};
 use crate::tools::ota::boot_check::walk_decrypted;
 use crate::tools::security::facts;
 use crate::tools::security::marks::Mark;
+use crate::tools::security::refusal::{self, BurnRefused};
 
 /// What a chip is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,8 +52,10 @@ pub struct Outcome {
     pub plan: String,
     /// Fields that change.
     pub changes: Vec<FieldChange>,
-    /// What can never be done afterwards.
+    /// What can never be done afterwards; empty only when nothing changes.
     pub becomes_impossible: Vec<String>,
+    /// What an attacker can still do afterwards, by field.
+    pub still_possible: Vec<String>,
     /// Findings, worst first.
     pub findings: Vec<PlanFinding>,
     /// The plan was carried out on a virtual copy first, and came out as planned.
@@ -60,6 +63,9 @@ pub struct Outcome {
     /// What the boot chain would do afterwards, where the plan bears on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_check: Option<String>,
+    /// The policy does not allow this burn; planning is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burn_refused: Option<BurnRefused>,
     /// For the second call. Valid for 15 minutes, once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_token: Option<String>,
@@ -73,10 +79,31 @@ pub struct Outcome {
 pub struct FieldChange {
     /// Its name.
     pub field: String,
+    /// What it is for.
+    pub about: String,
     /// Value now.
     pub before: String,
     /// Value then; keys are not shown.
     pub after: String,
+    /// Its bits now, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_hex: Option<String>,
+    /// Its bits then, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_hex: Option<String>,
+    /// Fields that the new bits of a protection field freeze or hide.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protects: Vec<String>,
+}
+
+impl FieldChange {
+    /// Name, old and new value with its bits: what a person approves.
+    fn line(&self) -> String {
+        match (&self.before_hex, &self.after_hex) {
+            (Some(old), Some(new)) => format!("{} {} → {} ({old} → {new})", self.field, self.before, self.after),
+            _ => format!("{} {} → {}", self.field, self.before, self.after),
+        }
+    }
 }
 
 /// What a rule found.
@@ -94,17 +121,23 @@ impl Outcome {
     fn of(plan: &Plan, state: &str) -> Self {
         let changes = plan.changes.iter().map(|change| FieldChange {
             field: change.field.clone(),
+            about: change.about.clone(),
             before: change.before.clone(),
             after: change.after.clone(),
+            before_hex: change.before_hex.clone(),
+            after_hex: change.after_hex.clone(),
+            protects: change.protects.clone(),
         });
         Self {
             state: state.into(),
             plan: plan.hash_hex(),
             changes: changes.collect(),
             becomes_impossible: plan.becomes_impossible.clone(),
+            still_possible: refusal::still_possible(plan),
             findings: findings(plan),
             rehearsed: false,
             boot_check: None,
+            burn_refused: None,
             confirm_token: None,
             next: None,
         }
@@ -194,7 +227,6 @@ pub fn carry_out_after(
     let identity = connected.identify(job)?;
     let identity = identity.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
     let mac = mac_text(&identity.mac);
-    ctx.policy.allows_burn(&mac, is_virtual)?;
     let before = read(connected, job)?;
     let facts = facts::gather(ctx, job, connected, &before, requests, intent)?;
     let mut burn = Burn::new(before);
@@ -204,20 +236,28 @@ pub fn carry_out_after(
     if plan.is_empty() {
         return Ok(Outcome::of(&plan, "nothing_to_do"));
     }
+    let mut outcome = Outcome::of(&plan, "planned");
+    outcome.burn_refused = refusal::by_policy(ctx, &mac, is_virtual);
     if plan.denied() {
-        let findings = serde_json::to_value(findings(&plan)).unwrap_or_default();
-        return Err(ToolError::new("burn_refused", "the plan breaks a rule that no call can override")
-            .seen("findings", findings)
-            .seen("plan", plan.hash_hex())
-            .touched(FlashState::Unchanged));
+        return Err(refusal::error(ctx, &mac, &outcome, "the plan breaks a rule that no call can override"));
     }
     rehearse(&plan, identity.mac, job)?;
-    let mut outcome = Outcome::of(&plan, "planned");
     outcome.rehearsed = true;
-    outcome.boot_check = boot_check(job, connected, &plan, intent)?;
-    match intent.token {
-        None => offer(ctx, &plan, &mac, is_virtual, &mut outcome)?,
-        Some(token) => {
+    match boot_check(job, connected, &plan, intent)? {
+        After::NotConcerned => {}
+        After::Fine(text) => outcome.boot_check = Some(text),
+        After::Stops(text) => return Err(refusal::error(ctx, &mac, &outcome, &text)),
+    }
+    match (intent.token, &outcome.burn_refused) {
+        // Planning is free, burning is not.
+        (None, Some(refused)) => {
+            ctx.audit
+                .append(json!({ "event": "planned", "mac": mac, "plan": plan.hash_hex(), "refused": refused.code }))?;
+            outcome.next = Some(format!("{}: {}", refused.message, refused.next(&mac)));
+        }
+        (Some(_), Some(refused)) => return Err(refusal::not_allowed(&mac, refused, &outcome)),
+        (None, None) => offer(ctx, &plan, &mac, is_virtual, &mut outcome)?,
+        (Some(token), None) => {
             ctx.confirmations.redeem(token, &mac, &plan.hash_hex())?;
             let marks: Vec<_> = Mark::of(requests, &plan.before).iter().map(Mark::text).collect();
             if !marks.is_empty() && !is_virtual {
@@ -232,7 +272,9 @@ pub fn carry_out_after(
 
 fn offer(ctx: &Ctx, plan: &Plan, mac: &str, is_virtual: bool, outcome: &mut Outcome) -> Result<(), ToolError> {
     let fields: Vec<_> = plan.changes.iter().map(|change| change.field.as_str()).collect();
-    let token = ctx.confirmations.offer(mac, &plan.hash_hex(), &fields.join(", "), is_virtual)?;
+    // Names and values: this is what the person approves.
+    let lines: Vec<_> = outcome.changes.iter().map(FieldChange::line).collect();
+    let token = ctx.confirmations.offer(mac, &plan.hash_hex(), &lines.join(", "), is_virtual)?;
     ctx.audit.append(json!({ "event": "planned", "mac": mac, "plan": plan.hash_hex(), "fields": fields }))?;
     let call = "call again with the same parameters and this confirm_token";
     outcome.next = Some(if is_virtual {
@@ -303,34 +345,45 @@ fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
     }
 }
 
-/// Walks the boot chain with the eFuses as they will be. A device that starts now and would not then is spared.
-fn boot_check(job: &Job, connected: &mut Connected, plan: &Plan, intent: &Intent) -> Result<Option<String>, ToolError> {
+/// What the boot chain does after the burn.
+enum After {
+    /// The plan does not bear on it.
+    NotConcerned,
+    /// It starts, or from some stage on nothing can be told.
+    Fine(String),
+    /// It does not start.
+    Stops(String),
+}
+
+/// Walks the boot chain with the eFuses as they will be. A device that would not start is spared, whether or not it starts
+/// now: nothing that is burned could be taken back.
+fn boot_check(job: &Job, connected: &mut Connected, plan: &Plan, intent: &Intent) -> Result<After, ToolError> {
     let chip = connected.loader.chip().at(plan.revision);
     let device = |efuses: &Efuses| SecurityView { chip, efuses }.boot_device(plan.revision);
-    let (mut before, mut after) = (device(&plan.before), device(&plan.after));
+    let (before, mut after) = (device(&plan.before), device(&plan.after));
     if (before.encrypted, &before.secure_boot) == (after.encrypted, &after.secure_boot) {
-        return Ok(None);
+        return Ok(After::NotConcerned);
+    }
+    if intent.flash == Some(FlashContent::EncryptsAtBoot) && after.encrypted != before.encrypted {
+        let text = "the ROM decrypts what it reads from the next reset on, and the bootloader in flash is still plain: the \
+                    device would not start. A bootloader that was built with flash encryption makes its key, encrypts the flash \
+                    and burns these eFuses at its first start: flash it (esp_flash_firmware run=true) and burn nothing. To \
+                    encrypt with a key of your own, use esp_encryption_enable";
+        return Ok(After::Stops(text.into()));
     }
     // The bytes at hand are those before encryption.
-    let encrypts = matches!(intent.flash, Some(FlashContent::Encrypted | FlashContent::EncryptsAtBoot));
-    let plain = encrypts || intent.flash_key.is_some();
+    let plain = intent.flash == Some(FlashContent::Encrypted) || intent.flash_key.is_some();
     after.ciphertext = after.ciphertext && !plain;
-    before.ciphertext = before.ciphertext && intent.flash_key.is_none();
-    let mut walk =
-        |device| walk_decrypted(connected, job, device, &Config::default(), intent.images.clone(), intent.flash_key);
-    let then = walk(&after)?;
-    let text = match (&then.outcome, then.failure()) {
+    let images = intent.images.clone();
+    let then = walk_decrypted(connected, job, &after, &Config::default(), images, intent.flash_key)?;
+    Ok(match (&then.outcome, then.failure()) {
         (boot::Outcome::Starts { partition, .. }, _) => {
-            format!("starts {}", partition.as_deref().unwrap_or("the program"))
+            After::Fine(format!("starts {}", partition.as_deref().unwrap_or("the program")))
         }
-        (boot::Outcome::Unknown(stage), _) => format!("unknown from {} on", stage.name()),
+        (boot::Outcome::Unknown(stage), _) => After::Fine(format!("unknown from {} on", stage.name())),
         (boot::Outcome::Stops(stage), failure) => {
-            format!("stops at {}: {}", stage.name(), failure.map_or("", |step| step.text.as_str()))
+            let why = failure.map_or("", |step| step.text.as_str());
+            After::Stops(format!("the device would not start after this burn: it stops at {}: {why}", stage.name()))
         }
-    };
-    if matches!(then.outcome, boot::Outcome::Stops(_)) && walk(&before)?.starts() {
-        let refused = ToolError::new("burn_refused", format!("the device starts now and would not then: it {text}"));
-        return Err(refused.seen("plan", plan.hash_hex()).touched(FlashState::Unchanged));
-    }
-    Ok(Some(text))
+    })
 }

@@ -55,6 +55,8 @@ pub fn gather(
         reads_agree: first.words == second.words,
         brownout: brownout(connected),
         revision_known: connected.loader.revision().is_some(),
+        flash_wiring_known: vouched("flash_wiring"),
+        images: intent.images.clone(),
         mac_taken: marks.iter().any(|mark| !mark.is_key() && taken(mark)),
     })
 }

@@ -60,8 +60,8 @@ pub struct ConfigureIn {
     /// Development or release.
     #[serde(default)]
     mode: Mode,
-    /// The bootloader in flash was built with flash encryption and encrypts everything at its first start, with a key of
-    /// its own.
+    /// The bootloader in flash encrypts everything at its first start, with a key of its own. Such a bootloader burns the
+    /// eFuses itself: the answer says how to let it.
     #[serde(default)]
     encrypts_at_boot: bool,
     /// From the first call's result.
@@ -138,8 +138,8 @@ impl Tool for Enable {
 impl Tool for Configure {
     const NAME: &'static str = "esp_flash_encryption_configure";
     const TITLE: &'static str = "Configure flash encryption";
-    const ABOUT: &'static str = "Turn flash encryption on for a bootloader that encrypts at its first start, or make an \
-        encrypted development chip final (mode release). First call plans, second call with confirm_token burns.";
+    const ABOUT: &'static str = "Make flash encryption of a development chip permanent (mode release), or turn it on where the \
+        chip then starts. First call plans, second call with confirm_token burns.";
     const RISK: Risk = Risk::Irreversible;
     type In = ConfigureIn;
     type Out = Out;

@@ -11,7 +11,7 @@ use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
 use crate::tools::error::ToolError;
 use crate::tools::security::audit::{self, Row};
-use crate::tools::security::engine::{self, Purpose};
+use crate::tools::security::engine;
 
 /// The tool.
 pub struct Info;
@@ -35,8 +35,8 @@ pub struct Out {
 impl Tool for Info {
     const NAME: &'static str = "esp_security_info";
     const TITLE: &'static str = "Security state";
-    const ABOUT: &'static str =
-        "Secure boot, flash encryption, key purposes, revoked digests, JTAG, download mode, as ROM and eFuses say it.";
+    const ABOUT: &'static str = "Read the state of secure boot, flash encryption, keys, JTAG and download mode from ROM and eFuses; \
+         esp_security_audit adds attacks and remedies.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;
@@ -51,14 +51,14 @@ impl Tool for Info {
                 efuses.table.blocks.iter().filter_map(|block| Some((block.name.clone(), efuses.purpose(block)?)))
             });
             let key_purposes = purposes.collect();
-            let aspects = audit::rows(connected, efuses.as_ref(), flags.as_ref(), Purpose::Development);
+            let aspects = audit::rows(connected, efuses.as_ref(), flags.as_ref());
             let flags = flags.map(|info| info.flag_names().into_iter().map(str::to_string).collect());
             Ok(Out { device, secure_download, flags, key_purposes, aspects })
         })
     }
 
     fn summary(out: &Out) -> String {
-        let states: Vec<_> = out.aspects.iter().map(|row| format!("{} {}", row.item, row.state)).collect();
+        let states: Vec<_> = out.aspects.iter().map(Row::in_words).collect();
         format!("{}\n{}", out.device, states.join(", "))
     }
 }

@@ -12,5 +12,6 @@ pub mod mac;
 pub mod marks;
 mod pkcs11;
 pub mod read;
+pub mod refusal;
 pub mod secure_boot;
 pub mod sign;
