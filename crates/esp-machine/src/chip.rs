@@ -49,6 +49,9 @@ pub struct Board {
     pub cache: Cache,
     /// Where registers are: first address and length.
     pub registers: Vec<[u32; 2]>,
+    /// Other addresses of the same registers: first address, length, what is shown.
+    #[serde(default)]
+    pub aliases: Vec<[u32; 3]>,
     /// Clock tree as far as it decides how fast instructions run.
     pub clock: ClockTree,
     /// The interrupt controller.
@@ -321,6 +324,13 @@ pub struct Bits {
     /// Content after a reset, when the register file does not know it.
     #[serde(default)]
     pub reset: Option<u32>,
+}
+
+impl View {
+    /// Bytes shown of a memory of this size.
+    pub fn shown(&self, whole: u32) -> u32 {
+        if self.size == 0 { whole.saturating_sub(self.offset) } else { self.size }
+    }
 }
 
 impl Board {

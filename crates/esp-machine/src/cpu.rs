@@ -28,7 +28,7 @@ pub enum Fault {
 /// [`Soc::load`], [`Soc::store`] or [`Soc::fetch16`] that is not plain memory, set `soc.cycle` to the core's cycle count, so that devices
 /// see the right time, and `soc.shared.pc` to the instruction's address. Leave the loop when `soc.shared.stop` is set.
 /// Interrupt lines are looked at only when a slice begins and after instructions that change what is enabled.
-pub trait Cpu {
+pub trait Cpu: std::fmt::Debug {
     /// Starts anew at `entry`; the cycle counter is 0.
     fn reset(&mut self, entry: u32);
     /// Runs.
@@ -38,6 +38,10 @@ pub trait Cpu {
     /// Instructions executed since power-on, without idle cycles.
     fn instructions(&self) -> u64 {
         self.cycles()
+    }
+    /// The core waits for an interrupt.
+    fn idles(&self) -> bool {
+        false
     }
     /// The core idles for so many cycles.
     fn skip(&mut self, cycles: u64);

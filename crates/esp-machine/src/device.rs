@@ -22,6 +22,17 @@ pub struct ResetRequest {
     pub cpu_only: bool,
 }
 
+/// What is to happen to a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreRequest {
+    /// It leaves its reset and begins here.
+    Start(u32),
+    /// It goes on where it was.
+    Continue,
+    /// It stands still.
+    Halt,
+}
+
 /// What all devices share, and by which they reach the rest of the chip.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -59,8 +70,8 @@ pub struct Shared {
     pub pc: u32,
     /// Levels of the GPIO pins as something outside drives them, and which it drives.
     pub pins: [u64; 2],
-    /// The processor's second core: where it starts, when it runs.
-    pub second_core: Option<u32>,
+    /// What is to happen to the processor's second core.
+    pub second_core: Option<CoreRequest>,
 }
 
 impl Shared {

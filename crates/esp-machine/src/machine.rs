@@ -9,7 +9,7 @@ use esp_sim::timing::FlashTiming;
 
 use crate::chip::{Board, ClockSource};
 use crate::cpu::{Core, Exit};
-use crate::device::{NEVER, ResetRequest, Shared};
+use crate::device::{CoreRequest, NEVER, ResetRequest, Shared};
 use crate::devices;
 use crate::events::{Event, Input, What};
 use crate::interrupts::Interrupts;
@@ -116,7 +116,7 @@ impl Machine {
                 }
             }
             for view in &area.at {
-                let size = if view.size == 0 { area.size.saturating_sub(view.offset) } else { view.size };
+                let size = view.shown(area.size);
                 let flags = READ | if area.rom { 0 } else { WRITE } | if view.data_only { 0 } else { EXEC };
                 memory.map(view.start, size as usize, frame + view.offset / PAGE as u32, flags);
             }
@@ -275,13 +275,20 @@ impl Machine {
             budget = budget.min(TURN);
         }
         let mut idle = true;
+        let target = start.saturating_add(budget);
         if !self.soc.shared.asleep {
             for index in 0..self.cores.len() {
                 if !self.running.get(index).copied().unwrap_or(false) {
                     continue;
                 }
                 let Some(core) = self.cores.get_mut(index) else { continue };
-                let budget = core.get().next_timer().map_or(budget, |timer| budget.min(timer.max(1)));
+                // A core that was stopped early catches up with the others.
+                let left = target.saturating_sub(core.get().cycles());
+                let budget = core.get().next_timer().map_or(left, |timer| left.min(timer.max(1)));
+                if budget == 0 {
+                    idle = false;
+                    continue;
+                }
                 match core.get_mut().run(&mut self.soc, budget) {
                     Exit::Breakpoint => return Some(Stop::Breakpoint { core: index }),
                     Exit::Idle => {}
@@ -289,6 +296,9 @@ impl Machine {
                 }
                 self.settle();
             }
+        }
+        if !idle && several {
+            self.align();
         }
         if idle && self.soc.shared.reset.is_none() {
             self.skip_to(next);
@@ -311,6 +321,15 @@ impl Machine {
         }
     }
 
+    /// A core that idles while another works is as far as that one.
+    fn align(&mut self) {
+        let furthest = self.cores.iter().map(|core| core.get().cycles()).max().unwrap_or(0);
+        for core in self.cores.iter_mut().filter(|core| core.get().idles()) {
+            let behind = furthest.saturating_sub(core.get().cycles());
+            core.get_mut().skip(behind);
+        }
+    }
+
     /// No core has anything to do until that time.
     fn skip_to(&mut self, next: u64) {
         let timer = self.cores.iter().zip(&self.running).filter(|(_, running)| **running);
@@ -322,14 +341,16 @@ impl Machine {
     }
 
     fn release_second_core(&mut self) {
-        let Some(entry) = self.soc.shared.second_core.take() else { return };
+        let Some(request) = self.soc.shared.second_core.take() else { return };
         let cycles = self.cycles();
         if let (Some(core), Some(running)) = (self.cores.get_mut(1), self.running.get_mut(1)) {
             let core = core.get_mut();
-            core.reset(entry);
+            if let CoreRequest::Start(entry) = request {
+                core.reset(entry);
+            }
             let behind = cycles.saturating_sub(core.cycles());
             core.skip(behind);
-            *running = true;
+            *running = request != CoreRequest::Halt;
         }
     }
 
@@ -386,6 +407,14 @@ fn register_pages(board: &'static Board, memory: &mut Memory) -> Vec<RegisterPag
         for offset in (0..*length).step_by(PAGE) {
             memory.map(start + offset, PAGE, pages.len() as u32, IO);
             pages.push(RegisterPage::new(start + offset));
+        }
+    }
+    for [start, length, shown] in &board.aliases {
+        for offset in (0..*length).step_by(PAGE) {
+            let entry = memory.entry(shown + offset);
+            if entry & IO != 0 {
+                memory.map(start + offset, PAGE, entry >> crate::memory::SHIFT, IO);
+            }
         }
     }
     let find = |address: u32| {

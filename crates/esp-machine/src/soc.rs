@@ -128,6 +128,9 @@ impl Soc {
 
     /// The address that a mirrored register has in the data.
     fn canonical(&self, address: u32) -> u32 {
+        let inside = |[start, length, _]: &&[u32; 3]| address.wrapping_sub(*start) < *length;
+        let alias = self.board.aliases.iter().find(inside);
+        let address = alias.map_or(address, |[start, _, shown]| address - start + shown);
         let inside = |[start, _, length]: &&[u32; 3]| address.wrapping_sub(*start) < *length;
         self.board.interrupts.mirror.iter().find(inside).map_or(address, |[start, to, _]| address - start + to)
     }

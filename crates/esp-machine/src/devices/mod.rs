@@ -1,5 +1,6 @@
 //! Behaviour of blocks, one type per IP.
 
+mod cores;
 mod efuse;
 mod flash;
 mod gpio;
@@ -7,6 +8,7 @@ mod misc;
 mod mmu;
 mod rtc;
 mod sha;
+mod sha_words;
 mod systimer;
 mod timer_group;
 mod uart;
@@ -25,6 +27,8 @@ type Make = fn(&'static Board, &'static Peripheral) -> Box<dyn Device>;
 const KINDS: &[(&str, Make)] = &[
     ("uart", |board, it| Box::new(uart::Uart::new(board, it))),
     ("spi_flash", |_, it| Box::new(flash::SpiFlash::new(it))),
+    ("sha_words", |_, it| Box::new(sha_words::Sha::new(it))),
+    ("second_core", |board, it| Box::new(cores::SecondCore::new(board, it))),
     ("systimer", |_, it| Box::new(systimer::Systimer::new(it))),
     ("timer_group", |_, it| Box::new(timer_group::TimerGroup::new(it))),
     ("rtc", |_, it| Box::new(rtc::Rtc::new(it))),

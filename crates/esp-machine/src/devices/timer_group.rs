@@ -12,13 +12,35 @@ const COUNT_MASK: u64 = (1 << 54) - 1;
 struct Timer {
     count: u64,
     since: u64,
+    place: Place,
+}
+
+/// Where a timer's registers are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// CONFIG.
+    conf: u32,
+    /// 4 before the counter; the others follow.
+    at: u32,
+    /// Its bit among the interrupts.
+    bit: u32,
+}
+
+/// The plain timers and, where there is one, the third with its own form ("LACT").
+fn places(it: &Peripheral) -> Vec<Place> {
+    let mut places: Vec<_> =
+        (0..it.number_or("timers", 1)).map(|index| Place { conf: 0x24 * index, at: 0x24 * index, bit: index }).collect();
+    if let Some(lact) = it.set.get("lact") {
+        places.push(Place { conf: *lact, at: lact + 4, bit: 3 });
+    }
+    places
 }
 
 /// One group.
 #[derive(Debug, Clone)]
 pub struct TimerGroup {
     sources: Vec<u32>,
-    timers: [Timer; 2],
+    timers: Vec<Timer>,
     timer_count: u32,
     watchdog: Watchdog,
     raw: u32,
@@ -34,7 +56,7 @@ impl TimerGroup {
     pub fn new(it: &'static Peripheral) -> Self {
         Self {
             sources: it.sources.clone(),
-            timers: [Timer::default(); 2],
+            timers: places(it).into_iter().map(|place| Timer { place, ..Timer::default() }).collect(),
             timer_count: it.number_or("timers", 1),
             watchdog: Watchdog::default(),
             raw: 0,
@@ -59,8 +81,8 @@ impl TimerGroup {
     }
 
     fn count(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
-        let conf = ctx.get(0x24 * index as u32);
         let timer = self.timers[index];
+        let conf = ctx.get(timer.place.conf);
         if conf & 1 << 31 == 0 {
             return timer.count;
         }
@@ -75,8 +97,9 @@ impl TimerGroup {
     }
 
     fn alarm_time(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
-        let at = 0x24 * index as u32;
-        let conf = ctx.get(at);
+        let place = self.timers[index].place;
+        let at = place.at;
+        let conf = ctx.get(place.conf);
         if conf & (1 << 31 | 1 << 10) != 1 << 31 | 1 << 10 {
             return NEVER;
         }
@@ -102,7 +125,7 @@ impl TimerGroup {
     fn schedule(&mut self, ctx: &mut Ctx<'_>) {
         let (lengths, _) = self.stages(ctx);
         let mut next = self.watchdog.deadline(&lengths);
-        for index in 0..self.timer_count as usize {
+        for index in 0..self.timers.len() {
             next = next.min(self.alarm_time(ctx, index));
         }
         ctx.wake(next);
@@ -111,7 +134,7 @@ impl TimerGroup {
     fn update(&mut self, ctx: &mut Ctx<'_>) {
         let active = self.raw & ctx.get(self.interrupts);
         // The watchdog's bit stands behind those of the timers.
-        for index in 0..=self.timer_count {
+        for index in 0..4 {
             if let Some(source) = self.sources.get(index as usize) {
                 ctx.shared.source(*source, active >> index & 1 != 0);
             }
@@ -120,7 +143,8 @@ impl TimerGroup {
 
     fn settle(&mut self, ctx: &mut Ctx<'_>, index: usize) {
         let count = self.count(ctx, index);
-        self.timers[index] = Timer { count, since: ctx.shared.now };
+        let timer = &mut self.timers[index];
+        (timer.count, timer.since) = (count, ctx.shared.now);
     }
 
     fn calibrate(&mut self, ctx: &mut Ctx<'_>, value: u32) {
@@ -149,10 +173,13 @@ impl Device for TimerGroup {
     }
 
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
-        let timers_end = 0x24 * self.timer_count;
+        let inside = |timer: &Timer| (timer.place.conf..timer.place.at + 0x24).contains(&offset);
         match offset {
-            _ if offset < timers_end => {
-                let (index, register) = ((offset / 0x24) as usize, offset % 0x24);
+            _ if self.timers.iter().any(inside) => {
+                let Some(index) = self.timers.iter().position(inside) else { return };
+                let place = self.timers[index].place;
+                // CONFIG first, whatever stands between it and the counter.
+                let register = if offset == place.conf { 0 } else { offset.wrapping_sub(place.at).max(1) };
                 self.settle(ctx, index);
                 match register {
                     0 => ctx.put(offset, value & !(1 << 12)),
@@ -193,16 +220,17 @@ impl Device for TimerGroup {
 
     fn fire(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.shared.now;
-        for index in 0..self.timer_count as usize {
+        for index in 0..self.timers.len() {
             if self.alarm_time(ctx, index) > now {
                 continue;
             }
-            let at = 0x24 * index as u32;
-            self.raw |= 1 << index;
-            let conf = ctx.get(at);
+            let place = self.timers[index].place;
+            let at = place.at;
+            self.raw |= 1 << place.bit;
+            let conf = ctx.get(place.conf);
             self.settle(ctx, index);
             // The alarm turns itself off.
-            ctx.put(at, conf & !(1 << 10));
+            ctx.put(place.conf, conf & !(1 << 10));
             if conf & 1 << 29 != 0 {
                 self.timers[index].count = Self::word(ctx, at + 0x18);
             }
@@ -223,7 +251,9 @@ impl Device for TimerGroup {
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
-        self.timers = [Timer { count: 0, since: ctx.shared.now }; 2];
+        for timer in &mut self.timers {
+            (timer.count, timer.since) = (0, ctx.shared.now);
+        }
         self.watchdog = Watchdog::default();
         self.raw = 0;
         ctx.wake(NEVER);

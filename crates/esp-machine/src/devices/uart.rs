@@ -44,8 +44,16 @@ pub struct Uart {
     rx_reset: u32,
     autobaud: u32,
     threshold_mask: u32,
+    /// Register with the autobaud bit.
+    autobaud_at: u32,
+    /// MEM_RX_STATUS has the FIFO's read and write pointers.
+    pointers: bool,
+    /// Bytes read from the FIFO.
+    taken: u32,
     /// Frequency of the default clock source.
     clock_hz: u64,
+    /// The clock is the bus clock: the processor's, and 80 MHz at most.
+    bus_clock: bool,
     fifo: VecDeque<u8>,
     waiting: VecDeque<u8>,
     raw: u32,
@@ -78,6 +86,10 @@ impl Uart {
             rx_reset: 1 << it.number_or("rx_reset_bit", 17),
             autobaud: 1 << it.number_or("autobaud_bit", 27),
             threshold_mask: it.number_or("threshold_mask", 0x1ff),
+            autobaud_at: it.number_or("autobaud_at", at(&["CONF0", "CONF0_SYNC"])),
+            pointers: it.number("pointers") != 0,
+            taken: 0,
+            bus_clock: it.number("bus_clock") != 0,
             clock_hz: u64::from(board.crystal_mhz) * 1_000_000,
             fifo: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -94,7 +106,7 @@ impl Uart {
     fn byte_time(&self, ctx: &mut Ctx<'_>) -> u64 {
         let divider = ctx.get(self.at.clkdiv);
         let sixteenths = u64::from(divider & 0xf_ffff & 0xfff) * 16 + u64::from(divider >> 20 & 0xf);
-        let mut hz = self.clock_hz;
+        let mut hz = if self.bus_clock { u64::from(ctx.shared.cpu_mhz.min(80)) * 1_000_000 } else { self.clock_hz };
         if self.at.clk_conf != 0xffc {
             let conf = ctx.get(self.at.clk_conf);
             // Source 1 is the 80 MHz clock on these chips, 3 the crystal; the divider holds one less.
@@ -121,7 +133,7 @@ impl Uart {
     }
 
     fn push(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
-        if ctx.get(self.at.conf0) & self.autobaud != 0 {
+        if ctx.get(self.autobaud_at) & self.autobaud != 0 {
             self.edges = self.edges.saturating_add(edges(byte));
         }
         if self.fifo.len() < DEPTH {
@@ -131,6 +143,19 @@ impl Uart {
             self.raw |= RXFIFO_FULL;
         }
         self.timeout = ctx.shared.now + 2 * self.byte_time(ctx);
+    }
+
+    fn take(&mut self) -> u8 {
+        let byte = self.fifo.pop_front();
+        self.taken += u32::from(byte.is_some());
+        byte.unwrap_or(0)
+    }
+
+    /// Edges are counted from when autobaud is turned on.
+    fn start_autobaud(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
+        if offset == self.autobaud_at && ctx.get(offset) & self.autobaud == 0 && value & self.autobaud != 0 {
+            self.edges = 0;
+        }
     }
 
     fn sent(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
@@ -158,7 +183,7 @@ impl Device for Uart {
     fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
         match offset {
             0 => {
-                let byte = self.fifo.pop_front().unwrap_or(0);
+                let byte = self.take();
                 if self.fifo.len() < self.threshold(ctx).max(1) {
                     self.raw &= !RXFIFO_FULL;
                 }
@@ -175,6 +200,10 @@ impl Device for Uart {
             4 => self.raw | TXFIFO_EMPTY,
             8 => (self.raw | TXFIFO_EMPTY) & ctx.get(0xc),
             0x1c => ctx.read(offset) & !0x03ff_03ff | self.fifo.len() as u32,
+            _ if self.pointers && offset == self.at.mem_rx_status => {
+                let (read, length) = (self.taken & 0x7f, self.fifo.len() as u32);
+                read << 2 | (read + length & 0x7f) << 13
+            }
             _ if offset == self.at.edges => self.edges.min(0x3ff),
             _ if offset == self.at.low_pulse || offset == self.at.high_pulse => {
                 let bit = (self.clock_hz / 115_200) as u32;
@@ -191,12 +220,15 @@ impl Device for Uart {
             _ if offset == self.at.conf0 => {
                 if value & self.rx_reset != 0 {
                     self.fifo.clear();
+                    self.taken = 0;
                     self.raw &= !(RXFIFO_FULL | RXFIFO_TOUT);
                     self.timeout = NEVER;
                 }
-                if ctx.get(offset) & self.autobaud == 0 && value & self.autobaud != 0 {
-                    self.edges = 0;
-                }
+                self.start_autobaud(ctx, offset, value);
+                ctx.store(offset, value);
+            }
+            _ if offset == self.autobaud_at => {
+                self.start_autobaud(ctx, offset, value);
                 ctx.store(offset, value);
             }
             _ => ctx.store(offset, value),
@@ -250,6 +282,7 @@ impl Device for Uart {
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
         self.fifo.clear();
+        self.taken = 0;
         self.raw = TXFIFO_EMPTY;
         self.edges = 0;
         self.fast = false;
