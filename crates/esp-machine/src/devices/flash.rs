@@ -159,7 +159,8 @@ impl SpiFlash {
         };
         let address_only = matches!(opcode, 0x03 | 0x02 | 0x20 | 0xd8);
         if user & USR_DUMMY != 0 && !address_only {
-            sent.resize(sent.len() + ((user1 & 0x3f) + 1).div_ceil(8) as usize, 0);
+            // Fewer than eight cycles only make up for the delay of the line.
+            sent.resize(sent.len() + ((user1 & 0x3f) + 1) as usize / 8, 0);
         }
         if user & USR_MOSI != 0 {
             let length = ((ctx.get(self.at.mosi_len) & 0x3ff) + 1).div_ceil(8).min(64) as usize;
