@@ -28,8 +28,9 @@ struct Place {
 
 /// The plain timers and, where there is one, the third with its own form ("LACT").
 fn places(it: &Peripheral) -> Vec<Place> {
-    let mut places: Vec<_> =
-        (0..it.number_or("timers", 1)).map(|index| Place { conf: 0x24 * index, at: 0x24 * index, bit: index }).collect();
+    let mut places: Vec<_> = (0..it.number_or("timers", 1))
+        .map(|index| Place { conf: 0x24 * index, at: 0x24 * index, bit: index })
+        .collect();
     if let Some(lact) = it.set.get("lact") {
         places.push(Place { conf: *lact, at: lact + 4, bit: 3 });
     }

@@ -202,7 +202,7 @@ impl Device for Uart {
             0x1c => ctx.read(offset) & !0x03ff_03ff | self.fifo.len() as u32,
             _ if self.pointers && offset == self.at.mem_rx_status => {
                 let (read, length) = (self.taken & 0x7f, self.fifo.len() as u32);
-                read << 2 | (read + length & 0x7f) << 13
+                read << 2 | ((read + length) & 0x7f) << 13
             }
             _ if offset == self.at.edges => self.edges.min(0x3ff),
             _ if offset == self.at.low_pulse || offset == self.at.high_pulse => {

@@ -190,10 +190,26 @@ impl Xtensa {
             Ssa8l => self.shift = (a!(s) & 3) * 8,
             Ssa8b => self.shift = 32 - (a!(s) & 3) * 8,
             Ssai => self.shift = op.imm as u32,
-            Moveqz => if a!(t) == 0 { set!(r, a!(s)) },
-            Movnez => if a!(t) != 0 { set!(r, a!(s)) },
-            Movltz => if (a!(t) as i32) < 0 { set!(r, a!(s)) },
-            Movgez => if a!(t) as i32 >= 0 { set!(r, a!(s)) },
+            Moveqz => {
+                if a!(t) == 0 {
+                    set!(r, a!(s))
+                }
+            }
+            Movnez => {
+                if a!(t) != 0 {
+                    set!(r, a!(s))
+                }
+            }
+            Movltz => {
+                if (a!(t) as i32) < 0 {
+                    set!(r, a!(s))
+                }
+            }
+            Movgez => {
+                if a!(t) as i32 >= 0 {
+                    set!(r, a!(s))
+                }
+            }
             Mull => set!(r, a!(s).wrapping_mul(a!(t))),
             J => return Ok(Flow::To(pc.wrapping_add_signed(op.imm))),
             Beqz => when!(a!(s) == 0),
@@ -230,7 +246,11 @@ impl Xtensa {
             Jx => return Ok(Flow::To(a!(s))),
             Ret => return Ok(Flow::To(self.a(0))),
             Retw => return Ok(Flow::To(self.return_windowed(pc)?.unwrap_or(self.pc))),
-            Entry => if !self.entry(op.s, op.imm, pc)? { return Ok(Flow::To(self.pc)) },
+            Entry => {
+                if !self.entry(op.s, op.imm, pc)? {
+                    return Ok(Flow::To(self.pc));
+                }
+            }
             Nop | Isync | Rsync | Esync | Dsync | Excw | Memw | Extw | Cache | Tlb => {}
             _ => return self.execute_rare(soc, op, pc),
         }
@@ -336,8 +356,8 @@ impl Xtensa {
             Abs => signed_t.wrapping_abs() as u32,
             Salt => u32::from(signed_s < signed_t),
             Saltu => u32::from(s < t),
-            Muluh => (u64::from(s) * u64::from(t) >> 32) as u32,
-            Mulsh => (i64::from(signed_s) * i64::from(signed_t) >> 32) as u32,
+            Muluh => ((u64::from(s) * u64::from(t)) >> 32) as u32,
+            Mulsh => ((i64::from(signed_s) * i64::from(signed_t)) >> 32) as u32,
             Mul16u => (s & 0xffff) * (t & 0xffff),
             Mul16s => (i32::from(s as i16) * i32::from(t as i16)) as u32,
             Quou => s / t,

@@ -4,9 +4,9 @@
 //! `MKDADJ.S`, `ADDEXPM.S`, `DIVN.S` …). Their tables are not published; what the sequences compute is: `MKDADJ.S` and
 //! `MKSADJ.S` hold the exact result here, `ADDEXPM.S` takes it over, and the other steps leave it alone.
 
+use super::Xtensa;
 use super::exceptions::Trap;
 use super::kind::{Kind, Op};
-use super::Xtensa;
 
 impl Xtensa {
     /// Coprocessor 0 must be enabled: operating systems save its registers only for tasks that use it.
@@ -126,8 +126,20 @@ impl Xtensa {
         match (op.kind, value.is_nan()) {
             (Kind::UtruncS, false) if rounded < 0.0 => rounded as i32 as u32,
             (Kind::UtruncS, false) => rounded as u32,
-            (Kind::UtruncS, true) => if negative { 0x8000_0000 } else { 0xffff_ffff },
-            (_, true) => if negative { 0x8000_0000 } else { 0x7fff_ffff },
+            (Kind::UtruncS, true) => {
+                if negative {
+                    0x8000_0000
+                } else {
+                    0xffff_ffff
+                }
+            }
+            (_, true) => {
+                if negative {
+                    0x8000_0000
+                } else {
+                    0x7fff_ffff
+                }
+            }
             _ => rounded as i32 as u32,
         }
     }

@@ -1,7 +1,7 @@
 //! The 16-bit multiplier with its accumulator of 40 bits (MAC16).
 
-use super::kind::{Kind, Op};
 use super::Xtensa;
+use super::kind::{Kind, Op};
 
 /// In `imm`: halves of the two operands, which of them are MAC registers, and the load that goes with it.
 const FIRST_HIGH: i32 = 1;

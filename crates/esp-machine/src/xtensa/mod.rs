@@ -40,6 +40,8 @@ pub struct Xtensa {
     pc: u32,
     ps: u32,
     cycles: u64,
+    /// Cycles that passed idle.
+    idle: u64,
     /// The inner loop ends at this cycle.
     limit: u64,
     /// Interrupts, PS or timers have changed: they are looked at before the next instruction.
@@ -112,6 +114,7 @@ impl Xtensa {
             pc: 0,
             ps: 0x1f,
             cycles: 0,
+            idle: 0,
             limit: 0,
             attention: false,
             waiting: false,
@@ -208,7 +211,7 @@ impl Cpu for Xtensa {
         let old = std::mem::replace(self, fresh);
         self.options = isa_options;
         self.config = old.config;
-        self.cycles = old.cycles;
+        (self.cycles, self.idle) = (old.cycles, old.idle);
         self.count_base = old.cycles as u32;
         self.decoded = old.decoded;
         self.breakpoints = old.breakpoints;
@@ -238,11 +241,16 @@ impl Cpu for Xtensa {
         self.cycles
     }
 
+    fn instructions(&self) -> u64 {
+        self.cycles - self.idle
+    }
+
     fn idles(&self) -> bool {
         self.waiting
     }
 
     fn skip(&mut self, cycles: u64) {
+        self.idle = self.idle.saturating_add(cycles);
         self.cycles = self.cycles.saturating_add(cycles);
     }
 

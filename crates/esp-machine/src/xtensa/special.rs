@@ -2,8 +2,8 @@
 
 use crate::soc::Soc;
 
-use super::exceptions::Trap;
 use super::Xtensa;
+use super::exceptions::Trap;
 
 /// User registers: threads' pointer, and the floating-point unit's.
 const THREADPTR: usize = 231;

@@ -41,11 +41,11 @@ fn operands(op: &Op, pc: u32) -> (Vec<u8>, Option<i64>) {
         MovS | AbsS | NegS | Rfr | Wfr | Div0S | Recip0S | Sqrt0S | Rsqrt0S | Nexp01S | MksadjS | MkdadjS | AddexpS
         | AddexpmS => (vec![r, s], None),
         ConstS => (vec![r], Some(s.into())),
-        Add | Addx2 | Addx4 | Addx8 | Sub | Subx2 | Subx4 | Subx8 | And | Or | Xor | Min | Max | Minu | Maxu | Moveqz
-        | Movnez | Movltz | Movgez | Movf | Movt | Src | Mull | Muluh | Mulsh | Mul16u | Mul16s | Quou | Quos | Remu
-        | Rems | Andb | Andbc | Orb | Orbc | Xorb | Lsx | Lsxu | Ssx | Ssxu | AddS | SubS | MulS | MaddS | MsubS
-        | MaddnS | DivnS | UnS | OeqS | UeqS | OltS | UltS | OleS | UleS | MoveqzS | MovnezS | MovltzS | MovgezS
-        | MovfS | MovtS => (vec![r, s, t], None),
+        Add | Addx2 | Addx4 | Addx8 | Sub | Subx2 | Subx4 | Subx8 | And | Or | Xor | Min | Max | Minu | Maxu
+        | Moveqz | Movnez | Movltz | Movgez | Movf | Movt | Src | Mull | Muluh | Mulsh | Mul16u | Mul16s | Quou
+        | Quos | Remu | Rems | Andb | Andbc | Orb | Orbc | Xorb | Lsx | Lsxu | Ssx | Ssxu | AddS | SubS | MulS
+        | MaddS | MsubS | MaddnS | DivnS | UnS | OeqS | UeqS | OltS | UltS | OleS | UleS | MoveqzS | MovnezS
+        | MovltzS | MovgezS | MovfS | MovtS => (vec![r, s, t], None),
         _ => (vec![], None),
     }
 }
@@ -56,7 +56,8 @@ fn of_text(text: &str) -> (Vec<u8>, Option<i64>) {
     let mut number = None;
     for word in text.split([',', ' ']).map(|word| word.trim_start_matches("@")).filter(|word| !word.is_empty()) {
         let register = word.strip_prefix(['a', 'b', 'f', 'm']).and_then(|rest| rest.parse().ok());
-        let (negative, digits) = word.strip_prefix('-').map_or((false, word.trim_start_matches('+')), |rest| (true, rest));
+        let (negative, digits) =
+            word.strip_prefix('-').map_or((false, word.trim_start_matches('+')), |rest| (true, rest));
         let value = match digits.strip_prefix("0x") {
             Some(hex) => i64::from_str_radix(hex, 16).ok(),
             None => digits.parse::<i64>().ok(),
@@ -73,7 +74,10 @@ fn of_text(text: &str) -> (Vec<u8>, Option<i64>) {
 /// The name by which the instruction is kept here.
 fn kept_name(name: &str) -> String {
     let plain = name.strip_suffix(".n").unwrap_or(name);
-    let plain = plain.split_once('.').filter(|(head, _)| matches!(*head, "rsr" | "wsr" | "xsr" | "rur" | "wur")).map_or(plain, |(head, _)| head);
+    let plain = plain
+        .split_once('.')
+        .filter(|(head, _)| matches!(*head, "rsr" | "wsr" | "xsr" | "rur" | "wur"))
+        .map_or(plain, |(head, _)| head);
     // A disassembler's other names for the forms that change the base register.
     match plain {
         "lsip" => "lsiu".into(),

@@ -108,7 +108,9 @@ fn shifts_by_the_shift_register_reach_32() {
 #[test]
 fn counting_leading_bits_is_right_at_the_ends() {
     // NSA a4, a3; NSAU a5, a3.
-    for (value, signed, unsigned) in [(0, 31, 32), (u32::MAX, 31, 0), (1, 30, 31), (0x8000_0000, 0, 0), (0x4000_0000, 0, 1)] {
+    for (value, signed, unsigned) in
+        [(0, 31, 32), (u32::MAX, 31, 0), (1, 30, 31), (0x8000_0000, 0, 0), (0x4000_0000, 0, 1)]
+    {
         let mut machine = run(&[0x40_e340, 0x40_f350], &[(3, value)], 2);
         assert_eq!((a(&mut machine, 4), a(&mut machine, 5)), (signed, unsigned), "{value:#x}");
     }
