@@ -3,6 +3,7 @@
 
     packaging/package.py TARGET PROGRAM [OUTPUT]      e.g. x86_64-unknown-linux-musl target/.../mcp-esptool dist
     packaging/package.py finish OUTPUT                manifests and checksums, once the archives of all platforms are there
+    packaging/package.py mcpb TARGET PROGRAM OUTPUT   the bundle alone
     packaging/package.py buttons                      links that add the server to Cursor and VS Code
 
 The wheel is made by maturin (pyproject.toml) and the container image by packaging/Dockerfile. Needs Python 3.9 and, for the
@@ -184,6 +185,10 @@ def main(target, program, output="dist"):
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1] == "buttons":
         print(json.dumps(buttons(), indent=2))
+    elif len(sys.argv) == 5 and sys.argv[1] == "mcpb":
+        about = metadata()
+        version = next(package["version"] for package in about["packages"] if package["name"] == NAME)
+        print(mcpb(Path(sys.argv[4]), version, sys.argv[2], Path(sys.argv[3]), licences(about["packages"])))
     elif len(sys.argv) == 3 and sys.argv[1] == "finish":
         finish(sys.argv[2])
     elif len(sys.argv) in (3, 4) and sys.argv[1] in TARGETS:

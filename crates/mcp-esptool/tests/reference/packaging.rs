@@ -25,9 +25,10 @@ fn mcpb(args: &[&str]) -> Result<(), Stop> {
 fn bundle() -> Result<(), Stop> {
     let dir = reference::scratch("mcpb");
     let packaging = reference::root().join("packaging");
-    let (file, out) = (dir.join("mcp-esptool.mcpb"), dir.join("unpacked"));
+    let (file, out) = (dir.join("mcp-esptool-linux-x64.mcpb"), dir.join("unpacked"));
     mcpb(&["validate", &packaging.join("manifest.json").display().to_string()])?;
-    reference::run(Command::new("sh").arg(packaging.join("mcpb.sh")).arg(SERVER).arg(&file))?;
+    let script = packaging.join("package.py");
+    reference::run(Command::new("python3").arg(script).args(["mcpb", "x86_64-unknown-linux-musl", SERVER]).arg(&dir))?;
     mcpb(&["unpack", &file.display().to_string(), &out.display().to_string()])?;
     mcpb(&["validate", &out.join("manifest.json").display().to_string()])?;
     let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(out.join("manifest.json"))?)?;
