@@ -199,7 +199,10 @@ impl Config {
         let named = sources.file.clone().or_else(|| (sources.env)("MCP_ESPTOOL_CONFIG").map(PathBuf::from));
         // A file that is hidden could name the policy: only one that is surely not there is left out.
         let usual = match default_file(sources.env) {
-            Some(path) if named.is_none() => crate::ctx::policy::is_there(&path)?.then_some(path),
+            Some(path) if named.is_none() => {
+                let bad = |error| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
+                crate::own_file::is_there(&path).map_err(bad)?.then_some(path)
+            }
             _ => None,
         };
         if let Some(path) = named.or(usual) {
@@ -222,7 +225,7 @@ impl Config {
 
     fn read_file(&mut self, path: &Path) -> Result<(), ToolError> {
         let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
-        let text = crate::ctx::own_file::read_text(path).map_err(|error| bad(error.to_string()))?;
+        let text = crate::own_file::read_text(path).map_err(|error| bad(error.to_string()))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
         for (name, value) in table {
             let value = match value {

@@ -40,7 +40,7 @@ fn settings(text: &mut String, config: &Config) {
 fn rules(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nPolicy");
     if let Some(path) = policy::system_file() {
-        let there = match policy::is_there(&path) {
+        let there = match crate::own_file::is_there(&path) {
             Ok(true) => "",
             Ok(false) => " (not there)",
             Err(_) => " (it cannot be known whether it is there)",
@@ -116,6 +116,10 @@ fn checks(text: &mut String, config: &Config) {
                 let good = root.is_dir();
                 let fix = if good { "" } else { ": create it or set project_roots" };
                 line(good, format!("files below {}{fix}", root.display()));
+            }
+            for (root, path) in ctx.files.exposed() {
+                let what = "choose a root without it: it stays closed to calls, but not to other programs of an agent";
+                line(false, format!("separation: the root {} contains {}: {what}", root.display(), path.display()));
             }
             if ctx.files.roots().is_empty() {
                 line(false, "files: no project root lies in the policy's project_roots".into());

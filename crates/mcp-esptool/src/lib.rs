@@ -17,6 +17,7 @@ pub mod http;
 pub mod install;
 pub mod logs;
 pub mod mcp;
+pub mod own_file;
 pub mod prompts;
 pub mod random;
 mod render;

@@ -44,7 +44,7 @@ impl Bauds {
 
     fn save(&self) -> io::Result<()> {
         let folder = self.file.parent().ok_or(io::ErrorKind::NotFound)?;
-        fs::create_dir_all(folder)?;
+        crate::own_file::private_dir(folder)?;
         let text = self.with(|known| serde_json::to_vec_pretty(known)).map_err(io::Error::other)?;
         let mut temp = tempfile::NamedTempFile::new_in(folder)?;
         temp.write_all(&text)?;

@@ -1,14 +1,21 @@
-//! Files below the project roots. `..` and links that lead out are refused; outputs appear whole or not at all.
+//! Files below the project roots. `..` and links that lead out are refused; outputs appear whole or not at all. What this
+//! program keeps for itself (state, policy, configuration, ledger) is no project file, also below a root.
 
+#[cfg(unix)]
+mod beneath;
+#[cfg(not(unix))]
+#[path = "files/by_path.rs"]
+mod beneath;
 mod elf_parts;
 mod partial;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use tempfile::NamedTempFile;
-
+use self::beneath::{Folder, NewFile};
 pub use self::partial::PartialFile;
 use crate::tools::error::ToolError;
 
@@ -20,13 +27,23 @@ const LARGEST: u64 = 256 << 20;
 pub struct Files {
     roots: Vec<PathBuf>,
     largest: u64,
+    /// Files and folders of this program, links resolved.
+    private: Arc<[PathBuf]>,
+}
+
+/// Where an output goes.
+#[derive(Debug)]
+struct Target {
+    folder: Folder,
+    name: OsString,
+    path: PathBuf,
 }
 
 /// A file being written: it gets its name when it is whole.
 #[derive(Debug)]
 pub struct OutputFile {
-    temp: NamedTempFile,
-    path: PathBuf,
+    new: NewFile,
+    target: Target,
     room: Room,
 }
 
@@ -54,7 +71,19 @@ impl Files {
     /// Relative paths start at the first root.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         let roots = roots.into_iter().map(|root| fs::canonicalize(&root).unwrap_or(root)).collect();
-        Self { roots, largest: u64::MAX }
+        Self { roots, largest: u64::MAX, private: Arc::default() }
+    }
+
+    /// The same without these files and folders, which no call may read or write.
+    pub fn keeping_out(self, private: &[PathBuf]) -> Self {
+        Self { private: private.iter().map(|path| resolved(path)).collect(), ..self }
+    }
+
+    /// Private files and folders that lie below a root.
+    pub fn exposed(&self) -> Vec<(&Path, &Path)> {
+        let pairs =
+            self.roots.iter().flat_map(|root| self.private.iter().map(move |path| (root.as_path(), path.as_path())));
+        pairs.filter(|(root, path)| path.starts_with(root)).collect()
     }
 
     /// What of the roots lies in one of each list of `bounds`, and files of at most `largest` bytes.
@@ -81,14 +110,17 @@ impl Files {
     pub fn input(&self, path: &str) -> Result<PathBuf, ToolError> {
         let full = self.absolute(path)?;
         let real = fs::canonicalize(&full).map_err(|error| read_error(path, &error))?;
-        self.inside(path, real)
+        let real = self.inside(path, real)?;
+        self.not_private(path, &real)?;
+        Ok(real)
     }
 
     /// A file's bytes.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ToolError> {
-        let (mut file, _, len) = self.open(path)?;
+        let (file, _, len) = self.open(path)?;
         let mut bytes = Vec::with_capacity(len as usize);
-        file.read_to_end(&mut bytes).map_err(|error| read_error(path, &error))?;
+        // A file that grows meanwhile is read as far as it was.
+        file.take(len).read_to_end(&mut bytes).map_err(|error| read_error(path, &error))?;
         Ok(bytes)
     }
 
@@ -98,13 +130,14 @@ impl Files {
         if found.2 == 0 { Err(ToolError::new("file_empty", format!("`{path}` is empty"))) } else { Ok(found) }
     }
 
-    fn open(&self, path: &str) -> Result<(File, PathBuf, u64), ToolError> {
+    /// A file to read from, its real path and its size.
+    pub fn open(&self, path: &str) -> Result<(File, PathBuf, u64), ToolError> {
         let real = self.input(path)?;
-        let file = File::open(&real).map_err(|error| read_error(path, &error))?;
-        let about = file.metadata().map_err(|error| read_error(path, &error))?;
-        if about.is_dir() {
-            return Err(ToolError::new("file_unreadable", format!("`{path}` is a folder")));
-        }
+        let failed = |error: io::Error| read_error(path, &error);
+        let (folder, rest) = self.held(path, &real, false).map_err(failed)?;
+        let file = folder.open(rest.as_os_str()).map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
+        self.not_private_by_another_name(path, &about)?;
         let (size, most) = (about.len(), LARGEST.min(self.largest));
         if size > most {
             return Err(ToolError::new(
@@ -112,7 +145,17 @@ impl Files {
                 format!("`{path}` has {size} bytes; at most {most} are read"),
             ));
         }
-        Ok((file, real, about.len()))
+        Ok((file, real, size))
+    }
+
+    /// The folder of a real path, opened part by part below its root, and the name in it.
+    fn held(&self, path: &str, real: &Path, make: bool) -> io::Result<(Folder, OsString)> {
+        let root = self.roots.iter().find(|root| real.starts_with(root));
+        let rest = root.and_then(|root| real.strip_prefix(root).ok());
+        let (Some(root), Some(rest)) = (root, rest) else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(name) = rest.file_name() else { return Err(io::Error::other(format!("`{path}` is a folder"))) };
+        let folder = Folder::below(root, rest.parent().unwrap_or(Path::new("")), make)?;
+        Ok((folder, name.to_os_string()))
     }
 
     /// A file's bytes; an empty file is an error.
@@ -130,17 +173,22 @@ impl Files {
     /// Begins a file. Its folder is created when it is missing. Nothing appears under this name before
     /// [`OutputFile::finish`].
     pub fn create(&self, path: &str) -> Result<OutputFile, ToolError> {
+        let target = self.target(path)?;
+        let new = target.folder.create().map_err(|error| write_error(path, &error))?;
+        Ok(OutputFile { new, target, room: Room::new(self.largest) })
+    }
+
+    /// Where an output goes; missing folders are created. A link of this name is replaced later, never followed.
+    fn target(&self, path: &str) -> Result<Target, ToolError> {
         let full = self.absolute(path)?;
         let name = full.file_name().ok_or_else(|| ToolError::new("path_refused", format!("`{path}` names no file")))?;
-        let folder = self.folder(path, full.parent().unwrap_or(&full))?;
-        let target = folder.join(name);
-        if target.is_dir() {
+        let real = self.real_folder(path, full.parent().unwrap_or(&full))?.join(name);
+        self.not_private(path, &real)?;
+        let (folder, name) = self.held(path, &real, true).map_err(|error| write_error(path, &error))?;
+        if folder.is_folder(&name) {
             return Err(ToolError::new("file_unwritable", format!("`{path}` is a folder")));
         }
-        // A link is replaced by the rename, never followed.
-        let temp = tempfile::Builder::new().prefix(".mcp-esptool-").tempfile_in(&folder);
-        let temp = temp.map_err(|error| write_error(path, &error))?;
-        Ok(OutputFile { temp, path: target, room: Room::new(self.largest) })
+        Ok(Target { folder, name, path: real })
     }
 
     /// Writes a whole file that can be made again at any time: an image, a table, a report.
@@ -157,11 +205,12 @@ impl Files {
         file.finish_reproducible()
     }
 
-    /// Writes a whole file that cannot be made again, such as what was read from a device.
+    /// Writes a whole file that cannot be made again, such as what was read from a device. It may hold secrets: only its
+    /// owner may read it.
     pub fn keep(&self, path: &str, bytes: &[u8]) -> Result<PathBuf, ToolError> {
         let mut file = self.create(path)?;
         file.write_all(bytes).map_err(|error| write_error(path, &error))?;
-        file.finish()
+        file.finish_secret()
     }
 
     /// A folder for outputs, created when it is missing.
@@ -172,13 +221,43 @@ impl Files {
 
     /// Creates what is missing of a folder, after checking that the part that is there lies inside.
     fn folder(&self, path: &str, folder: &Path) -> Result<PathBuf, ToolError> {
+        let whole = self.real_folder(path, folder)?;
+        self.not_private(path, &whole)?;
+        let root = self.roots.iter().find(|root| whole.starts_with(root)).cloned().unwrap_or_default();
+        let rest = whole.strip_prefix(&root).unwrap_or(Path::new(""));
+        Folder::below(&root, rest, true).map_err(|error| write_error(path, &error))?;
+        Ok(whole)
+    }
+
+    /// The real path of a folder that need not be there yet.
+    fn real_folder(&self, path: &str, folder: &Path) -> Result<PathBuf, ToolError> {
         let there = folder.ancestors().find(|part| part.exists()).unwrap_or(folder);
         let real = fs::canonicalize(there).map_err(|error| write_error(path, &error))?;
         let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
-        let whole = self.inside(path, real)?.join(rest);
-        fs::create_dir_all(&whole).map_err(|error| write_error(path, &error))?;
-        let whole = fs::canonicalize(&whole).map_err(|error| write_error(path, &error))?;
-        self.inside(path, whole)
+        Ok(self.inside(path, real)?.join(rest))
+    }
+
+    /// Refuses what belongs to this program.
+    fn not_private(&self, path: &str, real: &Path) -> Result<(), ToolError> {
+        match self.private.iter().find(|private| real.starts_with(private)) {
+            Some(_) => Err(belongs_to_us(path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a file of this program that has a second name (hard link) among the project files.
+    #[cfg(unix)]
+    fn not_private_by_another_name(&self, path: &str, about: &fs::Metadata) -> Result<(), ToolError> {
+        use std::os::unix::fs::MetadataExt;
+        let same = |private: &PathBuf| {
+            fs::metadata(private).is_ok_and(|private| (private.dev(), private.ino()) == (about.dev(), about.ino()))
+        };
+        if about.nlink() > 1 && self.private.iter().any(same) { Err(belongs_to_us(path)) } else { Ok(()) }
+    }
+
+    #[cfg(not(unix))]
+    fn not_private_by_another_name(&self, _: &str, _: &fs::Metadata) -> Result<(), ToolError> {
+        Ok(())
     }
 
     fn absolute(&self, path: &str) -> Result<PathBuf, ToolError> {
@@ -209,66 +288,68 @@ impl OutputFile {
     /// Gives the file its name, and returns its full path. An older file of this name is replaced. The bytes are on the
     /// disk when this returns: a power failure right after it loses nothing.
     pub fn finish(self) -> Result<PathBuf, ToolError> {
-        let shown = self.path.display().to_string();
-        self.temp.as_file().sync_all().map_err(|error| write_error(&shown, &error))?;
-        self.finish_reproducible()
+        self.synced()?.published(true)
     }
 
     /// The same without waiting for the disk, which takes longer than making most files: for what can be made again.
     pub fn finish_reproducible(self) -> Result<PathBuf, ToolError> {
-        let shown = self.path.display().to_string();
-        open_up(self.temp.path()).map_err(|error| write_error(&shown, &error))?;
-        if exchange(self.temp.path(), &self.path) {
-            // What has the temporary name now is the older file, which goes with it.
-            return Ok(self.path);
-        }
-        self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
-        Ok(self.path)
+        self.published(true)
     }
 
-    /// Like [`Self::finish`], for keys: only the owner may read the file.
+    /// Like [`Self::finish`], for keys and for what came out of a chip: only the owner may read the file.
     pub fn finish_secret(self) -> Result<PathBuf, ToolError> {
-        let shown = self.path.display().to_string();
-        self.temp.as_file().sync_all().map_err(|error| write_error(&shown, &error))?;
-        self.temp.persist(&self.path).map_err(|error| write_error(&shown, &error.error))?;
-        Ok(self.path)
+        self.synced()?.published(false)
+    }
+
+    fn synced(self) -> Result<Self, ToolError> {
+        self.new.file.sync_all().map_err(|error| write_error(&self.target.path.display().to_string(), &error))?;
+        Ok(self)
+    }
+
+    fn published(mut self, for_all: bool) -> Result<PathBuf, ToolError> {
+        let Target { folder, name, path } = &self.target;
+        let done = folder.publish(&mut self.new, name, for_all);
+        done.map_err(|error| write_error(&path.display().to_string(), &error))?;
+        Ok(path.clone())
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        self.target.folder.discard(&mut self.new);
     }
 }
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.temp.write(bytes)?;
+        let count = self.new.file.write(bytes)?;
         self.room.take(count)?;
         Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.temp.flush()
+        self.new.file.flush()
     }
 }
 
-/// Temporary files are private to their owner; finished ones are ordinary files.
-#[cfg(unix)]
-fn open_up(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+/// A path with its links resolved as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let there = path.ancestors().find_map(|part| Some((part, fs::canonicalize(part).ok()?)));
+    match there {
+        // Joined with nothing, a file would become a folder.
+        Some((part, real)) => path
+            .strip_prefix(part)
+            .ok()
+            .filter(|rest| !rest.as_os_str().is_empty())
+            .map_or_else(|| real.clone(), |rest| real.join(rest)),
+        None => path,
+    }
 }
 
-#[cfg(not(unix))]
-fn open_up(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Lets two files change names, in one step; false when there is no second file or the system cannot do it. Renaming
-/// over a file makes ext4 write the new one to the disk at once, which takes longer than making most files.
-#[cfg(target_os = "linux")]
-fn exchange(temp: &Path, target: &Path) -> bool {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, temp, CWD, target, RenameFlags::EXCHANGE).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn exchange(_: &Path, _: &Path) -> bool {
-    false
+fn belongs_to_us(path: &str) -> ToolError {
+    let text =
+        format!("`{path}` belongs to this program (state, policy, configuration or ledger) and is not a project file");
+    ToolError::new("path_refused", text).next("name another file; what the program keeps is reached through its tools")
 }
 
 fn read_error(path: &str, error: &io::Error) -> ToolError {
@@ -361,5 +442,109 @@ mod tests {
         assert_eq!(fs::read_dir(files.roots()[0].join("new/deep")).unwrap().count(), 0);
         files.write("new/deep/file", b"whole").unwrap();
         assert_eq!(files.read("new/deep/file").unwrap(), b"whole");
+    }
+
+    #[test]
+    fn what_the_program_keeps_is_not_a_project_file() {
+        let (_dir, files) = files();
+        let root = files.roots()[0].clone();
+        fs::create_dir(root.join("state")).unwrap();
+        fs::write(root.join("state/http-token"), b"secret").unwrap();
+        fs::write(root.join("policy.toml"), b"").unwrap();
+        let files =
+            files.keeping_out(&[root.join("state"), root.join("policy.toml"), PathBuf::from("/none/ledger.db")]);
+        for path in ["state/http-token", "policy.toml", "state/plans/a.json", "state"] {
+            let code = |result: Result<(), ToolError>| result.unwrap_err().code;
+            if !path.contains("plans") {
+                assert_eq!(code(files.input(path).map(drop)), "path_refused", "{path}");
+            }
+            assert_eq!(code(files.write(path, b"mine").map(drop)), "path_refused", "{path}");
+        }
+        assert_eq!(files.output_dir("state/new").unwrap_err().code, "path_refused");
+        assert!(!root.join("state/new").exists() && !root.join("state/plans").exists());
+        assert_eq!(files.partial("state/x").unwrap_err().code, "path_refused");
+        assert_eq!(files.exposed().len(), 2);
+        assert!(files.write("state2", b"mine").is_ok());
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.join("state"), root.join("link")).unwrap();
+            fs::hard_link(root.join("policy.toml"), root.join("hard.toml")).unwrap();
+            assert_eq!(files.read("link/http-token").unwrap_err().code, "path_refused");
+            assert_eq!(files.read("hard.toml").unwrap_err().code, "path_refused");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pipes_and_devices_are_errors_at_once() {
+        let (_dir, files) = files();
+        let pipe = files.roots()[0].join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = files.read("pipe").unwrap_err();
+        assert!(error.code == "file_unreadable" && error.message.contains("not a regular file"), "{error}");
+        fs::rename(&pipe, files.roots()[0].join("a.part")).unwrap();
+        assert_eq!(files.partial("a").unwrap_err().code, "file_unwritable");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_came_out_of_a_chip_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, files) = files();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&files.keep("dump.bin", b"x").unwrap()), 0o600);
+        // As any other program's files are.
+        fs::write(files.roots()[0].join("plain"), b"").unwrap();
+        assert_eq!(mode(&files.write("image.bin", b"x").unwrap()), mode(&files.roots()[0].join("plain")));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_being_written_has_no_name() {
+        let (_dir, files) = files();
+        let mut file = files.create("key.pem").unwrap();
+        file.write_all(b"PRIVATE").unwrap();
+        assert_eq!(fs::read_dir(&files.roots()[0]).unwrap().count(), 0, "a kill would leave it behind");
+        file.finish_secret().unwrap();
+        assert_eq!(files.read("key.pem").unwrap(), b"PRIVATE");
+        files.write("key.pem", b"again").unwrap();
+        assert_eq!(
+            (files.read("key.pem").unwrap(), fs::read_dir(&files.roots()[0]).unwrap().count()),
+            (b"again".to_vec(), 1)
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_is_exchanged_for_a_link_leads_nowhere() {
+        let (dir, files) = files();
+        let root = files.roots()[0].clone();
+        let outside = dir.path().join("elsewhere");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("a"), b"secret").unwrap();
+        fs::create_dir(root.join("sub")).unwrap();
+        fs::write(root.join("sub/a"), b"inside").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let swap = || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = fs::rename(root.join("sub"), root.join("kept"));
+                let _ = fs::rename(root.join("link"), root.join("sub"));
+                let _ = fs::rename(root.join("sub"), root.join("link"));
+                let _ = fs::rename(root.join("kept"), root.join("sub"));
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(swap);
+            for _ in 0..3000 {
+                if let Ok(bytes) = files.read("sub/a") {
+                    assert_ne!(bytes, b"secret");
+                }
+                let _ = files.write("sub/out", b"x");
+                let _ = files.create("sub/half").map(|mut file| file.write_all(b"x"));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "nothing was written outside");
     }
 }

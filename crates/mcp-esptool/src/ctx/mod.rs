@@ -7,7 +7,6 @@ pub mod device;
 pub mod events;
 pub mod files;
 pub mod jobs;
-pub mod own_file;
 pub mod policy;
 pub mod ports;
 pub mod sessions;
@@ -75,6 +74,13 @@ impl Ctx {
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let policy = policy::Policy::load(&config)?;
         let files = Arc::new(files_of(&config, &policy, None));
+        for (root, path) in files.exposed().into_iter().filter(|(_, path)| path.exists()) {
+            tracing::warn!(
+                "the project root {} contains {}, which stays closed to calls",
+                root.display(),
+                path.display()
+            );
+        }
         let virtuals = Arc::new(virtuals::Virtuals::new(&config));
         let ports = ports::Ports::new(&config, virtuals.clone());
         let sessions = sessions::Sessions::new(config.session_idle(), config.device_timeout());
@@ -145,11 +151,31 @@ impl Ctx {
 fn files_of(config: &Config, policy: &policy::Policy, roots: Option<&[PathBuf]>) -> files::Files {
     let (mut bounds, largest) = (policy.bounds(), policy.limits().max_file_bytes);
     let roots = roots.map_or_else(|| config.project_roots(), <[PathBuf]>::to_vec);
-    let usual = files::Files::new(roots.into_iter().chain(config.sketch_directories()).collect());
+    let private = private(config);
+    let usual = files::Files::new(roots.into_iter().chain(config.sketch_directories()).collect()).keeping_out(&private);
     let files = usual.within(&bounds, largest);
     if files.roots().is_empty() && !bounds.is_empty() && config.origin("project_roots") == Some(&Origin::Default) {
         let first = bounds.remove(0);
-        return files::Files::new(first).within(&bounds, largest);
+        return files::Files::new(first).keeping_out(&private).within(&bounds, largest);
     }
     files
+}
+
+/// What this program keeps for itself: a project that reaches it could approve its own plans.
+fn private(config: &Config) -> Vec<PathBuf> {
+    let state = config.state_dir();
+    let own = ["policy_file", "http_token_file", "pkcs11_pin_file"].into_iter().filter_map(|name| config.path(name));
+    let files = own.chain(policy::system_file()).chain(config.file().map(PathBuf::from));
+    let usual = crate::config::default_file(&|name| std::env::var(name).ok());
+    // Named one by one, so that they are known by another name (hard link) too.
+    let kept = ["audit.jsonl", "http-token", "ledger.db"].map(|name| state.join(name));
+    let ledger = crate::factory::desk::file(config).into_iter().flat_map(|file| {
+        let beside = ["-wal", "-shm", "-journal"].map(|end| {
+            let mut name = file.clone().into_os_string();
+            name.push(end);
+            PathBuf::from(name)
+        });
+        beside.into_iter().chain([file])
+    });
+    [state].into_iter().chain(files).chain(usual).chain(kept).chain(ledger).collect()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use rules::{Approval, Limits, Rules};
 
 use crate::config::Config;
-use crate::ctx::own_file;
+use crate::own_file;
 use crate::tool::{Entry, Risk};
 use crate::tools::error::ToolError;
 
@@ -49,8 +49,11 @@ impl Policy {
     /// The same with another file of the computer.
     fn load_with(config: &Config, system: Option<&Path>) -> Result<Self, ToolError> {
         let mut policy = Self { layers: Vec::new(), read_only: config.flag("read_only") };
-        let system =
-            system.map(|path| is_there(path).map(|there| there.then(|| path.to_path_buf()))).transpose()?.flatten();
+        let there = |path: &&Path| match own_file::is_there(path) {
+            Ok(there) => Some(Ok(path.to_path_buf())).filter(|_| there),
+            Err(error) => Some(Err(ToolError::new("bad_configuration", format!("{}: {error}", path.display())))),
+        };
+        let system = system.as_ref().and_then(there).transpose()?;
         for path in system.into_iter().chain(config.path("policy_file")) {
             let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
             let text = own_file::read_text(&path).map_err(|error| bad(error.to_string()))?;
@@ -263,19 +266,6 @@ impl Policy {
 /// One of the names is it; `None` for an empty list, which allows all.
 fn listed(names: &[String], is_it: impl Fn(&str) -> bool) -> Option<bool> {
     (!names.is_empty()).then(|| names.iter().any(|name| is_it(name)))
-}
-
-/// Something has this path, be it a file that cannot be read. Only what is surely not there counts as missing: a folder
-/// that hides its content, or a link that leads nowhere, must not switch the policy off.
-pub fn is_there(path: &Path) -> Result<bool, ToolError> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => {
-            let text = format!("{}: whether the file is there cannot be known: {error}", path.display());
-            Err(ToolError::new("bad_configuration", text))
-        }
-    }
 }
 
 /// The computer's own policy file: it counts for everybody who starts this program here.

@@ -32,6 +32,8 @@ pub struct Candidate {
     pub url: String,
     /// What is known of it without opening it.
     pub about: String,
+    /// It is only a port of this computer, with nothing known behind it: it is not used unless it is named.
+    pub unknown: bool,
 }
 
 impl Ports {
@@ -81,13 +83,19 @@ impl Ports {
 
     /// The ports that may be meant when none is named. Opens nothing.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let serial = self.serial().into_iter().map(|found| Candidate { about: describe(&found), url: found.path });
+        let serial = self.serial().into_iter().map(|found| Candidate {
+            about: describe(&found),
+            unknown: found.usb.is_none(),
+            url: found.path,
+        });
         let simulated = self.simulated().into_iter();
-        let simulated = simulated.map(|sim| Candidate { url: sim.url().to_string(), about: "simulated".into() });
-        let remote = self.remote.iter().map(|url| Candidate { url: url.clone(), about: "configured".into() });
+        let simulated =
+            simulated.map(|sim| Candidate { url: sim.url().to_string(), about: "simulated".into(), unknown: false });
+        let remote =
+            self.remote.iter().map(|url| Candidate { url: url.clone(), about: "configured".into(), unknown: false });
         let running = self.running_virtuals().into_iter().map(|status| {
             let about = format!("virtual {}", status.config.chip);
-            Candidate { url: PortUrl::Qemu(status.config.id).to_string(), about }
+            Candidate { url: PortUrl::Qemu(status.config.id).to_string(), about, unknown: false }
         });
         serial.chain(simulated).chain(running).chain(remote).collect()
     }
@@ -104,6 +112,10 @@ impl Ports {
         let mut found = self.candidates();
         found.retain(|found| self.allowed(&found.url, policy));
         match found.as_slice() {
+            [only] if only.unknown => {
+                let text = format!("no port was named, and {} is a serial port with nothing known behind it", only.url);
+                Err(ToolError::new("which_port", text).next(format!("pass port={} if the device is on it", only.url)))
+            }
             [only] => Ok(only.url.parse().map_err(PortError::Url)?),
             [] => Err(ToolError::new("no_port", "no port was named and none was found")),
             many => {

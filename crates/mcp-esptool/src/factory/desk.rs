@@ -1,11 +1,12 @@
 //! The station's ledger.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use esp_ledger::{Ledger, LedgerError};
 
 use crate::config::Config;
+use crate::own_file;
 use crate::tools::error::ToolError;
 
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
@@ -59,14 +60,25 @@ impl Desk {
     }
 
     fn open(&self) -> Result<Ledger, ToolError> {
-        let is_file = !self.url.contains("://") && !self.url.contains("dbname=");
-        let folder = Path::new(self.url.strip_prefix("sqlite:").unwrap_or(&self.url)).parent();
-        if let Some(folder) = folder.filter(|folder| is_file && !folder.as_os_str().is_empty()) {
+        if let Some(file) = file_of(&self.url) {
             let failed = |error: std::io::Error| ToolError::new("ledger_unreachable", error.to_string());
-            std::fs::create_dir_all(folder).map_err(failed)?;
+            own_file::private(&file).map_err(failed)?;
         }
         Ok(Ledger::open(&self.url, &self.station, &computer())?)
     }
+}
+
+/// The ledger's file, where it is one.
+pub fn file(config: &Config) -> Option<PathBuf> {
+    match config.text("ledger") {
+        "" => Some(config.state_dir().join("ledger.db")),
+        url => file_of(url),
+    }
+}
+
+fn file_of(url: &str) -> Option<PathBuf> {
+    let is_file = !url.contains("://") && !url.contains("dbname=") && !url.contains(":memory:");
+    is_file.then(|| PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)))
 }
 
 /// Something that a copy of the ledger on another computer would not have.

@@ -1,50 +1,34 @@
 //! A file that grows over several calls: what a call that was cut off left behind is there for the next one.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Files, Room, open_up, write_error};
+use super::{Files, Room, Target, write_error};
 use crate::tools::error::ToolError;
 
-/// `NAME.part` beside the file that it will become. It stays when it is dropped, unless it is empty.
+/// `NAME.part` beside the file that it will become. It stays when it is dropped, unless it is empty. It holds what came
+/// out of a chip: only its owner may read it, also when it is finished.
 #[derive(Debug)]
 pub struct PartialFile {
     file: Option<File>,
-    part: PathBuf,
-    path: PathBuf,
+    part: OsString,
+    target: Target,
     room: Room,
 }
 
 impl Files {
-    /// Opens what an earlier call left of this file, or begins it. Only its owner may read it until it is finished.
+    /// Opens what an earlier call left of this file, or begins it.
     pub fn partial(&self, path: &str) -> Result<PartialFile, ToolError> {
-        // The checks of an output: inside the roots, not a folder.
-        let output = self.create(path)?;
-        let target = output.path.clone();
-        let mut name = target.file_name().unwrap_or_default().to_os_string();
-        name.push(".part");
-        let part = target.with_file_name(name);
-        let file = open(&part).map_err(|error| write_error(path, &error))?;
+        let target = self.target(path)?;
+        let mut part = target.name.clone();
+        part.push(".part");
+        let file = target.folder.open_part(&part).map_err(|error| write_error(&format!("{path}.part"), &error))?;
         let there = file.metadata().map_or(0, |about| about.len());
-        let room = Room { left: output.room.of.saturating_sub(there), of: output.room.of };
-        Ok(PartialFile { file: Some(file), part, path: target, room })
+        let room = Room { left: self.largest.saturating_sub(there), of: self.largest };
+        Ok(PartialFile { file: Some(file), part, target, room })
     }
-}
-
-fn open(part: &Path) -> io::Result<File> {
-    // A link would lead elsewhere.
-    if fs::symlink_metadata(part).is_ok_and(|about| !about.is_file()) {
-        return Err(io::Error::other(format!("{} is there and is no file", part.display())));
-    }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(part)
 }
 
 impl PartialFile {
@@ -63,25 +47,23 @@ impl PartialFile {
 
     /// Gives the file its name. An older file of this name is replaced.
     pub fn finish(self) -> Result<PathBuf, ToolError> {
-        self.named(None, false)
+        let name = self.target.name.clone();
+        self.named(name)
     }
 
-    /// The same under another name in the same folder, readable for the owner only.
-    pub fn finish_secret_as(self, name: &str) -> Result<PathBuf, ToolError> {
-        self.named(Some(name), true)
+    /// The same under another name in the same folder.
+    pub fn finish_as(self, name: &str) -> Result<PathBuf, ToolError> {
+        self.named(name.into())
     }
 
-    fn named(mut self, name: Option<&str>, secret: bool) -> Result<PathBuf, ToolError> {
-        let target = name.map_or_else(|| self.path.clone(), |name| self.path.with_file_name(name));
-        let shown = target.display().to_string();
+    fn named(mut self, name: OsString) -> Result<PathBuf, ToolError> {
+        let path = self.target.path.with_file_name(&name);
+        let shown = path.display().to_string();
         let failed = |error: io::Error| write_error(&shown, &error);
         self.file().and_then(|file| file.sync_all()).map_err(failed)?;
-        if !secret {
-            open_up(&self.part).map_err(failed)?;
-        }
-        fs::rename(&self.part, &target).map_err(failed)?;
+        self.target.folder.rename(&self.part, &name).map_err(failed)?;
         self.file = None;
-        Ok(target)
+        Ok(path)
     }
 }
 
@@ -99,15 +81,30 @@ impl Write for PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         let empty = self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|about| about.len() == 0));
-        if empty && let Err(error) = fs::remove_file(&self.part) {
-            tracing::debug!("{}: {error}", self.part.display());
+        if empty && let Err(error) = self.target.folder.remove(&self.part) {
+            tracing::debug!("{}: {error}", self.target.path.display());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_part_with_a_second_name_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        fs::create_dir(&root).unwrap();
+        fs::write(&outside, b"mine").unwrap();
+        fs::hard_link(&outside, root.join("a.part")).unwrap();
+        let error = Files::new(vec![root]).partial("a").unwrap_err();
+        assert!(error.code == "file_unwritable" && error.message.contains("hard link"), "{error}");
+        assert_eq!(fs::read(outside).unwrap(), b"mine");
+    }
 
     #[test]
     fn a_part_is_found_again_and_finished() {

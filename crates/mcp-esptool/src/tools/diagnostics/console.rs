@@ -135,6 +135,9 @@ impl Tool for ConsoleCapture {
             return Err(ToolError::new("reset_unsupported", "this line has no modem lines to reset the device with")
                 .next("press EN on the board, or start the application with esp_run_firmware"));
         }
+        if let Some(file) = &input.log_file {
+            not_there(ctx, file)?;
+        }
         let mut log = input.log_file.as_deref().map(|file| ctx.files.create(file)).transpose()?;
         let mut failed = None;
         let heard = capture::run(&mut listener, &options, job, &mut |_, bytes, _| {
@@ -148,7 +151,7 @@ impl Tool for ConsoleCapture {
         if let Some(why) = failed {
             return Err(ToolError::new("file_unwritable", format!("the log cannot be written: {why}")));
         }
-        let log_file = log.map(|log| log.finish()).transpose()?.map(|path| path.display().to_string());
+        let log_file = log.map(|log| log.finish_secret()).transpose()?.map(|path| path.display().to_string());
         let crashes = capture::crashes(ctx, &heard.decoder, 0, input.elf_file.as_deref())?;
         let matched = match &heard.capture.stopped {
             Stopped::Pattern { matched, .. } => Some(esp_model::console::clean(matched)),
@@ -187,6 +190,16 @@ impl Tool for ConsoleCapture {
             let _ = write!(text, "\n{}", out.counts);
         }
         text
+    }
+}
+
+/// A log is new: a file of this name may be one that somebody wants decoded, not replaced.
+fn not_there(ctx: &Ctx, file: &str) -> Result<(), ToolError> {
+    match ctx.files.input(file) {
+        Err(error) if error.code == "file_not_found" => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(ToolError::new("file_unwritable", format!("log_file `{file}` is there already"))
+            .next("give log_file the name of a new file: it takes what is received and reads nothing")),
     }
 }
 

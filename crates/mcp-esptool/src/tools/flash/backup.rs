@@ -231,7 +231,7 @@ impl Work<'_> {
             return Ok(entry);
         }
         let sha256 = file.file().and_then(resume::digest::<Sha256>).map_err(failed)?;
-        file.finish_secret_as(&manifest::object_name(&sha256))?;
+        file.finish_as(&manifest::object_name(&sha256))?;
         Ok(Entry { sha256: Some(sha256), stored_bytes, ..entry })
     }
 

@@ -150,7 +150,7 @@ impl Tool for SfdpRead {
         let no_table = |error| ToolError::new("no_sfdp", format!("flash {id}: {error}"));
         let Description { area, sfdp, basic } = found.map_err(no_table)?;
         let file = match &input.output_file {
-            Some(path) => Some(ctx.files.write(path, &area)?.display().to_string()),
+            Some(path) => Some(ctx.files.keep(path, &area)?.display().to_string()),
             None => None,
         };
         Ok(Out {

@@ -270,7 +270,7 @@ fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let mut out = describe(&contents, length, encrypted, Show::of(input));
     if let Some(path) = &input.output_file {
         let (csv, left_out) = contents.to_csv();
-        out.output_file = Some(ctx.files.write(path, csv.as_bytes())?.display().to_string());
+        out.output_file = Some(ctx.files.keep(path, csv.as_bytes())?.display().to_string());
         out.not_in_csv = left_out;
     }
     Ok(out)

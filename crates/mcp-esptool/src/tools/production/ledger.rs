@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::ctx::Ctx;
+use crate::own_file;
 use crate::tool::{Risk, Tool};
 use crate::tools::error::ToolError;
 
@@ -245,7 +246,7 @@ fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
         Some("json") => format!("{:#}\n", ctx.desk.with(Ledger::export_json)?),
         _ => return Err(ToolError::new("bad_parameter", "the export's name ends in .csv or .json")),
     };
-    let written = ctx.files.write(file, bytes.as_bytes())?.display().to_string();
+    let written = ctx.files.keep(file, bytes.as_bytes())?.display().to_string();
     Ok((format!("exported to {written}"), json!({"file": written, "size_bytes": bytes.len()})))
 }
 
@@ -262,9 +263,16 @@ fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
 
 fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let file = needed(&input.file, "file")?;
-    let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
-    let path = ctx.files.output_dir(folder)?.join(name);
-    ctx.desk.with(|ledger| ledger.backup(&path))?;
+    // The database makes its copy beside the ledger's state; it goes where it shall as any other output does.
+    let failed = |error: std::io::Error| ToolError::new("file_unwritable", error.to_string());
+    let state = ctx.config.state_dir();
+    own_file::private_dir(&state).map_err(failed)?;
+    let folder = tempfile::Builder::new().prefix("backup-").tempdir_in(state).map_err(failed)?;
+    let copy = folder.path().join("ledger.db");
+    ctx.desk.with(|ledger| ledger.backup(&copy))?;
+    let mut output = ctx.files.create(file)?;
+    std::fs::File::open(&copy).and_then(|mut copy| std::io::copy(&mut copy, &mut output)).map_err(failed)?;
+    let path = output.finish_secret()?;
     Ok((format!("copied to {}", path.display()), json!({"file": path.display().to_string()})))
 }
 
@@ -322,7 +330,7 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             let hours = i64::from(input.hours.unwrap_or(72));
             let lease = ctx.desk.with(|ledger| ledger.lend(pool, station, count, hours))?;
             let text = serde_json::to_string_pretty(&lease).map_err(bad)?;
-            let file = ctx.files.write(file, text.as_bytes())?.display().to_string();
+            let file = ctx.files.keep(file, text.as_bytes())?.display().to_string();
             Ok((format!("lease {}: {count} of {pool} for {station}, in {file}", lease.id), json!(lease)))
         }
         Action::Borrow => {
@@ -335,7 +343,7 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             let (pool, file) = (needed(&input.pool, "pool")?, needed(&input.file, "file")?);
             let report = ctx.desk.with(|ledger| ledger.report(pool))?;
             let text = serde_json::to_string_pretty(&report).map_err(bad)?;
-            let file = ctx.files.write(file, text.as_bytes())?.display().to_string();
+            let file = ctx.files.keep(file, text.as_bytes())?.display().to_string();
             Ok((format!("{} values in {file}", report.len()), json!({"file": file, "values": report.len()})))
         }
         Action::Merge => {

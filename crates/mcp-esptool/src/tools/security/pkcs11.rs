@@ -35,7 +35,7 @@ impl Module {
             .path("pkcs11_module")
             .ok_or_else(|| ToolError::new("missing_parameter", "no PKCS#11 library is configured (pkcs11_module)"))?;
         let pin = match ctx.config.path("pkcs11_pin_file") {
-            Some(path) => crate::ctx::own_file::read_text(&path)
+            Some(path) => crate::own_file::read_text(&path)
                 .map_err(|error| ToolError::new("file_unreadable", format!("{}: {error}", path.display())))?,
             None => String::new(),
         };

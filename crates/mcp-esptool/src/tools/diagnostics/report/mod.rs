@@ -85,7 +85,7 @@ impl Tool for DiagnosticReport {
             }
         }
         let table = connected_table(ctx, job, &input)?;
-        let write = |name: &str, bytes: &[u8]| ctx.files.write(&join(&input, name), bytes);
+        let write = |name: &str, bytes: &[u8]| ctx.files.keep(&join(&input, name), bytes);
         let mut files = vec![write("flash-map.svg", pictures::flash_map(&table).as_bytes())?];
         let connecting = recording::connecting(ctx, input.port.as_ref(), job)?;
         files.push(write("connecting.trace", connecting.to_string().as_bytes())?);

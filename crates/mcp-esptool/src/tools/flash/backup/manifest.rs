@@ -144,9 +144,8 @@ impl Entry {
         if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(damaged("the manifest names no SHA-256"));
         }
-        let path = ctx.files.input(&format!("{dir}/objects/{}", object_name(sha256)));
-        let mut file =
-            path.ok().and_then(|path| File::open(path).ok()).ok_or_else(|| damaged("its file is missing"))?;
+        let found = ctx.files.open(&format!("{dir}/objects/{}", object_name(sha256)));
+        let (mut file, ..) = found.map_err(|_| damaged("its file is missing"))?;
         let stored = Source::len(&file);
         if stored > size || resume::digest::<Sha256>(&mut file).ok().as_ref() != Some(sha256) {
             return Err(damaged("its file does not match its SHA-256"));
