@@ -16,6 +16,7 @@ use esp_model::job::Job;
 use esp_model::port::Port;
 
 use crate::ctx::Ctx;
+use crate::tool::Risk;
 use crate::tools::args::PortUrl;
 use crate::tools::diagnostics::capture::{self, Crash};
 use crate::tools::error::ToolError;
@@ -46,10 +47,16 @@ pub struct MonitorArgs {
 pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError> {
     let ctx = ctx.for_tool("monitor");
     let port = args.port.clone().map(PortUrl);
+    if args.reset {
+        ctx.policy.allows_command("monitor --reset", Risk::Resets, false)?;
+    }
     let mut listener = capture::listen(&ctx, port.as_ref(), job)?;
     let info = listener.reader.info();
     eprintln!("listening to {} at {} baud; Ctrl-C ends", listener.url, args.baud);
-    forward_typing(listener.another());
+    match ctx.policy.allows_command("typing to the device", Risk::Writes, false) {
+        Ok(()) => forward_typing(listener.another()),
+        Err(refused) => eprintln!("{}", refused.message),
+    }
     let options = CaptureOptions {
         baud: Some(args.baud),
         reset: Sequence::start(&info).filter(|_| args.reset),

@@ -263,3 +263,127 @@ fn hints_tell_the_worst_that_a_call_can_do() {
         assert!(!ALL.iter().find(|entry| entry.name == name).unwrap().hints().idempotent, "{name}");
     }
 }
+
+#[test]
+fn the_log_of_a_capture_does_not_replace_an_existing_file() {
+    let dir = folder();
+    std::fs::write(dir.path().join("crash.txt"), "Guru Meditation").unwrap();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let mut capture = json!({"port": "sim://esp32c3-log", "duration_s": 0.1, "log_file": "crash.txt"});
+    let answer = client.call("esp_console_capture", capture.clone());
+    assert_eq!(code(&answer), "file_unwritable", "{answer}");
+    assert_eq!(std::fs::read(dir.path().join("crash.txt")).unwrap(), b"Guru Meditation");
+    capture["log_file"] = "new.txt".into();
+    assert_eq!(client.call("esp_console_capture", capture)["isError"], false);
+}
+
+#[cfg(unix)]
+#[test]
+fn ledger_backups_follow_no_link_and_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, outside) = (folder(), folder());
+    std::os::unix::fs::symlink(outside.path().join("b.db"), dir.path().join("b.db")).unwrap();
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let mut client = Client::initialized(dir.path(), &["--set", &state]);
+    let answer = client.call("esp_ledger", json!({"action": "backup", "file": "b.db"}));
+    assert_eq!(answer["isError"], false, "{answer}");
+    assert!(!outside.path().join("b.db").exists());
+    for (path, wanted) in [("b.db", 0o600), ("state/ledger.db", 0o600), ("state", 0o700)] {
+        let about = std::fs::symlink_metadata(dir.path().join(path)).unwrap();
+        assert!(!about.is_symlink() && about.permissions().mode() & 0o777 == wanted, "{path}: {about:?}");
+    }
+    // The state folder below the root is no project folder.
+    let stolen = json!({"action": "add_pool", "pool": "p", "kind": "serial", "file": "state/ledger.db"});
+    assert_eq!(code(&client.call("esp_ledger", stolen)), "path_refused");
+}
+
+#[test]
+fn commands_that_write_are_refused_when_read_only() {
+    let dir = folder();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        let done = command.arg("--read-only").args(args).current_dir(dir.path()).env("XDG_CONFIG_HOME", dir.path());
+        let done = done.stdin(std::process::Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout)
+    };
+    std::fs::write(dir.path().join("r.toml"), "").unwrap();
+    for args in [
+        &["recipe", "new", "--chip", "esp32c3", "n.toml"][..],
+        &["recipe", "lock", "r.toml"],
+        &["monitor", "sim://esp32c3", "--reset"],
+    ] {
+        let said = run(args);
+        assert!(said.contains("policy_refused"), "{args:?}: {said}");
+    }
+    assert!(!dir.path().join("n.toml").exists());
+}
+
+#[test]
+fn doctor_warns_of_a_root_that_holds_the_state_folder() {
+    let dir = folder();
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_mcp-esptool"))
+        .args(["--set", &state, "doctor"])
+        .current_dir(dir.path())
+        .env("XDG_CONFIG_HOME", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("separation: the root"), "{said}");
+}
+
+#[test]
+fn a_device_that_is_denied_by_its_mac_is_not_touched_when_warm_or_by_a_reset() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let port = "sim://esp32c3-golden";
+    let detected = client.call("esp_detect_chip", json!({ "port": port }));
+    let text = detected["structuredContent"].to_string();
+    let at = text.find("\"mac\":\"").unwrap() + 7;
+    let mac: String = text[at..].chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    for (tool, mut arguments) in [
+        ("esp_flash_erase", json!({"region": "all", "no_backup": true})),
+        ("esp_reset_chip", json!({})),
+        ("esp_console_capture", json!({"duration_s": 0.1})),
+    ] {
+        arguments["port"] = port.into();
+        let mut params = json!({"name": tool, "arguments": arguments});
+        params["_meta"] = json!({"mcp-esptool/policy": {"deny_macs": [mac]}});
+        let answer = client.request("tools/call", params).unwrap();
+        assert_eq!(code(&answer), "policy_refused", "{tool}: {answer}");
+    }
+}
+
+#[test]
+fn virtual_devices_that_are_denied_are_denied_to_the_virtual_tools() {
+    let dir = folder();
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let mut client = Client::initialized(dir.path(), &["--set", &state]);
+    let started = client.call("esp_qemu_start", json!({"chip_type": "esp32c3", "backend": "builtin", "id": "gold"}));
+    assert_eq!(started["isError"], false, "{started}");
+    let deny = |tool: &str, arguments: Value, rule: &str| {
+        let mut params = json!({"name": tool, "arguments": arguments});
+        params["_meta"] = json!({"mcp-esptool/policy": {"deny_ports": [rule]}});
+        params
+    };
+    let record = std::fs::read_dir(dir.path().join("state/virtual")).unwrap().count();
+    assert!(record > 0);
+    let text = started["structuredContent"].to_string();
+    let at = text.find("socket://").unwrap_or_else(|| panic!("{text}"));
+    let socket = text[at..].split('"').next().unwrap().to_string();
+    let by_name = socket.replace("127.0.0.1", "localhost");
+    for (tool, arguments, rule) in [
+        ("esp_qemu_stop", json!({"id": "gold"}), "qemu://gold".to_string()),
+        ("esp_qemu_stop", json!({"all": true}), "qemu://gold".to_string()),
+        ("esp_qemu_flash", json!({"id": "gold", "erase": true}), "qemu://gold".to_string()),
+        ("esp_qemu_status", json!({"id": "gold"}), "qemu://gold".to_string()),
+        ("esp_qemu_start", json!({"id": "gold"}), "qemu://gold".to_string()),
+        ("esp_detect_chip", json!({"port": by_name}), "qemu://gold".to_string()),
+        ("esp_detect_chip", json!({"port": by_name}), socket.clone()),
+        ("esp_detect_chip", json!({"port": "qemu://gold"}), socket.clone()),
+    ] {
+        let answer = client.request("tools/call", deny(tool, arguments, &rule)).unwrap();
+        assert_eq!(code(&answer), "policy_refused", "{tool} {rule}: {answer}");
+    }
+    client.call("esp_qemu_stop", json!({"all": true}));
+}

@@ -161,6 +161,17 @@ impl Policy {
         Err(error.seen("risk", risk.as_str().unwrap_or_default()))
     }
 
+    /// Fails unless a command that is no tool may do this; `files`: it writes files.
+    pub fn allows_command(&self, what: &str, risk: Risk, files: bool) -> Result<(), ToolError> {
+        let why = match () {
+            () if self.read_only && (files || risk > Risk::Reads) => "the server is read-only",
+            () if risk > self.max_risk() => "the policy's max_risk is below it",
+            () if self.in_production() && risk > Risk::Resets => "the policy is in production mode",
+            () => return Ok(()),
+        };
+        Err(ToolError::new("policy_refused", format!("{what} is not allowed: {why}")))
+    }
+
     /// The policy tells ports apart.
     pub fn names_ports(&self) -> bool {
         self.layers().any(|layer| !layer.rules.allow_ports.is_empty() || !layer.rules.deny_ports.is_empty())

@@ -14,6 +14,7 @@ use super::rehearsal;
 use crate::ctx::Ctx;
 use crate::demo::firmware;
 use crate::tool::Reply;
+use crate::tool::Risk;
 use crate::tools;
 use crate::tools::error::ToolError;
 use crate::tools::flash::project;
@@ -54,6 +55,9 @@ pub enum RecipeCommand {
 
 /// Runs a `recipe` command; what it has to say, and whether all is well.
 pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, bool), ToolError> {
+    if !matches!(command, RecipeCommand::Check { .. }) {
+        ctx.policy.allows_command("writing a recipe", Risk::Reads, true)?;
+    }
     match command {
         RecipeCommand::New { file, chip, project } => {
             Ok((create(ctx, file, chip.as_deref(), project.as_deref())?, true))

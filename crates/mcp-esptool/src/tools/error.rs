@@ -51,7 +51,7 @@ impl ToolError {
         let next_step = hint(code).map_or_else(String::new, |hint| hint.next.clone());
         Self {
             code,
-            message: message.into(),
+            message: visible(&message.into()),
             evidence: Map::new(),
             next_step,
             device_touched: false,
@@ -83,12 +83,26 @@ impl ToolError {
 }
 
 /// The whole error as text, as a client's model reads it.
+/// The text with control characters written out: names and quoted lines come from files and devices, and must not
+/// command the terminal that shows them.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => shown.push(letter),
+            _ if letter.is_control() => shown.extend(letter.escape_default()),
+            _ => shown.push(letter),
+        }
+    }
+    shown
+}
+
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error[{}]: {}", self.code, self.message)?;
         for (what, value) in &self.evidence {
             match value {
-                Value::String(text) => write!(f, "\nseen: {what}: {text}")?,
+                Value::String(text) => write!(f, "\nseen: {what}: {}", visible(text))?,
                 other => write!(f, "\nseen: {what}: {other}")?,
             }
         }
@@ -157,6 +171,13 @@ pub fn hint(code: &str) -> Option<&'static Hint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        let error = ToolError::new("internal", "a \u{1b}[2J b\nc").seen("line", "\u{1b}]0;x\u{7}");
+        let text = error.to_string();
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{7}') && text.contains("b\nc"), "{text:?}");
+    }
 
     #[test]
     fn the_catalogue_is_readable_and_complete() {
