@@ -108,6 +108,12 @@ enum Command {
         /// The plan's hash, or its first 8 digits
         hash: String,
     },
+    /// Check the audit log's chain of hashes: what was planned, confirmed and burned
+    Audit {
+        /// What to do
+        #[arg(default_value = "verify", value_parser = ["verify"])]
+        action: String,
+    },
     /// Show a device's console, with boot lines, crashes and source lines; what is typed goes to the device
     Monitor(terminal::MonitorArgs),
     /// Say what a recorded line (trace file) holds, and play it to the client of today
@@ -248,6 +254,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
         Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
+        Some(Command::Audit { .. }) => audit(&Ctx::new(config)?),
         Some(Command::Monitor(args)) => monitor(&Ctx::new(config)?, &args),
         Some(Command::Replay { trace }) => terminal::replay(&trace, &mut io::stdout()).map_err(Failure::Other),
         Some(Command::Doctor { udev: true }) => Ok(print(doctor::UDEV)?),
@@ -343,6 +350,20 @@ fn approve(ctx: &Ctx, hash: &str) -> Result<(), Failure> {
     ctx.confirmations.approve(hash, typed.trim())?;
     ctx.audit.append(json!({ "event": "approved", "mac": offer.mac, "plan": hash }))?;
     Ok(print("approved; the plan can now be carried out once, within its 15 minutes")?)
+}
+
+/// Checks the audit log. A broken one is exit code 3.
+fn audit(ctx: &Ctx) -> Result<(), Failure> {
+    let (found, file) = (ctx.audit.verify()?, ctx.audit.path().display());
+    if let Some(line) = found.broken {
+        print(&format!(
+            "{file}: line {line} does not follow from the line before it; {} lines before it hold",
+            found.lines
+        ))?;
+        return Err(Failure::Verdict);
+    }
+    let torn = if found.torn { "; a last line is unfinished, which the next event repairs" } else { "" };
+    Ok(print(&format!("{file}: {} lines, the chain holds{torn}", found.lines))?)
 }
 
 fn load_config(cli: &Cli) -> Result<Config, Failure> {

@@ -4,7 +4,7 @@
 //! token, never a key: the plan itself is made anew from the device when the confirmation is used, and must come to
 //! the same hash.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -166,80 +166,11 @@ impl Confirmations {
     }
 }
 
-/// An append-only record of what was planned, confirmed and burned. Each line holds the hash of the one before it, so
-/// that a line that is changed or taken out is found.
-#[derive(Debug, Clone)]
-pub struct AuditLog {
-    file: PathBuf,
-}
-
-/// Hash before the first line.
-const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    time: u64,
-    event: serde_json::Value,
-    prev: String,
-    hash: String,
-}
-
-impl AuditLog {
-    /// The log below this state folder.
-    pub fn new(state: &std::path::Path) -> Self {
-        Self { file: state.join("audit.jsonl") }
-    }
-
-    /// Appends an event, and is on the disk when it returns.
-    pub fn append(&self, event: serde_json::Value) -> Result<(), ToolError> {
-        self.try_append(event).map_err(|error| state_error(&error))
-    }
-
-    fn try_append(&self, event: serde_json::Value) -> io::Result<()> {
-        if let Some(dir) = self.file.parent() {
-            private_dir(dir)?;
-        }
-        let mut file = OpenOptions::new().append(true).read(true).create(true).open(&self.file)?;
-        file.lock()?;
-        let text = fs::read_to_string(&self.file)?;
-        let prev = text.lines().last().and_then(|line| serde_json::from_str::<Line>(line).ok());
-        let prev = prev.map_or_else(|| START.to_string(), |line| line.hash);
-        let time = now();
-        let hash = link(time, &event, &prev);
-        let line = serde_json::to_string(&Line { time, event, prev, hash }).map_err(io::Error::other)?;
-        file.write_all(format!("{line}\n").as_bytes())?;
-        file.sync_all()
-    }
-
-    /// An event of this kind is in the log.
-    pub fn any(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> bool {
-        let text = fs::read_to_string(&self.file).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()).any(|line| wanted(&line.event))
-    }
-
-    /// Number of the first line that does not fit, or the number of lines.
-    pub fn verify(&self) -> Result<usize, usize> {
-        let text = fs::read_to_string(&self.file).unwrap_or_default();
-        let mut prev = START.to_string();
-        for (number, line) in text.lines().enumerate() {
-            match serde_json::from_str::<Line>(line) {
-                Ok(line) if line.prev == prev && line.hash == link(line.time, &line.event, &prev) => prev = line.hash,
-                _ => return Err(number),
-            }
-        }
-        Ok(text.lines().count())
-    }
-}
-
-fn link(time: u64, event: &serde_json::Value, prev: &str) -> String {
-    digest(&format!("{prev}\n{time}\n{event}"))
-}
-
-fn digest(text: &str) -> String {
+pub(super) fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
@@ -248,11 +179,11 @@ pub fn random_bytes(buffer: &mut [u8]) -> Result<(), ToolError> {
     getrandom::fill(buffer).map_err(|error| ToolError::new("internal", format!("no random bytes: {error}")))
 }
 
-fn state_error(error: &io::Error) -> ToolError {
-    ToolError::new("file_unwritable", format!("the state folder cannot be used: {error}"))
+pub(super) fn state_error(error: &io::Error) -> ToolError {
+    ToolError::of_io("file_unwritable", "the state folder cannot be used", error)
 }
 
-fn private_dir(dir: &std::path::Path) -> io::Result<()> {
+pub(super) fn private_dir(dir: &std::path::Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     #[cfg(unix)]
     {
@@ -303,18 +234,5 @@ mod tests {
         offer.expires = 1;
         store.save("aabbccdd00", &offer).unwrap();
         assert!(store.redeem(&token, MAC, "aabbccdd00").unwrap_err().message.contains("expired"));
-    }
-
-    #[test]
-    fn a_changed_line_of_the_log_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = AuditLog::new(dir.path());
-        (0..3).for_each(|number| log.append(serde_json::json!({ "step": number })).unwrap());
-        assert_eq!(log.verify(), Ok(3));
-        let text = fs::read_to_string(&log.file).unwrap();
-        fs::write(&log.file, text.replace("\"step\":1", "\"step\":7")).unwrap();
-        assert_eq!(log.verify(), Err(1));
-        fs::write(&log.file, text.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-        assert_eq!(log.verify(), Err(0));
     }
 }

@@ -360,7 +360,7 @@ fn read_error(path: &str, error: &io::Error) -> ToolError {
 }
 
 fn write_error(path: &str, error: &io::Error) -> ToolError {
-    ToolError::new("file_unwritable", format!("`{path}` cannot be written: {error}"))
+    ToolError::of_io("file_unwritable", format!("`{path}` cannot be written"), error)
 }
 
 #[cfg(test)]

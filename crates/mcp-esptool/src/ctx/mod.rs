@@ -1,5 +1,6 @@
 //! What every tool may use: configuration, policy, files, ports, warm sessions, background jobs.
 
+pub mod audit;
 pub mod bauds;
 pub mod confirm;
 pub mod deadline;
@@ -55,7 +56,7 @@ pub struct Shared {
     /// Plans that wait for a confirmation.
     pub confirmations: confirm::Confirmations,
     /// What was planned, confirmed and burned.
-    pub audit: confirm::AuditLog,
+    pub audit: audit::AuditLog,
     /// The station's ledger.
     pub desk: Arc<crate::factory::desk::Desk>,
     /// What goes on in production just now.
@@ -87,7 +88,7 @@ impl Ctx {
         let devices = device::Devices::new(sessions, &config.state_dir());
         let surface = Surface::new(&config)?;
         let state = config.state_dir();
-        let (confirmations, audit) = (confirm::Confirmations::new(&state), confirm::AuditLog::new(&state));
+        let (confirmations, audit) = (confirm::Confirmations::new(&state), audit::AuditLog::new(&state));
         let shared = Shared {
             surface,
             devices,

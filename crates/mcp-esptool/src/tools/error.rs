@@ -59,6 +59,13 @@ impl ToolError {
         }
     }
 
+    /// An error of the file system. A full disk has a code of its own: nothing is wrong with the file.
+    pub fn of_io(code: &'static str, what: impl fmt::Display, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full = matches!(error.kind(), StorageFull | QuotaExceeded);
+        Self::new(if full { "disk_full" } else { code }, format!("{what}: {error}"))
+    }
+
     /// Adds something that was seen.
     #[must_use]
     pub fn seen(mut self, what: &str, value: impl Into<Value>) -> Self {

@@ -38,7 +38,11 @@ pub fn gather(
     // Virtual devices try out what a real one then gets.
     let marks = if connected.is_virtual() { Vec::new() } else { Mark::of(requests, first) };
     let mac = connected.identify(job)?.map(|identity| mac_text(&identity.mac)).unwrap_or_default();
-    let taken = |mark: &Mark| ctx.audit.any(|event| mark.is_in(event) && event["mac"] != json!(mac));
+    let (mut key_taken, mut mac_taken) = (false, false);
+    for mark in &marks {
+        let taken = ctx.audit.any(|event| mark.is_in(event) && event["mac"] != json!(mac))?;
+        if mark.is_key() { key_taken |= taken } else { mac_taken |= taken }
+    }
     let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
         if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
     let bootloader = if secure_boot { bootloader(job, connected, intent.flash_key) } else { None };
@@ -47,7 +51,7 @@ pub fn gather(
         bootloader,
         flash,
         // What no log knows may still be shared: only the opposite is certain.
-        key_is_unique: marks.iter().any(|mark| mark.is_key() && taken(mark)).then_some(false),
+        key_is_unique: key_taken.then_some(false),
         encryption_wanted: intent.encryption_wanted,
         ota_proven: vouched("ota_proven"),
         flash_voltage_known: vouched("flash_voltage"),
@@ -57,7 +61,7 @@ pub fn gather(
         revision_known: connected.loader.revision().is_some(),
         flash_wiring_known: vouched("flash_wiring"),
         images: intent.images.clone(),
-        mac_taken: marks.iter().any(|mark| !mark.is_key() && taken(mark)),
+        mac_taken,
     })
 }
 
