@@ -16,6 +16,8 @@ use crate::stub::{StartRate, Stub, StubSource};
 
 /// Bytes kept of the beginning and of the end of what an attempt saw.
 const KEPT: usize = 256;
+/// Longest time for all of connecting: every reset, answer, upload and repetition of it. A bad line takes a quarter.
+pub const CONNECT_TIME: Duration = Duration::from_secs(60);
 /// Rate at which the ROM is first spoken to, in baud.
 pub const ROM_BAUD: u32 = 115_200;
 
@@ -111,16 +113,22 @@ impl Loader {
         let Some(guess) = guess else { return Err(ConnectError::NoSync { attempts: Vec::new() }) };
         let mut loader = Self::new(port, guess);
         loader.state.options = Some(options.clone());
+        let report = loader.within(CONNECT_TIME, |loader| loader.climb(job, options))?;
+        loader.expect(options).map(|loader| (loader, report))
+    }
+
+    /// Tries until a loader answers and all that follows went well.
+    fn climb(&mut self, job: &Job, options: &ConnectOptions) -> Result<Report, ConnectError> {
         let mut attempts = Vec::new();
         let mut options = options.clone();
         loop {
-            let answered = match loader.ladder(job, &options, &mut attempts) {
+            let answered = match self.ladder(job, &options, &mut attempts) {
                 Ok(answered) => answered,
                 Err(error) => return Err(ConnectError::Loader { attempts, error }),
             };
             let Some(stub_runs) = answered else { return Err(ConnectError::NoSync { attempts }) };
-            match loader.settle(job, &options, stub_runs) {
-                Ok(stub) => return loader.expect(&options).map(|loader| (loader, Report { attempts, stub })),
+            match self.settle(job, &options, stub_runs) {
+                Ok(stub) => return Ok(Report { attempts, stub }),
                 // A reset puts things right; a lower rate may keep them so.
                 Err(error) if error.is_line_trouble() && attempts.len() < options.attempts as usize => {
                     options.baud = (options.baud / 2).max(ROM_BAUD);
@@ -136,6 +144,10 @@ impl Loader {
     ///
     /// Errors: nobody answers, the line has no reset, or another chip answers than before.
     pub(crate) fn get_back(&mut self, job: &Job) -> Result<bool, LoaderError> {
+        self.within(CONNECT_TIME, |loader| loader.try_to_get_back(job))
+    }
+
+    fn try_to_get_back(&mut self, job: &Job) -> Result<bool, LoaderError> {
         let silence = match self.resync(job) {
             Err(error) if error.is_silence() => error,
             other => return other.map(|()| false),
@@ -143,7 +155,13 @@ impl Loader {
         let options = self.state.options.clone().filter(|options| options.before != Before::NoReset);
         let (Some(options), true) = (options, self.port().info().modem_lines) else { return Err(silence) };
         let before = self.state.clone();
-        self.state = State { stats: before.stats, packed: before.packed, options: before.options, ..State::default() };
+        self.state = State {
+            stats: before.stats,
+            packed: before.packed,
+            options: before.options,
+            deadline: before.deadline,
+            ..State::default()
+        };
         let stub_runs = self.ladder(job, &options, &mut Vec::new())?.ok_or(silence)?;
         self.settle(job, &options, stub_runs)?;
         if self.state.identity != before.identity {

@@ -25,6 +25,12 @@ pub enum LoaderError {
         /// The bytes that came instead.
         seen: Seen,
     },
+    /// The device answers, and yet it does not come to an end.
+    #[error("not connected within {limit:?}: the device sends something all the time, but not what was asked for")]
+    TooLong {
+        /// The time that it was given.
+        limit: Duration,
+    },
     /// The loader answered that it failed.
     #[error("{command} refused with {status}", command = .command.name())]
     Refused {

@@ -18,6 +18,9 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Longest frame that is kept: a 16 KiB block with escapes fits well.
 const FRAME_LIMIT: usize = 64 * 1024;
 
+/// Bytes of foreign frames that are kept as evidence.
+const SEEN_LIMIT: usize = 4096;
+
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -71,6 +74,8 @@ pub(crate) struct State {
     pub flash_size: Option<u32>,
     /// Frames, bytes and waits, for reports.
     pub stats: Stats,
+    /// When what goes on must have ended, on the port's clock, and how much time it was given.
+    pub deadline: Option<(Duration, Duration)>,
     /// Compressed data shared with other devices.
     pub packed: Option<std::sync::Arc<crate::flash::Packed>>,
 }
@@ -177,9 +182,32 @@ impl Loader {
     /// Sends a request without waiting.
     pub(crate) fn send(&mut self, job: &Job, request: &Request) -> Result<(), LoaderError> {
         job.check()?;
+        self.check_deadline()?;
         self.noise.clear();
         self.state.stats.commands += 1;
         self.send_frame(&request.encode())
+    }
+
+    /// Fails once the time for connecting is over, however the device answers.
+    fn check_deadline(&self) -> Result<(), LoaderError> {
+        match self.state.deadline {
+            Some((until, limit)) if self.port.now() >= until => Err(LoaderError::TooLong { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does `work` within `limit`, or what is left of a limit that holds already.
+    pub(crate) fn within<T, E>(
+        &mut self,
+        limit: Duration,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let before = self.state.deadline;
+        let own = self.port.now() + limit;
+        self.state.deadline = Some(before.filter(|(until, _)| *until < own).unwrap_or((own, limit)));
+        let result = work(self);
+        self.state.deadline = before;
+        result
     }
 
     /// Sends raw frame content (the acknowledgements of READ_FLASH).
@@ -199,9 +227,12 @@ impl Loader {
         time: Duration,
     ) -> Result<Answer, LoaderError> {
         let until = self.port.now() + time;
+        // Only its end is evidence: a device that sends without end fills no memory.
         let mut frames_seen: Vec<u8> = Vec::new();
         loop {
-            let Some(frame) = self.frame_until(job, until)? else {
+            let found = self.frame_until(job, until)?;
+            // Frames that are there already come without a wait: a flood of foreign ones must not outrun the clock.
+            let Some(frame) = found.filter(|_| frames_seen.is_empty() || self.port.now() < until) else {
                 frames_seen.extend_from_slice(&self.noise);
                 frames_seen.extend_from_slice(self.decoder.pending());
                 return Err(LoaderError::NoAnswer { command, waited: time, seen: Seen::of(&frames_seen) });
@@ -213,6 +244,8 @@ impl Loader {
             }
             let Some(reply) = reply.filter(|reply| reply.command == command as u8) else {
                 frames_seen.extend_from_slice(&frame);
+                let surplus = frames_seen.len().saturating_sub(SEEN_LIMIT);
+                frames_seen.drain(..surplus);
                 continue;
             };
             // The first layout of this answer is shorter; its first byte would pass for a status.
@@ -236,6 +269,7 @@ impl Loader {
                 return Ok(Some(frame));
             }
             job.check()?;
+            self.check_deadline()?;
             let left = until.saturating_sub(self.port.now());
             if left.is_zero() {
                 return Ok(None);
@@ -263,7 +297,9 @@ impl Loader {
     /// Reads until the line was quiet for `quiet` (at most `most`) and forgets frames. Returns bytes outside frames.
     pub(crate) fn drain(&mut self, quiet: Duration, most: Duration) -> Result<Vec<u8>, LoaderError> {
         let until = self.port.now() + most;
-        while self.receive(quiet)? > 0 && self.port.now() < until {}
+        while self.receive(quiet)? > 0 && self.port.now() < until {
+            self.frames.clear();
+        }
         self.frames.clear();
         let mut seen = std::mem::take(&mut self.noise);
         seen.extend_from_slice(self.decoder.pending());

@@ -151,7 +151,9 @@ impl Wire {
         // Sub-millisecond differences come from the clock, not from the caller.
         let rounded = match wanted {
             Waits::For(time) => {
-                Waits::For(Duration::from_millis(u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)))
+                // Rounded up: a socket refuses a time of 0, which the last nanoseconds would become.
+                let millis = time.as_nanos().div_ceil(1_000_000);
+                Waits::For(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
             }
             no => no,
         };

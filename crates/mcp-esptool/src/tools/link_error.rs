@@ -51,7 +51,10 @@ impl From<LoaderError> for ToolError {
             LoaderError::NoAnswer { seen, .. } | LoaderError::Protocol { seen, .. } if says_boot(&seen.0) => {
                 "device_restarted"
             }
-            LoaderError::NoAnswer { .. } | LoaderError::Protocol { .. } | LoaderError::BadLine { .. } => "link_lost",
+            LoaderError::NoAnswer { .. }
+            | LoaderError::Protocol { .. }
+            | LoaderError::BadLine { .. }
+            | LoaderError::TooLong { .. } => "link_lost",
             LoaderError::Refused { .. } => "loader_refused",
             LoaderError::Unsupported { mode, .. } if mode.contains("secure") => "secure_download",
             LoaderError::Unsupported { .. } => "not_supported_by_chip",

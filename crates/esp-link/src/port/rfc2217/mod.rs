@@ -64,6 +64,10 @@ pub mod control {
 /// How long a server may take to confirm a modem line. Espressif's `esp_rfc2217_server` confirms none.
 const LINE_ANSWER: Duration = Duration::from_millis(500);
 const BULK: usize = 64 * 1024;
+/// Bytes of the line that are kept while the server is asked something; seconds of the fastest line.
+const DATA_LIMIT: usize = 4 << 20;
+/// Answers that are kept until they are looked at; what is asked at once has fewer.
+const ANSWER_LIMIT: usize = 256;
 
 /// A serial port behind an RFC 2217 server.
 pub struct Rfc2217Port {
@@ -128,8 +132,12 @@ impl Rfc2217Port {
         }
         self.wire.write(&out)?;
         let until = Instant::now() + self.options.connect;
-        while self.agreed.is_none() && Instant::now() < until {
-            self.pump(until - Instant::now())?;
+        while self.agreed.is_none() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.pump(left)?;
         }
         match self.agreed {
             Some(true) => {}
@@ -155,6 +163,10 @@ impl Rfc2217Port {
         let items = self.decoder.push(self.bulk.get(..count).unwrap_or_default());
         for item in items {
             match item {
+                Item::Data(data) if self.data.len() + data.len() > DATA_LIMIT => {
+                    let what = format!("more than {DATA_LIMIT} bytes came before the server answered");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+                }
                 Item::Data(data) => self.data.extend(data),
                 Item::Negotiate(verb, option) => self.negotiate(verb, option)?,
                 Item::Sub(option::COM_PORT, body) => self.told(&body),
@@ -186,7 +198,9 @@ impl Rfc2217Port {
         match command.checked_sub(command::ANSWER) {
             Some(command::FLOW_SUSPEND) => self.suspended = true,
             Some(command::FLOW_RESUME) => self.suspended = false,
-            Some(of @ (command::SET_BAUDRATE | command::SET_CONTROL)) => self.answers.push((of, value.to_vec())),
+            Some(of @ (command::SET_BAUDRATE | command::SET_CONTROL)) if self.answers.len() < ANSWER_LIMIT => {
+                self.answers.push((of, value.to_vec()))
+            }
             _ => {}
         }
     }

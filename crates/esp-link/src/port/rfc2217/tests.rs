@@ -158,3 +158,17 @@ fn a_server_answers_any_bytes_without_harm() {
         assert!(answer.len() <= 4 * bytes.len() + 16);
     }
 }
+
+#[test]
+fn floods_before_an_answer_are_bounded_in_memory_and_time() {
+    let (listener, at) = listener();
+    std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let chunk = [b'x'; 64 * 1024];
+        while peer.write_all(&chunk).is_ok() {}
+    });
+    let began = Instant::now();
+    let error = Rfc2217Port::open(&at, &options()).err().unwrap().to_string();
+    assert!(began.elapsed() < SOON, "{error}");
+    assert!(error.contains("bytes came before the server answered"), "{error}");
+}

@@ -87,3 +87,15 @@ fn nobody_there_is_unreachable() {
     let nowhere = Endpoint { host: "no-such-host.invalid".into(), port: 1 };
     assert!(matches!(TcpPort::open(&nowhere, &options(dir.path())), Err(PortError::Unreachable { .. })));
 }
+
+#[test]
+fn waits_below_a_microsecond_are_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, at) = listener();
+    let mut port = TcpPort::open(&at, &options(dir.path())).unwrap();
+    let _peer = listener.accept().unwrap();
+    for nanos in [1, 20, 500, 999] {
+        port.wire.set_waits(Waits::For(Duration::from_nanos(nanos))).unwrap();
+        assert_eq!(port.read(&mut [0; 8], Duration::from_nanos(nanos)).unwrap(), 0);
+    }
+}

@@ -1,0 +1,157 @@
+//! Devices that mean no good, in virtual time: they never stop answering, and the client must come to an end with
+//! bounded memory.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::time::Duration;
+
+use esp_link::connect::{CONNECT_TIME, ConnectOptions};
+use esp_link::{ConnectError, Loader, LoaderError};
+use esp_model::job::Job;
+use esp_model::port::{Port, PortInfo};
+
+/// Sends the same bytes over and over: as many as are asked for, at once, or at the rate of a line.
+struct Flood {
+    bytes: Vec<u8>,
+    at: usize,
+    /// Time that a byte takes.
+    byte_time: Duration,
+    clock: Duration,
+    baud: u32,
+    sent: u64,
+}
+
+impl Flood {
+    fn of(frame: &[u8], byte_time: Duration) -> Self {
+        let mut bytes = Vec::new();
+        esp_model::wire::slip::encode(frame, &mut bytes);
+        Self { bytes, at: 0, byte_time, clock: Duration::ZERO, baud: 115_200, sent: 0 }
+    }
+}
+
+impl Port for Flood {
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        self.clock += Duration::from_micros(100);
+        Ok(())
+    }
+    fn read(&mut self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        // A slow line hands over what comes within a millisecond, a fast one all there is room for.
+        let room = if self.byte_time.is_zero() { buf.len() } else { buf.len().min(12) };
+        for byte in &mut buf[..room] {
+            *byte = self.bytes[self.at];
+            self.at = (self.at + 1) % self.bytes.len();
+        }
+        self.clock += (self.byte_time * room as u32).max(Duration::from_micros(10)).min(wait.max(self.byte_time * 12));
+        self.sent += room as u64;
+        assert!(self.clock < Duration::from_secs(3600), "the client never ends");
+        Ok(room)
+    }
+    fn set_lines(&mut self, _: bool, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn set_baud(&mut self, baud: u32) -> io::Result<()> {
+        self.baud = baud;
+        Ok(())
+    }
+    fn baud(&self) -> u32 {
+        self.baud
+    }
+    fn sleep(&mut self, time: Duration) {
+        self.clock += time;
+    }
+    fn now(&self) -> Duration {
+        self.clock
+    }
+    fn info(&self) -> PortInfo {
+        PortInfo { url: "flood".into(), modem_lines: true, ..PortInfo::default() }
+    }
+}
+
+/// An answer to a command: direction, command, size, value, status.
+fn answer(command: u8) -> Vec<u8> {
+    let mut frame = vec![1, command, 4, 0];
+    frame.extend_from_slice(&[0x07, 0x12, 0x20, 0x55]);
+    frame.extend_from_slice(&[0; 4]);
+    frame
+}
+
+/// What came of connecting, how long it took on the port's clock, and what is known of the line then.
+fn connect(port: Flood) -> (Option<ConnectError>, Duration) {
+    let shared = std::sync::Arc::new(std::sync::Mutex::new(Duration::ZERO));
+    struct Watched(Flood, std::sync::Arc<std::sync::Mutex<Duration>>);
+    impl Port for Watched {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(bytes)
+        }
+        fn read(&mut self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+            let count = self.0.read(buf, wait);
+            *self.1.lock().unwrap() = self.0.clock;
+            count
+        }
+        fn set_lines(&mut self, dtr: bool, rts: bool) -> io::Result<()> {
+            self.0.set_lines(dtr, rts)
+        }
+        fn set_baud(&mut self, baud: u32) -> io::Result<()> {
+            self.0.set_baud(baud)
+        }
+        fn baud(&self) -> u32 {
+            self.0.baud()
+        }
+        fn sleep(&mut self, time: Duration) {
+            self.0.sleep(time);
+        }
+        fn now(&self) -> Duration {
+            self.0.now()
+        }
+        fn info(&self) -> PortInfo {
+            self.0.info()
+        }
+    }
+    let watched = Watched(port, shared.clone());
+    let result = Loader::connect(Box::new(watched), &ConnectOptions::default(), &Job::new());
+    let took = *shared.lock().unwrap();
+    (result.err(), took)
+}
+
+#[test]
+fn endless_answers_end_within_the_time_for_connecting() {
+    let slack = Duration::from_secs(5);
+    for byte_time in [Duration::from_micros(87), Duration::ZERO] {
+        // Answers to SYNC, to another command, and to none.
+        for command in [0x08, 0x0a, 0xff] {
+            let (error, took) = connect(Flood::of(&answer(command), byte_time));
+            let error = error.unwrap_or_else(|| panic!("connected to a flood of {command:#x}"));
+            assert!(took <= CONNECT_TIME + slack, "{command:#x} at {byte_time:?}: {took:?}, {error}");
+        }
+    }
+}
+
+#[test]
+fn endless_answers_to_sync_are_told_as_that() {
+    let (error, _) = connect(Flood::of(&answer(0x08), Duration::from_micros(87)));
+    match error.unwrap() {
+        ConnectError::Loader { error: LoaderError::TooLong { limit }, .. } => assert_eq!(limit, CONNECT_TIME),
+        ConnectError::NoSync { .. } | ConnectError::Loader { .. } => {}
+        other => panic!("{other}"),
+    }
+}
+
+/// Peak memory of this process, in KiB.
+#[cfg(target_os = "linux")]
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn floods_fill_no_memory() {
+    let before = peak_kib();
+    for command in [0x08, 0xff] {
+        let _ = connect(Flood::of(&answer(command), Duration::ZERO));
+    }
+    let grown = peak_kib() - before;
+    assert!(grown < 64 * 1024, "{grown} KiB");
+}
