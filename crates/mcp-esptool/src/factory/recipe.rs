@@ -8,7 +8,6 @@ use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
 use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
 
 use crate::ctx::Ctx;
-use crate::tools::args::{FileAt, Number};
 use crate::tools::error::ToolError;
 use crate::tools::flash::belongs;
 use crate::tools::flash::files::{self, Piece};
@@ -94,7 +93,7 @@ impl Prepared {
         let chip = chip::by_name(&recipe.chip.kind);
         let chip =
             chip.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", recipe.chip.kind)))?;
-        let images = images(ctx, &recipe, &folder, &findings, context.table.as_ref())?;
+        let images = images(&recipe, &bytes, &findings, context.table.as_ref())?;
         let data = recipe
             .data
             .iter()
@@ -162,29 +161,30 @@ fn rows(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Optio
     Rows::parse(text).map(Some).map_err(|error| bad(error.to_string()))
 }
 
-/// Images through the same reader as all files that are flashed: HEX and UF2 bring their own addresses.
+/// Images through the same reader as all files that are flashed: HEX and UF2 bring their own addresses. Made of the
+/// bytes whose hashes were compared with the lock: a file that is exchanged meanwhile changes nothing.
 fn images(
-    ctx: &Ctx,
     recipe: &Recipe,
-    folder: &str,
+    bytes: &BTreeMap<String, Arc<Vec<u8>>>,
     findings: &[Finding],
     table: Option<&Table>,
 ) -> Result<Vec<Placed>, ToolError> {
-    if recipe.images.is_empty() || findings.iter().any(|finding| finding.severity == Severity::Error) {
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
         return Ok(Vec::new());
     }
-    let at = recipe.images.iter().filter_map(|image| {
-        Some(FileAt { path: below(folder, &image.file), address: Number(number(&image.address)?) })
-    });
-    let mut pieces = files::load(ctx, &at.collect::<Vec<_>>())?;
+    let mut pieces = Vec::new();
+    for image in &recipe.images {
+        let (Some(address), Some(bytes)) = (number(&image.address), bytes.get(&image.file)) else { continue };
+        let base = u32::try_from(address).map_err(|_| files::too_far(&image.file, address))?;
+        pieces.extend(files::split(Piece::new(&image.file, base, bytes.as_ref().clone()))?);
+    }
     files::no_overlap(&mut pieces)?;
     belongs::refuse_programs(&pieces)?;
     if let Some(chip) = chip::by_name(&recipe.chip.kind) {
         belongs::check(&pieces, chip, table)?;
     }
-    let placed = pieces.into_iter().map(|piece| {
-        let name = piece.path.strip_prefix(folder).unwrap_or(&piece.path).to_owned();
-        Ok(Placed { name, address: piece.address, bytes: Arc::new(piece.bytes()?.into_owned()) })
-    });
-    placed.collect()
+    let placed = |piece: Piece| {
+        Ok(Placed { name: piece.path.clone(), address: piece.address, bytes: Arc::new(piece.bytes()?.into_owned()) })
+    };
+    pieces.into_iter().map(placed).collect()
 }

@@ -236,6 +236,40 @@ fn a_board_with_another_boards_identity_is_set_aside() {
 }
 
 #[test]
+fn locked_recipes_flash_the_bytes_that_were_checked() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let bench = Bench::with_recipe();
+    bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
+    let good = fs::read(bench.path("app.bin")).unwrap();
+    let mut other = good.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let (path, part, stop) = (bench.path("app.bin"), bench.path("app.part"), AtomicBool::new(false));
+    let mut loaded = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                fs::write(&part, if turn % 2 == 0 { &other } else { &good }).unwrap();
+                fs::rename(&part, &path).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            let Ok(prepared) = mcp_esptool::factory::recipe::Prepared::load(&bench.ctx, "blink.toml") else { continue };
+            let app = prepared.images.iter().find(|image| image.name == "app.bin").unwrap();
+            loaded += usize::from(*app.bytes == good);
+            if *app.bytes != good {
+                stop.store(true, Ordering::Relaxed);
+                panic!("the other file would be flashed");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(loaded > 0);
+}
+
+#[test]
 fn a_recipe_is_bound_to_its_files() {
     let bench = Bench::with_recipe();
     let check =

@@ -16,27 +16,31 @@ pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
     let mut pieces = Vec::new();
     for file in files {
         let base = file.address.as_u32().ok_or_else(|| too_far(&file.path, file.address.0))?;
-        let piece = Piece::open(ctx, &file.path, base)?;
-        let parts = if hex::is_hex(piece.head()) {
-            let bad = |error: hex::HexError| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
-            hex::read(&piece.bytes()?).map_err(bad)?
-        } else if uf2::is_uf2(piece.head()) {
-            let bad = |error: uf2::Uf2Error| ToolError::new("image_invalid", format!("`{}`: {error}", file.path));
-            uf2::read(&piece.bytes()?).map_err(bad)?.parts
-        } else {
-            pieces.push(piece);
-            continue;
-        };
-        for part in parts {
-            let at = u64::from(base) + u64::from(part.address);
-            let address = u32::try_from(at).map_err(|_| too_far(&file.path, at))?;
-            pieces.push(Piece::new(&file.path, address, part.data));
-        }
+        pieces.extend(split(Piece::open(ctx, &file.path, base)?)?);
     }
     Ok(pieces)
 }
 
-fn too_far(path: &str, address: u64) -> ToolError {
+/// The parts of an Intel HEX or UF2 file, each at its own address; anything else as it is.
+pub fn split(piece: Piece) -> Result<Vec<Piece>, ToolError> {
+    let invalid = |error: String| ToolError::new("image_invalid", format!("`{}`: {error}", piece.path));
+    let parts = if hex::is_hex(piece.head()) {
+        hex::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?
+    } else if uf2::is_uf2(piece.head()) {
+        uf2::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?.parts
+    } else {
+        return Ok(vec![piece]);
+    };
+    let placed = parts.into_iter().map(|part| {
+        let at = u64::from(piece.address) + u64::from(part.address);
+        let address = u32::try_from(at).map_err(|_| too_far(&piece.path, at))?;
+        Ok(Piece::new(&piece.path, address, part.data))
+    });
+    placed.collect()
+}
+
+/// An address that no flash has.
+pub fn too_far(path: &str, address: u64) -> ToolError {
     ToolError::new("address_out_of_range", format!("`{path}`: the address {address:#x} is beyond 32 bits"))
 }
 
