@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rsa::{RsaPrivateKey, RsaPublicKey};
+use rsa::{PrivateKey as RsaPrivateKey, PublicKey as RsaPublicKey};
 use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 

@@ -12,8 +12,7 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use p256::ecdsa::signature::Verifier as _;
-use rsa::signature::Verifier as _;
-use rsa::{BigUint, RsaPublicKey, pkcs1v15};
+use rsa::{BoxedUint, pkcs1v15};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -100,8 +99,8 @@ impl Jwk {
         let part = |text: &Option<String>| BASE64.decode(text.as_deref()?).ok();
         let public = match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => {
-                let number = |text| part(text).map(|bytes| BigUint::from_bytes_be(&bytes));
-                let key = RsaPublicKey::new(number(&self.n)?, number(&self.e)?).ok()?;
+                let number = |text| part(text).map(|bytes| BoxedUint::from_be_slice_vartime(&bytes));
+                let key = rsa::PublicKey::new(number(&self.n)?, number(&self.e)?).ok()?;
                 Public::Rsa(Box::new(pkcs1v15::VerifyingKey::new(key)))
             }
             ("EC", Some("P-256")) => {
