@@ -67,6 +67,16 @@ pub enum LedgerError {
         /// The station that it belongs to.
         owner: String,
     },
+    /// A block of values that was lent to another station.
+    #[error("lease {lease} was lent to station {lent_to}; this station is {station}")]
+    LeaseOfAnotherStation {
+        /// The lease.
+        lease: i64,
+        /// Who has it.
+        lent_to: String,
+        /// Who tried to take it.
+        station: String,
+    },
     /// The database was written by a newer version.
     #[error("the ledger has schema version {found}, this program knows up to {known}")]
     Newer {

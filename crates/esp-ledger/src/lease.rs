@@ -65,7 +65,8 @@ impl Ledger {
     /// At the station: takes a block into its own ledger, where it is a pool like any other.
     pub fn borrow(&mut self, lease: &Lease) -> Result<u64, LedgerError> {
         if lease.station != self.station {
-            return Err(LedgerError::Copied { owner: lease.station.clone() });
+            let (lent_to, station) = (lease.station.clone(), self.station.clone());
+            return Err(LedgerError::LeaseOfAnotherStation { lease: lease.id, lent_to, station });
         }
         let key = format!("lease {}", lease.id);
         let taken =

@@ -15,6 +15,8 @@ mod postgres;
 mod query;
 mod record;
 mod sqlite;
+mod tls;
+mod url;
 
 pub use audit::Problem;
 pub use error::LedgerError;
@@ -23,3 +25,4 @@ pub use lease::Lease;
 pub use ledger::Ledger;
 pub use query::{Device, Pool, Run};
 pub use record::{Event, Measurement, Outcome, Verdict};
+pub use url::without_password;

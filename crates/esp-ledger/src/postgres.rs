@@ -6,7 +6,7 @@ use std::path::Path;
 
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use postgres::{Client, GenericClient, NoTls, Statement};
+use postgres::{Client, GenericClient, Statement};
 
 use crate::LedgerError;
 use crate::db::{Note, Of, Row, Store, Tx, Value, Work};
@@ -30,14 +30,17 @@ impl Postgres {
     /// Connects to `postgres://user@host/database` (or `host=… user=… dbname=…`).
     pub fn open(url: &str) -> Result<Self, LedgerError> {
         let mut opened = Self { url: url.into(), client: None, statements: HashMap::new() };
-        opened.client().map_err(|error| LedgerError::Unreachable(error.to_string()))?;
+        opened.client().map_err(|error| match error {
+            LedgerError::Lost(text) => LedgerError::Unreachable(text),
+            other => other,
+        })?;
         Ok(opened)
     }
 
     fn client(&mut self) -> Result<&mut Client, LedgerError> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             let lost = |error: postgres::Error| LedgerError::Lost(describe(&error));
-            let mut client = Client::connect(&self.url, NoTls).map_err(lost)?;
+            let mut client = crate::tls::connect(&self.url)?;
             client.batch_execute("SET synchronous_commit = on; SET lock_timeout = '10s'").map_err(lost)?;
             self.statements.clear();
             self.client = Some(client);
@@ -169,8 +172,13 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-fn describe(error: &postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+/// What the server said, or what went wrong on the way to it, with its cause.
+pub fn describe(error: &postgres::Error) -> String {
+    let causes = || match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    error.as_db_error().map_or_else(causes, |db| db.message().to_owned())
 }
 
 fn failed(error: postgres::Error) -> LedgerError {

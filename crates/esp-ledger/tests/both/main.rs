@@ -5,6 +5,7 @@
 mod load;
 mod server;
 mod stations;
+mod tls;
 
 use std::path::Path;
 
@@ -65,6 +66,7 @@ fn the_suite() {
     }
     if let Some(mut server) = server {
         load::eight_stations(&server);
+        tls::certificates_are_checked_as_asked(&mut server);
         stations::postgres_stations_survive_kills(&mut server);
     }
 }
@@ -367,6 +369,18 @@ fn many_stations_at_once(url: &str) {
     let kind = if url.contains("dbname=") { "PostgreSQL" } else { "SQLite" };
     eprintln!("{kind}: 160 reservations by 8 stations in {:?}", begin.elapsed());
     assert_eq!(open(url, "0").verify().unwrap(), []);
+}
+
+#[test]
+fn a_lease_of_another_station_is_refused_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut centre = open(&dir.path().join("centre.db").display().to_string(), "centre");
+    centre.add_pool("serials", "serial", &serials(10)).unwrap();
+    let lease = centre.lend("serials", "line-2", 5, 1).unwrap();
+    let mut other = open(&dir.path().join("other.db").display().to_string(), "line-3");
+    let error = other.borrow(&lease).unwrap_err();
+    assert!(matches!(&error, LedgerError::LeaseOfAnotherStation { lent_to, .. } if lent_to == "line-2"), "{error}");
+    assert!(error.to_string().contains("this station is line-3"));
 }
 
 #[test]

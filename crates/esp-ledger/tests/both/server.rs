@@ -11,6 +11,8 @@ pub struct Server {
     dir: tempfile::TempDir,
     child: Option<Child>,
     user: Option<(u32, u32)>,
+    /// Where it listens beside its socket, with TLS only.
+    port: Option<u16>,
 }
 
 /// Where Debian, Fedora and a PATH keep the server.
@@ -58,7 +60,7 @@ impl Server {
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        let mut server = Self { bin, dir, child: None, user };
+        let mut server = Self { bin, dir, child: None, user, port: None };
         let data = server.dir.path().join("data");
         let init = server
             .command("initdb")
@@ -86,12 +88,13 @@ impl Server {
         let mut command = self.command("postgres");
         command.arg("-D").arg(dir.join("data")).arg("-k").arg(dir).args([
             "-c",
-            "listen_addresses=",
-            "-c",
             "max_connections=60",
             "-c",
             "max_wal_size=64MB",
         ]);
+        if self.port.is_none() {
+            command.args(["-c", "listen_addresses="]);
+        }
         self.child = Some(command.spawn().unwrap());
         let begin = Instant::now();
         loop {
@@ -117,6 +120,39 @@ impl Server {
         }
     }
 
+    /// Starts the server anew with TLS on a port of the loopback address, where nothing comes in without. The certificate
+    /// is for `localhost`; returns the port and the authority's file.
+    pub fn with_tls(&mut self) -> (u16, PathBuf) {
+        self.stop("-INT");
+        let dir = self.dir.path();
+        let (authority, data) = (dir.join("ca.pem"), dir.join("data"));
+        let script = "set -e; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca \
+             -keyout ca.key -out ca.pem
+             openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout data/server.key \
+             -out server.csr
+             printf 'subjectAltName=DNS:localhost\\n' > ext
+             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext \
+             -out data/server.crt
+             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=other \
+             -keyout other.key -out other.pem
+             chmod 600 data/server.key";
+        let made = Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        if let Some((uid, gid)) = self.user {
+            for file in ["server.key", "server.crt"] {
+                std::os::unix::fs::chown(data.join(file), Some(uid), Some(gid)).unwrap();
+            }
+        }
+        fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all 127.0.0.1/32 trust\n").unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = format!("ssl = on\nlisten_addresses = '127.0.0.1'\nport = {port}\n");
+        let mut config = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
+        std::io::Write::write_all(&mut config, settings.as_bytes()).unwrap();
+        self.port = Some(port);
+        self.run();
+        (port, authority)
+    }
+
     fn stop(&mut self, signal: &str) {
         if let Some(mut child) = self.child.take() {
             let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
@@ -129,7 +165,8 @@ impl Server {
     }
 
     fn url_of(&self, database: &str) -> String {
-        format!("host={} user=ledger dbname={database}", Path::new(self.dir.path()).display())
+        let port = self.port.map(|port| format!(" port={port}")).unwrap_or_default();
+        format!("host={} user=ledger dbname={database}{port}", Path::new(self.dir.path()).display())
     }
 
     /// A new, empty database.

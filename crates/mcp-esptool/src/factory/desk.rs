@@ -41,12 +41,7 @@ impl Desk {
 
     /// Where the ledger is, without a password.
     pub fn place(&self) -> String {
-        match self.url.split_once("://").zip(self.url.rsplit_once('@')) {
-            Some(((scheme, _), (_, host))) => format!("{scheme}://{host}"),
-            None => {
-                self.url.split_whitespace().filter(|part| !part.starts_with("password=")).collect::<Vec<_>>().join(" ")
-            }
-        }
+        esp_ledger::without_password(&self.url)
     }
 
     /// Does something with the ledger.
@@ -107,6 +102,7 @@ impl From<LedgerError> for ToolError {
             LedgerError::Step { .. } | LedgerError::Taken(_) => "ledger_refused",
             LedgerError::OtherUnit { .. } | LedgerError::OtherPool { .. } => "identity_conflict",
             LedgerError::Copied { .. } => "ledger_copied",
+            LedgerError::LeaseOfAnotherStation { .. } => "lease_of_another_station",
             LedgerError::Newer { .. } => "ledger_newer",
         };
         Self::new(code, error.to_string())
