@@ -299,7 +299,8 @@ fn main() -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::bind(options.address).await?;
         options.announce(listener.local_addr()?);
         let stop = CancellationToken::new();
-        let routes = mcp::routes_of(|| Fixture, options.max_body_bytes, &stop);
-        http::run_router(http::guarded(&options, routes), options.connections, listener, stop).await
+        let sessions = mcp::HttpSessions::default();
+        let routes = mcp::routes_of(|| Fixture, &sessions, options.max_body_bytes, &stop);
+        http::run_router(http::guarded(&options, sessions, routes), options.connections, listener, stop).await
     })
 }

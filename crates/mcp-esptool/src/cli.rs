@@ -239,7 +239,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Recipe { command }) => {
             let (job, bar) = job_with_bar();
-            cancel_on_ctrl_c(job.clone());
+            cancel_when_told_to_end(job.clone());
             let (text, good) = factory::cli::recipe(&Ctx::new(config)?, &job, &command)?;
             bar.finish_and_clear();
             print(&text)?;
@@ -266,7 +266,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Selftest { port, scratch }) => {
             let (job, bar) = job_with_bar();
-            cancel_on_ctrl_c(job.clone());
+            cancel_when_told_to_end(job.clone());
             let report = selftest::run(&Ctx::new(config)?, &job, &port, scratch.as_deref());
             bar.finish_and_clear();
             match report {
@@ -415,7 +415,7 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Pa
         fields.entry("details").or_insert(true.into());
     }
     let (job, bar) = job_with_bar();
-    cancel_on_ctrl_c(job.clone());
+    cancel_when_told_to_end(job.clone());
     let result = entry.call(ctx, &job, input);
     bar.finish_and_clear();
     ctx.jobs.wait_all();
@@ -468,18 +468,17 @@ pub fn job_with_bar() -> (Job, ProgressBar) {
     (Job::with_progress(draw), bar)
 }
 
-fn cancel_on_ctrl_c(job: Job) {
+fn cancel_when_told_to_end(job: Job) {
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            job.cancel();
-        }
+        runtime.block_on(crate::signals::told_to_end());
+        job.cancel();
     });
 }
 
 fn monitor(ctx: &Ctx, args: &terminal::MonitorArgs) -> Result<(), Failure> {
     let job = Job::new();
-    cancel_on_ctrl_c(job.clone());
+    cancel_when_told_to_end(job.clone());
     terminal::monitor(ctx, args, &job).map_err(|error| Failure::Tool(error, false))
 }
 

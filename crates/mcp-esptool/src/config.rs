@@ -111,7 +111,9 @@ pub static KEYS: &[Key] = &[
     ),
     key("http_max_body_bytes", &[], "1048576", "largest HTTP request body, in bytes"),
     key("http_client_requests", &[], "64", "requests that one HTTP client may have open at once"),
+    key("http_sessions", &[], "256", "sessions of HTTP clients that there may be at once"),
     key("http_connections", &[], "256", "HTTP connections that may be open at once"),
+    key("simulated_limit", &[], "128", "how many simulated devices (sim://) there may be in one process"),
     key(
         "oauth_resource",
         &["MCP_ESPTOOL_OAUTH_RESOURCE"],
@@ -132,8 +134,16 @@ const OTHER_NAMES: [(&str, &str); 2] =
 /// Settings that are times.
 const SECONDS: [&str; 2] = ["device_timeout_s", "session_idle_s"];
 /// Settings that are whole numbers.
-const WHOLE_NUMBERS: [&str; 6] =
-    ["baud", "virtual_limit", "http_max_body_bytes", "http_client_requests", "http_connections", "page_size"];
+const WHOLE_NUMBERS: [&str; 8] = [
+    "baud",
+    "virtual_limit",
+    "simulated_limit",
+    "http_max_body_bytes",
+    "http_client_requests",
+    "http_sessions",
+    "http_connections",
+    "page_size",
+];
 /// Settings that are true or false.
 const FLAGS: [&str; 2] = ["read_only", "keep_virtual"];
 const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
@@ -289,8 +299,11 @@ impl Config {
         Ok(())
     }
 
-    /// A value as people read it.
+    /// A value as people read it, without passwords.
     pub fn shown(&self, name: &str) -> String {
+        if name == "ledger" {
+            return esp_ledger::without_password(self.text(name));
+        }
         self.text(name).trim_end_matches(ITEM).replace(ITEM, ", ")
     }
 

@@ -23,6 +23,7 @@ pub mod random;
 mod render;
 pub mod resources;
 pub mod selftest;
+mod signals;
 pub mod sim;
 pub mod terminal;
 pub mod tool;

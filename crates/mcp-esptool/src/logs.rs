@@ -23,23 +23,31 @@ pub struct Line {
     pub target: &'static str,
     /// What it says.
     pub text: String,
+    /// The client for whose call it was said; 0 for none.
+    pub client: u64,
     /// The call in whose thread it was said; 0 for none.
     pub call: u64,
 }
 
 thread_local! {
-    static CALL: Cell<u64> = const { Cell::new(0) };
+    /// Client and call.
+    static CALL: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
-/// A number for a call whose lines somebody wants.
-pub fn new_call() -> u64 {
+/// A number for a client, or for a call whose lines somebody wants.
+pub fn new_number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// Does `work`; the lines of this thread meanwhile are those of the call.
-pub fn during<T>(call: u64, work: impl FnOnce() -> T) -> T {
-    let before = CALL.replace(call);
+/// The client for whose call this thread works; 0 for none.
+pub fn client() -> u64 {
+    CALL.get().0
+}
+
+/// Does `work`; the lines of this thread meanwhile are those of the client and its call.
+pub fn during<T>(client: u64, call: u64, work: impl FnOnce() -> T) -> T {
+    let before = CALL.replace((client, call));
     let result = work();
     CALL.set(before);
     result
@@ -81,7 +89,8 @@ impl<S: Subscriber> Layer<S> for Forward {
         let mut text = Text(String::new());
         event.record(&mut text);
         let about = event.metadata();
-        let _ = sender().send(Line { level: *about.level(), target: about.target(), text: text.0, call: CALL.get() });
+        let (client, call) = CALL.get();
+        let _ = sender().send(Line { level: *about.level(), target: about.target(), text: text.0, client, call });
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod call;
 mod confirm;
+mod lines;
 mod list;
 mod notify;
 mod progress;
@@ -15,21 +16,17 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+use axum::http::request::Parts;
 use esp_model::job::Job;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CompletionInfo,
     ErrorData, GetPromptRequestParams, GetPromptResponse, GetPromptResult, GetTaskParams, GetTaskResult,
-    Implementation, JsonRpcMessage, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate, Role,
-    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
-    UpdateTaskParams,
+    Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams, ReadResourceResponse,
+    ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate, Role, ServerCapabilities,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::{
-    NotificationContext, RequestContext, RoleServer, RxJsonRpcMessage, SubscriptionContext, TxJsonRpcMessage,
-};
-use rmcp::transport::Transport;
-use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
@@ -40,9 +37,10 @@ use tokio_util::sync::CancellationToken;
 pub use list::{list_json, listed_json};
 
 use crate::ctx::Ctx;
+use crate::ctx::caller::Caller;
 use crate::tools;
 use crate::tools::schema::listed::Detail;
-use crate::{completions, prompts, resources};
+use crate::{completions, logs, prompts, resources};
 
 /// What a client's model reads before its first call; below 1,000 characters.
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
@@ -52,12 +50,16 @@ pub const ERROR_META: &str = "mcp-esptool/error";
 pub const POLICY_META: &str = "mcp-esptool/policy";
 /// What resources are.
 const JSON: &str = "application/json";
-/// Serves MCP on standard input and output until the client closes them.
+/// Serves MCP on standard input and output until the client closes them or the process is told to end. Calls are then
+/// cancelled at their next safe point and waited for.
 pub fn serve_stdio(ctx: Ctx) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let (input, output) = rmcp::transport::stdio_pipes();
-        serve(ctx.clone(), input, output).await
+        tokio::select! {
+            served = serve(ctx.clone(), input, output) => served,
+            () = crate::signals::told_to_end() => Ok(()),
+        }
     });
     ctx.close();
     // A pending read of standard input cannot be cancelled: do not wait for it.
@@ -71,7 +73,7 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let transport = Opening { inner: AsyncRwTransport::new_server(input, output), opened: false };
+    let transport = lines::Lines::new(input, output);
     let server = Server { roots: Some(Arc::default()), ..Server::new(ctx) };
     match server.serve(transport).await {
         Ok(running) => running.waiting().await.map(drop).map_err(io::Error::other),
@@ -80,14 +82,31 @@ where
     }
 }
 
+/// The sessions of clients over HTTP.
+#[derive(Clone, Default)]
+pub struct HttpSessions(Arc<LocalSessionManager>);
+
+impl HttpSessions {
+    /// There is a session of this id.
+    pub async fn knows(&self, id: &str) -> bool {
+        self.0.sessions.read().await.keys().any(|known| **known == *id)
+    }
+
+    /// How many there are.
+    pub async fn count(&self) -> usize {
+        self.0.sessions.read().await.len()
+    }
+}
+
 /// MCP at `/mcp`, for clients of all revisions. Those that begin with `initialize` get a session.
-pub fn http_routes(ctx: Ctx, max_body_bytes: usize, stop: &CancellationToken) -> axum::Router {
-    routes_of(move || Server::new(ctx.clone()), max_body_bytes, stop)
+pub fn http_routes(ctx: Ctx, sessions: &HttpSessions, max_body_bytes: usize, stop: &CancellationToken) -> axum::Router {
+    routes_of(move || Server::new(ctx.clone()), sessions, max_body_bytes, stop)
 }
 
 /// The same for any server; tests serve fixtures in this way.
 pub fn routes_of<H: ServerHandler>(
     make: impl Fn() -> H + Send + Sync + 'static,
+    sessions: &HttpSessions,
     max_body_bytes: usize,
     stop: &CancellationToken,
 ) -> axum::Router {
@@ -97,64 +116,40 @@ pub fn routes_of<H: ServerHandler>(
         .disable_allowed_origins()
         .with_max_request_body_bytes(max_body_bytes)
         .with_cancellation_token(stop.clone());
-    let sessions = Arc::new(LocalSessionManager::default());
-    let service = StreamableHttpService::new(move || Ok(make()), sessions, config);
+    let service = StreamableHttpService::new(move || Ok(make()), sessions.0.clone(), config);
     axum::Router::new().route_service("/mcp", service)
-}
-
-/// The transport, without what a client must not send before its first request: a stray notification there would
-/// end the server.
-struct Opening<T> {
-    inner: T,
-    opened: bool,
-}
-
-impl<T: Transport<RoleServer>> Transport<RoleServer> for Opening<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        item: TxJsonRpcMessage<RoleServer>,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        self.inner.send(item)
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        loop {
-            let message = self.inner.receive().await?;
-            self.opened |= matches!(message, JsonRpcMessage::Request(_));
-            if self.opened {
-                return Some(message);
-            }
-        }
-    }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        self.inner.close()
-    }
 }
 
 #[derive(Clone)]
 struct Server {
     ctx: Ctx,
     wanted: Arc<notify::Wanted>,
+    /// Tells the log lines of this client's calls from those of others.
+    number: u64,
     /// The client's roots, where it may name some.
     roots: Option<Arc<roots::Roots>>,
 }
 
 impl Server {
     fn new(ctx: Ctx) -> Self {
-        Self { ctx, wanted: Arc::default(), roots: None }
+        Self { ctx, wanted: Arc::default(), number: logs::new_number(), roots: None }
     }
 
     /// What a call may use; it knows the client by the name that it gave, and allows no more than the call asks for.
     async fn ctx_of(&self, context: &RequestContext<RoleServer>) -> Result<Ctx, ErrorData> {
+        let ctx = self.called_by(context);
         let ctx = match context.client_info() {
-            Some(client) => self.ctx.for_client(&client.name),
-            None => self.ctx.clone(),
+            Some(client) => ctx.for_client(&client.name),
+            None => ctx,
         };
         let ctx = self.with_roots(ctx, context).await;
         self.narrowed(ctx, context)
+    }
+
+    /// What is shared, for a call by whom the HTTP server let in.
+    fn called_by(&self, context: &RequestContext<RoleServer>) -> Ctx {
+        let caller = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>());
+        caller.map_or_else(|| self.ctx.clone(), |caller| self.ctx.for_caller(caller.clone()))
     }
 
     /// The same, as narrow as the request asks for.
@@ -367,17 +362,25 @@ impl ServerHandler for Server {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        tasks::get(&self.ctx, &request.task_id)
+        tasks::get(&self.called_by(&context), &request.task_id)
     }
 
-    async fn update_task(&self, request: UpdateTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        tasks::update(&self.ctx, &request.task_id)
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        tasks::update(&self.called_by(&context), &request.task_id)
     }
 
-    async fn cancel_task(&self, request: CancelTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        tasks::cancel(&self.ctx, &request.task_id)
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        tasks::cancel(&self.called_by(&context), &request.task_id)
     }
 
     async fn on_roots_list_changed(&self, _: NotificationContext<RoleServer>) {

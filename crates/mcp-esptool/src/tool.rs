@@ -221,6 +221,7 @@ impl Entry {
     pub(crate) fn call_checked(&self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
         let _span = tracing::info_span!("tool", name = self.name).entered();
         let port = input.get("port").and_then(Value::as_str).map(str::to_string);
+        let _running = ctx.calls.begin(job);
         let began = Instant::now();
         let deadline = ctx.policy.max_call().map(|limit| Deadline::start(job.clone(), limit));
         let result = (self.run)(&ctx.for_tool(self.name), job, input);

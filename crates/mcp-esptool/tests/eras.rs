@@ -201,6 +201,9 @@ fn a_long_call_becomes_a_task_where_tasks_are_known() {
     let id = started["taskId"].clone();
     let about = modern(json!({"taskId": id}), tasks.clone());
     assert_eq!(client.request("tasks/get", about.clone()).unwrap()["status"], "working");
+    let created = started["createdAt"].clone();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(client.request("tasks/get", about.clone()).unwrap()["createdAt"], created);
     client.request("tasks/cancel", about.clone()).unwrap();
     let until = std::time::Instant::now() + Duration::from_secs(10);
     // What was captured until then is a result.
@@ -208,6 +211,13 @@ fn a_long_call_becomes_a_task_where_tasks_are_known() {
         assert!(std::time::Instant::now() < until);
         std::thread::sleep(Duration::from_millis(50));
     }
+    let (ended, later) = (client.request("tasks/get", about.clone()).unwrap(), Duration::from_millis(20));
+    std::thread::sleep(later);
+    let again = client.request("tasks/get", about.clone()).unwrap();
+    for name in ["createdAt", "lastUpdatedAt"] {
+        assert_eq!(again[name], ended[name], "{again}");
+    }
+    assert_eq!(ended["createdAt"], created);
     // A short call of a long tool is answered at once; an older client gets a job for esp_job.
     let read = json!({"name": "esp_flash_read", "arguments": {"port": "sim://esp32c3-task", "address": 0, "size": 256,
         "output_file": "a.bin"}});

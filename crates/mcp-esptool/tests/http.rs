@@ -44,6 +44,7 @@ fn a_request_without_the_right_host_origin_or_token_is_refused() {
     let status = |head: &[(&str, &str)]| server.post(head, &hello("2025-11-25")).status;
     assert_eq!(status(&[]), 200);
     assert_eq!(status(&[("Host", "evil.example")]), 403);
+    assert_eq!(status(&[("Host", &format!("evil@{}", server.address))]), 403);
     assert_eq!(status(&[("Host", "localhost.evil.example:80")]), 403);
     assert_eq!(status(&[("Origin", "http://evil.example")]), 403);
     assert_eq!(status(&[("Origin", "null")]), 403);
@@ -123,9 +124,121 @@ fn a_busy_device_names_its_holder_to_other_clients() {
     let (_dir, server) = server(&["--set", "device_timeout_s=0.2"]);
     let job = json!({"name": "esp_console_capture",
         "arguments": {"port": "sim://esp32c3", "duration_s": 600, "background": true}});
-    assert_eq!(server.modern("tools/call", job).result()["structuredContent"]["job_id"], "job-1");
+    let id = server.modern("tools/call", job).result()["structuredContent"]["job_id"].as_str().unwrap().to_owned();
+    assert_eq!(id.len(), "job-".len() + 32, "{id}: 128 bits");
     let detect = json!({"name": "esp_detect_chip", "arguments": {"port": "sim://esp32c3"}});
     let answer = server.modern("tools/call", detect).result();
     let text = answer["content"][0]["text"].as_str().unwrap();
     assert!(text.contains("device_busy") && text.contains("esp_console_capture (called by t)"), "{text}");
+}
+
+/// What the server says until it closes the connection; `None` when it has not closed it in time.
+fn until_closed(stream: &mut std::net::TcpStream, time: std::time::Duration) -> Option<String> {
+    let mut bytes = Vec::new();
+    stream.set_read_timeout(Some(time)).unwrap();
+    match std::io::Read::read_to_end(stream, &mut bytes) {
+        Ok(_) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Some(String::new()),
+        Err(_) => None,
+    }
+}
+
+#[test]
+fn silent_connections_and_bodies_are_closed_and_block_nobody() {
+    use std::io::Write;
+    let (_dir, server) = server(&["--set", "http_connections=6"]);
+    let open = |text: &str| {
+        let mut stream = std::net::TcpStream::connect(&server.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let body = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{{",
+        server.address, server.token
+    );
+    let mut silent: Vec<_> =
+        ["", "", "P", "POST /mcp HTTP/1.1\r\n", &body, &body].iter().map(|text| open(text)).collect();
+    // All places are taken now: the next request waits until the first of them are closed.
+    let began = std::time::Instant::now();
+    assert_eq!(server.post(&[], &hello("2025-11-25")).status, 200);
+    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+    let said: Vec<_> = silent.iter_mut().map(|one| until_closed(one, std::time::Duration::from_secs(5))).collect();
+    assert!(said.iter().all(Option::is_some), "{said:?}");
+    assert!(said[4].as_ref().unwrap().contains("408"), "{said:?}");
+}
+
+#[test]
+fn made_up_sessions_open_no_further_share() {
+    let (_dir, server) = server(&["--set", "http_client_requests=2", "--set", "http_sessions=2"]);
+    let stream = |session: &str| {
+        let mut stream = std::net::TcpStream::connect(&server.address).unwrap();
+        let head = format!(
+            "GET /station/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nMcp-Session-Id: {session}\r\n\r\n",
+            server.address, server.token
+        );
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(stream);
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        (line.contains("200"), reader)
+    };
+    let open: Vec<_> = ["a", "b", "c", "d"].iter().map(|session| stream(session)).collect();
+    assert_eq!(open.iter().filter(|(open, _)| *open).count(), 2);
+    drop(open);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let answers: Vec<u16> = std::iter::from_fn(|| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Some(server.post(&[], &hello("2025-11-25")).status)
+    })
+    .take_while(|_| std::time::Instant::now() < until)
+    .filter(|status| *status != 429)
+    .take(3)
+    .collect();
+    assert_eq!(answers, [200, 200, 503], "no more sessions than are allowed");
+}
+
+#[test]
+fn other_addresses_are_refused_over_http_unless_configured() {
+    let (listener, other) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), "socket://127.0.0.1:1");
+    let port = format!("socket://{}", listener.local_addr().unwrap());
+    let (_dir, server) = server(&["--set", &format!("remote_ports={port}"), "--set", "device_timeout_s=1"]);
+    let ask = |port: &str| {
+        let call =
+            json!({"name": "esp_console_capture", "arguments": {"port": port, "duration_s": 0.1, "send": "GET /"}});
+        server.modern("tools/call", call).result()
+    };
+    for address in [other, "rfc2217://127.0.0.1:1", "rfc2217://localhost:22"] {
+        let text = ask(address)["content"][0]["text"].as_str().unwrap().to_owned();
+        assert!(text.contains("error[policy_refused]") && text.contains("remote_ports"), "{text}");
+    }
+    let text = ask(&port).to_string();
+    assert!(!text.contains("policy_refused"), "{text}");
+}
+
+#[test]
+fn jobs_are_seen_by_their_own_session_only() {
+    let (_dir, server) = server(&[]);
+    let session = || {
+        let answer = server.post(&[], &hello("2025-11-25"));
+        let id = answer.header("mcp-session-id").unwrap().to_string();
+        let head = [("Mcp-Session-Id", id.as_str()), ("MCP-Protocol-Version", "2025-11-25")];
+        server.post(&head, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        id
+    };
+    let call = |session: &str, name: &str, arguments: Value| {
+        let head = [("Mcp-Session-Id", session), ("MCP-Protocol-Version", "2025-11-25")];
+        let params = json!({"name": name, "arguments": arguments});
+        server.post(&head, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})).result()
+    };
+    let (ann, bob) = (session(), session());
+    let capture = json!({"port": "sim://esp32c3", "duration_s": 600, "background": true});
+    let id = call(&ann, "esp_console_capture", capture)["structuredContent"]["job_id"].clone();
+    let listed =
+        |session: &str| call(session, "esp_job", json!({"action": "list"}))["structuredContent"]["jobs"].clone();
+    assert_eq!(listed(&ann)[0]["job_id"], id);
+    assert_eq!(listed(&bob), json!([]));
+    let guess = call(&bob, "esp_job", json!({"job_id": "job-1", "action": "cancel"}));
+    assert!(guess.to_string().contains("unknown_job") && !guess.to_string().contains(id.as_str().unwrap()), "{guess}");
+    call(&ann, "esp_job", json!({"job_id": id, "action": "cancel"}));
 }

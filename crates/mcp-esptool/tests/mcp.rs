@@ -122,6 +122,59 @@ fn malformed_input_is_survived() {
 }
 
 #[test]
+fn every_request_gets_an_answer() {
+    let dir = folder();
+    let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    let slow = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"esp_console_capture","arguments":{"port":"sim://esp32c3","duration_s":1}}}"#;
+    let deep = "[".repeat(5000);
+    let lines = [
+        hello,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{\"x\":1e999}}",
+        "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"\\ud800\"}",
+        &deep,
+        r#"{"jsonrpc":"2.0","id":3}"#,
+        slow,
+        slow,
+    ];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.current_dir(dir.path()).env("MCP_ESPTOOL_STATE_DIR", dir.path().join("state"));
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for line in lines {
+        std::io::Write::write_all(&mut input, format!("{line}\n").as_bytes()).unwrap();
+    }
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut codes = Vec::new();
+    for line in std::io::BufRead::lines(output).map_while(Result::ok) {
+        let message: Value = serde_json::from_str(&line).unwrap();
+        codes.push((message["id"].clone(), message["error"]["code"].clone()));
+        if message["id"] == 7 && message["error"].is_null() {
+            break;
+        }
+    }
+    drop(input);
+    child.wait().unwrap();
+    let count = |id: Value, code: i64| codes.iter().filter(|found| **found == (id.clone(), json!(code))).count();
+    assert_eq!(count(Value::Null, -32700), 3, "{codes:?}");
+    assert_eq!(count(json!(3), -32600), 1, "{codes:?}");
+    assert_eq!(count(json!(7), -32600), 1, "an id in use is refused: {codes:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_end_the_server_after_its_calls() {
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let dir = folder();
+        let mut client = Client::initialized(dir.path(), &[]);
+        let capture = json!({"port": "sim://esp32c3", "duration_s": 600, "background": true});
+        client.call("esp_console_capture", capture);
+        std::process::Command::new("kill").args([signal, &client.pid().to_string()]).status().unwrap();
+        assert_eq!(client.wait(), Some(0), "{signal}");
+    }
+}
+
+#[test]
 fn resources_and_prompts_are_listed_and_read() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &[]);

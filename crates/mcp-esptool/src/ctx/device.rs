@@ -151,9 +151,24 @@ impl Ctx {
         }
     }
 
+    /// The port that is meant. Over HTTP a call may name another computer's port only where the configuration does: the
+    /// server would otherwise send any text to any address for whoever asks.
+    pub fn choose_port(&self, named: Option<&str>) -> Result<PortUrl, ToolError> {
+        let url = self.ports.choose(named, &self.policy)?;
+        let leads_away = matches!(url, PortUrl::Socket(_) | PortUrl::Rfc2217(_));
+        if self.caller.is_remote && leads_away && !self.ports.is_configured(&url) {
+            let text = format!("{url} is not in remote_ports, and a call over HTTP cannot name other addresses");
+            let configured = self.ports.remote().join(", ");
+            return Err(ToolError::new("policy_refused", text)
+                .seen("remote_ports", configured)
+                .next("use a port that esp_scan_ports lists; a person can add others to remote_ports"));
+        }
+        Ok(url)
+    }
+
     /// The lock of the port's device, and the port's URL.
     pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
-        let url = self.ports.choose(port.map(|port| port.0.as_str()), &self.policy)?;
+        let url = self.choose_port(port.map(|port| port.0.as_str()))?;
         let lease = self.devices.sessions.lease(&url.to_string(), &self.holder(), job)?;
         Ok((lease, url))
     }

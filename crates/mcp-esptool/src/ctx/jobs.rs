@@ -6,16 +6,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use esp_model::job::{Job, Progress};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
+use crate::ctx::caller::Caller;
+use crate::ctx::confirm::random_bytes;
+use crate::logs;
 use crate::tool::{Entry, Reply};
 use crate::tools::error::ToolError;
 
 /// Finished jobs that are remembered.
 const REMEMBERED: usize = 100;
+/// Jobs that may run at once where no policy says how many.
+const USUAL_LIMIT: u64 = 64;
 /// Longest wait for running jobs when the server ends.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -38,8 +44,11 @@ struct Table {
 }
 
 struct Record {
+    id: String,
+    owner: Caller,
     tool: &'static str,
     job: Job,
+    started: Timestamp,
     began: Instant,
     ended: Option<Instant>,
     progress: Option<Progress>,
@@ -80,6 +89,9 @@ pub struct JobView {
     /// Units in this phase, 0 if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// When it began.
+    #[serde(skip)]
+    pub started: Timestamp,
     /// The result's summary, or the whole error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
@@ -93,8 +105,9 @@ impl Jobs {
     pub fn start(&self, ctx: Ctx, entry: &'static Entry, input: Value) -> Result<Reply, ToolError> {
         let mut table = self.inner.lock();
         let running = table.jobs.values().filter(|record| record.ended.is_none()).count();
-        if let Some(most) = ctx.policy.limits().max_jobs.filter(|most| running as u64 >= *most) {
-            let text = format!("{running} background jobs run already; the policy allows {most}");
+        let most = ctx.policy.limits().max_jobs.unwrap_or(USUAL_LIMIT);
+        if running as u64 >= most {
+            let text = format!("{running} background jobs run already; at most {most} are allowed");
             return Err(
                 ToolError::new("limit_reached", text).next("wait for one with esp_job action=wait, or cancel it")
             );
@@ -107,7 +120,11 @@ impl Jobs {
                 record.progress = Some(progress);
             }
         });
+        let job_id = new_id()?;
         let record = Record {
+            id: job_id.clone(),
+            owner: ctx.caller.clone(),
+            started: Timestamp::now(),
             tool: entry.name,
             job: job.clone(),
             began: Instant::now(),
@@ -119,59 +136,59 @@ impl Jobs {
         table.forget_old();
         drop(table);
         let inner = self.inner.clone();
+        let client = logs::client();
         std::thread::spawn(move || {
-            let result = entry.call_checked(&ctx, &job, input);
+            let result = logs::during(client, 0, || entry.call_checked(&ctx, &job, input));
             if let Some(record) = inner.lock().jobs.get_mut(&id) {
                 record.ended = Some(Instant::now());
                 record.result = Some(result);
             }
             inner.changed.notify_all();
         });
-        let job_id = name(id);
         let text = format!("{} runs as {job_id}; esp_job tells how far it is", entry.name);
         Ok(Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]), pictures: Vec::new() })
     }
 
-    /// All jobs, oldest first.
-    pub fn list(&self) -> Vec<JobView> {
+    /// All jobs of this client, oldest first.
+    pub fn list(&self, caller: &Caller) -> Vec<JobView> {
         let table = self.inner.lock();
-        table.jobs.iter().map(|(id, record)| record.view(*id)).collect()
+        table.jobs.values().filter(|record| record.owner.is(caller)).map(Record::view).collect()
     }
 
     /// One job.
-    pub fn view(&self, id: &str) -> Result<JobView, ToolError> {
+    pub fn view(&self, caller: &Caller, id: &str) -> Result<JobView, ToolError> {
         let table = self.inner.lock();
-        table.get(id).map(|(id, record)| record.view(id))
+        table.get(caller, id).map(Record::view)
     }
 
     /// A job's result, once it has one.
-    pub fn outcome(&self, id: &str) -> Result<Option<Result<Reply, ToolError>>, ToolError> {
+    pub fn outcome(&self, caller: &Caller, id: &str) -> Result<Option<Result<Reply, ToolError>>, ToolError> {
         let table = self.inner.lock();
-        table.get(id).map(|(_, record)| record.result.clone())
+        table.get(caller, id).map(|record| record.result.clone())
     }
 
     /// Asks a job to stop at its next safe point.
-    pub fn cancel(&self, id: &str) -> Result<JobView, ToolError> {
+    pub fn cancel(&self, caller: &Caller, id: &str) -> Result<JobView, ToolError> {
         let table = self.inner.lock();
-        let (id, record) = table.get(id)?;
+        let record = table.get(caller, id)?;
         record.job.cancel();
-        Ok(record.view(id))
+        Ok(record.view())
     }
 
-    /// Waits for a job's end, at most `timeout`, or until `caller` is cancelled.
-    pub fn wait(&self, id: &str, timeout: Duration, caller: &Job) -> Result<JobView, ToolError> {
+    /// Waits for a job's end, at most `timeout`, or until `call` is cancelled.
+    pub fn wait(&self, caller: &Caller, id: &str, timeout: Duration, call: &Job) -> Result<JobView, ToolError> {
         let until = Instant::now() + timeout;
         let mut table = self.inner.lock();
         loop {
-            let (number, record) = table.get(id)?;
+            let record = table.get(caller, id)?;
             let left = until.saturating_duration_since(Instant::now());
             if record.ended.is_some() || left.is_zero() {
-                return Ok(record.view(number));
+                return Ok(record.view());
             }
             if let Some(progress) = &record.progress {
-                caller.progress(progress.done, progress.total, progress.message.clone());
+                call.progress(progress.done, progress.total, progress.message.clone());
             }
-            caller.check()?;
+            call.check()?;
             table = self.inner.wait(table, left.min(Duration::from_millis(100)));
         }
     }
@@ -205,16 +222,20 @@ impl Inner {
     }
 }
 
-fn name(id: u64) -> String {
-    format!("job-{id}")
+/// A name that nobody can guess: 128 random bits.
+fn new_id() -> Result<String, ToolError> {
+    let mut bytes = [0; 16];
+    random_bytes(&mut bytes)?;
+    Ok(format!("job-{:032x}", u128::from_be_bytes(bytes)))
 }
 
 impl Table {
-    fn get(&self, id: &str) -> Result<(u64, &Record), ToolError> {
-        let number = id.strip_prefix("job-").and_then(|number| number.parse().ok());
-        let found = number.and_then(|number| self.jobs.get(&number).map(|record| (number, record)));
+    /// The job of this id, where the caller may use it. Another client's job does not exist for it.
+    fn get(&self, caller: &Caller, id: &str) -> Result<&Record, ToolError> {
+        let found = self.jobs.values().find(|record| record.id == id && caller.may_use_what_is_of(&record.owner));
         found.ok_or_else(|| {
-            let known: Vec<String> = self.jobs.keys().map(|id| name(*id)).collect();
+            let own = self.jobs.values().filter(|record| record.owner.is(caller));
+            let known: Vec<&str> = own.map(|record| record.id.as_str()).collect();
             ToolError::new("unknown_job", format!("there is no job `{id}`")).seen("known", known.join(", "))
         })
     }
@@ -231,7 +252,7 @@ impl Table {
 }
 
 impl Record {
-    fn view(&self, id: u64) -> JobView {
+    fn view(&self) -> JobView {
         let ended = self.ended.unwrap_or_else(Instant::now);
         let state = match &self.result {
             None => State::Running,
@@ -241,7 +262,8 @@ impl Record {
         };
         let progress = self.progress.as_ref().filter(|_| state == State::Running);
         JobView {
-            job_id: name(id),
+            job_id: self.id.clone(),
+            started: self.started,
             tool: self.tool.into(),
             state,
             seconds: (ended - self.began).as_millis() as f64 / 1000.0,

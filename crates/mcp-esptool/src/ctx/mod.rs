@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod bauds;
+pub mod caller;
+pub mod calls;
 pub mod confirm;
 pub mod deadline;
 pub mod device;
@@ -27,6 +29,8 @@ pub struct Ctx {
     shared: Arc<Shared>,
     /// The tool that runs; names the holder of a device's lock.
     pub tool: &'static str,
+    /// Who calls.
+    pub caller: caller::Caller,
     /// The client that called it, where there is one.
     client: Option<Arc<str>>,
     /// What may be done to which device; a call may have narrowed it.
@@ -51,6 +55,8 @@ pub struct Shared {
     pub virtuals: Arc<virtuals::Virtuals>,
     /// Background jobs.
     pub jobs: jobs::Jobs,
+    /// Calls that run now.
+    pub calls: calls::Calls,
     /// What changes while the server runs.
     pub events: events::Events,
     /// Plans that wait for a confirmation.
@@ -95,6 +101,7 @@ impl Ctx {
             ports,
             virtuals,
             jobs: jobs::Jobs::default(),
+            calls: calls::Calls::default(),
             events: events::Events::default(),
             confirmations,
             audit,
@@ -102,7 +109,15 @@ impl Ctx {
             floor: Arc::default(),
             config,
         };
-        Ok(Self { shared: Arc::new(shared), tool: "", client: None, policy: Arc::new(policy), files, roots: None })
+        Ok(Self {
+            shared: Arc::new(shared),
+            tool: "",
+            caller: caller::Caller::default(),
+            client: None,
+            policy: Arc::new(policy),
+            files,
+            roots: None,
+        })
     }
 
     /// The same, for a call of this tool.
@@ -113,6 +128,11 @@ impl Ctx {
     /// The same, for a call by this client.
     pub fn for_client(&self, name: &str) -> Self {
         Self { client: Some(name.into()), ..self.clone() }
+    }
+
+    /// The same, for a call by this caller.
+    pub fn for_caller(&self, caller: caller::Caller) -> Self {
+        Self { caller, ..self.clone() }
     }
 
     /// The same, with less allowed.
@@ -143,6 +163,7 @@ impl Ctx {
 
     /// Stops what still runs in the background, waits a little for it, and gives all devices back.
     pub fn close(&self) {
+        self.calls.close();
         self.jobs.close();
         self.devices.sessions.close();
     }

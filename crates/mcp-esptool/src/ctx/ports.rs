@@ -22,6 +22,7 @@ use crate::tools::error::ToolError;
 pub struct Ports {
     remote: Vec<String>,
     sims: Mutex<BTreeMap<String, SimDevice>>,
+    most_sims: usize,
     virtuals: Arc<Virtuals>,
 }
 
@@ -39,12 +40,18 @@ pub struct Candidate {
 impl Ports {
     /// Remembers the configured remote ports; looks at nothing yet.
     pub fn new(config: &Config, virtuals: Arc<Virtuals>) -> Self {
-        Self { remote: config.list("remote_ports"), sims: Mutex::default(), virtuals }
+        let most_sims = config.number("simulated_limit").max(1);
+        Self { remote: config.list("remote_ports"), sims: Mutex::default(), most_sims, virtuals }
     }
 
     /// The configured remote ports.
     pub fn remote(&self) -> &[String] {
         &self.remote
+    }
+
+    /// The configuration names this remote port.
+    pub fn is_configured(&self, url: &PortUrl) -> bool {
+        self.remote.iter().any(|known| known.parse().is_ok_and(|known: PortUrl| known == *url))
     }
 
     /// The serial ports of this machine, looked up without opening any.
@@ -190,6 +197,10 @@ impl Ports {
             let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
             PortError::Virtual { url: shown.clone(), what: format!("there is no chip `{chip}` (known: {known})") }
         })?;
+        if sims.len() >= self.most_sims {
+            let what = format!("there are {} simulated devices already (the limit is simulated_limit)", sims.len());
+            return Err(PortError::Virtual { url: shown, what });
+        }
         let device = SimDevice::new(&esp_sim::Config::new(chip, name.unwrap_or_default()), shown.clone());
         sims.insert(shown, device.clone());
         Ok(device)

@@ -8,6 +8,9 @@ use esp_model::job::Job;
 
 use crate::tools::error::ToolError;
 
+/// Devices that are remembered before those that nobody uses are forgotten.
+const REMEMBERED: usize = 64;
+
 /// All devices in use or lately used, by port URL. `T` is what stays warm.
 pub struct Sessions<T> {
     devices: Mutex<HashMap<String, Arc<Device<T>>>>,
@@ -89,6 +92,10 @@ impl<T: Send + 'static> Sessions<T> {
         let mut devices = lock(&self.devices);
         let fresh =
             || Arc::new(Device { state: Mutex::new(State { holder: None, warm: None }), freed: Condvar::new() });
+        // What is named once and never again is not kept: nobody holds it, and nothing of it is warm.
+        if devices.len() >= REMEMBERED {
+            devices.retain(|_, device| Arc::strong_count(device) > 1 || lock(&device.state).warm.is_some());
+        }
         devices.entry(key.into()).or_insert_with(fresh).clone()
     }
 }
@@ -172,6 +179,17 @@ mod tests {
         drop(lease);
         std::thread::sleep(Duration::from_millis(250));
         assert_eq!(sessions.lease("a", "three", &job).unwrap().warm, None);
+    }
+
+    #[test]
+    fn unused_devices_are_forgotten_and_used_ones_are_not() {
+        let (sessions, job) = (Sessions::new(Duration::from_secs(60), Duration::ZERO), Job::new());
+        sessions.lease("warm", "one", &job).unwrap().keep(1);
+        let _held = sessions.lease("held", "one", &job).unwrap();
+        (0..1000).for_each(|number| drop(sessions.lease(&format!("once-{number}"), "one", &job).unwrap()));
+        assert!(lock(&sessions.devices).len() <= REMEMBERED);
+        assert_eq!(sessions.in_use().len(), 2);
+        assert_eq!(sessions.lease("warm", "one", &job).unwrap().warm.take(), Some(1));
     }
 
     #[test]

@@ -47,9 +47,15 @@ pub fn data_routes(ctx: Ctx) -> Router {
 
 /// The page with the present status inside.
 pub fn snapshot(ctx: &Ctx) -> String {
-    // Within a script, nothing may look like its end.
-    let status = status(ctx).to_string().replace("</", "<\\/");
+    let status = script_safe(&status(ctx));
     PAGE.replacen(SNAPSHOT, &status, 1)
+}
+
+/// JSON that may stand within a script: without `<`, nothing looks like the script's end, a comment or another script.
+/// The two line ends that JSON allows and older scripts do not are escaped too.
+fn script_safe(value: &Value) -> String {
+    let text = value.to_string().replace('<', "\\u003c");
+    text.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
 /// Slots, yield, pools, failures and the last runs.
@@ -135,5 +141,18 @@ async fn unit(State(ctx): State<Ctx>, Path(mac): Path<String>) -> Response {
         Some(Ok(None)) => json_of(StatusCode::NOT_FOUND, &json!({"error": "the ledger does not know this unit"})),
         Some(Err(error)) => json_of(StatusCode::BAD_REQUEST, &json!({"error": error.message})),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_devices_cannot_change_the_page() {
+        let value = json!({"serial": "<!--<script></script>\u{2028}"});
+        let text = script_safe(&value);
+        assert!(!text.contains('<') && !text.contains('\u{2028}'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

@@ -1,7 +1,9 @@
 //! Who is let in: the right Host and Origin, a token, and not too many requests at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
@@ -9,8 +11,15 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::limits::{self, Limits};
+use futures_util::StreamExt;
+
+use crate::ctx::caller::Caller;
+use crate::http::limits::{self, Limits, Open};
 use crate::http::{Auth, Options, Peer, token};
+use crate::mcp::HttpSessions;
+
+/// Longest time for a request's body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Names of this computer that no other one can have.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -21,11 +30,14 @@ pub struct Guard {
     hosts: Vec<String>,
     origins: Vec<String>,
     limits: Limits,
+    sessions: HttpSessions,
+    max_body_bytes: usize,
+    max_sessions: usize,
 }
 
 impl Guard {
     /// The rules of these options.
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &Options, sessions: HttpSessions) -> Self {
         let ip = options.address.ip();
         let mut hosts: Vec<String> = LOOPBACK.iter().map(|name| name.to_string()).collect();
         if !ip.is_unspecified() {
@@ -37,6 +49,9 @@ impl Guard {
             hosts,
             origins: options.origins.clone(),
             limits: Limits::new(options.client_requests),
+            sessions,
+            max_body_bytes: options.max_body_bytes,
+            max_sessions: options.sessions,
         }
     }
 
@@ -49,6 +64,9 @@ impl Guard {
             (None, None) => uri.authority()?.clone(),
             _ => return None,
         };
+        if authority.as_str().contains('@') {
+            return None; // a name before the host: a trick, no client sends it
+        }
         let name = plain(authority.host());
         let fits = |allowed: &String| match allowed.parse::<Authority>() {
             Ok(allowed) if allowed.port().is_some() => {
@@ -109,6 +127,10 @@ enum Refusal {
     Token(String),
     OAuth(super::oauth::TokenError, String),
     Limit,
+    Sessions,
+    Slow,
+    Large,
+    Cut,
 }
 
 impl IntoResponse for Refusal {
@@ -123,6 +145,13 @@ impl IntoResponse for Refusal {
             Self::OAuth(error, challenge) => {
                 (error.status(), [(WWW_AUTHENTICATE, challenge)], format!("{error}\n")).into_response()
             }
+            Self::Sessions => {
+                let text = "there are too many sessions; end one (DELETE /mcp) or wait until one has expired\n";
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "60")], text).into_response()
+            }
+            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n").into_response(),
+            Self::Large => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than allowed\n").into_response(),
+            Self::Cut => (StatusCode::BAD_REQUEST, "the body is not whole\n").into_response(),
             Self::Limit => {
                 let text = "this client has too many requests open\n";
                 (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response()
@@ -133,14 +162,59 @@ impl IntoResponse for Refusal {
 
 /// Lets a request in when all rules hold.
 pub async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let opened = guard.addressed_rightly(&request).and_then(|()| {
-        let caller = guard.caller(request.headers())?;
-        guard.limits.open(&client(&caller, &request)).ok_or(Refusal::Limit)
-    });
-    match opened {
-        Ok(open) => limits::hold(next.run(request).await, open),
+    match guard.opened(request).await {
+        Ok((request, open)) => limits::hold(next.run(request).await, open),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+impl Guard {
+    /// The request with its whole body and with who sent it, and the client's place for it.
+    async fn opened(&self, request: Request) -> Result<(Request, Open), Refusal> {
+        self.addressed_rightly(&request)?;
+        let subject = self.caller(request.headers())?;
+        let session = self.session(request.headers()).await;
+        let open = self.limits.open(&client(&subject, session.as_deref(), &request)).ok_or(Refusal::Limit)?;
+        let (mut parts, body) = request.into_parts();
+        let body = tokio::time::timeout(BODY_TIME, whole(body, self.max_body_bytes)).await;
+        let body = body.map_err(|_| Refusal::Slow)??;
+        if session.is_none() && begins_a_session(&body) && self.sessions.count().await >= self.max_sessions {
+            return Err(Refusal::Sessions);
+        }
+        parts.extensions.insert(Caller::remote(&subject, session.as_deref()));
+        Ok((Request::from_parts(parts, Body::from(body)), open))
+    }
+
+    /// The session that the request names, if there is one of this id: what is made up opens no further share.
+    async fn session(&self, headers: &HeaderMap) -> Option<String> {
+        let id = headers.get("mcp-session-id")?.to_str().ok()?;
+        self.sessions.knows(id).await.then(|| id.to_owned())
+    }
+}
+
+/// The body, up to `most` bytes.
+async fn whole(body: Body, most: usize) -> Result<Vec<u8>, Refusal> {
+    if body.size_hint().lower() > most as u64 {
+        return Err(Refusal::Large);
+    }
+    let (mut parts, mut bytes) = (body.into_data_stream(), Vec::new());
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Refusal::Cut)?;
+        if bytes.len() + part.len() > most {
+            return Err(Refusal::Large);
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// The message asks for a session.
+fn begins_a_session(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Message {
+        method: Option<String>,
+    }
+    serde_json::from_slice::<Message>(body).is_ok_and(|message| message.method.as_deref() == Some("initialize"))
 }
 
 /// Lets a request in that is addressed rightly: for what everybody may read.
@@ -152,9 +226,9 @@ pub async fn check_address(State(guard): State<Arc<Guard>>, request: Request, ne
 }
 
 /// One client: who its token names, where it calls from, and its session where it has one.
-fn client(caller: &str, request: &Request) -> String {
+fn client(caller: &str, session: Option<&str>, request: &Request) -> String {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
-    let session = request.headers().get("mcp-session-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let session = session.unwrap_or_default();
     format!("{caller} {peer} {session}")
 }
 
@@ -168,6 +242,9 @@ mod tests {
             hosts: LOOPBACK.iter().map(|name| name.to_string()).chain(["esp.example:8443".to_string()]).collect(),
             origins: vec!["https://app.example".into()],
             limits: Limits::new(1),
+            sessions: HttpSessions::default(),
+            max_body_bytes: 1000,
+            max_sessions: 1,
         }
     }
 
@@ -185,6 +262,7 @@ mod tests {
         let uri = Uri::from_static("/mcp");
         let known = |host: &str| guard.host(&uri, &headers(&[("host", host)])).is_some();
         assert!(known("localhost:8080") && known("LOCALHOST") && known("[::1]:80") && known("esp.example:8443"));
+        assert!(!known("evil@127.0.0.1") && !known("evil@localhost:8080"));
         assert!(!known("evil.example") && !known("localhost.evil.example") && !known("esp.example") && !known("a b"));
         assert!(guard.host(&uri, &headers(&[("host", "localhost"), ("host", "evil")])).is_none());
         assert!(guard.host(&uri, &HeaderMap::new()).is_none());

@@ -38,7 +38,7 @@ const CLOSING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub SocketAddr);
 
-/// Serves until the process is told to end (Ctrl-C, SIGTERM).
+/// Serves until the process is told to end (Ctrl-C, SIGTERM, SIGHUP).
 pub fn serve(ctx: Ctx, options: Options) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
@@ -47,7 +47,7 @@ pub fn serve(ctx: Ctx, options: Options) -> io::Result<()> {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         tokio::spawn(async move {
-            told_to_end().await;
+            crate::signals::told_to_end().await;
             stopping.cancel();
         });
         run(ctx.clone(), options, listener, stop).await
@@ -60,8 +60,9 @@ pub fn serve(ctx: Ctx, options: Options) -> io::Result<()> {
 /// Serves on a listener until `stop`. Then open requests are cancelled, waited for a while, and left.
 pub async fn run(ctx: Ctx, options: Options, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
     // Pages beside MCP (the station page …) are mounted in `pages`; they are behind the same guard.
-    let routes = mcp::http_routes(ctx.clone(), options.max_body_bytes, &stop).merge(pages::routes(ctx));
-    run_router(guarded(&options, routes), options.connections, listener, stop).await
+    let sessions = mcp::HttpSessions::default();
+    let routes = mcp::http_routes(ctx.clone(), &sessions, options.max_body_bytes, &stop).merge(pages::routes(ctx));
+    run_router(guarded(&options, sessions, routes), options.connections, listener, stop).await
 }
 
 /// The same for any router.
@@ -107,34 +108,18 @@ fn connection(
     router: Router,
 ) -> hyper_util::server::conn::auto::Connection<'static, TokioIo<TcpStream>, Service, TokioExecutor> {
     let _ = stream.set_nodelay(true);
-    let mut builder = Builder::new(TokioExecutor::new());
+    // Not told that it is HTTP/1 only, the builder would wait for the first bytes without any limit.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned()
 }
 
 /// Routes behind the guard, and beside them what everybody may read.
-pub fn guarded(options: &Options, routes: Router) -> Router {
-    let guard = Arc::new(guard::Guard::new(options));
+pub fn guarded(options: &Options, sessions: mcp::HttpSessions, routes: Router) -> Router {
+    let guard = Arc::new(guard::Guard::new(options, sessions));
     let guarded = routes.layer(middleware::from_fn_with_state(guard.clone(), guard::admit));
     // The station's page holds no data: what it shows comes from guarded routes.
     let open = oauth::routes(options).merge(crate::factory::station::page_route());
     let open = open.layer(middleware::from_fn_with_state(guard, guard::check_address));
     guarded.merge(open)
-}
-
-#[cfg(unix)]
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
-}
-
-#[cfg(not(unix))]
-async fn told_to_end() {
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -36,6 +36,8 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// Requests that one client may have open at once.
     pub client_requests: usize,
+    /// Sessions that there may be at once.
+    pub sessions: usize,
     /// Connections that may be open at once.
     pub connections: usize,
     token_note: Option<String>,
@@ -69,6 +71,7 @@ impl Options {
             origins: config.list("http_origins"),
             max_body_bytes: config.number("http_max_body_bytes"),
             client_requests: config.number("http_client_requests").max(1),
+            sessions: config.number("http_sessions").max(1),
             connections: config.number("http_connections").max(1),
             token_note,
         })

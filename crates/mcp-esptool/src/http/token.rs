@@ -1,10 +1,11 @@
 //! The bearer token of an HTTP server that has no authorization server.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::ctx::confirm::random_bytes;
 use crate::tools::error::ToolError;
@@ -15,14 +16,18 @@ const SHORTEST: usize = 16;
 /// The token of this file, and whether it was made just now.
 pub fn read_or_make(file: &Path) -> Result<(String, bool), ToolError> {
     let bad = |text: String| ToolError::new("bad_configuration", format!("{}: {text}", file.display()));
+    let make = || {
+        let token = new()?;
+        let full = |error: std::io::Error| ToolError::of_io("bad_configuration", file.display(), &error);
+        write(file, &token).map_err(full)?;
+        Ok((token, true))
+    };
     match fs::read_to_string(file) {
         Ok(text) if text.trim().len() >= SHORTEST => Ok((text.trim().to_string(), false)),
+        // What a full disk left of a token that was being made: nobody has it.
+        Ok(text) if text.is_empty() => make(),
         Ok(_) => Err(bad(format!("a token has at least {SHORTEST} characters"))),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let token = new()?;
-            write(file, &token).map_err(|error| bad(error.to_string()))?;
-            Ok((token, true))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => make(),
         Err(error) => Err(bad(error.to_string())),
     }
 }
@@ -37,11 +42,12 @@ fn write(file: &Path, token: &str) -> std::io::Result<()> {
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir)?;
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.write_all(format!("{token}\n").as_bytes())
+    // The file appears whole or not at all, for its owner alone.
+    let mut temp =
+        NamedTempFile::new_in(file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    temp.write_all(format!("{token}\n").as_bytes())?;
+    temp.as_file().sync_all()?;
+    temp.persist(file).map(drop).map_err(|error| error.error)
 }
 
 /// The tokens are the same. Compares digests, so that the time tells nothing of how much of it was right.
@@ -66,6 +72,8 @@ mod tests {
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert!(same(&token, &token) && !same(&token, "") && !same(&token, &token[1..]));
+        fs::write(&file, "").unwrap();
+        assert!(read_or_make(&file).unwrap().1, "what a full disk left is made anew");
         fs::write(&file, "short").unwrap();
         assert_eq!(read_or_make(&file).unwrap_err().code, "bad_configuration");
     }

@@ -36,10 +36,10 @@ impl Server {
             }
         }
         if entry.long && tasks::wanted(context) {
-            return tasks::run(&ctx, entry, input, context).await;
+            return tasks::run((&ctx, self.number), entry, input, context).await;
         }
         let sender = context.meta.get_progress_token().map(|token| Arc::new(ProgressSender::new(token)));
-        let result = run(&ctx, entry, input.clone(), sender.as_ref(), context).await;
+        let result = run((&ctx, self.number), entry, input.clone(), sender.as_ref(), context).await;
         let question = match &result {
             Ok(reply) if entry.confirms => confirm::Question::of(&ctx, reply),
             _ => None,
@@ -49,7 +49,7 @@ impl Server {
             (Some(question), Some(confirm::Way::Ask)) => match question.ask(&ctx, context).await {
                 Ok(true) => {
                     question.confirm(&mut input);
-                    Ok(answer(run(&ctx, entry, input, sender.as_ref(), context).await).into())
+                    Ok(answer(run((&ctx, self.number), entry, input, sender.as_ref(), context).await).into())
                 }
                 // Nobody could be asked: the plan goes back as to a client that cannot ask.
                 Ok(false) => Ok(answer(result).into()),
@@ -62,7 +62,7 @@ impl Server {
 
 /// Runs the tool to its end. After a cancellation the worker is waited for, and no progress is sent any more.
 async fn run(
-    ctx: &Ctx,
+    (ctx, client): (&Ctx, u64),
     entry: &'static Entry,
     input: Value,
     sender: Option<&Arc<ProgressSender>>,
@@ -77,7 +77,7 @@ async fn run(
     let ctx = ctx.clone();
     let mut log = CallLog::wanted(context);
     let call = log.as_ref().map_or(0, |log| log.call);
-    let mut worker = tokio::task::spawn_blocking(move || logs::during(call, || entry.call(&ctx, &job, input)));
+    let mut worker = tokio::task::spawn_blocking(move || logs::during(client, call, || entry.call(&ctx, &job, input)));
     let mut cancelled = false;
     let result = loop {
         tokio::select! {

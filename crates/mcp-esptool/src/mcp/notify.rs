@@ -90,7 +90,7 @@ impl Server {
         let mut wishes = self.wanted.lock();
         wishes.level = Some(own_level(level));
         if !std::mem::replace(&mut wishes.logs_run, true) {
-            tokio::spawn(log_lines(self.wanted.clone(), peer.clone()));
+            tokio::spawn(log_lines(self.wanted.clone(), self.number, peer.clone()));
         }
     }
 }
@@ -128,7 +128,7 @@ impl CallLog {
     /// What this request asks for, if anything.
     pub(super) fn wanted(context: &RequestContext<RoleServer>) -> Option<Self> {
         let level = own_level(context.meta.log_level()?);
-        Some(Self { call: logs::new_call(), level, lines: logs::listen() })
+        Some(Self { call: logs::new_number(), level, lines: logs::listen() })
     }
 
     fn fits(&self, line: &logs::Line) -> bool {
@@ -192,7 +192,7 @@ async fn updates(ctx: Ctx, wanted: Arc<Wanted>, peer: Peer<RoleServer>) {
 }
 
 #[expect(deprecated, reason = "clients of the older revisions ask for log lines")]
-async fn log_lines(wanted: Arc<Wanted>, peer: Peer<RoleServer>) {
+async fn log_lines(wanted: Arc<Wanted>, client: u64, peer: Peer<RoleServer>) {
     let mut lines = logs::listen();
     while !peer.is_transport_closed() {
         let line = tokio::select! {
@@ -204,7 +204,8 @@ async fn log_lines(wanted: Arc<Wanted>, peer: Peer<RoleServer>) {
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
         };
-        if wanted.lock().level.is_none_or(|level| line.level > level) {
+        // What is said for another client is not for this one.
+        if line.client != client || wanted.lock().level.is_none_or(|level| line.level > level) {
             continue;
         }
         if peer.notify_logging_message(message_of(line)).await.is_err() {

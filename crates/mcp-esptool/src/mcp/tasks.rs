@@ -1,9 +1,10 @@
 //! The tasks extension: a long call that takes its time becomes a task, which the client polls. Behind it is the same
 //! background job that `esp_job` shows to clients that do not know tasks.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use esp_model::job::Job;
+use jiff::{SignedDuration, Timestamp};
 use rmcp::model::{
     CallToolResponse, CreateTaskResult, DetailedTask, ErrorData, GetTaskResult, Task, TaskPayload, TaskStatus,
 };
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::call::answer;
 use crate::ctx::Ctx;
 use crate::ctx::jobs::{JobView, State};
+use crate::logs;
 use crate::tool::Entry;
 use crate::tools::error::ToolError;
 
@@ -29,7 +31,7 @@ pub(super) fn wanted(context: &RequestContext<RoleServer>) -> bool {
 
 /// Runs a long tool as a job: its result when it is quick, else a task.
 pub(super) async fn run(
-    ctx: &Ctx,
+    (ctx, client): (&Ctx, u64),
     entry: &'static Entry,
     input: Value,
     context: &RequestContext<RoleServer>,
@@ -39,7 +41,7 @@ pub(super) async fn run(
     if let Some(fields) = input.as_object_mut() {
         fields.insert("background".into(), true.into());
     }
-    let started = entry.call(ctx, &Job::new(), input);
+    let started = logs::during(client, 0, || entry.call(ctx, &Job::new(), input));
     let id = match started {
         Ok(reply) => reply.data.get("job_id").and_then(Value::as_str).unwrap_or_default().to_string(),
         Err(error) => return Ok(answer(Err(error)).into()),
@@ -47,19 +49,19 @@ pub(super) async fn run(
     if !at_once {
         let (waiting, job, of) = (ctx.clone(), Job::new(), id.clone());
         let stop = super::CancelOnDrop(job.clone());
-        let mut wait = tokio::task::spawn_blocking(move || waiting.jobs.wait(&of, SHORT, &job));
+        let mut wait = tokio::task::spawn_blocking(move || waiting.jobs.wait(&waiting.caller, &of, SHORT, &job));
         tokio::select! {
             _ = &mut wait => {}
             () = context.ct.cancelled() => {
                 stop.0.cancel();
-                let _ = ctx.jobs.cancel(&id);
+                let _ = ctx.jobs.cancel(&ctx.caller, &id);
             }
         }
     }
-    match ctx.jobs.outcome(&id) {
+    match ctx.jobs.outcome(&ctx.caller, &id) {
         Ok(Some(result)) => Ok(answer(result).into()),
         _ => {
-            let task = ctx.jobs.view(&id).map_err(|error| no_task(&error))?;
+            let task = ctx.jobs.view(&ctx.caller, &id).map_err(|error| no_task(&error))?;
             Ok(CallToolResponse::Task(CreateTaskResult::new(task_of(&task))))
         }
     }
@@ -67,8 +69,8 @@ pub(super) async fn run(
 
 /// How far a task is, with its result at the end.
 pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
-    let view = ctx.jobs.view(id).map_err(|error| no_task(&error))?;
-    let outcome = ctx.jobs.outcome(id).map_err(|error| no_task(&error))?;
+    let view = ctx.jobs.view(&ctx.caller, id).map_err(|error| no_task(&error))?;
+    let outcome = ctx.jobs.outcome(&ctx.caller, id).map_err(|error| no_task(&error))?;
     let payload = match (view.state, outcome) {
         (State::Cancelled, _) => TaskPayload::Cancelled,
         (_, Some(result)) => match serde_json::to_value(answer(result)) {
@@ -82,12 +84,12 @@ pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
 
 /// Asks a task to stop.
 pub(super) fn cancel(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.jobs.cancel(id).map(drop).map_err(|error| no_task(&error))
+    ctx.jobs.cancel(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
 }
 
 /// A task that waits for input does not exist here: questions are asked before the work begins.
 pub(super) fn update(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.jobs.view(id).map(drop).map_err(|error| no_task(&error))
+    ctx.jobs.view(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
 }
 
 fn no_task(error: &ToolError) -> ErrorData {
@@ -100,42 +102,12 @@ fn task_of(view: &JobView) -> Task {
         State::Cancelled => TaskStatus::Cancelled,
         State::Done | State::Failed => TaskStatus::Completed,
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let began = now.saturating_sub(Duration::from_secs_f64(view.seconds.max(0.0)));
-    let mut task = Task::new(&view.job_id, status, stamp(began), stamp(now)).with_poll_interval_ms(POLL_MS);
+    let (began, now) = (view.started, Timestamp::now());
+    // Once it has ended, it changes no more.
+    let took = SignedDuration::try_from(Duration::from_secs_f64(view.seconds.max(0.0))).unwrap_or_default();
+    let changed = if view.state == State::Running { now } else { began.saturating_add(took).unwrap_or(now) };
+    let stamp = |time: Timestamp| format!("{time:.3}");
+    let mut task = Task::new(&view.job_id, status, stamp(began), stamp(changed)).with_poll_interval_ms(POLL_MS);
     task.status_message = view.message.clone();
     task
-}
-
-/// A time since 1970 as ISO 8601, in UTC.
-fn stamp(since: Duration) -> String {
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Civil date from days, counted in eras of 400 years that begin in March (Howard Hinnant's algorithm).
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stamps_are_calendar_dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (1_785_196_800, "2026-07-28T00:00:00.000Z"),
-        ] {
-            assert_eq!(stamp(Duration::from_secs(seconds)), text);
-        }
-    }
 }

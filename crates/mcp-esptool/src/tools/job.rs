@@ -66,16 +66,16 @@ impl Tool for JobTool {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let Some(id) = &input.job_id else {
             return match input.action {
-                Action::List => Ok(Out { jobs: ctx.jobs.list() }),
+                Action::List => Ok(Out { jobs: ctx.jobs.list(&ctx.caller) }),
                 _ => Err(ToolError::new("missing_parameter", "the parameter `job_id` is missing")),
             };
         };
         let view = match input.action {
-            Action::List | Action::Status => ctx.jobs.view(id)?,
-            Action::Cancel => ctx.jobs.cancel(id)?,
+            Action::List | Action::Status => ctx.jobs.view(&ctx.caller, id)?,
+            Action::Cancel => ctx.jobs.cancel(&ctx.caller, id)?,
             Action::Wait => {
                 let timeout = Duration::from_secs(input.timeout_s.unwrap_or(30).min(600));
-                ctx.jobs.wait(id, timeout, job)?
+                ctx.jobs.wait(&ctx.caller, id, timeout, job)?
             }
         };
         Ok(Out { jobs: vec![view] })

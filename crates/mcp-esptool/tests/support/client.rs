@@ -112,6 +112,15 @@ impl Client {
         self.request("tools/call", json!({"name": tool, "arguments": arguments})).unwrap()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit code, once the server ends by itself.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Closes the server's input and returns its exit code and what else it said.
     pub fn close(mut self) -> (Option<i32>, Vec<Value>) {
         drop(self.input.take());

@@ -115,7 +115,7 @@ impl Tool for Recover {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         // What is given must be readable before anything is tried.
         let artefacts = artefacts(ctx, input.project.as_deref())?;
-        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
+        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
         let mut ladder = Ladder::new(url.to_string());
         let mut lease = match ctx.lease_port(Some(&PortUrl(url.to_string())), job) {
             Ok((lease, _)) => lease,

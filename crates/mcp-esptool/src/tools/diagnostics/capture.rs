@@ -55,7 +55,7 @@ impl Listener {
 
 /// Joins the captures of a device, or begins the first. A warm loader is left (it starts the application).
 pub fn listen(ctx: &Ctx, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
-    let url = ctx.ports.choose(port.map(|port| port.0.as_str()), &ctx.policy)?;
+    let url = ctx.choose_port(port.map(|port| port.0.as_str()))?;
     let shown = url.to_string();
     let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);

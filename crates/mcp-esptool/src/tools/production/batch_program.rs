@@ -84,7 +84,7 @@ impl Tool for BatchProgram {
         let ports = ports::expand(&input.ports)?;
         ctx.policy.allows_devices(ports.len())?;
         for port in &ports {
-            ctx.ports.choose(Some(port), &ctx.policy)?;
+            ctx.choose_port(Some(port))?;
         }
         let order = order(ctx, &input)?;
         let timeout = Duration::try_from_secs_f64(input.timeout_s.unwrap_or(USUAL_S));

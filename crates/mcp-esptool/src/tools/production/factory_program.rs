@@ -62,7 +62,7 @@ impl Tool for FactoryProgram {
             return Ok(Out { passed: outcome.good, unit: None, rehearsal: Some(outcome) });
         }
         let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
-        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
+        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
         finished(unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order))
     }
 

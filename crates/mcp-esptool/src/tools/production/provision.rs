@@ -49,7 +49,7 @@ impl Tool for Provision {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
-        let url = ctx.ports.choose(input.port.as_ref().map(|port| port.0.as_str()), &ctx.policy)?;
+        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
         let unit = unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order);
         match unit.failure.clone() {
             Some(error) => Err(error),
