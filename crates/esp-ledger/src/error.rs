@@ -67,6 +67,9 @@ pub enum LedgerError {
         /// The station that it belongs to.
         owner: String,
     },
+    /// Another copy of the file may have issued the values that this one would issue.
+    #[error("this ledger does not issue values: {0}")]
+    IsCopy(String),
     /// A block of values that was lent to another station.
     #[error("lease {lease} was lent to station {lent_to}; this station is {station}")]
     LeaseOfAnotherStation {

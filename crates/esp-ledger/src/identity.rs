@@ -248,7 +248,7 @@ impl Ledger {
 
     /// The unit's identity of a pool: the one it has, or the next free one. Repeating it gives the same.
     pub fn reserve(&mut self, pool: &str, unit: &Unit) -> Result<Identity, LedgerError> {
-        let station = self.station.clone();
+        let (station, held) = (self.station.clone(), self.may_issue()?);
         let result = self.steps(|tx| {
             let mac = register(tx, unit)?;
             if let Some(own) = live(tx, pool, &mac)? {
@@ -275,6 +275,9 @@ impl Ledger {
         });
         if let Err(LedgerError::Quarantined { mac, reason }) = &result {
             self.quarantine(mac, reason)?;
+        }
+        if let Ok(identity) = &result {
+            self.issued(held, pool, identity.position)?;
         }
         result
     }

@@ -28,9 +28,9 @@ pub struct Lease {
 impl Ledger {
     /// At the centre: lends the next `count` free values to a station for `hours`.
     pub fn lend(&mut self, pool: &str, station: &str, count: i64, hours: i64) -> Result<Lease, LedgerError> {
-        let own = self.station.clone();
+        let (own, held) = (self.station.clone(), self.may_issue()?);
         let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
-        self.tx(|tx| {
+        let (lease, last) = self.tx(|tx| {
             let kind = tx.rows("SELECT kind FROM pool WHERE name = $1", &[pool.into()])?;
             let kind =
                 kind.first().map(|row| row.text(0)).ok_or_else(|| LedgerError::Unknown(format!("pool {pool}")))?;
@@ -50,7 +50,9 @@ impl Ledger {
             if i64::try_from(changed) != Ok(count) {
                 return Err(LedgerError::Exhausted(pool.into()));
             }
-            let rows = tx.rows("SELECT value FROM identity WHERE lease = $1 ORDER BY position", &[id.into()])?;
+            let rows =
+                tx.rows("SELECT value, position FROM identity WHERE lease = $1 ORDER BY position", &[id.into()])?;
+            let last = rows.last().map_or(0, |row| row.int(1));
             let values = rows.iter().map(|row| row.text(0)).collect();
             tx.note(&Note {
                 station: &own,
@@ -58,8 +60,11 @@ impl Ledger {
                 kind: "lent",
                 body: json!({"lease": id, "to": station, "count": count}),
             })?;
-            Ok(Lease { id, pool: pool.into(), kind: kind.clone(), station: station.into(), expires_ms, values })
-        })
+            let (pool, station) = (pool.into(), station.into());
+            Ok((Lease { id, pool, kind: kind.clone(), station, expires_ms, values }, last))
+        })?;
+        self.issued(held, pool, last)?;
+        Ok(lease)
     }
 
     /// At the station: takes a block into its own ledger, where it is a pool like any other.

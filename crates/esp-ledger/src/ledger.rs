@@ -17,6 +17,8 @@ const ATTEMPTS: u32 = 40;
 pub struct Ledger {
     pub(crate) store: Box<dyn Store>,
     pub(crate) station: String,
+    /// Where the marks of issued values are, outside of the file.
+    pub(crate) marks: Option<std::path::PathBuf>,
 }
 
 impl Ledger {
@@ -31,7 +33,7 @@ impl Ledger {
         } else {
             Box::new(Sqlite::open(Path::new(url.strip_prefix("sqlite:").unwrap_or(url)))?)
         };
-        let mut ledger = Self { store, station: station.into() };
+        let mut ledger = Self { store, station: station.into(), marks: None };
         migrate(ledger.store.as_mut())?;
         if !central {
             ledger.bind(computer)?;
@@ -64,7 +66,8 @@ impl Ledger {
         })
     }
 
-    /// Copies a SQLite ledger to a new file while it is in use.
+    /// Copies a SQLite ledger to a new file while it is in use. The copy does not issue values: see
+    /// [`Ledger::void_gap`].
     pub fn backup(&mut self, path: &Path) -> Result<(), LedgerError> {
         self.store.backup(path)
     }

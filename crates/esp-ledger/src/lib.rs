@@ -10,6 +10,7 @@ mod error;
 mod identity;
 mod lease;
 mod ledger;
+mod mark;
 mod migrate;
 mod postgres;
 mod query;

@@ -54,7 +54,11 @@ impl Store for Sqlite {
         if path.exists() {
             return Err(LedgerError::File(format!("{} is there already", path.display())));
         }
-        self.connection.backup("main", path, None::<fn(rusqlite::backup::Progress)>).map_err(failed)
+        self.connection.backup("main", path, None::<fn(rusqlite::backup::Progress)>).map_err(failed)?;
+        // It says of itself what it is: both would issue the same values.
+        let copy = Connection::open(path).map_err(failed)?;
+        let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('copy', 'backup')";
+        copy.execute(sql, []).map_err(failed).map(drop)
     }
 
     fn kind(&self) -> &'static str {

@@ -84,7 +84,7 @@ enum Command {
     },
     /// The ledger of production: `ledger add-pool pool=serials kind=serial prefix=SN- count=100`, `ledger export file=x.csv`
     Ledger {
-        /// status, add-pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge, end-lease
+        /// status, add-pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge, end-lease, void-gap
         #[arg(default_value = "status")]
         action: String,
         /// Parameters as `name=value`

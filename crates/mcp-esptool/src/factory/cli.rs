@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
 use esp_model::job::Job;
@@ -151,8 +152,39 @@ fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String,
     Ok((format!("{}\n{verdict} ({lock})", text.trim_start()), outcome.good))
 }
 
+/// Asks the person at the terminal whether this copy of the ledger goes on, and puts out of use what another copy may
+/// have issued: `count` values of each pool beyond those that are known of. A pipe is no person.
+fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
+    let bad = |text: &str| ToolError::new("bad_parameter", text);
+    let count = match input.get("count").map(|count| count.as_str().map(str::parse::<u32>)) {
+        None => 0,
+        Some(Some(Ok(count))) => count,
+        Some(_) => return Err(bad("count is the number of values of each pool that another copy may have issued")),
+    };
+    if !io::stdin().is_terminal() {
+        return Err(ToolError::new("not_confirmed", "void-gap asks a person: run it in a terminal"));
+    }
+    let station = &ctx.desk.station;
+    eprintln!("ledger {} of station {station}", ctx.desk.place());
+    eprintln!(
+        "This copy goes on, all other copies end. Free values that another copy is known to have issued, and the next"
+    );
+    eprintln!("{count} of each pool, go out of use for good. Type the station's name to agree:");
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed).map_err(|error| ToolError::new("internal", error.to_string()))?;
+    if typed.trim() != station {
+        return Err(ToolError::new("not_confirmed", "this is not the station's name"));
+    }
+    let voided = ctx.desk.with(|ledger| ledger.void_gap(count.into()))?;
+    let text = format!("{voided} values are out of use; this ledger issues again");
+    Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
+}
+
 /// Runs a `ledger` command: the tool's action and its parameters.
 pub fn ledger(ctx: &Ctx, job: &Job, action: &str, mut input: Map<String, Value>) -> Result<Reply, ToolError> {
+    if action.replace('_', "-") == "void-gap" {
+        return void_gap(ctx, &input);
+    }
     input.insert("action".into(), action.replace('-', "_").into());
     let entry = tools::find("esp_ledger").ok_or_else(|| ToolError::new("internal", "the ledger tool is missing"))?;
     entry.call(ctx, job, Value::Object(input))

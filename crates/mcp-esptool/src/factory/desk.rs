@@ -13,6 +13,8 @@ use crate::tools::error::ToolError;
 pub struct Desk {
     ledger: Mutex<Option<Ledger>>,
     url: String,
+    /// Where it is kept what the ledger's file has issued, outside of it.
+    marks: Option<PathBuf>,
     /// The station's name.
     pub station: String,
     /// Who works at it.
@@ -30,13 +32,14 @@ impl Desk {
             "" => host_name(),
             name => name.to_owned(),
         };
-        Self { ledger: Mutex::default(), url, station, operator: config.text("operator").to_owned() }
+        let marks = Some(config.state_dir().join("ledger-marks"));
+        Self { ledger: Mutex::default(), url, marks, station, operator: config.text("operator").to_owned() }
     }
 
     /// A ledger of its own, for a rehearsal.
     pub fn at(path: &Path, station: &str) -> Self {
         let (url, station) = (path.display().to_string(), station.to_owned());
-        Self { ledger: Mutex::default(), url, station, operator: String::new() }
+        Self { ledger: Mutex::default(), url, marks: None, station, operator: String::new() }
     }
 
     /// Where the ledger is, without a password.
@@ -59,7 +62,11 @@ impl Desk {
             let failed = |error: std::io::Error| ToolError::new("ledger_unreachable", error.to_string());
             own_file::private(&file).map_err(failed)?;
         }
-        Ok(Ledger::open(&self.url, &self.station, &computer())?)
+        let ledger = Ledger::open(&self.url, &self.station, &computer())?;
+        Ok(match &self.marks {
+            Some(folder) => ledger.with_marks(folder),
+            None => ledger,
+        })
     }
 }
 
@@ -102,6 +109,7 @@ impl From<LedgerError> for ToolError {
             LedgerError::Step { .. } | LedgerError::Taken(_) => "ledger_refused",
             LedgerError::OtherUnit { .. } | LedgerError::OtherPool { .. } => "identity_conflict",
             LedgerError::Copied { .. } => "ledger_copied",
+            LedgerError::IsCopy(_) => "ledger_is_copy",
             LedgerError::LeaseOfAnotherStation { .. } => "lease_of_another_station",
             LedgerError::Newer { .. } => "ledger_newer",
         };
