@@ -25,9 +25,9 @@ const LOGGING: [&str; 2] = ["2nd stage bootloader", "Failed to verify partition 
 /// Judges a bootloader image, plain.
 pub fn verifies(bootloader: &[u8]) -> Verifies {
     let has = |text: &&str| bootloader.windows(text.len()).any(|window| window == text.as_bytes());
-    if VERIFYING.iter().any(|text| has(&text)) {
+    if VERIFYING.iter().any(&has) {
         Verifies::Yes
-    } else if LOGGING.iter().any(|text| has(&text)) {
+    } else if LOGGING.iter().any(has) {
         Verifies::No
     } else {
         Verifies::Unknown
