@@ -10,7 +10,7 @@ use crate::xts::Keys;
 pub fn flash_keys(board: &Board, efuse: &Efuse) -> Option<Keys> {
     let chip = esp_model::chip::by_name(board.id)?;
     let encryption = chip.security.flash_encryption.as_ref()?;
-    if efuse.number(&encryption.count).count_ones() % 2 == 0 || encryption.cipher != FlashCipher::XtsAes {
+    if efuse.number(&encryption.count).count_ones().is_multiple_of(2) || encryption.cipher != FlashCipher::XtsAes {
         return None;
     }
     let blocks = chip.efuse();

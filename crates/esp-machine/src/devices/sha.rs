@@ -57,10 +57,10 @@ impl Sha {
         if ctx.get(0) & 7 == 0 {
             let mut state = [0; 5];
             state.iter_mut().zip(self.state).for_each(|(to, from)| *to = from);
-            sha1::block_api::compress(&mut state, &[block.into()]);
+            sha1::block_api::compress(&mut state, &[block]);
             self.state.iter_mut().zip(state).for_each(|(to, from)| *to = from);
         } else {
-            compress256(&mut self.state, &[block.into()]);
+            compress256(&mut self.state, &[block]);
         }
     }
 

@@ -75,7 +75,7 @@ impl RiscV {
     fn trap(&mut self, cause: u32, pc: u32, value: u32) {
         self.csr.mepc = pc;
         self.csr.mtval = value;
-        self.enter(cause | u32::from(self.csr.clic) * (self.csr.mil() << 16));
+        self.enter(cause | (u32::from(self.csr.clic) * (self.csr.mil() << 16)));
         self.pc = if self.csr.clic { self.csr.mtvec & !0x3f } else { self.csr.mtvec & !0xff };
         self.reserved = None;
     }

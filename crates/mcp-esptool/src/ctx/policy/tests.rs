@@ -131,7 +131,7 @@ fn a_policy_that_cannot_be_seen_is_an_error() {
     let hidden = dir.path().join("hidden");
     fs::create_dir(&hidden).unwrap();
     fs::write(hidden.join("policy.toml"), "max_risk = \"reads\"").unwrap();
-    fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     // Root sees into it all the same, and then reads it.
     match load(hidden.join("policy.toml")) {
         Ok(policy) => assert_eq!(policy.max_risk(), Risk::Reads),
