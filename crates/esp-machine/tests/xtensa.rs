@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use esp_machine::{Config, Event, Machine, What};
+use esp_machine::{Config, Event, Input, Machine, What};
 
 const SECOND: u64 = 1_000_000_000_000;
 const MILLISECOND: u64 = SECOND / 1000;
@@ -102,6 +102,56 @@ fn blink_of_the_esp32_runs_on_both_cores_with_a_rhythm_of_one_second() {
 fn blink_of_the_esp32s3_runs_on_both_cores_with_a_rhythm_of_one_second() {
     if let Some(machine) = blink_s3() {
         blinks_each_second(machine, "ESP-ROM:esp32s3-20210327");
+    }
+}
+
+#[test]
+fn blink_of_the_esp32s2_sends_its_light_through_rmt_each_second() {
+    let files = [
+        (0x1000, "image/espflash/esp32s2-bootloader.bin"),
+        (0x8000, "build/blink-esp32/partition_table_partition-table.bin"),
+        (0x1_0000, "image/esptool/esp_idf_blink_esp32s2.bin"),
+    ];
+    let Some(mut machine) = chip("esp32s2", &files) else { return };
+    let lines = lines(&run(&mut machine, 4 * SECOND));
+    assert!(lines.iter().any(|(_, line)| line.contains("ESP-ROM:esp32s2")), "{lines:#?}");
+    let blinks = lines.iter().filter(|(_, line)| line.contains("Turning the LED"));
+    let turns: Vec<u64> = blinks.map(|(time, _)| *time).collect();
+    assert_eq!(turns.len(), 4, "{lines:#?}");
+    assert!((turns[3] - turns[2]).abs_diff(SECOND) < MILLISECOND / 100, "{turns:?}");
+}
+
+/// A SYNC request of the loader protocol, in its frame.
+fn sync() -> Vec<u8> {
+    let mut frame = vec![0xc0, 0x00, 0x08, 0x24, 0x00, 0, 0, 0, 0, 0x07, 0x07, 0x12, 0x20];
+    frame.extend([0x55; 32]);
+    frame.push(0xc0);
+    frame
+}
+
+#[test]
+#[cfg_attr(not(feature = "roms"), ignore = "needs the ROMs")]
+fn the_roms_answer_sync_in_download_mode() {
+    for id in ["esp32s2", "esp32s3"] {
+        let mut config = Config::new(id, 4 << 20).unwrap();
+        config.download = true;
+        let mut machine = Machine::new(config).unwrap();
+        let mut events = run(&mut machine, 20 * MILLISECOND);
+        // The first requests are what the rate is measured by.
+        for attempt in 1..=8 {
+            machine.input(attempt * 100 * MILLISECOND, Input::Uart { port: 0, bytes: sync() });
+        }
+        events.extend(run(&mut machine, SECOND));
+        let sent = events.iter().filter_map(|event| match event.what {
+            What::Uart { port: 0, byte } => Some(byte),
+            _ => None,
+        });
+        let sent: Vec<u8> = sent.collect();
+        let text = String::from_utf8_lossy(&sent);
+        assert!(text.contains("waiting for download"), "{id}: {text}");
+        let answer = [0xc0, 0x01, 0x08];
+        let answers = sent.windows(3).filter(|part| *part == answer).count();
+        assert!(answers >= 8, "{id}: {answers} {text}");
     }
 }
 

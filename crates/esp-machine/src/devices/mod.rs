@@ -6,10 +6,12 @@ mod flash;
 mod gpio;
 mod misc;
 mod mmu;
+mod rmt;
 mod rtc;
 mod sha;
 mod sha_words;
 mod systimer;
+mod systimer_single;
 mod timer_group;
 mod uart;
 mod usb;
@@ -30,7 +32,9 @@ const KINDS: &[(&str, Make)] = &[
     ("sha_words", |_, it| Box::new(sha_words::Sha::new(it))),
     ("second_core", |board, it| Box::new(cores::SecondCore::new(board, it))),
     ("systimer", |_, it| Box::new(systimer::Systimer::new(it))),
+    ("systimer_single", |_, it| Box::new(systimer_single::SystimerSingle::new(it))),
     ("timer_group", |_, it| Box::new(timer_group::TimerGroup::new(it))),
+    ("rmt", |_, it| Box::new(rmt::Rmt::new(it))),
     ("rtc", |_, it| Box::new(rtc::Rtc::new(it))),
     ("efuse", |_, it| Box::new(efuse::EfuseController::new(it))),
     ("sha", |_, it| Box::new(sha::Sha::new(it))),

@@ -44,6 +44,8 @@ pub struct Uart {
     rx_reset: u32,
     autobaud: u32,
     threshold_mask: u32,
+    /// By how much the measured pulses are shorter than a bit, in cycles: what ROMs add again.
+    pulse_less: u32,
     /// Register with the autobaud bit.
     autobaud_at: u32,
     /// MEM_RX_STATUS has the FIFO's read and write pointers.
@@ -87,6 +89,7 @@ impl Uart {
             autobaud: 1 << it.number_or("autobaud_bit", 27),
             threshold_mask: it.number_or("threshold_mask", 0x1ff),
             autobaud_at: it.number_or("autobaud_at", at(&["CONF0", "CONF0_SYNC"])),
+            pulse_less: it.number_or("pulse_less", 1),
             pointers: it.number("pointers") != 0,
             taken: 0,
             bus_clock: it.number("bus_clock") != 0,
@@ -207,7 +210,7 @@ impl Device for Uart {
             _ if offset == self.at.edges => self.edges.min(0x3ff),
             _ if offset == self.at.low_pulse || offset == self.at.high_pulse => {
                 let bit = (self.clock_hz / 115_200) as u32;
-                bit.saturating_sub(1)
+                bit.saturating_sub(self.pulse_less)
             }
             _ => ctx.read(offset),
         }
