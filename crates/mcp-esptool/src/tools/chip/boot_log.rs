@@ -13,7 +13,7 @@ use serde::Serialize;
 use esp_link::reset::Sequence;
 
 use crate::ctx::device::Connected;
-use crate::tools::diagnostics::capture;
+use crate::tools::diagnostics::{capture, unprintable};
 use crate::tools::error::{ToolError, finding};
 
 /// Longest text that goes into a result, in characters.
@@ -79,12 +79,8 @@ pub fn capture(
     let heard = capture::hear(port, Some(chip), &options, job, &mut |_, _, _| true)?;
     job.check()?;
     let (text, cut) = shown(heard.lines.iter().map(|line| line.text.as_str()));
-    let unprintable = unprintable_percent(heard.lines.iter().map(|line| line.text.as_str()));
     let mut findings = findings(&heard.decoder, started);
-    if unprintable >= GARBLED_PERCENT {
-        findings
-            .push(format!("{unprintable} % unprintable at {rate} baud: try another baud (esp_console_capture baud=…)"));
-    }
+    findings.extend(unprintable::finding(&heard, rate));
     Ok(BootLog {
         text,
         text_cut: cut,
@@ -99,27 +95,10 @@ pub fn capture(
     })
 }
 
-/// Above this share of unprintable characters, the line's rate is most likely wrong.
-const GARBLED_PERCENT: usize = 30;
-
-/// Share of characters that stand for bytes which are no text.
-fn unprintable_percent<'l>(lines: impl Iterator<Item = &'l str>) -> usize {
-    let (mut all, mut odd) = (0, 0);
-    for character in lines.flat_map(str::chars) {
-        all += 1;
-        odd += usize::from(is_unprintable(character));
-    }
-    (odd * 100).checked_div(all).unwrap_or(0)
-}
-
-fn is_unprintable(character: char) -> bool {
-    character == char::REPLACEMENT_CHARACTER || (character.is_control() && character != '\t')
-}
-
 /// Lines as they go into a result, and whether some had to stay out.
 fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
     let mut text = String::new();
-    let mut lines = lines.map(readable).peekable();
+    let mut lines = lines.map(unprintable::readable).peekable();
     while let Some(line) = lines.next() {
         if text.len() >= SHOWN {
             return (text, true);
@@ -135,17 +114,6 @@ fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
         text.push('\n');
     }
     (text, false)
-}
-
-/// A line, or how much of it is no text and how it begins.
-fn readable(line: &str) -> String {
-    let odd = line.chars().filter(|character| is_unprintable(*character)).count();
-    let all = line.chars().count();
-    if odd * 100 < all * GARBLED_PERCENT || all < 8 {
-        return line.to_owned();
-    }
-    let printable: String = line.chars().filter(|character| !is_unprintable(*character)).take(16).collect();
-    format!("[{all} characters, {odd} of them unprintable; the others begin with {printable:?}]")
 }
 
 /// What the messages of a start come to: see [`BootLog::verdict`].
@@ -227,8 +195,6 @@ mod tests {
         let wanted =
             "Hello world!   [3 times]\n[9 characters, 7 of them unprintable; the others begin with \"ab\"]\nend\n";
         assert_eq!((text.as_str(), cut), (wanted, false));
-        assert_eq!(unprintable_percent([garbled].into_iter()), 77);
-        assert_eq!(unprintable_percent(std::iter::empty()), 0);
         let many: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
         assert!(shown(many.iter().map(String::as_str)).1);
     }

@@ -126,7 +126,12 @@ pub struct Heard {
     pub decoder: Decoder,
     /// Lines with their time.
     pub lines: Vec<Line>,
+    /// The first bytes, as they came.
+    pub head: Vec<u8>,
 }
+
+/// Most bytes kept of the beginning.
+const HEAD: usize = 64;
 
 /// Most lines kept of one capture.
 const MOST_LINES: usize = 20_000;
@@ -153,11 +158,12 @@ pub fn hear(
     raw: &mut Raw<'_>,
 ) -> Result<Heard, ToolError> {
     let mut decoder = Decoder::new(chip);
-    let mut lines = Vec::new();
+    let (mut lines, mut head) = (Vec::new(), Vec::new());
     let total = options.time.map_or(0, |time| time.as_millis() as u64);
     let mut last_progress = 0;
     let result = monitor::capture(port, options, job, &mut |at, bytes| {
         let new = decoder.feed(at, bytes);
+        head.extend(bytes.iter().take(HEAD.saturating_sub(head.len())));
         let keep = raw(at, bytes, &new);
         lines.extend(new);
         lines.truncate(MOST_LINES);
@@ -170,7 +176,7 @@ pub fn hear(
     });
     let capture = result.map_err(|error| ToolError::new("port_lost", error.to_string()))?;
     lines.extend(decoder.finish());
-    Ok(Heard { capture, decoder, lines })
+    Ok(Heard { capture, decoder, lines, head })
 }
 
 /// Why a capture ended, in a word or two.

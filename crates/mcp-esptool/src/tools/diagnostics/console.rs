@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::capture::{self, Crash};
+use super::unprintable;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
@@ -23,6 +24,8 @@ use crate::tools::error::ToolError;
 /// The tool.
 pub struct ConsoleCapture;
 
+/// Rate of the line where the caller names none.
+const USUAL_BAUD: u32 = 115_200;
 /// Longest capture, in seconds.
 const LONGEST_S: f64 = 3600.0;
 /// Most bytes of one capture.
@@ -97,7 +100,7 @@ pub struct Out {
     crashes: Vec<Crash>,
     /// Known troubles, each with its next step.
     findings: Vec<String>,
-    /// The last 6,000 characters as `[ms] line`. Untrusted.
+    /// The last 6,000 characters as `[ms] line`; what is not printable is only told of. Untrusted.
     text: String,
     /// The file with everything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +160,8 @@ impl Tool for ConsoleCapture {
             Stopped::Pattern { matched, .. } => Some(esp_model::console::clean(matched)),
             _ => None,
         };
+        let mut findings = boot_log::findings(&heard.decoder, input.reset);
+        findings.extend(unprintable::finding(&heard, input.baud.unwrap_or(USUAL_BAUD)));
         Ok(Out {
             port: listener.url.clone(),
             is_virtual: info.is_virtual,
@@ -171,7 +176,7 @@ impl Tool for ConsoleCapture {
             counts: json(&heard.decoder.summary()),
             events: heard.decoder.events().iter().take(100).map(json).collect(),
             crashes,
-            findings: boot_log::findings(&heard.decoder, input.reset),
+            findings,
             text: tail(&heard.lines),
             log_file,
         })
@@ -228,7 +233,7 @@ fn options(input: &In, reset: Option<Sequence>) -> Result<CaptureOptions, ToolEr
         None => Vec::new(),
     };
     Ok(CaptureOptions {
-        baud: Some(input.baud.unwrap_or(115_200)),
+        baud: Some(input.baud.unwrap_or(USUAL_BAUD)),
         reset,
         time: Some(seconds(input.duration_s.unwrap_or(10.0))?),
         bytes: Some(input.max_bytes.unwrap_or(1 << 20).min(MOST_BYTES)),
@@ -244,7 +249,7 @@ pub fn tail(lines: &[esp_model::console::Line]) -> String {
     let mut shown: Vec<String> = Vec::new();
     let mut size = 0;
     for line in lines.iter().rev() {
-        let text = format!("[{}] {}\n", line.at.as_millis(), line.text);
+        let text = format!("[{}] {}\n", line.at.as_millis(), unprintable::readable(&line.text));
         size += text.chars().count();
         if size > SHOWN {
             break;

@@ -12,3 +12,4 @@ pub mod register_dump;
 pub mod report;
 pub mod rf_calibration;
 pub mod thermal;
+pub mod unprintable;
