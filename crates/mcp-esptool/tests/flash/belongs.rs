@@ -146,3 +146,22 @@ fn a_linked_program_is_not_merged() {
     assert_eq!(error.code, "not_firmware");
     assert!(error.next_step.contains("esp_elf_to_binary"), "{error}");
 }
+
+#[test]
+fn new_ota_layouts_virtual_devices_and_ram_take_no_wrong_files() {
+    let bench = Bench::new();
+    let chip = other_chip();
+    files(&bench, chip);
+    let (device, port) = bench.device_of(chip, "more", |_| ());
+    for (path, says) in [("page.bin", "web page"), ("app.zip", "zip"), ("cut.bin", "cut off"), ("merged.bin", "merged")]
+    {
+        let error = bench.fail("esp_ota_partition_setup", json!({"port": port, "app_file": path, "no_backup": true}));
+        assert!(error.to_string().contains(says), "setup with {path}: {error}");
+        let start = json!({"chip_type": chip.id, "backend": "builtin", "files": at(path, 0x1_0000)});
+        let error = bench.fail("esp_qemu_start", start);
+        assert!(error.to_string().contains(says), "start with {path}: {error}");
+        let error = bench.fail("esp_load_ram", json!({"port": port, "firmware": path}));
+        assert!(error.to_string().contains(says), "RAM with {path}: {error}");
+    }
+    assert!(flash(&device, 0, 0x40_0000).iter().all(|byte| *byte == 0xff), "not one byte was written");
+}

@@ -12,6 +12,7 @@ use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
 use crate::tools::error::{FlashState, ToolError};
+use crate::tools::flash::belongs;
 
 /// The tool.
 pub struct LoadRam;
@@ -64,6 +65,7 @@ impl Tool for LoadRam {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let bytes = ctx.files.read_some(&input.firmware)?;
+        belongs::check_ram(&input.firmware, &bytes)?;
         let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
         let device = Device::read(&mut connected, job)?;
         let chip = connected.loader.chip();

@@ -134,6 +134,29 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
     }
 }
 
+/// What is given to be run from RAM: an image or a linked program, whole. Whether its parts lie in RAM is for the caller.
+pub fn check_ram(name: &str, bytes: &[u8]) -> Result<(), ToolError> {
+    let piece = Piece::new(name, 0, bytes.to_vec());
+    match piece.content() {
+        Content::Foreign(what) => {
+            Err(ToolError::new("not_firmware", format!("`{name}` is {}", what.name())).next(what.remedy()))
+        }
+        Content::Merged { base, .. } => {
+            let text = format!(
+                "`{name}` is a merged image (bootloader, partition table, apps): its place is {base:#x} in flash, not RAM"
+            );
+            Err(ToolError::new("wrong_place", text)
+                .next(format!("write it with esp_flash_firmware, given with address {base:#x}")))
+        }
+        Content::Cut { why, .. } => {
+            let text = format!("`{name}` is cut off: {why}; the file has {} bytes", piece.size());
+            Err(ToolError::new("image_cut", text))
+        }
+        Content::App(_) | Content::Bootloader(_) | Content::Ram(_) => undamaged(&piece),
+        Content::Elf | Content::Other => Ok(()),
+    }
+}
+
 /// Checksum and SHA-256 of an image that is to be started.
 fn undamaged(piece: &Piece) -> Result<(), ToolError> {
     let Some(len) = piece.image().map(|image| image.data_len + image::DIGEST_LEN) else { return Ok(()) };
