@@ -317,6 +317,18 @@ fn bootable(bench: &Bench, port: &str, sign: impl Fn(&str, &[u8]) -> Vec<u8>) {
     assert_eq!(booted["outcome"], "starts", "{booted:#}");
 }
 
+/// What an agent writes first: a list of fields without a kind.
+#[test]
+fn an_item_without_a_kind_is_a_field() {
+    let bench = Bench::new();
+    let burns = json!([{ "efuse": "DIS_PAD_JTAG", "value": "1" }, { "kind": "write_protect", "efuse": "DIS_ICACHE" }]);
+    let plan = bench.ok("esp_efuse_burn", json!({ "port": "sim://esp32c3", "burns": burns }));
+    let changed = |name: &str| plan["changes"].as_array().unwrap().iter().any(|change| change["field"] == name);
+    assert!(changed("DIS_PAD_JTAG") && changed("WR_DIS"), "{plan:#}");
+    let unclear = json!({ "port": "sim://esp32c3", "burns": [{ "block": "BLOCK_KEY1" }] });
+    assert_eq!(bench.refused("esp_efuse_burn", unclear).code, "unknown_parameter");
+}
+
 /// The bootloader is signed, so that every rule of the linter passes; the app behind it is not.
 #[test]
 fn a_device_that_would_not_start_any_more_is_spared() {
@@ -336,6 +348,17 @@ fn a_device_that_would_not_start_any_more_is_spared() {
     assert_eq!(bench.field(port, "SECURE_BOOT_EN")["raw_hex"], "00");
 
     bootable(&bench, port, |name, bytes| if name.contains("table") { bytes.to_vec() } else { signed(bytes) });
+    // Another app than the one that was there when the plan was made, signed by the same key: the plan is void.
+    let chip = chip::by_name(port.trim_start_matches("sim://")).unwrap();
+    let parts = mcp_esptool::demo::firmware::make(chip).unwrap();
+    let app = parts.iter().find(|part| part.name != "bootloader.bin" && !part.name.contains("table")).unwrap();
+    let mut confirm = enable.clone();
+    confirm["confirm_token"] = bench.ok("esp_secure_boot_enable", enable.clone())["confirm_token"].clone();
+    write_flash(&bench, port, app.address, &signed(&app.bytes));
+    let error = bench.refused("esp_secure_boot_enable", confirm);
+    assert!(error.code == "not_confirmed" && error.message.contains("changed since"), "{error}");
+    assert_eq!(bench.field(port, "SECURE_BOOT_EN")["raw_hex"], "00");
+
     let enabled = bench.confirmed("esp_secure_boot_enable", enable);
     assert_eq!((&enabled["state"], &enabled["boot_check"]), (&json!("burned"), &json!("starts factory")));
     let booted = bench.ok("esp_boot_check", json!({ "port": port }));

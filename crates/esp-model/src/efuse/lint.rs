@@ -42,6 +42,8 @@ pub struct Facts {
     pub flash_wiring_known: bool,
     /// What the flash will hold when the bits are burned, before encryption: address and bytes.
     pub images: Vec<(u32, Vec<u8>)>,
+    /// The apps that are in flash now: address and digest.
+    pub apps: Vec<(u32, Vec<u8>)>,
 }
 
 /// What the chip is for.

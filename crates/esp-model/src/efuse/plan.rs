@@ -120,6 +120,10 @@ fn hash(chip: &str, revision: u16, mac: [u8; 6], before: &Efuses, steps: &[Step]
         hash.update(address.to_le_bytes());
         hash.update(Sha256::digest(bytes));
     }
+    for (address, digest) in &facts.apps {
+        hash.update(address.to_le_bytes());
+        hash.update(digest);
+    }
     if let Some(bootloader) = &facts.bootloader {
         hash.update(Sha256::digest(bootloader));
     }

@@ -2,8 +2,10 @@
 
 use esp_model::efuse::{Efuses, Request, Voltage, text};
 use esp_model::job::Job;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
@@ -25,8 +27,8 @@ pub struct In {
     efuse_name: Option<String>,
     /// Its value: a number, hex bytes, a MAC address, a key purpose; left out: its next bit.
     value: Option<String>,
-    /// More to burn, in one plan.
-    #[serde(default)]
+    /// More to burn, in one plan; `kind` is field where it is left out.
+    #[serde(default, deserialize_with = "items")]
     burns: Vec<Item>,
     /// What the chip is for: rules differ.
     #[serde(default)]
@@ -39,6 +41,7 @@ pub struct In {
 /// One thing to burn.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(transform = kind_may_be_left_out)]
 pub enum Item {
     /// A field's value.
     Field {
@@ -99,6 +102,27 @@ pub enum Item {
         /// `1.8V`, `3.3V` or `off`.
         voltage: String,
     },
+}
+
+/// What an item without a kind is: a field's value, as the tool's own parameters give it.
+const USUAL_KIND: &str = "field";
+
+fn items<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Item>, D::Error> {
+    let items = Vec::<Map<String, Value>>::deserialize(from)?;
+    let item = |mut item: Map<String, Value>| {
+        item.entry("kind").or_insert_with(|| USUAL_KIND.into());
+        Item::deserialize(Value::Object(item)).map_err(D::Error::custom)
+    };
+    items.into_iter().map(item).collect()
+}
+
+/// Only the other kinds must be named.
+fn kind_may_be_left_out(schema: &mut Schema) {
+    let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut).into_iter().flatten();
+    let usual = |kind: &&mut Value| kind["properties"]["kind"]["const"] == USUAL_KIND;
+    for required in kinds.filter(usual).filter_map(|kind| kind["required"].as_array_mut()) {
+        required.retain(|name| name != "kind");
+    }
 }
 
 fn yes() -> bool {

@@ -4,6 +4,7 @@ use esp_link::connect::Attempt;
 use esp_model::efuse::lint::{Facts, FlashContent};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::job::Job;
+use esp_model::partition;
 use esp_model::secure::SECTOR;
 use esp_model::secure::block::SignatureBlock;
 use esp_model::secure::flash_encryption::{Direction, FlashKey};
@@ -12,6 +13,7 @@ use serde_json::json;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
 use crate::tools::error::ToolError;
+use crate::tools::flash::keep;
 use crate::tools::security::engine::{self, Intent};
 use crate::tools::security::marks::Mark;
 
@@ -46,6 +48,7 @@ pub fn gather(
     let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
         if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
     let bootloader = if secure_boot { bootloader(job, connected, intent.flash_key) } else { None };
+    let apps = if secure_boot { apps(job, connected) } else { Vec::new() };
     Ok(Facts {
         profile: intent.profile.into(),
         bootloader,
@@ -61,6 +64,7 @@ pub fn gather(
         revision_known: connected.loader.revision().is_some(),
         flash_wiring_known: vouched("flash_wiring"),
         images: intent.images.clone(),
+        apps,
         mac_taken,
     })
 }
@@ -79,6 +83,18 @@ fn flash_content(job: &Job, connected: &mut Connected) -> FlashContent {
         Ok(bytes) if bytes.first() == Some(&IMAGE_MAGIC) => FlashContent::Plain,
         _ => FlashContent::Unknown,
     }
+}
+
+/// Digests of what is in the app partitions: a plan of secure boot holds for these only. Without a table that can be read
+/// (an encrypted flash) none.
+fn apps(job: &Job, connected: &mut Connected) -> Vec<(u32, Vec<u8>)> {
+    let Ok(Some(found)) = keep::table(connected, job, None) else { return Vec::new() };
+    let apps = found.table.partitions.iter().filter(|one| one.kind == partition::APP);
+    let digest = |one: &partition::Partition| {
+        let digest = connected.loader.flash_md5(job, one.offset, one.size).ok()?;
+        Some((one.offset, digest.to_vec()))
+    };
+    apps.filter_map(digest).collect()
 }
 
 /// The bootloader in flash with its signature sector: everything up to the first sector that begins with a block.
