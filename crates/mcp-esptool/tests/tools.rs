@@ -5,6 +5,8 @@ use mcp_esptool::{mcp, tools};
 
 #[path = "tools/contract.rs"]
 mod contract;
+#[path = "tools/named.rs"]
+mod named;
 
 #[test]
 fn every_tool_looks_as_before() {

@@ -30,7 +30,6 @@ pub struct Recover;
 pub struct In {
     port: Option<PortUrl>,
     /// Seconds to wait for hands on BOOT and EN when no reset helps (default 20).
-    #[schemars(extend("x-rare" = true))]
     watch_s: Option<f64>,
     /// Back up everything, then do the smallest repair that lets it boot.
     #[serde(default)]

@@ -40,7 +40,6 @@ pub struct In {
     variables: bool,
     /// Decode a dump whose checksum does not fit.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     damaged: bool,
     /// Keep the dump as read from flash in this file.
     #[schemars(extend("x-rare" = true))]

@@ -67,7 +67,6 @@ pub struct In {
     md5_disable: bool,
     /// Merge also what does not look as if it belonged there: an app in the bootloader's place, an ELF, a damaged image.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     accept_wrong_place: bool,
     /// Instead of merging: take this merged file (raw, HEX or UF2) apart.
     split_file: Option<String>,

@@ -30,7 +30,6 @@ pub struct In {
     partitions: Option<Vec<String>>,
     /// Allow another device of the same chip.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     other_device: bool,
     /// What is in flash now may go: make no copies of data that cannot be rebuilt.
     #[serde(default)]

@@ -35,7 +35,6 @@ pub struct In {
     project: Option<String>,
     /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     accept_wrong_place: bool,
     /// Erase the whole flash first.
     #[serde(default)]

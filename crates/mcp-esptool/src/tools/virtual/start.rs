@@ -68,7 +68,6 @@ pub struct In {
     project: Option<String>,
     /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     accept_wrong_place: bool,
     /// Copy flash and eFuses of the device on this port. Keys that cannot be read are 0 in the copy.
     clone_from: Option<PortUrl>,
