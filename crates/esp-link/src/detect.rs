@@ -118,6 +118,7 @@ fn unknown_chip(what: String) -> LoaderError {
         what: format!("a chip with {what}"),
         mode: "this version",
         chip: "the known chips".into(),
+        stub_can: false,
     }
 }
 

@@ -234,6 +234,7 @@ impl Loader {
             what: "burning this eFuse block".into(),
             mode: self.mode().describe(),
             chip: self.chip().name.clone(),
+            stub_can: false,
         }
     }
 }

@@ -58,6 +58,8 @@ pub enum LoaderError {
         mode: &'static str,
         /// The chip's name.
         chip: String,
+        /// A flasher stub could do it.
+        stub_can: bool,
     },
     /// No stub for this chip.
     #[error("stub: {0}")]

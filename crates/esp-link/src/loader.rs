@@ -389,7 +389,13 @@ impl Loader {
     }
 
     pub(crate) fn unsupported(&self, what: impl Into<String>) -> LoaderError {
-        LoaderError::Unsupported { what: what.into(), mode: self.mode.describe(), chip: self.chip.name.clone() }
+        let stub_can = self.mode == Mode::Rom;
+        LoaderError::Unsupported {
+            what: what.into(),
+            mode: self.mode.describe(),
+            chip: self.chip.name.clone(),
+            stub_can,
+        }
     }
 }
 

@@ -47,7 +47,8 @@ impl Loader {
     pub fn watchdog_reset(&mut self, job: &Job) -> Result<(), LoaderError> {
         let reset = &self.chip().reset;
         let Some(watchdog) = reset.watchdog.as_ref().filter(|_| reset.by_watchdog) else {
-            return Err(self.unsupported("a watchdog reset"));
+            let (mode, chip) = (self.mode().describe(), self.chip().name.clone());
+            return Err(LoaderError::Unsupported { what: "a watchdog reset".into(), mode, chip, stub_can: false });
         };
         // Stage 0 ends after 2000 slow clock cycles.
         self.write_reg(job, watchdog.protect, watchdog.key, u32::MAX)?;

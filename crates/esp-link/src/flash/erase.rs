@@ -34,6 +34,11 @@ impl Loader {
         Ok(())
     }
 
+    /// Bytes from `address` on that an erase of `length` bytes really takes: a ROM may reach one sector further.
+    pub fn erase_reach(&self, address: u32, length: u32) -> u32 {
+        if self.mode() == Mode::Stub { length } else { reach(self.chip().rom.erase_size, address, length) }
+    }
+
     /// Erases the whole flash and returns its size in bytes.
     pub fn erase_all(&mut self, job: &Job) -> Result<u32, LoaderError> {
         let size = self.attach_flash(job, None)?;
@@ -93,6 +98,16 @@ fn erase_size(rule: EraseSize, address: u32, length: u32) -> u32 {
     }
 }
 
+/// What this ROM erases when it is told [`erase_size`].
+fn reach(rule: EraseSize, address: u32, length: u32) -> u32 {
+    let (told, head) =
+        (erase_size(rule, address, length) / SECTOR, BLOCK / SECTOR - address / SECTOR % (BLOCK / SECTOR));
+    match rule {
+        EraseSize::Plain => length,
+        EraseSize::Esp8266Rom => (told + told.min(head)) * SECTOR,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +118,10 @@ mod tests {
         assert_eq!(size(0, 0x1_0000), 0x8000);
         assert_eq!(size(0, 0x10_0000), 0xf_0000);
         assert_eq!(size(0xf000, 0x2000), 0x1000);
+        let reach = |address, length| reach(EraseSize::Esp8266Rom, address, length);
+        assert_eq!(reach(0x1000, 0x1000), 0x2000, "it erases in pairs");
+        assert_eq!(reach(0x1000, 0x2000), 0x2000);
+        assert_eq!(reach(0xf000, 0x3000), 0x3000);
+        assert_eq!(reach(0, 0x10_0000), 0x10_0000);
     }
 }

@@ -154,6 +154,27 @@ impl Loader {
         self.allow(Command::FlashMd5).is_ok()
     }
 
+    /// The present loader can read flash: a stub, or a ROM that has the command and is not locked.
+    pub fn can_read(&self) -> bool {
+        self.mode() == Mode::Stub || self.allow(Command::ReadFlashSlow).is_ok()
+    }
+
+    /// Refuses where flash cannot be read.
+    pub fn must_read(&self) -> Result<(), LoaderError> {
+        if self.can_read() { Ok(()) } else { Err(self.unsupported("reading flash")) }
+    }
+
+    /// What stands before a part in its first sector is read and written back: said before the first byte where the loader
+    /// cannot read.
+    fn can_keep_neighbours(&self, parts: &[Part]) -> Result<(), LoaderError> {
+        match parts.iter().find(|part| !self.can_read() && !part.address.is_multiple_of(SECTOR)) {
+            Some(part) => {
+                Err(self.unsupported(format!("keeping what stands before {:#x} in its sector", part.address)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a region that reaches beyond the flash.
     pub(crate) fn check_range(&self, address: u32, length: u64) -> Result<(), LoaderError> {
         let size = self.state.flash_size.unwrap_or(u32::MAX);

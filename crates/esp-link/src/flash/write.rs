@@ -123,6 +123,7 @@ impl Loader {
         if options.encrypt {
             self.may_encrypt(parts)?;
         }
+        self.can_keep_neighbours(parts)?;
         let mut report = WriteReport { verified: true, ..WriteReport::default() };
         for part in parts {
             self.write_part(job, part, options, &mut report)?;

@@ -304,7 +304,7 @@ impl Connected {
             Mode::SecureDownload => {
                 Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"))
             }
-            _ => Ok(()),
+            _ => Ok(self.loader.must_read()?),
         }
     }
 

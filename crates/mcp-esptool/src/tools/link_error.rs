@@ -57,6 +57,7 @@ impl From<LoaderError> for ToolError {
             | LoaderError::TooLong { .. } => "link_lost",
             LoaderError::Refused { .. } => "loader_refused",
             LoaderError::Unsupported { mode, .. } if mode.contains("secure") => "secure_download",
+            LoaderError::Unsupported { stub_can: true, .. } => "stub_missing",
             LoaderError::Unsupported { .. } => "not_supported_by_chip",
             LoaderError::Stub(_) => "stub_failed",
             LoaderError::NoFlash(_) => "flash_unknown",

@@ -11,3 +11,4 @@ mod line;
 mod part;
 mod project;
 mod recover;
+mod rom_only;

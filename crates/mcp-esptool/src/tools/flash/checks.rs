@@ -65,7 +65,7 @@ fn layout(connected: &mut Connected, job: &Job, pieces: &[Piece]) -> Result<Opti
         let table = Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(bytes), true)?;
         return Ok(Some(Layout { table, offset: piece.address + found.table as u32, is_new: true }));
     }
-    if connected.loader.mode() == esp_link::Mode::SecureDownload {
+    if !connected.loader.can_read() {
         return Ok(None);
     }
     let found = keep::table(connected, job, None)?;

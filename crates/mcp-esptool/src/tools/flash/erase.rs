@@ -37,7 +37,6 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
     /// Flash size, if it shall not be detected; needed in secure download mode.
-    #[schemars(extend("x-rare" = true))]
     flash_size: Option<Number>,
 }
 
@@ -70,6 +69,7 @@ impl Tool for Erase {
             let device = Device::read(connected, job)?;
             let flash_size = connected.loader.attach_flash(job, input.flash_size.and_then(Number::as_u32))?;
             let region = region(job, connected, &input, flash_size)?;
+            whole_steps(connected, &region)?;
             let copies =
                 if input.no_backup { Vec::new() } else { copies(ctx, job, connected, &input, &device, &region)? };
             let partial = |error| ToolError::from(error).touched(FlashState::Partial);
@@ -142,16 +142,45 @@ fn copies(
     device: &Device,
     region: &Region,
 ) -> Result<Vec<Copy>, ToolError> {
-    if connected.loader.mode() == Mode::SecureDownload {
-        return Err(ToolError::new(
-            "data_would_be_lost",
-            "flash cannot be read in secure download mode, so not copied",
-        ));
+    if !connected.loader.can_read() {
+        return Err(unread(connected));
     }
     let flash_size = connected.loader.attach_flash(job, None)?;
     let found = keep::table(connected, job, table_offset(input)?)?;
     let unique = keep::unique(&Found::areas(found.as_ref(), connected, flash_size), region);
     keep::copy(ctx, job, connected, &unique, &keep::folder(device, input.backup_dir.as_deref()))
+}
+
+/// A ROM that erases more than it is told to takes its neighbour along: only what is asked for may go.
+fn whole_steps(connected: &Connected, region: &Region) -> Result<(), ToolError> {
+    let (address, reach) = (region.address, connected.loader.erase_reach(region.address, region.size));
+    if reach <= region.size {
+        return Ok(());
+    }
+    let text = format!(
+        "the ROM loader of {} erases two sectors at a time here: {:#x} bytes at {address:#x} would take the sector at {:#x} \
+         along",
+        connected.loader.chip().name,
+        region.size,
+        address + region.size
+    );
+    Err(ToolError::new("not_aligned", text)
+        .touched(FlashState::Unchanged)
+        .next(format!("if that sector may go too: region=\"{address:#x}+{reach:#x}\"")))
+}
+
+/// Nothing can be copied: only the caller knows whether the data may go.
+fn unread(connected: &Connected) -> ToolError {
+    if connected.loader.mode() == Mode::SecureDownload {
+        let text = "flash cannot be read in secure download mode, so not copied";
+        return ToolError::new("data_would_be_lost", text);
+    }
+    let chip = &connected.loader.chip().name;
+    let text = format!("the ROM loader of {chip} cannot read flash, so nothing was copied and nothing erased");
+    ToolError::new("data_would_be_lost", text).next(
+        "pass no_backup=true if the data may go; to have it copied first, the server needs the chip's flasher stub \
+         (setting stub_dir)",
+    )
 }
 
 /// The table's place, where it is given.

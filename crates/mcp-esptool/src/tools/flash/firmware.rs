@@ -1,7 +1,7 @@
 //! `esp_flash_firmware`: check, compare, write what differs, verify.
 
 use esp_link::Mode;
-use esp_link::flash::{Compress, Part, WriteOptions};
+use esp_link::flash::{Compress, Part, SECTOR, WriteOptions};
 use esp_model::chip;
 use esp_model::job::Job;
 use schemars::JsonSchema;
@@ -54,7 +54,6 @@ pub struct In {
     /// Write also what does not look as if it belonged there: an app where a bootloader should be, a merged file
     /// elsewhere, a damaged or cut image, a web page.
     #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
     accept_wrong_place: bool,
     /// Reset into the application afterwards.
     #[serde(default)]
@@ -201,6 +200,8 @@ fn write(
         .loader
         .write_flash(job, &mut parts, &options)
         .map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
+    notes.extend(uncompared(connected));
+    notes.extend(pieces.iter().filter_map(|piece| taken_along(connected, piece)));
     let outdated = pieces.iter().filter(|piece| piece.is_outdated());
     notes.extend(outdated.map(|piece| format!("`{}` is newer now than what was written", piece.path)));
     Ok(Out {
@@ -219,6 +220,27 @@ fn write(
         write_s: report.write_s,
         verify_s: report.verify_s,
     })
+}
+
+/// A ROM that cannot read flash: what that means for what was just written.
+fn uncompared(connected: &Connected) -> Option<String> {
+    let loader = &connected.loader;
+    (!loader.can_verify() && loader.mode() == Mode::Rom).then(|| {
+        format!(
+            "the ROM loader of {} cannot read flash: everything was sent, nothing was compared before or after; a flasher \
+             stub (setting stub_dir) can",
+            loader.chip().name
+        )
+    })
+}
+
+/// A sector behind a piece that the ROM erases with it.
+fn taken_along(connected: &Connected, piece: &Piece) -> Option<String> {
+    let start = piece.address / SECTOR * SECTOR;
+    let length = u32::try_from(piece.end() - u64::from(start)).ok()?.next_multiple_of(SECTOR);
+    let behind = u64::from(start) + u64::from(length);
+    (connected.loader.erase_reach(start, length) > length)
+        .then(|| format!("the ROM loader may have erased the sector behind `{}` too, at {behind:#x}", piece.path))
 }
 
 /// What the caller wants in the bootloader's header.
