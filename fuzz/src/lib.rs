@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("core_dump", core_dump),
     ("symbols", symbols),
     ("console", console),
+    ("log_splice", log_splice),
     ("file_system", file_system),
     ("ota", ota),
     ("wire", wire),
@@ -131,6 +132,27 @@ pub fn console(data: &[u8]) {
         decoder.feed(Duration::from_millis(at as u64), piece);
     }
     let _ = (decoder.finish(), decoder.summary());
+}
+
+/// Lines of a log in another order, cut and joined: the first bytes choose which follow each other.
+pub fn log_splice(data: &[u8]) {
+    let (order, text) = data.split_at(data.len().min(16));
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let mut spliced = Vec::new();
+    for choice in order {
+        let line = lines[usize::from(*choice) % lines.len()];
+        let cut = line.len() * usize::from(choice & 7) / 7;
+        spliced.extend_from_slice(&line[..cut]);
+        if choice & 0x80 == 0 {
+            spliced.push(b'\n');
+        }
+    }
+    let mut decoder = Decoder::new(None);
+    decoder.feed(Duration::ZERO, &spliced);
+    decoder.finish();
+    for finding in decoder.findings() {
+        assert!(!finding.code.is_empty() && finding.evidence.chars().count() <= 240);
+    }
 }
 
 /// File systems, all files read.

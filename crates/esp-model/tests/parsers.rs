@@ -82,6 +82,9 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             b"ESP-ROM:esp32c3-api1-20210207\r\nrst:0x1 (POWERON),boot:0xd (SPI_FAST_FLASH_BOOT)\r\nI (24) boot: ESP-IDF v5.1\r\nGuru Meditation Error: Core  0 panic'ed (Load access fault).\r\nCore  0 register dump:\r\nMEPC    : 0x42008a12  RA      : 0x42008a10\r\nStack memory:\r\n3fc8f000: 0x00000000 0x00000001\r\n".to_vec(),
             b"Backtrace: 0x400d66b9:0x3ffb4f90 0x400d1e2c:0x3ffb4fb0 |<-CORRUPTED\r\nELF file SHA256: 0123456789abcdef\r\n".to_vec(),
         ],
+        "log_splice" => vec![
+            [&[0, 7, 15, 23, 31, 39, 47, 55, 63, 1, 2, 3, 4, 5, 6, 0x87][..], b"E (703) esp_image: Image length 1877008 doesn't fit in partition length 1048576\nrst:0x8 (TG1WDT_SYS_RST),boot:0x8 (SPI_FAST_FLASH_BOOT)\nSaved PC:0x4200a4d1\nException (28):\nepc1=0x40201234 epc2=0x00000000 excvaddr=0x00000004\n================= CORE DUMP START =================\nabort() was called at PC 0x42009351 on core 0\nBacktrace: 0x40375bb1:0x3fceb190\n"].concat(),
+        ],
         // The seeds of the file systems stand beside their parsers (`src/fs/tests.rs`), which repeat this.
         "file_system" => vec![[b"\x01\0\0\0\xf0\x0f\xff\xf7littlefs".to_vec(), vec![0; 8192]].concat()],
         "ota" => vec![[vec![1; 64], ota::delta::make(&[1; 64], &[2; 200]).unwrap()].concat(), image],

@@ -51,6 +51,12 @@ pub static KEYS: &[Key] = &[
         "",
         "folders with the ELF files of released apps, found by their SHA-256 (beside the project roots)",
     ),
+    key(
+        "findings_dir",
+        &["MCP_ESPTOOL_FINDINGS_DIR"],
+        "",
+        "folder with TOML files that add known troubles to what consoles are searched for (docs/findings.md)",
+    ),
     key("stub", &["MCP_ESPTOOL_STUB"], "auto", "`none` works with the chip's ROM alone, without the flasher stub"),
     key(
         "stub_dir",

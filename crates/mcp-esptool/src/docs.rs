@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
+use esp_model::console::Catalogue;
 use serde_json::{Map, Value};
 
 use crate::tool::{Entry, Risk};
@@ -20,6 +21,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("errors.md", errors_page()),
         ("chips.md", chips_page()),
         ("resources.md", resources_page()),
+        ("troubleshooting.md", troubleshooting_page()),
     ]
 }
 
@@ -110,6 +112,20 @@ fn type_of(field: &Value) -> String {
         }
         _ => "any".into(),
     }
+}
+
+/// The known troubles of consoles, as the catalogue has them.
+fn troubleshooting_page() -> String {
+    let mut text = format!(
+        "{NOTE}# Troubleshooting\n\nWhat a console says, what it means and what to do. `esp_log_decode` finds all of this in a pasted log, `esp_console_capture` on a device; [findings](findings.md) says how to add to it.\n"
+    );
+    for entry in Catalogue::builtin().entries() {
+        let id = entry.id.as_deref().map_or(String::new(), |id| format!(" ({id})"));
+        let example = entry.example.trim().lines().next().unwrap_or_default();
+        let _ = write!(text, "\n## `{}`{id}\n\n```\n{example}\n```\n", entry.code);
+        let _ = writeln!(text, "\nCause: {}.\n\nRemedy: {}.\n\nSource: {}.", entry.cause, entry.remedy, entry.source);
+    }
+    text
 }
 
 fn errors_page() -> String {

@@ -18,7 +18,8 @@ use esp_model::port::Port;
 use crate::ctx::Ctx;
 use crate::tool::Risk;
 use crate::tools::args::PortUrl;
-use crate::tools::diagnostics::capture::{self, Crash};
+use crate::tools::diagnostics::capture::{self, Crash, Names};
+use crate::tools::diagnostics::findings;
 use crate::tools::error::ToolError;
 
 /// Arguments of `monitor`.
@@ -65,7 +66,8 @@ pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError
         ..CaptureOptions::default()
     };
     // A decoder of its own, so that a crash is explained when it happens and not at the end.
-    let mut decoder = Decoder::new(None);
+    let mut decoder = Decoder::with(None, ctx.catalogue()?);
+    let mut names = Names::new(&ctx, args.elf.as_deref(), &[]);
     let mut explained = 0;
     let mut screen = Screen::new(args.timestamps);
     let heard = capture::run(&mut listener, &options, job, &mut |at, bytes, _| {
@@ -73,13 +75,15 @@ pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError
         decoder.feed(at, bytes);
         let known = decoder.events().len();
         if known > explained {
-            let crashes = capture::crashes(&ctx, &decoder, explained, args.elf.as_deref()).unwrap_or_default();
-            crashes.iter().for_each(|crash| text.push_str(&crash_text(crash)));
+            let crashes = capture::crashes(&decoder, explained, &mut names).unwrap_or_default();
+            crashes.shown.iter().for_each(|crash| text.push_str(&crash_text(crash)));
             explained = known;
         }
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     })?;
+    decoder.finish();
+    decoder.findings().iter().for_each(|finding| eprintln!("{}", findings::line(finding)));
     eprintln!("{} bytes, ended by {}", heard.capture.bytes, capture::stopped(&heard.capture.stopped));
     Ok(())
 }
@@ -150,8 +154,8 @@ fn forward_typing(mut port: impl Port + 'static) {
 
 fn crash_text(crash: &Crash) -> String {
     let mut text = format!("--- {}: {} (ELF file: {})\n", crash.sort, crash.reason, crash.elf_match);
-    for frame in &crash.backtrace {
-        let _ = writeln!(text, "---   {frame}");
+    for line in crash.backtrace.iter().chain(&crash.numbers) {
+        let _ = writeln!(text, "---   {line}");
     }
     text
 }

@@ -316,6 +316,75 @@ fn a_capture_is_bounded_logged_and_decoded() {
     assert_eq!(bench.bad("esp_console_capture", json!({"duration_s": -1})), "bad_parameter");
 }
 
+/// A log that somebody pasted, with the clock of a monitor before each line.
+const PASTED: &str = "12:16:53.101 -> Guru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.\n\
+     12:16:53.101 -> MEPC    : 0x42000010  RA      : 0x42000020  SP      : 0x3fc91f60  GP      : 0x3fc8b600\n\
+     12:16:53.101 -> MCAUSE  : 0x00000005  MTVAL   : 0x00000014\n";
+
+#[test]
+fn a_pasted_log_is_decoded_without_a_device() {
+    let mut bench = Bench::new();
+    let chip = chip().id;
+    let logs = bench.dir.path().join("utf16.log");
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(PASTED.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    fs::write(logs, wide).unwrap();
+    for arguments in [json!({ "text": PASTED, "chip": chip }), json!({ "input_file": "utf16.log", "chip": chip })] {
+        let answer = bench.client.call("esp_log_decode", arguments);
+        assert_ne!(answer["isError"], true, "{answer}");
+        let out = &answer["structuredContent"];
+        assert_eq!(out["findings"][0]["code"], "null_pointer", "{out}");
+        assert!(out["findings"][0]["cause"].as_str().unwrap().contains("20"), "{out}");
+        assert!(out["crashes"][0]["numbers"].to_string().contains("20 bytes behind"), "{out}");
+        assert_eq!((out["lines"].as_u64(), out["events"][0]["line"].as_u64()), (Some(3), Some(1)), "{out}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_log_and_a_log_that_is_no_dump_lead_to_the_other_tool() {
+    let mut bench = Bench::new();
+    fs::write(bench.dir.path().join("log.txt"), PASTED).unwrap();
+    fs::write(bench.dir.path().join("image.bin"), [0_u8; 512]).unwrap();
+    let answer = bench.client.call("esp_core_dump_analyze", json!({ "dump_file": "log.txt" }));
+    let text = answer.to_string();
+    assert!(text.contains("core_dump_invalid") && text.contains("esp_log_decode input_file=log.txt"), "{text}");
+    let answer = bench.client.call("esp_log_decode", json!({ "input_file": "image.bin" }));
+    assert!(answer.to_string().contains("not_a_log"), "{answer}");
+}
+
+#[test]
+fn findings_of_the_user_are_told_and_bad_ones_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("findings");
+    fs::create_dir(&own).unwrap();
+    let entry = "[[finding]]\ncode = \"own\"\nline = 'lamp (\\w+) is dark'\ncause = \"dark\"\nremedy = \"light it\"\n\
+                 confidence = \"certain\"\nsource = \"us\"\nexample = \"lamp one is dark\"\n";
+    fs::write(own.join("own.toml"), entry).unwrap();
+    let set = format!("findings_dir={}", own.display());
+    let mut client = Client::initialized(dir.path(), &["--set", &set]);
+    let answer = client.call("esp_log_decode", json!({ "text": "I (5) app: lamp two is dark" }));
+    assert_eq!(answer["structuredContent"]["findings"][0]["code"], "own", "{answer}");
+    fs::write(own.join("own.toml"), entry.replace("lamp one is dark", "nothing")).unwrap();
+    let mut client = Client::initialized(dir.path(), &["--set", &set]);
+    let answer = client.call("esp_log_decode", json!({ "text": "x" }));
+    let text = answer.to_string();
+    assert!(text.contains("bad_configuration") && text.contains("finding own"), "{text}");
+}
+
+/// Every tool that the catalogue's texts name is one.
+#[test]
+fn remedies_name_tools_that_there_are() {
+    let not_tools = ["esp_task_wdt_", "esp_netif_", "esp_event_", "esp_err_t", "esp_init_data_"];
+    for entry in esp_model::console::Catalogue::builtin().entries() {
+        for text in [&entry.remedy, &entry.cause] {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words.filter(|word| word.starts_with("esp_")) {
+                let known = not_tools.iter().any(|other| word.starts_with(other));
+                assert!(known || mcp_esptool::tools::find(word).is_some(), "{}: {word}", entry.code);
+            }
+        }
+    }
+}
+
 #[test]
 fn file_systems_are_listed_and_extracted() {
     let mut bench = Bench::new();

@@ -227,6 +227,29 @@ fn sizes_are_reported_compared_and_drawn() {
 }
 
 #[test]
+fn a_link_that_failed_is_explained_by_its_map_alone() {
+    let project = Project::new();
+    project.write("app.map", MAP.replace("0x00010000         xr", "0x00000100         xr").as_bytes());
+    let reply = project.call("esp_size_analysis", json!({"map_file": "app.map", "partition_size": "0x200"}));
+    let reply = reply.unwrap_or_else(|error| panic!("{error}"));
+    let over = &reply.data["overflows"][0];
+    assert_eq!((over["overflow_bytes"].as_u64(), over["largest"][0]["size_bytes"].as_u64()), (Some(0x20), Some(0x120)));
+    assert!(over["largest"][0]["name"].as_str().unwrap().ends_with("one.c.obj"), "{over}");
+    assert!(reply.data["partition_free_bytes"].as_i64().unwrap() < 0, "{:?}", reply.data);
+    assert!(project.call("esp_size_analysis", json!({})).unwrap_err().code == "missing_parameter");
+}
+
+#[test]
+fn a_map_of_another_build_is_told() {
+    let project = Project::new();
+    project.write("app.elf", &app());
+    project.write("app.map", MAP.replace("0x300", "0x200").as_bytes());
+    let reply =
+        project.call("esp_size_analysis", json!({"elf_file": "app.elf"})).unwrap_or_else(|error| panic!("{error}"));
+    assert!(reply.data["notes"].to_string().contains("different builds"), "{:?}", reply.data);
+}
+
+#[test]
 fn a_padded_file_becomes_smaller() {
     let project = Project::new();
     project.write("app.elf", &app());

@@ -272,3 +272,62 @@ fn a_simulated_device_from_blank_to_updated_and_back() {
     let done = bench.call("esp_partition_flash", json!({"port": port, "partition_file": "table.bin"}));
     assert_eq!(done["verified"], true);
 }
+
+/// What the generator cuts off is told, what spreadsheets put before it is not in the way.
+#[test]
+fn an_nvs_csv_as_people_write_it_is_read_or_explained() {
+    let bench = Bench::new();
+    let create = |data: &str, size: &str| {
+        bench.try_call("esp_nvs_partition_create", json!({"data": data, "output_file": "nvs.bin", "size": size}))
+    };
+    let comma = "key,type,encoding,value\nwifi,namespace,,\nssid,data,string,Home, sweet home\n";
+    let out = create(comma, "0x3000").unwrap();
+    let warning = out["findings"][0]["text"].as_str().unwrap();
+    assert!(warning.contains("line 3") && warning.contains("5 columns"), "{warning}");
+    let marked = "\u{feff}key,type,encoding,value\r\nwifi,namespace,,\r\nssid,data,string,abc\r\n";
+    let out = create(marked, "0x3000").unwrap();
+    assert_eq!((out["entry_count"].as_u64(), out.contains_key("findings")), (Some(1), false), "{out:?}");
+    let small = create(marked, "0x1000").unwrap();
+    assert!(small["findings"].to_string().contains("0x3000"), "{small:?}");
+    for (data, step) in [
+        ("key, type, encoding, value\na, namespace, ,\n", "write type instead of"),
+        ("key;type;encoding;value\na;namespace;;\n", "commas"),
+        (
+            "key,type,encoding,value\na,namespace,,\nca,data,string,-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ0FURVNUQ0VSVDAxMDAwCgYIKoZIzj0EAwIwDzENMAsG\n",
+            "double quotes",
+        ),
+        ("key,type,encoding,value\na,namespace,,\nb,data,u8,300\n", "fits the encoding"),
+    ] {
+        let error = create(data, "0x3000").unwrap_err();
+        assert!(error.contains(step), "{error}");
+    }
+}
+
+#[test]
+fn a_partition_row_that_is_refused_leads_to_its_own_repair() {
+    let bench = Bench::new();
+    let create =
+        |layout: &str| bench.try_call("esp_partition_create", json!({"layout": layout, "output_file": "t.bin"}));
+    for (layout, step) in [
+        ("nvs,data,nvs,0x9000,0x6000,\nfactory,app,factory,,4MB,\n", "write 4M"),
+        ("nvs,data,nvs,0x9000,0x6000,  # moved\nfactory,app,factory,,1M,\n", "lines of their own"),
+        ("nvs;data;nvs;0x9000;0x5000;\napp0;app;ota_0;0x10000;0x1E0000;\n", "by commas"),
+        ("nvs,data,nvs,0x9000,0x6000,\nb,app,factory,0x11000,64K\n", "multiple of 0x10000"),
+        ("nvs,data,nvs,0x9000,0x1000,\n", "0x3000"),
+        ("nvs,data,nvs,0x9000,0x6000,\nb,data,spiffs,0xa000,64K\n", "leave the offset out"),
+    ] {
+        let error = create(layout).unwrap_err();
+        assert!(error.contains(step), "{error}");
+    }
+    let marked = create("nvs,data,nvs,0x9000,0x4000,encrypted\nfactory,app,factory,0x10000,1M,\n").unwrap();
+    assert!(marked["warnings"].to_string().contains("must not be marked encrypted"), "{marked:?}");
+}
+
+#[test]
+fn a_key_file_is_no_nvs_image() {
+    let bench = Bench::new();
+    fs::write(bench.path("key.bin"), [7; 32]).unwrap();
+    let error =
+        bench.try_call("esp_nvs_partition_create", json!({"action": "decode", "image_file": "key.bin"})).unwrap_err();
+    assert!(error.contains("32 bytes") && error.contains("hmac_key_file"), "{error}");
+}

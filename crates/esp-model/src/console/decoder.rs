@@ -1,13 +1,18 @@
 //! The state that spans lines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::catalogue::Catalogue;
+use super::crash::{self, MAX_DETAILS};
 use super::event::millis;
-use super::panic::MAX_STACK_LINES;
-use super::parse::{backtrace, bracketed, decimal_after, hex_after, log_line, lone_address, registers, stack_line};
-use super::{Boot, Event, Line, Lines, Panic, ResetKind, Watchdog};
+use super::finding::{Collector, Finding};
+use super::garbled::Garbled;
+use super::parse::{self, bracketed, continues_backtrace, decimal_after, hex_after, join_backtrace, log_line};
+use super::start::{self, Starts};
+use super::{Boot, Event, Line, Lines, Panic, ResetKind, Watchdog, prefix};
 use crate::chip::{self, Chip};
 
 /// Boots this close together, in milliseconds, count as one loop.
@@ -16,18 +21,21 @@ const LOOP_GAP_MS: u64 = 15_000;
 const LOOP_BOOTS: usize = 3;
 /// Most events kept.
 const MAX_EVENTS: usize = 10_000;
-/// Most addresses kept of a chain that is printed line by line.
-const MAX_CHAIN: usize = 128;
-/// Most lines kept as details of one panic.
-const MAX_DETAILS: usize = 16;
+/// Longest text of a backtrace, in bytes.
+const MAX_BACKTRACE: usize = 8192;
 
 /// Decodes a console as it comes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     lines: Lines,
     chip: Option<&'static Chip>,
     /// What was begun and may have more lines to come.
     open: Open,
+    /// The backtrace that has begun.
+    backtrace: Option<String>,
+    starts: Starts,
+    garbled: Garbled,
+    findings: Collector,
     events: Vec<Event>,
 }
 
@@ -62,7 +70,21 @@ pub struct Summary {
 impl Decoder {
     /// A decoder for this chip, or for any: the ROM's banner tells.
     pub fn new(chip: Option<&'static Chip>) -> Self {
-        Self { chip, ..Self::default() }
+        Self::with(chip, Arc::clone(Catalogue::builtin()))
+    }
+
+    /// A decoder that looks for the findings of this catalogue.
+    pub fn with(chip: Option<&'static Chip>, catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            lines: Lines::default(),
+            chip,
+            open: Open::default(),
+            backtrace: None,
+            starts: Starts::default(),
+            garbled: Garbled::default(),
+            findings: Collector::new(catalogue),
+            events: Vec::new(),
+        }
     }
 
     /// Takes bytes that came at `at`; gives the cleaned lines that they completed.
@@ -81,6 +103,7 @@ impl Decoder {
             self.line(line);
         }
         self.close();
+        self.starts.flush(self.chip, &mut self.findings);
         last
     }
 
@@ -129,6 +152,11 @@ impl Decoder {
         summary
     }
 
+    /// Known troubles that were seen, the surest first.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.findings.findings(self.chip)
+    }
+
     fn push(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS {
             self.events.push(event);
@@ -136,27 +164,48 @@ impl Decoder {
     }
 
     fn close(&mut self) {
+        self.close_backtrace();
         match std::mem::take(&mut self.open) {
             Open::Nothing => {}
-            Open::Panic(panic) => self.push(Event::Panic(panic)),
-            Open::Watchdog(watchdog) => self.push(Event::TaskWatchdog(watchdog)),
+            Open::Panic(panic) => {
+                self.findings.fact(&crash::fact(&panic, self.chip), &panic.reason, panic.at_ms);
+                self.push(Event::Panic(panic));
+            }
+            Open::Watchdog(watchdog) => {
+                let (late, running) = (watchdog.late.join(", "), watchdog.running.join(", "));
+                let fact = format!("@task_watchdog late={late:?} running={running:?}");
+                self.findings.fact(&fact, &watchdog.as_panic().reason, watchdog.at_ms);
+                self.push(Event::TaskWatchdog(watchdog));
+            }
             Open::CoreDump(at_ms) => self.push(Event::CoreDump { at_ms, complete: false }),
         }
     }
 
     fn line(&mut self, line: &Line) {
-        let (text, at_ms) = (line.text.trim(), millis(line.at));
+        let (text, at_ms) = (prefix::bare(&line.text), millis(line.at));
+        if text.is_empty() || prefix::is_the_monitors(text) {
+            return;
+        }
         if let Open::CoreDump(begun) = self.open {
             if text.contains("CORE DUMP END") {
                 self.open = Open::Nothing;
                 self.push(Event::CoreDump { at_ms: begun, complete: true });
                 return;
             }
-            if !text.contains("rst:") {
+            // Other lines may come in between.
+            if text.len() > 8 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')) {
                 return;
             }
         }
-        if self.boot_line(text, at_ms) || self.panic_begins(text, at_ms) || self.continues(text) {
+        if self.garbled.take(text, &mut self.findings, at_ms) {
+            return;
+        }
+        self.findings.line(text, at_ms);
+        if self.boot_line(text, at_ms) {
+            return;
+        }
+        self.follow(text, at_ms);
+        if self.panic_begins(text, at_ms) || self.continues(text) {
             return;
         }
         self.plain(text, at_ms);
@@ -178,6 +227,7 @@ impl Decoder {
         };
         let Some((reset, printed, straps, mode)) = boot else { return false };
         self.close();
+        self.starts.flush(self.chip, &mut self.findings);
         let chip = self.chip;
         let known = || chip.and_then(|chip| chip.boot.reset_names.get(&reset.to_string()).cloned());
         let reset_name = printed.or_else(known);
@@ -188,18 +238,39 @@ impl Decoder {
             (None, None) => false,
         };
         let reset_kind = reset_name.as_deref().map_or(ResetKind::Other, ResetKind::of_name);
-        let chip = chip.map(|chip| chip.id);
-        self.push(Event::Boot(Boot { at_ms, chip, reset, reset_name, reset_kind, straps, mode, download }));
+        let (chip, before) = (chip.map(|chip| chip.id), self.starts.stage());
+        let boot = Boot { at_ms, chip, reset, reset_name, reset_kind, straps, mode, download, saved_pc: None, before };
+        self.starts.begin(&boot, text);
+        self.push(Event::Boot(boot));
         true
+    }
+
+    /// How far the start has come.
+    fn follow(&mut self, text: &str, at_ms: u64) {
+        if let Some(pc) = hex_after(text, "Saved PC:") {
+            self.starts.saved_pc(pc);
+            if let Some(Event::Boot(boot)) = self.events.last_mut() {
+                boot.saved_pc = Some(pc);
+            }
+            return;
+        }
+        if let Some(named) = start::names_chip(text) {
+            self.chip = self.chip.or(Some(named));
+        }
+        self.starts.flush(self.chip, &mut self.findings);
+        self.starts.line(text, at_ms, self.chip, &mut self.findings);
     }
 
     /// The first line of a crash.
     fn panic_begins(&mut self, text: &str, at_ms: u64) -> bool {
-        let Some(mut panic) = begin(text) else { return false };
+        let Some(mut panic) = crash::begin(text) else { return false };
+        if matches!(panic.sort, "fatal_exception" | "soft_watchdog") {
+            self.chip = self.chip.or_else(|| by_line("rst cause:"));
+        }
         panic.at_ms = at_ms;
         // Abort, assertion and stack checks print their line before the panic handler prints its own.
         if let Open::Panic(open) = &mut self.open {
-            let more = open.registers.is_empty() && open.backtrace.is_empty();
+            let more = open.registers.is_empty() && open.backtrace.is_empty() && self.backtrace.is_none();
             if more && open.details.len() < MAX_DETAILS {
                 open.core = open.core.or(panic.core);
                 open.details.push(text.to_owned());
@@ -211,20 +282,61 @@ impl Decoder {
         true
     }
 
+    /// A backtrace whose lines may go on.
+    fn backtrace(&mut self, text: &str) -> bool {
+        if let Some(begun) = &mut self.backtrace {
+            if continues_backtrace(text) && begun.len() < MAX_BACKTRACE {
+                join_backtrace(begun, text);
+                return true;
+            }
+            self.close_backtrace();
+        }
+        let Some(at) = text.find("Backtrace:") else { return false };
+        self.backtrace = Some(text.get(at..).unwrap_or_default().to_owned());
+        true
+    }
+
+    fn close_backtrace(&mut self) {
+        let Some(text) = self.backtrace.take() else { return };
+        match &mut self.open {
+            Open::Panic(panic) => crash::take_backtrace(panic, &text),
+            Open::Watchdog(watchdog) => crash::take_backtrace(&mut watchdog.state, &text),
+            Open::Nothing | Open::CoreDump(_) => {}
+        }
+    }
+
     /// Lines that belong to what is open.
     fn continues(&mut self, text: &str) -> bool {
+        if matches!(self.open, Open::Panic(_) | Open::Watchdog(_)) && self.backtrace(text) {
+            return true;
+        }
         if let Open::Watchdog(watchdog) = &mut self.open {
             if watchdog_line(watchdog, text) {
                 return true;
             }
             self.close();
         }
-        let Open::Panic(panic) = &mut self.open else { return false };
+        let Open::Panic(panic) = &mut self.open else {
+            return self.lone_backtrace(text);
+        };
         if text.starts_with("Rebooting") || text.starts_with("CPU halted") {
             self.close();
             return true;
         }
-        panic_line(panic, text)
+        if text.starts_with(">>>stack>>>") {
+            self.chip = self.chip.or_else(|| by_line("rst cause:"));
+        }
+        crash::panic_line(panic, text)
+    }
+
+    /// A backtrace whose reason was cut off before it: of a log that begins in the middle.
+    fn lone_backtrace(&mut self, text: &str) -> bool {
+        if !text.starts_with("Backtrace:") || parse::backtrace(text).is_empty() {
+            return false;
+        }
+        let panic = Panic { sort: "unknown", reason: "backtrace without a reason".into(), ..Panic::default() };
+        self.open = Open::Panic(Box::new(panic));
+        self.backtrace(text)
     }
 
     fn plain(&mut self, text: &str, at_ms: u64) {
@@ -246,16 +358,31 @@ impl Decoder {
         {
             self.push(Event::NoBootloader { at_ms, text: text.to_owned() });
         } else if let Some((level, tag, message)) = log_line(text) {
-            if level == 'E'
-                && matches!(tag, "boot" | "esp_image" | "flash_parts" | "secure_boot" | "flash_encrypt" | "spi_flash")
-            {
+            if level == 'E' && START_TAGS.contains(&tag.split('.').next().unwrap_or(tag)) {
                 self.push(Event::StartFailure { at_ms, text: message.to_owned() });
-            } else if let Some((what, value)) = start(tag, message) {
+            } else if let Some((what, value)) = start::said(tag, message) {
                 self.push(Event::Start { at_ms, what, value });
             }
         }
     }
 }
+
+/// Tags of the bootloader and of the start-up code: an error of theirs keeps the application from running.
+const START_TAGS: [&str; 13] = [
+    "boot",
+    "boot_comm",
+    "bootloader_flash",
+    "cpu_start",
+    "efuse",
+    "esp_image",
+    "flash_encrypt",
+    "flash_parts",
+    "octal_psram",
+    "psram",
+    "quad_psram",
+    "secure_boot",
+    "spi_flash",
+];
 
 /// The chip whose ROM begins its output so.
 fn by_banner(text: &str) -> Option<&'static Chip> {
@@ -271,128 +398,6 @@ fn by_banner(text: &str) -> Option<&'static Chip> {
 /// The chip whose ROM prints such a boot line behind a build date.
 fn by_line(mark: &str) -> Option<&'static Chip> {
     chip::all().iter().find(|chip| chip.boot.banner.trim().starts_with("ets ") && chip.boot.line.contains(mark))
-}
-
-/// A crash that begins with this line.
-fn begin(text: &str) -> Option<Panic> {
-    let new = |sort, reason: String| Panic { sort, reason, ..Panic::default() };
-    if text.contains("Guru Meditation Error") {
-        let reason = bracketed(text, "panic'ed").unwrap_or_else(|| text.to_owned());
-        let sort = if reason.contains("Interrupt wdt") {
-            "interrupt_watchdog"
-        } else if reason.contains("Cache") {
-            "cache_error"
-        } else if reason.contains("Stack protection") {
-            "stack_overflow"
-        } else {
-            "exception"
-        };
-        return Some(Panic { core: decimal_after(text, "Core "), ..new(sort, reason) });
-    }
-    let sort = if text.contains("abort() was called at PC") {
-        "abort"
-    } else if text.starts_with("ESP_ERROR_CHECK failed") {
-        "error_check"
-    } else if text.starts_with("assert failed:") || (text.starts_with("assertion ") && text.contains(" failed:")) {
-        "assert"
-    } else if text.contains("Stack smashing protect failure") {
-        "stack_smash"
-    } else if text.contains("A stack overflow in task") {
-        "stack_overflow"
-    } else if text.starts_with("CORRUPT HEAP") {
-        "heap_corruption"
-    } else if text.starts_with("Fatal exception") || (text.starts_with("Exception (") && text.ends_with(':')) {
-        "fatal_exception"
-    } else if text.starts_with("User exception (panic/abort/assert)") {
-        "abort"
-    } else if text.starts_with("Soft WDT reset") {
-        "soft_watchdog"
-    } else if text.starts_with("Exception '") || text.starts_with("Exception occurred '") {
-        "exception"
-    } else if text.contains("panicked at ") {
-        "rust_panic"
-    } else {
-        return None;
-    };
-    let registers = if sort == "exception" { registers(text) } else { Vec::new() };
-    Some(Panic { core: decimal_after(text, "on core "), registers, ..new(sort, text.to_owned()) })
-}
-
-/// Takes a line that belongs to a crash.
-fn panic_line(panic: &mut Panic, text: &str) -> bool {
-    if text.starts_with("Backtrace:") {
-        // A second core's chain, or one after a corrupted one, does not replace the first.
-        if panic.backtrace.is_empty() {
-            panic.backtrace = backtrace(text);
-        }
-        panic.backtrace_corrupted |= text.contains("CORRUPTED");
-        return true;
-    }
-    if let Some(sha) = text.split_once("ELF file SHA256:").map(|(_, sha)| sha.trim()) {
-        let digits: String = sha.chars().take_while(char::is_ascii_hexdigit).collect();
-        panic.elf_sha256 = (!digits.is_empty()).then_some(digits);
-        return true;
-    }
-    if let Some(pc) = (panic.sort == "rust_panic").then(|| lone_address(text)).flatten() {
-        // esp-backtrace prints the chain as one address a line.
-        if panic.backtrace.len() < MAX_CHAIN {
-            panic.backtrace.push((pc, 0));
-        }
-        return true;
-    }
-    if tells_more(panic, text) {
-        let is_mark = text.contains("register dump") || text.contains("stack>>>") || text.contains("<<<stack");
-        if panic.details.len() < MAX_DETAILS && !is_mark {
-            panic.details.push(text.to_owned());
-        }
-        return true;
-    }
-    if let Some(line) = stack_line(text) {
-        if panic.stack.len() < MAX_STACK_LINES {
-            panic.stack.push(line);
-        }
-        return true;
-    }
-    let found = registers(text);
-    if !found.is_empty() {
-        // Only the first core's registers: they are the crashed one's.
-        let new = found.iter().all(|(name, _)| panic.registers.iter().all(|(known, _)| known != name));
-        if new && panic.registers.len() < 64 {
-            panic.registers.extend(found);
-        }
-        return true;
-    }
-    false
-}
-
-/// A line that explains a crash; a stack watch point names its sort too.
-fn tells_more(panic: &mut Panic, text: &str) -> bool {
-    const BEGINNINGS: [&str; 13] = [
-        "Stack memory",
-        "Debug exception reason",
-        "Setting breakpoint",
-        "Memory dump",
-        "Exception was unhandled",
-        // Stack protection and memory protection faults.
-        "Detected in task",
-        "Stack pointer:",
-        "Stack bounds:",
-        "memory type:",
-        "Faulting address:",
-        // ESP8266.
-        ">>>stack>>>",
-        "ctx:",
-        "<<<stack<<<",
-    ];
-    const OF_CHECKS: [&str; 3] = ["file:", "func:", "expression:"];
-    if text.contains("Stack canary watchpoint") {
-        panic.sort = "stack_overflow";
-    }
-    text.contains("register dump")
-        || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
-        || (panic.sort == "error_check" && OF_CHECKS.iter().any(|beginning| text.starts_with(beginning)))
-        // Rust's panic message stands below the place where it happened.
-        || (panic.sort == "rust_panic" && panic.details.is_empty() && panic.backtrace.is_empty() && log_line(text).is_none())
 }
 
 /// Takes a line of a task watchdog's report.
@@ -413,27 +418,5 @@ fn watchdog_line(watchdog: &mut Watchdog, text: &str) -> bool {
     message.starts_with("Tasks currently running")
         || message.starts_with("Print CPU")
         || message.starts_with("The following tasks")
-        || (log_line(text).is_none() && panic_line(&mut watchdog.state, message))
-}
-
-/// What the bootloader and the app's start say of note.
-fn start(tag: &str, message: &str) -> Option<(&'static str, String)> {
-    let value = |mark: &str| message.split_once(mark).map(|(_, value)| value.trim().to_owned());
-    match tag {
-        "boot" if message.contains("2nd stage bootloader") => Some(("bootloader", message.to_owned())),
-        "boot" if message.starts_with("chip revision:") => Some(("chip_revision", value("chip revision:")?)),
-        "boot.esp32" | "boot" if message.starts_with("SPI Flash Size") => Some(("flash_size", value(":")?)),
-        "boot" if message.starts_with("Loaded app from partition at offset") => Some(("app_offset", value("offset")?)),
-        "cpu_start" if message.contains("Starting scheduler") || message.starts_with("Pro cpu start user code") => {
-            Some(("app_started", message.to_owned()))
-        }
-        "main_task" if message.starts_with("Calling app_main") => Some(("app_started", message.to_owned())),
-        "app_init" | "cpu_start" if message.starts_with("Project name:") => Some(("project", value(":")?)),
-        "app_init" | "cpu_start" if message.starts_with("App version:") => Some(("version", value(":")?)),
-        "app_init" | "cpu_start" if message.starts_with("ESP-IDF:") => Some(("idf", value(":")?)),
-        "app_init" | "cpu_start" if message.starts_with("ELF file SHA256:") => {
-            Some(("elf_sha256", value(":")?.trim_end_matches('.').to_owned()))
-        }
-        _ => None,
-    }
+        || (log_line(text).is_none() && crash::panic_line(&mut watchdog.state, message))
 }

@@ -86,6 +86,44 @@ pub struct Boot {
     pub mode: Option<String>,
     /// It is a download mode.
     pub download: bool,
+    /// Where the program was when the chip was reset, where the ROM prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_pc: Option<u32>,
+    /// How far the start before this one came.
+    pub before: Stage,
+}
+
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Nothing was seen of it.
+    #[default]
+    Unseen,
+    /// The ROM printed its boot line.
+    Rom,
+    /// The ROM jumped to what it had loaded.
+    Entry,
+    /// The second-stage bootloader spoke.
+    Bootloader,
+    /// It loaded an application.
+    Loaded,
+    /// The application spoke.
+    App,
+}
+
+impl Stage {
+    /// Its word in the decoder's facts.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Unseen => "unseen",
+            Self::Rom => "rom",
+            Self::Entry => "entry",
+            Self::Bootloader => "bootloader",
+            Self::Loaded => "loaded",
+            Self::App => "app",
+        }
+    }
 }
 
 /// Sorts of resets.
@@ -111,6 +149,20 @@ pub enum ResetKind {
 }
 
 impl ResetKind {
+    /// Its word in the decoder's facts.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::PowerOn => "power_on",
+            Self::BrownOut => "brown_out",
+            Self::Watchdog => "watchdog",
+            Self::Software => "software",
+            Self::DeepSleep => "deep_sleep",
+            Self::Usb => "usb",
+            Self::External => "external",
+            Self::Other => "other",
+        }
+    }
+
     /// The sort that a ROM's name for a reset tells.
     pub fn of_name(name: &str) -> Self {
         let name = name.to_ascii_uppercase();
@@ -120,7 +172,7 @@ impl ResetKind {
             Self::BrownOut
         } else if has("WDT") || has("WATCHDOG") {
             Self::Watchdog
-        } else if has("POWERON") || has("POWER_ON") || has("CHIP_POWER") || name == "NORMAL" {
+        } else if has("POWERON") || has("POWER_ON") || has("POWER ON") || has("CHIP_POWER") || name == "NORMAL" {
             Self::PowerOn
         } else if has("SLEEP") || has("PWR_DOWN") {
             Self::DeepSleep

@@ -44,7 +44,8 @@ impl Lines {
     /// What came after the last line end.
     pub fn take(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.pending);
-        let text = clean(&bytes);
+        // A tab parts columns, such as a line's number from its text.
+        let text = clean(&bytes.split(|byte| *byte == b'\t').collect::<Vec<_>>().join(&b"  "[..]));
         (!text.trim().is_empty()).then_some(Line { at: self.started, text })
     }
 }

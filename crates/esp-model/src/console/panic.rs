@@ -12,7 +12,8 @@ pub struct Panic {
     /// Milliseconds since the capture began.
     pub at_ms: u64,
     /// What sort: `exception`, `abort`, `assert`, `error_check`, `stack_smash`, `stack_overflow`, `interrupt_watchdog`,
-    /// `task_watchdog`, `soft_watchdog` (ESP8266), `cache_error`, `heap_corruption`, `fatal_exception` (ESP8266), `rust_panic`.
+    /// `task_watchdog`, `soft_watchdog` (ESP8266), `cache_error`, `memory_protection`, `heap_corruption`,
+    /// `fatal_exception` (ESP8266), `rust_panic`, `zephyr_fatal`, `nuttx_assert`.
     pub sort: &'static str,
     /// The core it happened on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +34,11 @@ pub struct Panic {
     /// First hex digits of the SHA-256 of the app's ELF file, as printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elf_sha256: Option<String>,
-    /// Stack as printed (RISC-V): address and words.
+    /// What the hardware found: `load`, `store`, `fetch`, `illegal`, `zero_division`, `alignment`, `cache`, `debug`,
+    /// `double`, `bus`, `breakpoint`; empty when it was none of these.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub fault: &'static str,
+    /// Stack as printed (RISC-V, ESP8266): address and words.
     #[serde(skip)]
     pub stack: Vec<(u32, Vec<u32>)>,
 }
@@ -64,6 +69,21 @@ pub struct ExplainedPanic {
     pub addresses: Vec<ExplainedFrame>,
 }
 
+impl Panic {
+    /// The first of these registers that was printed, with the name it was printed with.
+    pub fn register(&self, names: &[&str]) -> Option<(&str, u32)> {
+        names.iter().find_map(|name| {
+            let found = self.registers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            Some((found.0.as_str(), found.1))
+        })
+    }
+
+    /// The fault is about an address, so that EXCVADDR or MTVAL means something.
+    pub fn has_address(&self) -> bool {
+        matches!(self.fault, "load" | "store" | "fetch" | "alignment" | "bus")
+    }
+}
+
 struct Stack(Vec<(u32, Vec<u8>)>);
 
 impl Memory for Stack {
@@ -84,7 +104,11 @@ pub fn explain(panic: &Panic, program: &Program<'_>) -> ExplainedPanic {
         let shown = panic.backtrace.iter().enumerate();
         shown.flat_map(|(i, (pc, _))| place(program, *pc, i == 0, None)).collect()
     };
-    let called_at = super::parse::hex_after(&panic.reason, "at PC ");
+    let lines = || std::iter::once(&panic.reason).chain(&panic.details);
+    // `abort() was called at PC 0x…`; of an ESP8266: `last failed alloc call: 40209D4A(5744)`.
+    let called_at = ["at PC ", "last failed alloc call", "last failed alloc caller"]
+        .iter()
+        .find_map(|mark| lines().find_map(|line| super::parse::hex_after(line.replace(':', " ").as_str(), mark)));
     let addresses = called_at.into_iter().flat_map(|pc| place(program, pc, true, None)).collect();
     ExplainedPanic { backtrace: frames, addresses }
 }

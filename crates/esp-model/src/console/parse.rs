@@ -1,5 +1,9 @@
 //! Pieces of lines.
 
+use std::sync::OnceLock;
+
+use regex::Regex;
+
 /// The hexadecimal number after `mark`: `0x…` or bare digits.
 pub(super) fn hex_after(text: &str, mark: &str) -> Option<u32> {
     let rest = text.split_once(mark)?.1.trim_start();
@@ -37,22 +41,26 @@ pub(super) fn log_line(text: &str) -> Option<(char, &str, &str)> {
     Some((level, tag, message.trim()))
 }
 
-/// `NAME : 0x12345678` pairs of a register dump; `NAME=0x12345678` on an ESP8266.
+/// A pattern of this file, made once.
+macro_rules! pattern {
+    ($text:literal) => {{
+        static PATTERN: OnceLock<Option<Regex>> = OnceLock::new();
+        PATTERN.get_or_init(|| Regex::new($text).ok()).as_ref()
+    }};
+}
+
+fn number(digits: Option<regex::Match<'_>>) -> Option<u32> {
+    u32::from_str_radix(digits?.as_str(), 16).ok()
+}
+
+/// `NAME : 0x12345678` pairs of a register dump; `NAME=0x12345678` on an ESP8266 and in Rust.
 pub(super) fn registers(text: &str) -> Vec<(String, u32)> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once([':', '=']) {
-        let name = before.rsplit([' ', ',']).find(|word| !word.is_empty()).unwrap_or_default();
-        let value = after.trim_start();
-        let Some(digits) = value.strip_prefix("0x").and_then(|digits| digits.get(..8)) else { return found };
-        let Ok(number) = u32::from_str_radix(digits, 16) else { return found };
-        let plain = !name.is_empty() && name.len() <= 8 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/');
-        if plain {
-            found.push((name.to_owned(), number));
-        }
-        rest = value.get(10..).unwrap_or_default();
-    }
-    found
+    let Some(pattern) = pattern!(r"(?-u:\b)([A-Za-z][A-Za-z0-9]{0,7}(?:/FP|/fp)?) *[:=] *0x([0-9a-fA-F]{8})(?-u:\b)")
+    else {
+        return Vec::new();
+    };
+    let pair = |found: regex::Captures<'_>| Some((found.get(1)?.as_str().to_owned(), number(found.get(2))?));
+    pattern.captures_iter(text).filter_map(pair).collect()
 }
 
 /// A line that is nothing but a code address.
@@ -61,26 +69,39 @@ pub(super) fn lone_address(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// The pairs `pc:sp` of an Xtensa backtrace.
+/// The pairs `pc:sp` of an Xtensa backtrace, also without a space between them; on RISC-V with frame pointers alike.
 pub(super) fn backtrace(text: &str) -> Vec<(u32, u32)> {
-    let number = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-    let pair = |word: &str| {
-        let (pc, sp) = word.split_once(':')?;
-        Some((number(pc)?, number(sp.split('|').next()?)?))
+    let Some(pattern) = pattern!(r"0x([0-9a-fA-F]{8}): ?0x([0-9a-fA-F]{8})") else { return Vec::new() };
+    let pair = |found: regex::Captures<'_>| Some((number(found.get(1))?, number(found.get(2))?));
+    pattern.captures_iter(text).filter_map(pair).take(128).collect()
+}
+
+/// The line goes on with a backtrace that was wrapped: nothing but addresses and the mark of a broken chain.
+pub(super) fn continues_backtrace(text: &str) -> bool {
+    let plain = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'x' | b':' | b'|' | b'<' | b'-'))
     };
-    // Until ESP-IDF 4.3 no space stood behind the colon.
-    let pairs = text.trim_start().strip_prefix("Backtrace:").unwrap_or(text);
-    pairs.split_whitespace().filter_map(pair).take(128).collect()
+    let mut words = text.split_whitespace().filter(|word| !word.contains("CORRUPTED"));
+    text.contains("CORRUPTED") || (text.contains(':') && words.all(plain) && text.bytes().any(|b| b.is_ascii_digit()))
+}
+
+/// Joins a wrapped backtrace: a pair that was cut is made whole.
+pub(super) fn join_backtrace(begun: &mut String, more: &str) {
+    let last = begun.split_whitespace().last().unwrap_or_default();
+    let whole =
+        last == "Backtrace:" || last.rsplit("0x").next().is_some_and(|digits| digits.len() == 8) && last.contains(':');
+    if whole {
+        begun.push(' ');
+    }
+    begun.push_str(more);
 }
 
 /// A line of a stack dump: `3fc8e9d0: 0x… 0x…`, on an ESP8266 without the `0x`.
 pub(super) fn stack_line(text: &str) -> Option<(u32, Vec<u32>)> {
-    let (address, words) = text.split_once(": ")?;
-    let number = |text: &str| {
-        let digits = text.trim_start_matches("0x");
-        (digits.len() == 8).then(|| u32::from_str_radix(digits, 16).ok())?
-    };
-    let address = number(address.trim())?;
-    let words: Vec<u32> = words.split_whitespace().map_while(number).take(16).collect();
-    (!words.is_empty()).then_some((address, words))
+    let found =
+        pattern!(r"(?:^|[ >|])(?:0x)?([0-9a-fA-F]{8}): +((?:(?:0x)?[0-9a-fA-F]{8}(?: +|$))+)")?.captures(text)?;
+    let address = number(found.get(1))?;
+    let words = found.get(2)?.as_str().split_whitespace();
+    let words = words.filter_map(|word| u32::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    Some((address, words.take(16).collect()))
 }

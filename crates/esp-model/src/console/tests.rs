@@ -111,6 +111,7 @@ fn an_esp8266_prints_other_registers_and_its_stack_bare() {
     assert_eq!(found[0].registers.len(), 5);
     assert_eq!(found[0].stack[1], (0x3fff_fe90, vec![0xfeef_effe, 0xfeef_effe, 0x3ffe_e44c, 0x4020_10ec]));
     assert_eq!(found[0].details, ["ctx: cont"]);
+    assert_eq!(found[0].fault, "load");
 }
 
 #[test]

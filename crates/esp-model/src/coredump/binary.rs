@@ -95,5 +95,6 @@ pub(super) fn decode(
         exception,
         tasks,
         segments,
+        damage: Vec::new(),
     })
 }

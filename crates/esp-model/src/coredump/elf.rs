@@ -88,6 +88,7 @@ pub(super) fn decode(
         exception: Vec::new(),
         tasks,
         segments,
+        damage: Vec::new(),
     };
     dump.exception = match arch {
         Arch::Xtensa => registers::xtensa_exception(notes.extra.get(1..).unwrap_or_default()),

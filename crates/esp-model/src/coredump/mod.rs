@@ -36,6 +36,22 @@ pub enum CoreDumpError {
     /// A version this code does not know.
     #[error("unknown core dump version {0:#06x}")]
     Version(u16),
+    /// A line of a console's base64 text was cut or mixed with other text.
+    #[error("line {line} is no whole base64 line ({have} characters)")]
+    Line {
+        /// Its number in the text, from 1.
+        line: usize,
+        /// Its characters.
+        have: usize,
+    },
+    /// The text holds fewer dumps.
+    #[error("dump {wanted} was asked for; the text holds {have}")]
+    Which {
+        /// The one asked for, from 1.
+        wanted: usize,
+        /// How many there are.
+        have: usize,
+    },
     /// The header promises more than is there.
     #[error("core dump is cut: {what} needs {need} bytes, {have} are there")]
     Cut {
@@ -129,19 +145,33 @@ pub struct CoreDump {
     pub tasks: Vec<Task>,
     /// All saved memory, in the dump's order.
     pub segments: Vec<Segment>,
+    /// What was not whole in its text or at its end: those bytes are zeros.
+    pub damage: Vec<String>,
 }
 
 impl CoreDump {
     /// Decodes a dump from the bytes of a partition, a binary or ELF file, base64 text or a console log.
     pub fn parse(bytes: &[u8], check: Check) -> Result<Self, CoreDumpError> {
+        Self::parse_one(bytes, check, None)
+    }
+
+    /// The same for a text with several dumps: `which` counts from 1; the last one else.
+    pub fn parse_one(bytes: &[u8], check: Check, which: Option<usize>) -> Result<Self, CoreDumpError> {
         if bytes.len() > MAX_LEN {
             return Err(CoreDumpError::NotACoreDump("larger than 64 MiB"));
         }
         if bytes.starts_with(b"\x7fELF") {
             return elf::decode(bytes, Checksum::none(), None, None);
         }
-        if let Some(decoded) = text::decode(bytes) {
-            return container::decode(&decoded?, check);
+        if let Some(decoded) = text::decode(bytes, check, which) {
+            let text = decoded?;
+            let mut dump = if text.bytes.starts_with(b"\x7fELF") {
+                elf::decode(&text.bytes, Checksum::none(), None, None)?
+            } else {
+                container::decode(&text.bytes, check)?
+            };
+            dump.damage.splice(0..0, text.damage);
+            return Ok(dump);
         }
         container::decode(bytes, check)
     }

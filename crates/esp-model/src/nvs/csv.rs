@@ -20,12 +20,70 @@ pub struct Row<'a> {
     pub value: Option<Cow<'a, str>>,
 }
 
+/// What the first row has instead of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Near {
+    /// Nothing like it.
+    Nothing,
+    /// The name with spaces or other signs around it.
+    Spaced(String),
+    /// All names in one column: another sign parts them.
+    Separator(char),
+}
+
+impl std::fmt::Display for Near {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Spaced(name) => write!(f, ": it has {name:?}"),
+            Self::Separator(sign) => write!(f, ": its columns are parted by {sign:?}"),
+        }
+    }
+}
+
+/// A row with more columns than the first one has: what stands behind a comma is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongRow {
+    /// Line on which the row begins, counted from 1.
+    pub line: usize,
+    /// Its key.
+    pub key: String,
+    /// Its columns.
+    pub columns: usize,
+    /// Columns of the first row.
+    pub header: usize,
+}
+
+/// Rows whose value is cut by a comma, as the reference generator silently cuts it.
+pub fn long_rows(text: &str) -> Vec<LongRow> {
+    let text = plain_ends(text);
+    let mut records = Records::new(&text).filter_map(Result::ok);
+    let Some((_, first)) = records.next() else { return Vec::new() };
+    let Ok([key, ..]) = columns(&first) else { return Vec::new() };
+    let header = first.len();
+    // A comma at a row's end parts nothing from nothing.
+    let used =
+        |record: &[Cow<str>]| record.iter().rposition(|field| !field.trim().is_empty()).map_or(0, |last| last + 1);
+    let long = |(line, record): (usize, Vec<Cow<str>>)| {
+        let columns = used(&record);
+        let key = record.get(key).map(|key| key.clone().into_owned()).unwrap_or_default();
+        (columns > header).then_some(LongRow { line, key, columns, header })
+    };
+    records.filter_map(long).collect()
+}
+
+/// The text without the mark that spreadsheets put before it, and with line feeds alone.
+fn plain_ends(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() }
+}
+
 /// The text is not a table of rows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsvError {
     /// The first row does not name this column.
-    #[error("the first row has no column {0:?}")]
-    Column(&'static str),
+    #[error("the first row has no column {0:?}{1}")]
+    Column(&'static str, Near),
     /// A field is too long.
     #[error("line {0}: a field is longer than 131072 characters")]
     FieldLimit(usize),
@@ -33,8 +91,7 @@ pub enum CsvError {
 
 /// Reads the rows, one after the other. Lines that begin with `#` are left out, also within quotes.
 pub fn each_row<E: From<CsvError>>(text: &str, mut take: impl FnMut(&Row) -> Result<(), E>) -> Result<(), E> {
-    let text: Cow<str> =
-        if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() };
+    let text = plain_ends(text);
     let mut records = Records::new(&text);
     let Some(header) = records.next() else { return Ok(()) };
     // A file without rows may lack columns.
@@ -53,8 +110,20 @@ pub fn each_row<E: From<CsvError>>(text: &str, mut take: impl FnMut(&Row) -> Res
 /// Where the header has the columns key, type, encoding and value. Of several columns of one name the last one counts,
 /// even when a row does not reach it.
 fn columns(header: &[Cow<str>]) -> Result<[usize; 4], CsvError> {
-    let column = |name: &'static str| header.iter().rposition(|known| *known == name).ok_or(CsvError::Column(name));
+    let column = |name: &'static str| {
+        let found = header.iter().rposition(|known| *known == name);
+        found.ok_or_else(|| CsvError::Column(name, near(header, name)))
+    };
     Ok([column("key")?, column("type")?, column("encoding")?, column("value")?])
+}
+
+fn near(header: &[Cow<str>], name: &str) -> Near {
+    let same = |known: &&Cow<str>| known.trim_matches(|c: char| !c.is_ascii_alphanumeric()).eq_ignore_ascii_case(name);
+    if let Some(spaced) = header.iter().find(same) {
+        return Near::Spaced(spaced.clone().into_owned());
+    }
+    let [only] = header else { return Near::Nothing };
+    [';', '\t', '|'].into_iter().find(|sign| only.contains(*sign)).map_or(Near::Nothing, Near::Separator)
 }
 
 /// Where the reader is within a record.
@@ -172,5 +241,41 @@ impl<'a> Iterator for Records<'a> {
             self.reader.save(State::StartRecord);
             Ok((self.begin, std::mem::take(&mut self.reader.record)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Result<Vec<String>, CsvError> {
+        let mut keys = Vec::new();
+        each_row(text, |row| {
+            keys.push(row.key.as_deref().unwrap_or_default().to_owned());
+            Ok::<(), CsvError>(())
+        })?;
+        Ok(keys)
+    }
+
+    #[test]
+    fn the_mark_of_spreadsheets_is_passed_over() {
+        assert_eq!(keys("\u{feff}key,type,encoding,value\r\nwifi,namespace,,\r\n").unwrap(), ["wifi"]);
+    }
+
+    #[test]
+    fn a_header_that_is_nearly_right_is_named() {
+        let near = |text: &str| keys(&format!("{text}\na,data,u8,1\n")).unwrap_err();
+        assert_eq!(near("key, type, encoding, value"), CsvError::Column("type", Near::Spaced(" type".into())));
+        assert_eq!(near("Key,type,encoding,value"), CsvError::Column("key", Near::Spaced("Key".into())));
+        assert_eq!(near("key;type;encoding;value"), CsvError::Column("key", Near::Separator(';')));
+        assert_eq!(near("a,b,c,d"), CsvError::Column("key", Near::Nothing));
+    }
+
+    #[test]
+    fn a_value_that_a_comma_cuts_is_found_and_a_quoted_one_is_not() {
+        let text = "key,type,encoding,value\nwifi,namespace,,\nssid,data,string,Home, sweet home\n\
+                    name,data,string,\"a, b\"\nlast,data,u8,1,,\n";
+        let found = long_rows(text);
+        assert_eq!(found, [LongRow { line: 3, key: "ssid".into(), columns: 5, header: 4 }]);
     }
 }

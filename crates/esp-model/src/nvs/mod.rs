@@ -14,7 +14,7 @@ mod read;
 
 pub use build::{Builder, Source, generate};
 pub use crypt::{Keys, KeysError, decrypt, encrypt};
-pub use csv::{CsvError, Row, each_row};
+pub use csv::{CsvError, LongRow, Near, Row, each_row, long_rows};
 pub use edit::{Change, Difference, diff, edit};
 pub use encode::{ValueError, encode_value};
 pub use page::{Item, Page, PageState, SlotState};

@@ -31,6 +31,11 @@ pub enum Warning {
     /// The binary form keeps 16 bytes of a name.
     #[error("{0} ({1:?}): only 16 bytes of the name are kept")]
     LongName(Place, String),
+    /// NVS has an encryption of its own: its driver refuses such a partition.
+    #[error(
+        "{0} ({1:?}): an NVS partition must not be marked encrypted; NVS encryption has keys of its own (a partition nvs_keys, which is marked)"
+    )]
+    EncryptedNvs(Place, String),
     /// Flag bits without a meaning.
     #[error("{0} ({1:?}): unknown flags {2:#010x}")]
     UnknownFlags(Place, String, u32),
@@ -114,6 +119,9 @@ impl Table {
             let meant = options.subtypes.number(partition.kind, &name);
             if options.subtypes.is_name(&name) && meant != Some(i128::from(partition.subtype)) {
                 out.push(Warning::NameIsSubtype(place, name.clone()));
+            }
+            if partition.encrypted && partition.kind == DATA && options.subtypes.is(DATA, partition.subtype, "nvs") {
+                out.push(Warning::EncryptedNvs(place, name.clone()));
             }
             if name.len() > 16 {
                 out.push(Warning::LongName(place, name.clone()));

@@ -1,6 +1,7 @@
 //! The app's ELF file as a source of names: address → function, file, line with inlined frames; stack unwinding;
 //! values of variables. All lazily: a unit of debug information is read when an address in it is asked for.
 
+mod lines;
 mod program;
 mod types;
 mod unwind;

@@ -189,6 +189,11 @@ impl<'a> Program<'a> {
             })),
             _ => {}
         }
+        if let Some(first) = found.first_mut().filter(|first| first.line.is_none())
+            && let Some((file, line)) = self.unit(address).and_then(|unit| super::lines::place(unit, address))
+        {
+            (first.file, first.line) = (Some(file), Some(line));
+        }
         found
     }
 

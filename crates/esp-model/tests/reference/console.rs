@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("console: panic texts lead to the same functions and lines as the core dump", panics),
         trial("console: the stack of an ESP8266 names its callers", call0),
+        trial("console: registers and stack are those of esp-idf-panic-decoder", panic_decoder),
     ]
 }
 
@@ -78,6 +79,68 @@ fn panics() -> Result<(), Stop> {
             .collect();
         if ours != theirs || ours.len() < 6 {
             return fail(format!("{name}: ours {ours:#?}, theirs {theirs:#?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads texts as JSON; writes registers, stack address and stack of those that it can read.
+const PANIC_DECODER: &str = "\
+import json, sys
+from esp_idf_panic_decoder.gdb_panic_server import parse_idf_riscv_panic_output as parse
+out = []
+for text in json.load(sys.stdin):
+    try:
+        info = parse(text)
+        out.append([info.regs, info.stack_base_addr, info.stack_data.hex()])
+    except Exception as error:
+        out.append(None)
+json.dump(out, sys.stdout)
+";
+
+type Decoded = (std::collections::BTreeMap<String, u32>, u32, String);
+
+/// Panic texts of all RISC-V chips, as the tool takes them: without prefixes.
+fn panic_decoder() -> Result<(), Stop> {
+    let text = |pc: u32, sp: u32| {
+        let mut text = format!(
+            "Guru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.\n\nCore  0 register dump:\n\
+             MEPC    : {pc:#010x}  RA      : {:#010x}  SP      : {sp:#010x}  GP      : 0x3fc8b600  \n\
+             TP      : 0x3fc91f90  T0      : 0x4005890e  T1      : 0x00000001  T2      : 0x00000002  \n\
+             S0/FP   : 0x00000003  S1      : 0x00000004  A0      : 0x00000005  A1      : 0x00000006  \n\
+             MSTATUS : 0x00001881  MTVEC   : 0x40380001  MCAUSE  : 0x00000005  MTVAL   : 0x00000014  \n\
+             MHARTID : 0x00000000  \n\nStack memory:\n",
+            pc + 16
+        );
+        for row in 0..6 {
+            let words: Vec<String> = (0..8).map(|i| format!("{:#010x}", pc.wrapping_mul(row * 8 + i + 1))).collect();
+            let _ = writeln!(text, "{:08x}: {}", sp + row * 32, words.join(" "));
+        }
+        text + "\n\n\nELF file SHA256: 1b43c5e74f2da138\n\nRebooting...\n"
+    };
+    let places = [
+        (0x4200_1234, 0x3fc9_1f60),
+        (0x4038_0698, 0x3fca_0000),
+        (0x4200_8a12, 0x4081_0f50),
+        (0x4000_1234, 0x4ff1_1f60),
+    ];
+    let texts: Vec<String> = places.iter().map(|(pc, sp)| text(*pc, *sp)).collect();
+    let input = reference::scratch("console").join("texts.json");
+    std::fs::write(&input, serde_json::to_vec(&texts)?)?;
+    let mut python = Command::new(reference::tool("python")?);
+    python.args(["-c", PANIC_DECODER]).stdin(std::fs::File::open(&input)?);
+    let theirs: Vec<Option<Decoded>> = serde_json::from_slice(&reference::run(&mut python)?.stdout)?;
+    for (text, theirs) in texts.iter().zip(theirs) {
+        let Some((registers, base, stack)) = theirs else { return fail(format!("they read nothing of {text}")) };
+        let mut decoder = Decoder::new(None);
+        decoder.feed(Duration::ZERO, text.as_bytes());
+        decoder.finish();
+        let Some(Event::Panic(panic)) = decoder.events().first() else { return fail("no panic") };
+        let ours: std::collections::BTreeMap<String, u32> = panic.registers.iter().cloned().collect();
+        let words = panic.stack.iter().flat_map(|(_, words)| words.iter().flat_map(|word| word.to_le_bytes()));
+        let bytes: String = words.map(|byte| format!("{byte:02x}")).collect();
+        if ours != registers || panic.stack.first().map(|(at, _)| *at) != Some(base) || bytes != stack {
+            return fail(format!("ours {ours:x?}, theirs {registers:x?}; stack {bytes} and {stack}"));
         }
     }
     Ok(())

@@ -17,9 +17,10 @@ pub mod virtuals;
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Origin};
+use crate::tools::diagnostics::findings;
 use crate::tools::error::ToolError;
 use crate::tools::surface::Surface;
 
@@ -65,6 +66,8 @@ pub struct Shared {
     pub audit: audit::AuditLog,
     /// The station's ledger.
     pub desk: Arc<crate::factory::desk::Desk>,
+    /// What consoles are searched for.
+    catalogue: OnceLock<Result<Arc<esp_model::console::Catalogue>, ToolError>>,
     /// What goes on in production just now.
     pub floor: Arc<crate::factory::floor::Floor>,
 }
@@ -77,6 +80,11 @@ impl Deref for Ctx {
 }
 
 impl Ctx {
+    /// What consoles are searched for, with the user's own entries; read when it is first asked for.
+    pub fn catalogue(&self) -> Result<Arc<esp_model::console::Catalogue>, ToolError> {
+        self.catalogue.get_or_init(|| findings::catalogue(&self.config)).clone()
+    }
+
     /// Reads the policy and prepares the rest; opens and asks nothing.
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let policy = policy::Policy::load(&config)?;
@@ -107,6 +115,7 @@ impl Ctx {
             audit,
             desk: Arc::new(crate::factory::desk::Desk::new(&config)),
             floor: Arc::default(),
+            catalogue: OnceLock::new(),
             config,
         };
         Ok(Self {

@@ -68,6 +68,7 @@ pub static ALL: &[Entry] = &[
     entry::<r#virtual::status::Status>("virtual"),
     entry::<r#virtual::flash::Flash>("virtual"),
     entry::<diagnostics::console::ConsoleCapture>("diagnostics"),
+    entry::<diagnostics::log_decode::LogDecode>("diagnostics"),
     entry::<diagnostics::core_dump::CoreDumpAnalyze>("diagnostics"),
     entry::<diagnostics::memory_dump::MemoryDump>("diagnostics"),
     entry::<diagnostics::register_dump::RegisterDump>("diagnostics"),

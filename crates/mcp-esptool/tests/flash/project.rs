@@ -212,3 +212,47 @@ fn hex_and_uf2_files_bring_their_own_addresses() {
         }
     }
 }
+
+/// What releases hold: a manifest, an argument file, paths of another system.
+#[test]
+fn published_builds_are_read_and_their_wrong_addresses_refused() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let rows = table(OTA, 0x8000);
+    let at = chip().flash.bootloader_offset;
+    let files: [(&str, &[u8]); 3] = [("boot.bin", &bootloader), ("table.bin", &rows), ("app.bin", &app)];
+    let manifest = |offset: u32| {
+        json!({"name": "lamp", "builds": [{"chipFamily": chip().name, "parts": [
+            {"path": "boot.bin", "offset": offset}, {"path": "table.bin", "offset": 0x8000}, {"path": "app.bin", "offset": 0x1_0000},
+        ]}]})
+        .to_string()
+    };
+    let arguments = format!(
+        "--flash_mode dio --flash_freq 80m --flash_size 4MB\n{at:#x} boot.bin\n0x10000 app.bin\n0x8000 table.bin\n"
+    );
+    let windows = json!({"flash_files": {format!("{at:#x}"): "sub\\boot.bin", "0x8000": "sub\\table.bin", "0x10000": "sub\\app.bin"}});
+    folder(&bench, "web", &files);
+    fs::write(bench.path("web/manifest.json"), manifest(at)).unwrap();
+    folder(&bench, "args", &files);
+    fs::write(bench.path("args/flash_args"), arguments).unwrap();
+    folder(&bench, "win/sub", &files);
+    folder(&bench, "win", &[("flasher_args.json", windows.to_string().as_bytes())]);
+    for (path, kind) in [
+        ("web/manifest.json", "ESP Web Tools"),
+        ("args", "ESP-IDF"),
+        ("args/flash_args", "ESP-IDF"),
+        ("win", "ESP-IDF"),
+    ] {
+        let (device, port) = bench.device(&path.replace(['/', '.'], "-"), |_| ());
+        let out = bench.call("esp_flash_firmware", json!({"port": port, "project": path}));
+        assert_eq!((&out["project"], &out["verified"]), (&json!(kind), &json!(true)), "{out:?}");
+        assert!(flash(&device, 0x1_0000, app.len()) == app);
+        assert!(flash(&device, 0x8000, rows.len()) == rows);
+    }
+    // The bootloader of another chip's address.
+    let wrong = if at == 0 { 0x1000 } else { 0 };
+    fs::write(bench.path("web/manifest.json"), manifest(wrong)).unwrap();
+    let (_, port) = bench.device("wrong", |_| ());
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "web/manifest.json"}));
+    assert_eq!(error.code, "wrong_bootloader_offset", "{error}");
+}

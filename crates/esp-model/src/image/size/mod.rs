@@ -133,6 +133,36 @@ pub fn from_map(map: &str, elf: Option<&[u8]>) -> Result<Sizes, SizeError> {
     place::place(chip, map, elf.as_ref())
 }
 
+/// What shows that a map and an ELF file are of different builds; None when their sections are the same.
+///
+/// # Errors
+/// A map or ELF file that is not readable.
+pub fn other_build(map: &str, elf: &[u8]) -> Result<Option<String>, SizeError> {
+    let (map, elf) = (map::MapFile::parse(map)?, symbols::ElfFacts::read(elf)?);
+    let differs = map.outputs.iter().find_map(|output| {
+        let section = elf.sections.get(&output.name).filter(|_| output.len > 0)?;
+        let same = (section.address, section.len) == (output.address, output.len);
+        (!same).then(|| {
+            format!(
+                "{} has {} bytes at {:#x} in the map and {} at {:#x} in the ELF file",
+                output.name, output.len, output.address, section.len, section.address
+            )
+        })
+    });
+    Ok(differs)
+}
+
+/// A memory into which more was put than it holds: the linker refuses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overflow {
+    /// The memory.
+    pub memory: String,
+    /// Bytes too many.
+    pub bytes: u64,
+    /// Object files in it as `archive:object`, the largest first.
+    pub largest: Vec<(String, u64)>,
+}
+
 /// Sizes from an ELF file alone: sections and symbols, no archives, and no totals of memories.
 ///
 /// # Errors
@@ -183,6 +213,22 @@ impl Sizes {
             }
         }
         totals
+    }
+
+    /// Memories that hold too much, each with its `count` largest object files.
+    pub fn overflows(&self, count: usize) -> Vec<Overflow> {
+        let over = |memory: &Memory| memory.free_bytes().filter(|free| *free < 0).map(i64::unsigned_abs);
+        let found = self.memory.iter().filter_map(|(name, memory)| Some((name, memory, over(memory)?)));
+        found
+            .map(|(name, memory, bytes)| {
+                let alone = Self {
+                    chip: self.chip.clone(),
+                    image_bytes: 0,
+                    memory: BTreeMap::from([(name.clone(), memory.clone())]),
+                };
+                Overflow { memory: name.clone(), bytes, largest: alone.largest(Level::Object, count) }
+            })
+            .collect()
     }
 
     /// The largest on a level, the largest first.

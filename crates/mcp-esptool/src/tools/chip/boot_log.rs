@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esp_link::monitor::{CaptureOptions, Pattern};
 use esp_model::chip::Chip;
-use esp_model::console::{Decoder, Event, diagnoses};
+use esp_model::console::{Decoder, Event};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
@@ -13,8 +13,8 @@ use serde::Serialize;
 use esp_link::reset::Sequence;
 
 use crate::ctx::device::Connected;
-use crate::tools::diagnostics::{capture, unprintable};
-use crate::tools::error::{ToolError, finding};
+use crate::tools::diagnostics::{capture, findings, unprintable};
+use crate::tools::error::ToolError;
 
 /// Longest text that goes into a result, in characters.
 const SHOWN: usize = 4000;
@@ -47,7 +47,7 @@ pub struct BootLog {
     pub findings: Vec<String>,
     /// Their codes.
     #[serde(skip)]
-    pub codes: Vec<&'static str>,
+    pub codes: Vec<String>,
 }
 
 /// Listens for `seconds`, or until `until` is seen; plays `reset` first. `baud`: the line's rate (default: the one of the
@@ -65,7 +65,6 @@ pub fn capture(
         Some(text) => vec![Pattern::regex(text).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?],
         None => Vec::new(),
     };
-    let started = reset.is_some();
     let rate = baud.unwrap_or(chip.uart.boot_baud);
     let time = Duration::from_secs_f64(if seconds.is_finite() { seconds.clamp(0.0, LONGEST_S) } else { LONGEST_S });
     let options = CaptureOptions {
@@ -76,10 +75,11 @@ pub fn capture(
         absence: Duration::from_secs(5),
         ..CaptureOptions::default()
     };
-    let heard = capture::hear(port, Some(chip), &options, job, &mut |_, _, _| true)?;
+    let heard = capture::hear(port, Decoder::new(Some(chip)), &options, job, &mut |_, _, _| true)?;
     job.check()?;
     let (text, cut) = shown(heard.lines.iter().map(|line| line.text.as_str()));
-    let mut findings = findings(&heard.decoder, started);
+    let found = heard.decoder.findings();
+    let mut findings: Vec<String> = found.iter().map(findings::line).collect();
     findings.extend(unprintable::finding(&heard, rate));
     Ok(BootLog {
         text,
@@ -91,7 +91,7 @@ pub fn capture(
         verdict: verdict(&heard.decoder).into(),
         boots: heard.decoder.summary().boots,
         findings,
-        codes: codes(&heard.decoder, started),
+        codes: found.iter().map(|finding| finding.code.clone()).collect(),
     })
 }
 
@@ -156,21 +156,6 @@ pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>
         connected.loader.soft_reset(job)?;
     }
     Ok(reset)
-}
-
-/// What was recognised, each with its next step. `started`: a reset should have started the application.
-pub fn findings(decoder: &Decoder, started: bool) -> Vec<String> {
-    codes(decoder, started).into_iter().map(finding).collect()
-}
-
-/// The codes of what was recognised.
-fn codes(decoder: &Decoder, started: bool) -> Vec<&'static str> {
-    let summary = decoder.summary();
-    let mut codes = diagnoses(decoder.events(), &summary);
-    if codes.is_empty() && started && summary.download_mode {
-        codes.push("in_download_mode");
-    }
-    codes
 }
 
 impl BootLog {

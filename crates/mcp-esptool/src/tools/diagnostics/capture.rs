@@ -1,19 +1,20 @@
 //! One capture of a console: what the tool, the report and the terminal share.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
 use esp_model::chip::Chip;
-use esp_model::console::{Decoder, Event, Line, Panic, explain};
+use esp_model::console::{Decoder, Event, Line, Panic, explain, numbers};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use esp_model::symbols::{Program, SourceLocation};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::elf_files::elf_file;
+use super::elf_files::{ElfFile, elf_file};
 use crate::ctx::Ctx;
 use crate::ctx::device::{Warm, mac_text};
 use crate::ctx::sessions::Lease;
@@ -114,9 +115,24 @@ pub struct Crash {
     pub backtrace: Vec<String>,
     /// The device itself says that the chain is broken.
     pub backtrace_corrupted: bool,
+    /// What its registers tell, in words: `EXCVADDR 0x00000004: a null pointer, 4 bytes behind it …`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
     /// verified, unverifiable (no hash was printed), foreign (names withheld) or no_elf.
     pub elf_match: String,
 }
+
+/// Crashes, and how many there were.
+#[derive(Debug, Default)]
+pub struct Crashes {
+    /// The first ones.
+    pub shown: Vec<Crash>,
+    /// How many more there were.
+    pub left_off: usize,
+}
+
+/// Most crashes explained of one capture.
+const MOST_CRASHES: usize = 16;
 
 /// What a capture shows.
 pub struct Heard {
@@ -146,18 +162,17 @@ pub fn run(
     job: &Job,
     raw: &mut Raw<'_>,
 ) -> Result<Heard, ToolError> {
-    hear(&mut listener.reader, None, options, job, raw)
+    hear(&mut listener.reader, Decoder::new(None), options, job, raw)
 }
 
-/// Captures what comes from a port and decodes it. With the chip known its own boot messages are looked for.
+/// Captures what comes from a port and decodes it with this decoder.
 pub fn hear(
     port: &mut dyn Port,
-    chip: Option<&'static Chip>,
+    mut decoder: Decoder,
     options: &CaptureOptions,
     job: &Job,
     raw: &mut Raw<'_>,
 ) -> Result<Heard, ToolError> {
-    let mut decoder = Decoder::new(chip);
     let (mut lines, mut head) = (Vec::new(), Vec::new());
     let total = options.time.map_or(0, |time| time.as_millis() as u64);
     let mut last_progress = 0;
@@ -191,40 +206,76 @@ pub fn stopped(stopped: &Stopped) -> String {
     }
 }
 
-/// The crashes heard, with names where an ELF file is that app's; the first `known` events are passed over.
-pub fn crashes(ctx: &Ctx, decoder: &Decoder, known: usize, named: Option<&str>) -> Result<Vec<Crash>, ToolError> {
-    let panics = decoder.events().iter().skip(known).filter_map(|event| match event {
-        Event::Panic(panic) => Some(Panic::clone(panic)),
-        Event::TaskWatchdog(report) => Some(report.as_panic()),
-        _ => None,
-    });
-    // The app may have said its hash at its start, or in the panic.
-    let started = decoder.events().iter().find_map(|event| match event {
-        Event::Start { what: "elf_sha256", value, .. } => Some(value.clone()),
-        _ => None,
-    });
-    panics.take(16).map(|panic| crash(ctx, &panic, started.as_deref(), named)).collect()
+/// Where names come from: a file that was named, or files found by the hash that a device printed.
+pub struct Names<'c> {
+    ctx: &'c Ctx,
+    named: Option<&'c str>,
+    dirs: &'c [PathBuf],
+    found: HashMap<Option<String>, Option<ElfFile>>,
 }
 
-fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -> Result<Crash, ToolError> {
+impl<'c> Names<'c> {
+    /// From this file, or found below the project roots and these folders.
+    pub fn new(ctx: &'c Ctx, named: Option<&'c str>, dirs: &'c [PathBuf]) -> Self {
+        Self { ctx, named, dirs, found: HashMap::new() }
+    }
+
+    /// The file for this hash; each is looked for once.
+    pub fn file(&mut self, sha256: Option<&str>) -> Result<Option<&ElfFile>, ToolError> {
+        let key = sha256.map(str::to_owned);
+        if !self.found.contains_key(&key) {
+            let file = elf_file(self.ctx, self.named, sha256, self.dirs)?;
+            self.found.insert(key.clone(), file);
+        }
+        Ok(self.found.get(&key).and_then(Option::as_ref))
+    }
+}
+
+/// The hash that the app said at its start.
+pub fn started_app(decoder: &Decoder) -> Option<&str> {
+    decoder.events().iter().find_map(|event| match event {
+        Event::Start { what: "elf_sha256", value, .. } => Some(value.as_str()),
+        _ => None,
+    })
+}
+
+/// The crashes heard, with names where an ELF file is that app's; the first `known` events are passed over.
+pub fn crashes(decoder: &Decoder, known: usize, names: &mut Names<'_>) -> Result<Crashes, ToolError> {
+    let panics: Vec<Panic> = decoder
+        .events()
+        .iter()
+        .skip(known)
+        .filter_map(|event| match event {
+            Event::Panic(panic) => Some(Panic::clone(panic)),
+            Event::TaskWatchdog(report) => Some(report.as_panic()),
+            _ => None,
+        })
+        .collect();
+    let started = started_app(decoder);
+    let shown = panics.iter().take(MOST_CRASHES).map(|panic| crash(panic, decoder.chip(), started, names));
+    Ok(Crashes { shown: shown.collect::<Result<_, _>>()?, left_off: panics.len().saturating_sub(MOST_CRASHES) })
+}
+
+fn crash(
+    panic: &Panic,
+    chip: Option<&'static Chip>,
+    started: Option<&str>,
+    names: &mut Names<'_>,
+) -> Result<Crash, ToolError> {
     let sha256 = panic.elf_sha256.as_deref().or(started);
-    let elf = elf_file(ctx, named, sha256)?;
-    let program = elf.as_ref().and_then(|elf| Program::parse(&elf.bytes).ok());
+    let program = names.file(sha256)?.and_then(|elf| Program::parse(&elf.bytes).ok());
     let (elf_match, usable) = match (&program, sha256) {
         (None, _) => ("no_elf", false),
         (Some(program), Some(sha256)) if sha256.len() >= 8 && !program.is_app(sha256) => ("foreign", false),
         (Some(_), Some(sha256)) if sha256.len() >= 8 => ("verified", true),
         (Some(_), _) => ("unverifiable", true),
     };
-    let backtrace = match program.filter(|_| usable) {
+    let program = program.filter(|_| usable);
+    let backtrace = match &program {
         Some(program) => {
-            let explained = explain(panic, &program);
-            explained
-                .backtrace
-                .iter()
-                .chain(&explained.addresses)
-                .map(|frame| line(&frame.pc, frame.location.as_ref()))
-                .collect()
+            let explained = explain(panic, program);
+            let frames = explained.backtrace.iter().chain(&explained.addresses);
+            frames.map(|frame| line(&frame.pc, frame.location.as_ref())).collect()
         }
         None => addresses(panic),
     };
@@ -236,8 +287,30 @@ fn crash(ctx: &Ctx, panic: &Panic, started: Option<&str>, named: Option<&str>) -
         details: panic.details.clone(),
         backtrace,
         backtrace_corrupted: panic.backtrace_corrupted,
+        numbers: told(panic, chip, program.as_ref()),
         elf_match: elf_match.into(),
     })
+}
+
+/// The telling registers in words, with the object that an address points into.
+fn told(panic: &Panic, chip: Option<&Chip>, program: Option<&Program<'_>>) -> Vec<String> {
+    let inside = |value: u32| {
+        let (name, offset) = program?.object(value)?;
+        Some(format!(", {name} + {offset}"))
+    };
+    let told = numbers(panic, chip);
+    told.into_iter()
+        .map(|number| {
+            let object = if number.has_address { inside(number.value).unwrap_or_default() } else { String::new() };
+            format!("{} {:#010x}: {}{object}", number.register, number.value, number.meaning)
+        })
+        .collect()
+}
+
+/// One address with its function and line: `0x4200a4d1 spin_isr main.c:20`.
+pub fn named_address(program: Option<&Program<'_>>, address: u32) -> String {
+    let found = program.and_then(|program| program.locate(address).into_iter().next());
+    line(&format!("{address:#010x}"), found.as_ref())
 }
 
 /// The addresses as printed: the call chain, or where it happened and from where it was called.

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use esp_link::monitor::{CaptureOptions, Pattern, SendWhen, Stopped};
 use esp_link::reset::Sequence;
-use esp_model::console::Summary;
+use esp_model::console::{Decoder, Summary};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::capture::{self, Crash};
+use super::capture::{self, Crash, Names};
+use super::findings::{Known, known_line};
 use super::unprintable;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
-use crate::tools::chip::boot_log;
 use crate::tools::error::ToolError;
 
 /// The tool.
@@ -96,10 +96,13 @@ pub struct Out {
     counts: Value,
     /// What was recognised, in order (at most 100), each with its kind. Untrusted.
     events: Vec<Value>,
-    /// Crashes with source lines.
+    /// Crashes with source lines (at most 16).
     crashes: Vec<Crash>,
-    /// Known troubles, each with its next step.
-    findings: Vec<String>,
+    /// How many more there were.
+    #[serde(skip_serializing_if = "is_zero")]
+    crashes_left_off: usize,
+    /// Known troubles, the surest first, each with its remedy.
+    findings: Vec<Known>,
     /// The last 6,000 characters as `[ms] line`; what is not printable is only told of. Untrusted.
     text: String,
     /// The file with everything.
@@ -143,7 +146,8 @@ impl Tool for ConsoleCapture {
         }
         let mut log = input.log_file.as_deref().map(|file| ctx.files.create(file)).transpose()?;
         let mut failed = None;
-        let heard = capture::run(&mut listener, &options, job, &mut |_, bytes, _| {
+        let decoder = Decoder::with(None, ctx.catalogue()?);
+        let heard = capture::hear(&mut listener.reader, decoder, &options, job, &mut |_, bytes, _| {
             if let Some(log) = &mut log
                 && let Err(error) = log.write_all(bytes)
             {
@@ -155,13 +159,16 @@ impl Tool for ConsoleCapture {
             return Err(ToolError::new("file_unwritable", format!("the log cannot be written: {why}")));
         }
         let log_file = log.map(|log| log.finish_secret()).transpose()?.map(|path| path.display().to_string());
-        let crashes = capture::crashes(ctx, &heard.decoder, 0, input.elf_file.as_deref())?;
+        let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?;
         let matched = match &heard.capture.stopped {
             Stopped::Pattern { matched, .. } => Some(esp_model::console::clean(matched)),
             _ => None,
         };
-        let mut findings = boot_log::findings(&heard.decoder, input.reset);
-        findings.extend(unprintable::finding(&heard, input.baud.unwrap_or(USUAL_BAUD)));
+        let mut findings: Vec<Known> = heard.decoder.findings().into_iter().map(Known::from).collect();
+        if let Some(cause) = unprintable::finding(&heard, input.baud.unwrap_or(USUAL_BAUD)) {
+            findings.retain(|known| known.code != unprintable::CODE);
+            findings.push(Known::new(unprintable::CODE, cause, "try the rates that are named"));
+        }
         Ok(Out {
             port: listener.url.clone(),
             is_virtual: info.is_virtual,
@@ -175,7 +182,8 @@ impl Tool for ConsoleCapture {
             chip: heard.decoder.chip().map(|chip| chip.id.to_owned()),
             counts: json(&heard.decoder.summary()),
             events: heard.decoder.events().iter().take(100).map(json).collect(),
-            crashes,
+            crashes: crashes.shown,
+            crashes_left_off: crashes.left_off,
             findings,
             text: tail(&heard.lines),
             log_file,
@@ -189,7 +197,7 @@ impl Tool for ConsoleCapture {
             let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
         }
         for finding in &out.findings {
-            let _ = write!(text, "\n{finding}");
+            let _ = write!(text, "\n{}", known_line(finding));
         }
         if out.crashes.is_empty() {
             let _ = write!(text, "\n{}", out.counts);
@@ -204,12 +212,18 @@ fn not_there(ctx: &Ctx, file: &str) -> Result<(), ToolError> {
         Err(error) if error.code == "file_not_found" => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Err(ToolError::new("file_unwritable", format!("log_file `{file}` is there already"))
-            .next("give log_file the name of a new file: it takes what is received and reads nothing")),
+            .next(format!("give log_file the name of a new file: it takes what is received; esp_log_decode input_file={file} decodes one that is there"))),
     }
 }
 
+/// There is nothing to say.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// A value as JSON.
-fn json(value: &impl Serialize) -> Value {
+pub fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 

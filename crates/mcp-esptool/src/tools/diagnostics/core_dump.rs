@@ -1,6 +1,7 @@
 //! `esp_core_dump_analyze`: what a crashed device left behind.
 
 use esp_model::coredump::{Analysis, AnalysisError, Check, CoreDump, CoreDumpError, ElfMatch, TaskReport, analyse};
+use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
 use esp_model::partition::{DATA, DATA_COREDUMP};
 use esp_model::symbols::Program;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::elf_files::elf_file;
-use super::evidence;
+use super::{evidence, log_decode};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
@@ -38,9 +39,12 @@ pub struct In {
     /// Also show parameters and variables of frames.
     #[serde(default)]
     variables: bool,
-    /// Decode a dump whose checksum does not fit.
+    /// Decode what is there of a dump that is not whole: a wrong checksum, cut or lost lines of a log.
     #[serde(default)]
     damaged: bool,
+    /// Which dump of a log with several, from 1 (default: the last).
+    #[schemars(extend("x-rare" = true))]
+    dump_number: Option<u32>,
     /// Keep the dump as read from flash in this file.
     #[schemars(extend("x-rare" = true))]
     output_file: Option<String>,
@@ -61,6 +65,12 @@ pub struct Out {
     checksum: String,
     /// The checksum fits.
     checksum_ok: Option<bool>,
+    /// It is not whole: values may be wrong.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    damaged: bool,
+    /// What is not whole, and which dump of a log this is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Why the device panicked.
     reason: Option<String>,
     /// The crash was in an interrupt.
@@ -136,8 +146,12 @@ impl Tool for CoreDumpAnalyze {
             None => from_flash(ctx, job, &input)?,
         };
         let check = if input.damaged { Check::Report } else { Check::Enforce };
-        let dump = CoreDump::parse(&bytes, check)?;
-        let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref())?;
+        let which = input.dump_number.and_then(|number| usize::try_from(number).ok());
+        let dump = CoreDump::parse_one(&bytes, check, which).map_err(|error| match &input.dump_file {
+            Some(file) => no_dump(error, file, &bytes),
+            None => error.into(),
+        })?;
+        let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref(), &[])?;
         let rom = input.rom_elf_file.as_deref().map(|file| ctx.files.read_some(file)).transpose()?;
         let bad = |error: esp_model::symbols::SymbolError| ToolError::new("image_invalid", error.to_string());
         let program = elf.as_ref().map(|elf| Program::parse(&elf.bytes)).transpose().map_err(bad)?;
@@ -208,6 +222,8 @@ fn out(source: String, dump: &CoreDump, analysis: Analysis, elf_file: Option<Str
         version: dump.version.map(|version| format!("{}.{}", version.major, version.minor)),
         checksum: dump.checksum.kind.name().into(),
         checksum_ok: dump.checksum.ok,
+        damaged: dump.checksum.ok == Some(false) || dump.damage.iter().any(|note| note.contains("zeros")),
+        notes: dump.damage.clone(),
         reason: analysis.reason,
         in_interrupt: dump.in_isr,
         exception: pairs(&analysis.exception),
@@ -256,11 +272,33 @@ fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// A file that is no dump: what it is instead, and the tool for it.
+fn no_dump(error: CoreDumpError, file: &str, bytes: &[u8]) -> ToolError {
+    if !matches!(error, CoreDumpError::NotACoreDump(_) | CoreDumpError::Version(_)) {
+        return error.into();
+    }
+    let is = what_it_is(bytes);
+    let error = ToolError::new("core_dump_invalid", format!("{file} is no core dump but {is}"));
+    if log_decode::is_text(bytes) {
+        return error.next(format!("decode its crashes and boot messages with esp_log_decode input_file={file}"));
+    }
+    error.next(format!("esp_firmware_analyze binary_file={file} says what is in it"))
+}
+
+fn what_it_is(bytes: &[u8]) -> String {
+    match recognise(bytes) {
+        Kind::Unknown | Kind::Encrypted if log_decode::is_text(bytes) => "a text without a core dump".into(),
+        Kind::Unknown => "bytes of no known kind".into(),
+        kind => format!("a file of the kind {}", word(&kind)),
+    }
+}
+
 impl From<CoreDumpError> for ToolError {
     fn from(error: CoreDumpError) -> Self {
         let code = match error {
             CoreDumpError::Blank => "no_core_dump",
-            CoreDumpError::Checksum { .. } => "core_dump_damaged",
+            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => "core_dump_damaged",
+            CoreDumpError::Which { .. } => "bad_parameter",
             _ => "core_dump_invalid",
         };
         Self::new(code, error.to_string())

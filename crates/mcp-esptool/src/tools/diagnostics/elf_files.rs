@@ -30,14 +30,19 @@ pub struct ElfFile {
     pub how: &'static str,
 }
 
-/// The named file; without a name, the one whose SHA-256 begins with `sha256`.
-pub fn elf_file(ctx: &Ctx, named: Option<&str>, sha256: Option<&str>) -> Result<Option<ElfFile>, ToolError> {
+/// The named file; without a name, the one whose SHA-256 begins with `sha256`, also in further folders.
+pub fn elf_file(
+    ctx: &Ctx,
+    named: Option<&str>,
+    sha256: Option<&str>,
+    dirs: &[PathBuf],
+) -> Result<Option<ElfFile>, ToolError> {
     if let Some(name) = named {
         let bytes = ctx.files.read_some(name)?;
         return Ok(Some(ElfFile { path: ctx.files.input(name)?, bytes, how: "given" }));
     }
     let Some(sha256) = sha256.filter(|sha256| sha256.len() >= 8) else { return Ok(None) };
-    let stores = ctx.config.elf_directories();
+    let stores: Vec<PathBuf> = dirs.iter().cloned().chain(ctx.config.elf_directories()).collect();
     let mut candidates: Vec<PathBuf> = stores.iter().flat_map(|store| stored(store, sha256)).collect();
     for root in stores.iter().chain(ctx.files.roots()) {
         collect(root, DEPTH, &mut candidates);

@@ -5,6 +5,8 @@ pub mod console;
 pub mod core_dump;
 pub mod elf_files;
 pub mod evidence;
+pub mod findings;
+pub mod log_decode;
 pub mod memory_dump;
 pub mod performance;
 pub mod power;

@@ -4,6 +4,8 @@ use super::capture::Heard;
 
 /// Above this share of unprintable characters, the line's rate is most likely wrong.
 const GARBLED_PERCENT: usize = 30;
+/// The finding's name in the catalogue.
+pub const CODE: &str = "wrong_line_rate";
 /// Bytes shown in hex.
 const SHOWN_BYTES: usize = 16;
 /// Rates that programs print at most often, in baud.

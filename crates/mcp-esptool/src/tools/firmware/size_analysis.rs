@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use esp_model::chip;
 use esp_model::image::size::{self, Level, Sizes, diff, treemap};
 use esp_model::job::Job;
 use schemars::JsonSchema;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{chip_named, stem};
 use crate::ctx::Ctx;
 use crate::tool::{Picture, Risk, Tool};
+use crate::tools::args::Number;
 use crate::tools::error::ToolError;
 
 /// The tool.
@@ -19,14 +21,17 @@ pub struct SizeAnalysis;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The linked program.
-    elf_file: String,
+    /// The linked program; without one, as after a link that failed, the map alone will do.
+    elf_file: Option<String>,
     /// The linker's map (default: the file beside the ELF file that ends in .map, if there is one).
     map_file: Option<String>,
-    /// Another build to compare with: its ELF file; its map is looked for beside it.
+    /// Another build to compare with, such as the last good one: its ELF file (its map is looked for beside it) or its map.
     diff: Option<String>,
     /// The chip; needed only without a map.
     chip_type: Option<String>,
+    /// Size of the app partition, to see whether the image fits.
+    #[schemars(extend("x-rare" = true))]
+    partition_size: Option<Number>,
     /// How many archives, objects and symbols to show (default 15).
     #[schemars(extend("x-rare" = true))]
     top: Option<u32>,
@@ -49,8 +54,21 @@ pub struct MemoryFacts {
     total_bytes: Option<u64>,
     /// Bytes left; below 0 when too much is in use.
     free_bytes: Option<i64>,
+    /// flash, ram or external_ram.
+    kind: &'static str,
     /// By section.
     sections: BTreeMap<String, u64>,
+}
+
+/// A memory into which more was put than it holds.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct OverflowFacts {
+    /// The memory.
+    memory: String,
+    /// Bytes too many.
+    overflow_bytes: u64,
+    /// The largest object files in it, as archive:object.
+    largest: Vec<Share>,
 }
 
 /// Something and its bytes.
@@ -99,6 +117,15 @@ pub struct Out {
     image_bytes: u64,
     /// By memory.
     memory: BTreeMap<String, MemoryFacts>,
+    /// Memories that hold too much: why a link fails.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overflows: Vec<OverflowFacts>,
+    /// Bytes of the app partition that the image leaves; below 0 when it does not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition_free_bytes: Option<i64>,
+    /// What must be known to read the numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// The largest archives.
     archives: Vec<Share>,
     /// The largest object files, as archive:object.
@@ -128,11 +155,12 @@ impl Tool for SizeAnalysis {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let (sizes, map_file) = load(ctx, &input.elf_file, input.map_file.as_deref(), input.chip_type.as_deref())?;
+        let Build { sizes, map_file, notes } =
+            load(ctx, input.elf_file.as_deref(), input.map_file.as_deref(), input.chip_type.as_deref())?;
         job.check()?;
         let top = input.top.unwrap_or(15) as usize;
         let other = match &input.diff {
-            Some(path) => Some(load(ctx, path, None, input.chip_type.as_deref())?.0),
+            Some(path) => Some(load(ctx, Some(path), None, input.chip_type.as_deref())?.sizes),
             None => None,
         };
         let mut files = Vec::new();
@@ -157,7 +185,10 @@ impl Tool for SizeAnalysis {
             chip: sizes.chip.clone(),
             map_file,
             image_bytes: sizes.image_bytes,
-            memory: sizes.memory.iter().map(|(name, memory)| (name.clone(), memory_facts(memory))).collect(),
+            memory: memory_of(&sizes),
+            overflows: overflows(&sizes, top),
+            partition_free_bytes: input.partition_size.map(|size| size.0 as i64 - sizes.image_bytes as i64),
+            notes,
             archives: largest(Level::Archive),
             objects: largest(Level::Object),
             symbols: largest(Level::Symbol),
@@ -174,6 +205,21 @@ impl Tool for SizeAnalysis {
         });
         let mut text =
             format!("{} image of {} bytes; {}", out.chip, out.image_bytes, memory.collect::<Vec<_>>().join(", "));
+        for over in &out.overflows {
+            let largest = over.largest.iter().take(3).map(|share| format!("{} {}", share.name, share.size_bytes));
+            let largest = largest.collect::<Vec<_>>().join(", ");
+            text += &format!("\n{} overflows by {} bytes; largest: {largest}", over.memory, over.overflow_bytes);
+        }
+        if let Some(free) = out.partition_free_bytes {
+            text += &if free < 0 {
+                format!("\nthe image is {} bytes too large for its partition", -free)
+            } else {
+                format!("\n{free} bytes of the partition are left")
+            };
+        }
+        for note in &out.notes {
+            text += &format!("\n{note}");
+        }
         if let Some(diff) = &out.diff {
             let delta = out.image_bytes as i64 - diff.image_bytes_before as i64;
             text += &format!("\n{delta:+} bytes against the other build");
@@ -186,8 +232,29 @@ impl Tool for SizeAnalysis {
     }
 }
 
-fn memory_facts(memory: &size::Memory) -> MemoryFacts {
+fn memory_of(sizes: &Sizes) -> BTreeMap<String, MemoryFacts> {
+    let types = chip::by_name(&sizes.chip).and_then(|chip| size::memory_types(chip).ok()).unwrap_or_default();
+    let kind = |name: &str| match types.iter().find(|known| known.name == name) {
+        Some(known) if known.flash => "flash",
+        Some(known) if known.external_ram => "external_ram",
+        _ => "ram",
+    };
+    sizes.memory.iter().map(|(name, memory)| (name.clone(), memory_facts(memory, kind(name)))).collect()
+}
+
+fn overflows(sizes: &Sizes, top: usize) -> Vec<OverflowFacts> {
+    let share = |(name, size_bytes)| Share { name, size_bytes };
+    let facts = |over: size::Overflow| OverflowFacts {
+        memory: over.memory,
+        overflow_bytes: over.bytes,
+        largest: over.largest.into_iter().map(share).collect(),
+    };
+    sizes.overflows(top).into_iter().map(facts).collect()
+}
+
+fn memory_facts(memory: &size::Memory, kind: &'static str) -> MemoryFacts {
     MemoryFacts {
+        kind,
         used_bytes: memory.used_bytes,
         total_bytes: Some(memory.total_bytes).filter(|total| *total != 0),
         free_bytes: memory.free_bytes(),
@@ -195,27 +262,49 @@ fn memory_facts(memory: &size::Memory) -> MemoryFacts {
     }
 }
 
-/// The sizes of a build, and the map that was used.
-fn load(ctx: &Ctx, elf: &str, map: Option<&str>, chip: Option<&str>) -> Result<(Sizes, Option<String>), ToolError> {
-    let beside = format!("{}.map", stem(elf));
-    let map = match map {
-        Some(path) => Some(path.to_owned()),
-        None => ctx.files.input(&beside).ok().map(|_| beside),
-    };
-    if elf.to_ascii_lowercase().ends_with(".map") {
-        return Ok((size::from_map(&ctx.files.read_text(elf)?, None)?, Some(elf.to_owned())));
-    }
-    let bytes = ctx.files.read_some(elf)?;
-    match map {
-        Some(path) => Ok((size::from_map(&ctx.files.read_text(&path)?, Some(&bytes))?, Some(path))),
-        None => {
-            let name = chip.ok_or_else(|| {
-                ToolError::new("missing_parameter", format!("there is no map beside `{elf}`"))
-                    .next("give map_file, or chip_type for an analysis of the ELF file alone")
-            })?;
-            Ok((size::from_elf(chip_named(name)?, &bytes)?, None))
+/// The sizes of a build, the map that was used, and what must be known of them.
+struct Build {
+    sizes: Sizes,
+    map_file: Option<String>,
+    notes: Vec<String>,
+}
+
+fn load(ctx: &Ctx, elf: Option<&str>, map: Option<&str>, chip: Option<&str>) -> Result<Build, ToolError> {
+    let is_map = |path: &str| path.to_ascii_lowercase().ends_with(".map");
+    let (elf, map) = match (elf, map) {
+        (Some(path), None) if is_map(path) => (None, Some(path.to_owned())),
+        (Some(elf), None) => {
+            let beside = format!("{}.map", stem(elf));
+            (Some(elf), ctx.files.input(&beside).ok().map(|_| beside))
         }
+        (elf, map) => (elf, map.map(str::to_owned)),
+    };
+    let Some(path) = map else {
+        let Some(elf) = elf else {
+            return Err(ToolError::new("missing_parameter", "neither elf_file nor map_file is given"));
+        };
+        let name = chip.ok_or_else(|| {
+            ToolError::new("missing_parameter", format!("there is no map beside `{elf}`"))
+                .next("give map_file, or chip_type for an analysis of the ELF file alone")
+        })?;
+        let sizes = size::from_elf(chip_named(name)?, &ctx.files.read_some(elf)?)?;
+        return Ok(Build { sizes, map_file: None, notes: Vec::new() });
+    };
+    let text = ctx.files.read_text(&path)?;
+    let bytes = elf.map(|elf| ctx.files.read_some(elf)).transpose()?;
+    let sizes = size::from_map(&text, bytes.as_deref())?;
+    let mut notes = Vec::new();
+    if let Some(difference) = bytes.map(|bytes| size::other_build(&text, &bytes)).transpose()?.flatten() {
+        notes.push(format!(
+            "the map and the ELF file are of different builds: {difference}; symbols are not to be trusted"
+        ));
     }
+    if text.contains(".str1.") {
+        notes.push(
+            "texts that several object files share are kept once; the linker counts them for the first file that has them".into(),
+        );
+    }
+    Ok(Build { sizes, map_file: Some(path), notes })
 }
 
 fn compare(before: &Sizes, after: &Sizes, top: usize) -> DiffFacts {

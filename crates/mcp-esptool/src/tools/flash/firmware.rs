@@ -29,7 +29,8 @@ pub struct In {
     port: Option<PortUrl>,
     /// What goes where: raw binaries, images, ELF, Intel HEX, UF2.
     files: Option<Vec<FileAt>>,
-    /// Instead of files: an ESP-IDF, Arduino or PlatformIO build (its folder), or a Rust ELF.
+    /// Instead of files: an ESP-IDF, Arduino or PlatformIO build (its folder), a flash_args file, a manifest.json of ESP Web
+    /// Tools (manifest.json#esp32c3 names one of its builds), or a Rust ELF.
     project: Option<String>,
     /// Send everything, also what is there already.
     #[serde(default)]

@@ -15,6 +15,7 @@ pub(crate) mod part;
 pub(crate) mod piece;
 pub mod project;
 pub mod read;
+pub mod release;
 pub mod restore;
 pub(crate) mod resume;
 pub mod sfdp_read;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::files::Piece;
 use super::header::Wanted;
+use super::release;
 use crate::ctx::Ctx;
 use crate::tools::args::{FileAt, Number, parse_number};
 use crate::tools::error::ToolError;
@@ -48,20 +49,27 @@ pub struct Project {
     pub elf: Option<String>,
 }
 
-/// Reads a build: an ESP-IDF project or build folder or `flasher_args.json`, an Arduino build folder, a PlatformIO project
+/// Reads a build: an ESP-IDF project or build folder, `flasher_args.json` or `flash_args`, the `manifest.json` of ESP Web
+/// Tools (`manifest.json#esp32c3` of several builds), an Arduino build folder, a PlatformIO project
 /// or `.pio/build/ENV`, or an ELF file.
 pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
-    let given = ctx.files.input(path)?;
+    let (plain, chosen) = match path.rsplit_once('#') {
+        Some((file, chip)) if file.ends_with(".json") => (file, Some(chip)),
+        _ => (path, None),
+    };
+    let given = ctx.files.input(plain)?;
     if given.is_file() {
-        return match given.file_name().is_some_and(|name| name == "flasher_args.json") {
-            true => idf(ctx, &given),
-            false => elf(ctx, path),
-        };
+        return file(ctx, plain, &given, chosen);
     }
     for place in [given.clone(), given.join("build")] {
         let args = place.join("flasher_args.json");
         if args.is_file() {
             return idf(ctx, &args);
+        }
+    }
+    for place in [given.clone(), given.join("build")] {
+        if let Some(found) = release::ARGUMENT_FILES.iter().map(|name| place.join(name)).find(|file| file.is_file()) {
+            return release::arguments(ctx, &found);
         }
     }
     if let Some(folder) = arduino_folder(path, &given)? {
@@ -71,13 +79,31 @@ pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
         return set(ctx, "PlatformIO", &folder, ["bootloader.bin", "partitions.bin", "firmware.bin"].map(String::from));
     }
     let text = format!(
-        "`{path}` is no build: it has no flasher_args.json (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
+        "`{path}` is no build: it has no flasher_args.json or flash_args (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
     );
     let error = ToolError::new("no_project", text);
     Err(match sources(&given) {
         Some(next) => error.next(next),
         None => error,
     })
+}
+
+/// A build that one file describes: by its name, or by what it holds.
+fn file(ctx: &Ctx, path: &str, given: &Path, chosen: Option<&str>) -> Result<Project, ToolError> {
+    let name = given.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "flasher_args.json" {
+        return idf(ctx, given);
+    }
+    if release::ARGUMENT_FILES.contains(&name) {
+        return release::arguments(ctx, given);
+    }
+    if name.ends_with(".json") {
+        let text = ctx.files.read_text(path)?;
+        if release::is_manifest(&text) {
+            return release::manifest(given, &text, chosen);
+        }
+    }
+    elf(ctx, path)
 }
 
 /// What a folder of sources that are not ESP-IDF's is, and how it is built.
@@ -101,11 +127,10 @@ fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
     let bad = |error: String| ToolError::new("no_project", format!("{}: {error}", file.display()));
     let text = ctx.files.read_text(&file.display().to_string())?;
     let args: FlasherArgs = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    let folder = file.parent().unwrap_or(Path::new("."));
     let mut files = Vec::new();
     for (address, name) in &args.flash_files {
         let address = parse_number(address).ok_or_else(|| bad(format!("`{address}` is no address")))?;
-        files.push(FileAt { path: folder.join(name).display().to_string(), address: Number(address) });
+        files.push(FileAt { path: release::beside(file, name), address: Number(address) });
     }
     files.sort_by_key(|file| file.address);
     let settings = args.flash_settings.unwrap_or_else(|| Wanted::from_arguments(&args.write_flash_args));
@@ -114,7 +139,12 @@ fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
 
 fn elf(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
     if !is_elf(&ctx.files.read_some(path)?) {
-        return Err(ToolError::new("no_project", format!("`{path}` is neither flasher_args.json nor an ELF file")));
+        return Err(ToolError::new(
+            "no_project",
+            format!(
+                "`{path}` is no build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
+            ),
+        ));
     }
     Ok(Project { kind: "ELF", elf: Some(path.to_owned()), ..Project::default() })
 }

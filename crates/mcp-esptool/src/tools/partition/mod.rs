@@ -5,6 +5,7 @@ pub mod create;
 pub mod filesystem;
 pub mod flash;
 pub mod nvs;
+mod nvs_help;
 pub mod on_device;
 pub mod ota_setup;
 pub mod read;

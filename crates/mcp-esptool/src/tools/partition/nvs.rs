@@ -5,13 +5,14 @@ use std::fmt::Write;
 
 use esp_model::image::kind;
 use esp_model::job::Job;
-use esp_model::nvs::{self, Change, Contents, Difference, Keys, NvsError, SlotState, Value, Version};
+use esp_model::nvs::{self, Change, Contents, Difference, Keys, SlotState, Value, Version};
 use esp_model::partition::{DATA, DATA_NVS};
 use esp_model::secure::nvs_keys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use super::nvs_help::doubts;
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::Number;
@@ -154,9 +155,9 @@ pub struct EntryOut {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FindingOut {
     /// note, warning or error.
-    severity: String,
+    pub severity: String,
     /// What it is.
-    text: String,
+    pub text: String,
 }
 
 /// Result.
@@ -230,8 +231,13 @@ fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let size = input.size.map_or(0x6000, |size| size.0);
     let version = version(input.version)?;
     let (keys, key_file) = keys(ctx, input)?;
+    let mut warnings = Vec::new();
     let image = match data {
-        Data::Text(text) => from_csv(ctx, text, size, version, keys.as_ref())?,
+        Data::Text(text) => {
+            let (bytes, folder) = csv_text(ctx, text)?;
+            warnings = doubts(&bytes, size);
+            from_csv(ctx, (&bytes, &folder), size, version, keys.as_ref())?
+        }
         Data::Values(values) => {
             let mut builder = nvs::Builder::new(size, version, keys.as_ref())?;
             for (name, entries) in values {
@@ -246,23 +252,34 @@ fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     };
     let output_file = Some(ctx.files.write(output, &image)?.display().to_string());
     let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
-    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), image.len(), keys.is_some(), Show::of(input)) })
+    let mut out = describe(&nvs::read(&plain), image.len(), keys.is_some(), Show::of(input));
+    out.findings.splice(0..0, warnings);
+    Ok(Out { output_file, key_file, ..out })
 }
 
-fn from_csv(ctx: &Ctx, text: &str, size: u64, version: Version, keys: Option<&Keys>) -> Result<Vec<u8>, ToolError> {
+/// The CSV form and the folder that files in it are named from.
+fn csv_text(ctx: &Ctx, text: &str) -> Result<(Vec<u8>, String), ToolError> {
     // Text with line ends is the data itself; files that it names are found from the project root.
-    let (bytes, folder) = if text.contains('\n') {
-        (text.as_bytes().to_vec(), String::new())
-    } else {
-        let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
-        (ctx.files.read(text)?, folder.to_owned())
-    };
+    if text.contains('\n') {
+        return Ok((text.as_bytes().to_vec(), String::new()));
+    }
+    let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
+    Ok((ctx.files.read(text)?, folder.to_owned()))
+}
+
+fn from_csv(
+    ctx: &Ctx,
+    (bytes, folder): (&[u8], &str),
+    size: u64,
+    version: Version,
+    keys: Option<&Keys>,
+) -> Result<Vec<u8>, ToolError> {
     let mut files = |path: &str| {
         let beside = ctx.files.read(&format!("{folder}{path}"));
         let read = if folder.is_empty() || path.starts_with('/') { ctx.files.read(path) } else { beside };
         read.or_else(|_| ctx.files.read(path)).map_err(|error| error.message)
     };
-    Ok(nvs::generate(&[&bytes], size, version, keys, &mut files)?)
+    Ok(nvs::generate(&[bytes], size, version, keys, &mut files)?)
 }
 
 fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
@@ -332,7 +349,17 @@ fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 }
 
 fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Contents, usize, bool), ToolError> {
-    let bytes = nvs_of(ctx.files.read_some(needed(path, name)?)?)?;
+    let path = needed(path, name)?;
+    let bytes = nvs_of(ctx.files.read_some(path)?)?;
+    if bytes.len() < nvs::PAGE {
+        let text = format!("`{path}` has {} bytes; an NVS image has whole pages of {}", bytes.len(), nvs::PAGE);
+        let error = ToolError::new("nvs_invalid", text);
+        return Err(match bytes.len() {
+            32 => error.next("32 bytes are an HMAC key: give them as hmac_key_file, and the image as image_file"),
+            64 => error.next("64 bytes are keys: give them as key_file, and the image as image_file"),
+            _ => error.next("give the image that was read from the nvs partition"),
+        });
+    }
     let (keys, _) = keys(ctx, input)?;
     let plain = keys.as_ref().map_or_else(|| bytes.clone(), |keys| nvs::decrypt(&bytes, keys));
     Ok((nvs::read(&plain), bytes.len(), keys.is_some()))
@@ -489,16 +516,5 @@ fn number_of(number: i128) -> Value {
         Value::U64(value)
     } else {
         Value::I64(number as i64)
-    }
-}
-
-impl From<NvsError> for ToolError {
-    fn from(error: NvsError) -> Self {
-        let code = match &error {
-            NvsError::Size(_) => "bad_parameter",
-            NvsError::Damaged(_) => "nvs_damaged",
-            _ => "nvs_invalid",
-        };
-        Self::new(code, error.to_string())
     }
 }

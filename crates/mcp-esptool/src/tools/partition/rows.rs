@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use esp_model::partition::{self, Options, Partition, SecureBoot, SubtypeError, Subtypes, Table, TableError};
+use esp_model::partition::{self, Options, Partition, Problem, SecureBoot, SubtypeError, Subtypes, Table, TableError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -238,7 +238,56 @@ impl From<TableError> for ToolError {
             }
             _ => "partition_invalid",
         };
-        Self::new(code, error.to_string())
+        let tool_error = Self::new(code, error.to_string());
+        match repair(&error) {
+            Some(step) => tool_error.next(step),
+            None => tool_error,
+        }
+    }
+}
+
+/// The next step that fits the fault of a row.
+fn repair(error: &TableError) -> Option<String> {
+    let TableError::Row { name, problem, .. } = error else { return None };
+    let text = |text: &str| Some(text.to_owned());
+    let other_sign = [';', '\t', '|'].into_iter().find(|sign| name.contains(*sign));
+    if other_sign.is_some() {
+        return text("part the columns by commas");
+    }
+    match problem {
+        Problem::Flag(found) | Problem::NotANumber { value: found, .. } if found.contains('#') => {
+            text("comments stand on lines of their own, which begin with #")
+        }
+        Problem::Flag(_) => text("the flags are encrypted and readonly, parted by a colon"),
+        Problem::NotANumber { value, .. } => {
+            let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let unit = value.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
+            match unit.chars().next().filter(|_| !digits.is_empty()) {
+                Some(unit @ ('K' | 'M')) => {
+                    Some(format!("write {digits}{unit}: sizes end in K or M, or are plain numbers"))
+                }
+                _ => text("write a number (0x10000, 65536) or one with K or M (64K, 1M)"),
+            }
+        }
+        Problem::Unknown { known, .. } => Some(format!("use one of {known}, or a number")),
+        Problem::Empty(field) => Some(format!("give the {field}; only offset and flags may be left out")),
+        Problem::Order { .. } | Problem::Overlap { .. } | Problem::BelowTable { .. } => {
+            text("leave the offset out and it follows the row before, or move it behind the end that is named")
+        }
+        Problem::Alignment { field: "offset", align, .. } => {
+            Some(format!("use a multiple of {align:#x}, or leave the offset out"))
+        }
+        Problem::Alignment { align, .. } => Some(format!("use a multiple of {align:#x}")),
+        Problem::SmallNvs(_) => text("give it 0x3000 bytes or more, or the flag readonly"),
+        Problem::AlwaysWritten => text("remove the flag readonly"),
+        Problem::DuplicateName(_) => text("give each partition a name of its own"),
+        Problem::SecondOtadata(_) => text("remove one of the two"),
+        Problem::OtadataSize { .. } => text("write 0x2000 as its size"),
+        Problem::Variable(_) => text("replace the variable by its value"),
+        Problem::NoBootloaderOffset(_) => {
+            text("give primary_bootloader_offset (the bootloader's address of esp://chips)")
+        }
+        _ => None,
     }
 }
 

@@ -69,7 +69,7 @@ pub fn candidates(
     let mut suspect = None;
     if let Some(part) = nvs {
         let blank = Change::data("nvs", part, vec![0xff; part.size as usize], true);
-        let blamed = console.is_some_and(|console| console.codes.contains(&"nvs_unusable"));
+        let blamed = console.is_some_and(|console| console.codes.iter().any(|code| code == "nvs_unusable"));
         if blamed || is_damaged(connected, job, part.offset, part.size)? {
             found.push(blank);
         } else if panics {

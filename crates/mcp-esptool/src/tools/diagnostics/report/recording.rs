@@ -10,6 +10,7 @@ use esp_link::port::traced::Traced;
 use esp_link::reset::Sequence;
 use esp_link::stub::StubSource;
 use esp_link::{ConnectOptions, Loader};
+use esp_model::console::Decoder;
 use esp_model::job::Job;
 use esp_model::port::Port;
 use serde_json::{Value, json};
@@ -106,12 +107,14 @@ pub fn console(
     };
     let tape = Tape::default();
     let mut line = Traced::new(listener.another(), tape.clone());
-    let heard = capture::hear(&mut line, None, &options, job, &mut |_, _, _| true)?;
+    let heard = capture::hear(&mut line, Decoder::with(None, ctx.catalogue()?), &options, job, &mut |_, _, _| true)?;
     let log: String = heard.lines.iter().map(|line| format!("[{}] {}\n", line.at.as_millis(), line.text)).collect();
-    let crashes = capture::crashes(ctx, &heard.decoder, 0, None)?;
+    let crashes = capture::crashes(&heard.decoder, 0, &mut capture::Names::new(ctx, None, &[]))?.shown;
     let summary = heard.decoder.summary();
     let quiet = console::is_quiet(&summary);
-    let facts = redact::value(json!({ "counts": summary, "quiet": quiet, "crashes": crashes }));
+    let facts = redact::value(
+        json!({ "counts": summary, "quiet": quiet, "crashes": crashes, "findings": heard.decoder.findings() }),
+    );
     Ok((redact::text(&log), tape.trace()?, facts))
 }
 
