@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use esp_model::chip::{self, Chip, CrystalFoundBy};
+use esp_model::chip::{self, CrystalFoundBy};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use serde::Serialize;
@@ -11,57 +11,14 @@ use serde::Serialize;
 use crate::detect;
 use crate::error::LoaderError;
 use crate::loader::{Loader, Mode, State};
+use crate::options::{Before, ConnectOptions, ROM_BAUD};
 use crate::reset::Sequence;
-use crate::stub::{StartRate, Stub, StubSource};
+use crate::stub::{StartRate, Stub};
 
 /// Bytes kept of the beginning and of the end of what an attempt saw.
 const KEPT: usize = 256;
 /// Longest time for all of connecting: every reset, answer, upload and repetition of it. A bad line takes a quarter.
 pub const CONNECT_TIME: Duration = Duration::from_secs(60);
-/// Rate at which the ROM is first spoken to, in baud.
-pub const ROM_BAUD: u32 = 115_200;
-
-/// What to do before the first SYNC.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Before {
-    /// The ladder: what fits the port, then its variants.
-    #[default]
-    Ladder,
-    /// Nothing: the chip is in download mode already.
-    NoReset,
-    /// One sequence only.
-    Only(Sequence),
-}
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct ConnectOptions {
-    /// Reset before the first SYNC.
-    pub before: Before,
-    /// Reset sequences to try, at most.
-    pub attempts: u32,
-    /// Rate to work at, in baud; taken when the loader and the line can.
-    pub baud: u32,
-    /// The same for the ROM's loader, where it can do less.
-    pub rom_baud: u32,
-    /// Where the stub comes from.
-    pub stub: StubSource,
-    /// Refuse any other chip.
-    pub expect: Option<&'static Chip>,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        Self {
-            before: Before::Ladder,
-            attempts: 7,
-            baud: 460_800,
-            rom_baud: u32::MAX,
-            stub: StubSource::BuiltIn,
-            expect: None,
-        }
-    }
-}
 
 /// One rung of the ladder, as it went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -155,13 +112,7 @@ impl Loader {
         let options = self.state.options.clone().filter(|options| options.before != Before::NoReset);
         let (Some(options), true) = (options, self.port().info().modem_lines) else { return Err(silence) };
         let before = self.state.clone();
-        self.state = State {
-            stats: before.stats,
-            packed: before.packed,
-            options: before.options,
-            deadline: before.deadline,
-            ..State::default()
-        };
+        self.state = State { packed: before.packed, options: before.options, ..State::default() };
         let stub_runs = self.ladder(job, &options, &mut Vec::new())?.ok_or(silence)?;
         self.settle(job, &options, stub_runs)?;
         if self.state.identity != before.identity {

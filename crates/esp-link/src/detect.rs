@@ -125,8 +125,7 @@ fn unknown_chip(what: String) -> LoaderError {
 impl Loader {
     /// GET_SECURITY_INFO. The ESP32 and ESP8266 refuse it.
     pub fn security_info(&mut self, job: &Job) -> Result<SecurityInfo, LoaderError> {
-        self.send(job, &Request::SecurityInfo)?;
-        let bytes = self.answer(job, Command::SecurityInfo, 20, COMMAND_TIME)?.data;
+        let bytes = self.call(job, &Request::SecurityInfo, 20, COMMAND_TIME)?.data;
         let seen = Seen::of(&bytes);
         let what = "the security info is too short";
         SecurityInfo::parse(&bytes).ok_or(LoaderError::Protocol { command: Command::SecurityInfo, what, seen })

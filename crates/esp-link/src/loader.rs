@@ -1,23 +1,21 @@
-//! A loader on the line: the one place where requests and replies move.
+//! A loader on the line: the one place where requests are checked, sent and answered.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use esp_model::chip::Chip;
 use esp_model::job::Job;
 use esp_model::port::Port;
-use esp_model::wire::{Command, Reply, Request, Status, slip};
+use esp_model::wire::{Command, Reply, Request, Status};
 
-use crate::connect::ConnectOptions;
 use crate::error::{LoaderError, Seen};
+use crate::line::Line;
+use crate::options::ConnectOptions;
+use crate::packed::Packed;
+
+pub use crate::line::Stats;
 
 /// Time most commands may take.
 pub const COMMAND_TIME: Duration = Duration::from_secs(3);
-/// How long one wait for bytes lasts, so that a cancel is seen soon.
-const SLICE: Duration = Duration::from_millis(50);
-/// Longest frame that is kept: a 16 KiB block with escapes fits well.
-const FRAME_LIMIT: usize = 64 * 1024;
-
 /// Bytes of foreign frames that are kept as evidence.
 const SEEN_LIMIT: usize = 4096;
 
@@ -45,15 +43,9 @@ impl Mode {
 
 /// A connected loader.
 pub struct Loader {
-    port: Box<dyn Port>,
+    line: Line,
     chip: &'static Chip,
     mode: Mode,
-    decoder: slip::Decoder,
-    frames: VecDeque<Vec<u8>>,
-    /// Bytes outside frames since the last command, as evidence.
-    noise: Vec<u8>,
-    buffer: Vec<u8>,
-    line: Vec<u8>,
     pub(crate) state: State,
 }
 
@@ -72,25 +64,8 @@ pub(crate) struct State {
     pub flash_attached: bool,
     /// Flash size in bytes, once detected or told.
     pub flash_size: Option<u32>,
-    /// Frames, bytes and waits, for reports.
-    pub stats: Stats,
-    /// When what goes on must have ended, on the port's clock, and how much time it was given.
-    pub deadline: Option<(Duration, Duration)>,
     /// Compressed data shared with other devices.
-    pub packed: Option<std::sync::Arc<crate::flash::Packed>>,
-}
-
-/// What moved over the line so far.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Commands sent.
-    pub commands: u64,
-    /// Bytes sent, with framing.
-    pub sent: u64,
-    /// Bytes received, with framing and noise.
-    pub received: u64,
-    /// Times the line had to be synchronised again.
-    pub resyncs: u64,
+    pub packed: Option<std::sync::Arc<Packed>>,
 }
 
 /// The loader's answer to a command.
@@ -108,17 +83,7 @@ const SHORT_SECURITY_INFO: usize = 12;
 impl Loader {
     /// Wraps a port on which nothing has been said yet. `chip` may be a guess until it was detected.
     pub fn new(port: Box<dyn Port>, chip: &'static Chip) -> Self {
-        Self {
-            port,
-            chip,
-            mode: Mode::Rom,
-            decoder: slip::Decoder::new(FRAME_LIMIT),
-            frames: VecDeque::new(),
-            noise: Vec::new(),
-            buffer: vec![0; 64 * 1024],
-            line: Vec::new(),
-            state: State::default(),
-        }
+        Self { line: Line::new(port), chip, mode: Mode::Rom, state: State::default() }
     }
 
     /// The chip that answers.
@@ -138,17 +103,17 @@ impl Loader {
 
     /// What moved over the line so far.
     pub fn stats(&self) -> Stats {
-        self.state.stats
+        self.line.stats
     }
 
     /// The port, for its clock, its rate and its description.
     pub fn port(&mut self) -> &mut dyn Port {
-        &mut *self.port
+        self.line.port()
     }
 
     /// Gives the port back, as it is.
     pub fn into_port(self) -> Box<dyn Port> {
-        self.port
+        self.line.into_port()
     }
 
     pub(crate) fn set_chip(&mut self, chip: &'static Chip) {
@@ -179,43 +144,35 @@ impl Loader {
         self.call(job, request, 0, COMMAND_TIME).map(|answer| answer.value)
     }
 
-    /// Sends a request without waiting.
-    pub(crate) fn send(&mut self, job: &Job, request: &Request) -> Result<(), LoaderError> {
-        job.check()?;
-        self.check_deadline()?;
-        self.noise.clear();
-        self.state.stats.commands += 1;
-        self.send_frame(&request.encode())
-    }
-
-    /// Fails once the time for connecting is over, however the device answers.
-    fn check_deadline(&self) -> Result<(), LoaderError> {
-        match self.state.deadline {
-            Some((until, limit)) if self.port.now() >= until => Err(LoaderError::TooLong { limit }),
-            _ => Ok(()),
-        }
-    }
-
     /// Does `work` within `limit`, or what is left of a limit that holds already.
     pub(crate) fn within<T, E>(
         &mut self,
         limit: Duration,
         work: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        let before = self.state.deadline;
-        let own = self.port.now() + limit;
-        self.state.deadline = Some(before.filter(|(until, _)| *until < own).unwrap_or((own, limit)));
+        let before = self.line.deadline;
+        let own = self.port().now() + limit;
+        self.line.deadline = Some(before.filter(|(until, _)| *until < own).unwrap_or((own, limit)));
         let result = work(self);
-        self.state.deadline = before;
+        self.line.deadline = before;
         result
     }
 
-    /// Sends raw frame content (the acknowledgements of READ_FLASH).
-    pub(crate) fn send_frame(&mut self, payload: &[u8]) -> Result<(), LoaderError> {
-        self.line.clear();
-        slip::encode(payload, &mut self.line);
-        self.state.stats.sent += self.line.len() as u64;
-        Ok(self.port.write(&self.line)?)
+    /// Sends a request that leaves the loader, and does not wait for its answer.
+    pub(crate) fn post(&mut self, job: &Job, request: &Request) -> Result<(), LoaderError> {
+        self.allow(request.command())?;
+        self.send(job, request)
+    }
+
+    /// Acknowledges a frame of READ_FLASH with the number of bytes received so far.
+    pub(crate) fn acknowledge(&mut self, received: u32) -> Result<(), LoaderError> {
+        self.line.send_frame(&received.to_le_bytes())
+    }
+
+    fn send(&mut self, job: &Job, request: &Request) -> Result<(), LoaderError> {
+        job.check()?;
+        self.line.check_deadline()?;
+        self.line.send_command(&request.encode())
     }
 
     /// Waits for the answer to `command`; answers to other commands are late ones and are dropped.
@@ -226,15 +183,15 @@ impl Loader {
         data_len: usize,
         time: Duration,
     ) -> Result<Answer, LoaderError> {
-        let until = self.port.now() + time;
+        let until = self.port().now() + time;
         // Only its end is evidence: a device that sends without end fills no memory.
         let mut frames_seen: Vec<u8> = Vec::new();
         loop {
             let found = self.frame_until(job, until)?;
             // Frames that are there already come without a wait: a flood of foreign ones must not outrun the clock.
-            let Some(frame) = found.filter(|_| frames_seen.is_empty() || self.port.now() < until) else {
-                frames_seen.extend_from_slice(&self.noise);
-                frames_seen.extend_from_slice(self.decoder.pending());
+            let late = self.port().now() >= until;
+            let Some(frame) = found.filter(|_| frames_seen.is_empty() || !late) else {
+                frames_seen.extend(self.line.evidence());
                 return Err(LoaderError::NoAnswer { command, waited: time, seen: Seen::of(&frames_seen) });
             };
             let reply = Reply::decode(&frame);
@@ -264,47 +221,12 @@ impl Loader {
 
     /// The next frame, or `None` when none is whole by `until` on the port's clock.
     pub(crate) fn frame_until(&mut self, job: &Job, until: Duration) -> Result<Option<Vec<u8>>, LoaderError> {
-        loop {
-            if let Some(frame) = self.frames.pop_front() {
-                return Ok(Some(frame));
-            }
-            job.check()?;
-            self.check_deadline()?;
-            let left = until.saturating_sub(self.port.now());
-            if left.is_zero() {
-                return Ok(None);
-            }
-            self.receive(left.min(SLICE))?;
-        }
-    }
-
-    /// Reads what is there, waiting at most `wait`; returns the number of bytes.
-    pub(crate) fn receive(&mut self, wait: Duration) -> Result<usize, LoaderError> {
-        let count = self.port.read(&mut self.buffer, wait)?;
-        self.state.stats.received += count as u64;
-        let (frames, noise) = (&mut self.frames, &mut self.noise);
-        self.decoder.push(&self.buffer[..count], |event| match event {
-            slip::Event::Frame(frame) => frames.push_back(frame),
-            slip::Event::Noise(bytes) | slip::Event::Bad(bytes) => {
-                noise.extend_from_slice(&bytes);
-                let surplus = noise.len().saturating_sub(4096);
-                noise.drain(..surplus);
-            }
-        });
-        Ok(count)
+        self.line.frame_until(job, until)
     }
 
     /// Reads until the line was quiet for `quiet` (at most `most`) and forgets frames. Returns bytes outside frames.
     pub(crate) fn drain(&mut self, quiet: Duration, most: Duration) -> Result<Vec<u8>, LoaderError> {
-        let until = self.port.now() + most;
-        while self.receive(quiet)? > 0 && self.port.now() < until {
-            self.frames.clear();
-        }
-        self.frames.clear();
-        let mut seen = std::mem::take(&mut self.noise);
-        seen.extend_from_slice(self.decoder.pending());
-        self.decoder.reset();
-        Ok(seen)
+        self.line.drain(quiet, most)
     }
 
     /// Sends SYNC up to `tries` times. True when the stub answers (its value word is 0), false for the ROM.
@@ -320,7 +242,7 @@ impl Loader {
                 Err(error) if error.is_final() => return Err(error),
                 Err(error) => last = Some(error),
             }
-            self.port.sleep(Duration::from_millis(50));
+            self.port().sleep(Duration::from_millis(50));
         }
         Err(last.unwrap_or(LoaderError::Cancelled))
     }
@@ -330,7 +252,7 @@ impl Loader {
     fn rest_of_sync(&mut self, job: &Job, more_than_one: bool) -> Result<(), LoaderError> {
         const QUIET: Duration = Duration::from_millis(30);
         for _ in 1..8 {
-            let until = self.port.now() + QUIET;
+            let until = self.port().now() + QUIET;
             if more_than_one || self.frame_until(job, until)?.is_none() {
                 self.drain(QUIET, 10 * QUIET)?;
                 break;
@@ -341,49 +263,20 @@ impl Loader {
 
     /// Gets back in step after an answer was lost: waits for quiet, then synchronises.
     pub(crate) fn resync(&mut self, job: &Job) -> Result<(), LoaderError> {
-        self.state.stats.resyncs += 1;
+        self.line.stats.resyncs += 1;
         self.drain(Duration::from_millis(100), Duration::from_secs(2))?;
-        // Closes a frame that the loader may be in the middle of.
-        self.port.write(&[0xc0])?;
+        self.line.close_frame()?;
         self.sync(job, 20).map(|_| ())
     }
 
     /// Checks that the present loader knows the command: the one table of what a mode and a chip allow.
     pub(crate) fn allow(&self, command: Command) -> Result<(), LoaderError> {
-        use Command as C;
         let rom = &self.chip.rom;
-        let basic = matches!(
-            command,
-            C::FlashBegin
-                | C::FlashData
-                | C::FlashEnd
-                | C::MemBegin
-                | C::MemData
-                | C::MemEnd
-                | C::Sync
-                | C::ReadReg
-                | C::WriteReg
-        );
-        let extended = matches!(
-            command,
-            C::SpiSetParams
-                | C::SpiAttach
-                | C::ReadFlashSlow
-                | C::ChangeBaud
-                | C::DeflBegin
-                | C::DeflData
-                | C::DeflEnd
-                | C::FlashMd5
-        );
-        let locked =
-            matches!(command, C::MemBegin | C::MemData | C::MemEnd | C::ReadReg | C::WriteReg | C::ReadFlashSlow);
         let known = match self.mode {
-            Mode::Stub => command != C::ReadFlashSlow,
-            Mode::Rom => basic || (extended && rom.extended) || command == C::SecurityInfo,
-            Mode::SecureDownload => {
-                ((basic || extended) && !locked && (command != C::ChangeBaud || rom.baud_in_secure_mode))
-                    || command == C::SecurityInfo
-            }
+            Mode::Stub => command.in_stub(),
+            // Asked before the chip is known.
+            Mode::Rom => command == Command::SecurityInfo || command.in_rom(rom, false),
+            Mode::SecureDownload => command.in_rom(rom, true),
         };
         if known { Ok(()) } else { Err(self.unsupported(command.name())) }
     }

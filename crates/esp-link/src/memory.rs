@@ -29,7 +29,7 @@ impl Loader {
     /// Leaves the loader by its own command: the app starts without a reset line.
     pub fn soft_reset(&mut self, job: &Job) -> Result<(), LoaderError> {
         match self.mode() {
-            Mode::Stub => self.send(job, &Request::RunUserCode),
+            Mode::Stub => self.post(job, &Request::RunUserCode),
             _ => {
                 self.flash_begin(job, 0, 0, 0x400, 0, false)?;
                 self.call(job, &Request::FlashEnd { stay: false }, 0, COMMAND_TIME).map(|_| ())

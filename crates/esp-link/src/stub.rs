@@ -3,7 +3,7 @@
 //! The binaries are Espressif's esp-flasher-stub (MIT OR Apache-2.0), built in from the published `espflash`
 //! package, or read at run time from a folder of JSON or TOML files in the layout that esptool uses.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,23 +14,11 @@ use esp_model::port::ESPRESSIF_VID;
 use esp_model::wire::{Begin, Command, Request, STUB_GREETING};
 use serde::Deserialize;
 
-use crate::connect::ROM_BAUD;
 use crate::error::{LoaderError, Seen};
 use crate::loader::{COMMAND_TIME, Loader, Mode};
+use crate::options::{ROM_BAUD, StubSource};
 
 static BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/stubs.rs"));
-
-/// Where stubs come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum StubSource {
-    /// Built in.
-    #[default]
-    BuiltIn,
-    /// A folder with `NAME.toml` or `NAME.json`; what it lacks is taken from the built-in ones.
-    Folder(PathBuf),
-    /// No stub: the ROM loader does what it can.
-    None,
-}
 
 /// Which rate a stub speaks when it starts, where the ROM was told another one than 115200 baud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,12 +162,12 @@ impl Loader {
         let in_rom = self.mode() == Mode::Rom;
         let pointer = match self.chip().rom.secure_boot_pointer {
             Some(pointer) if in_rom && self.security_info(job)?.is_secure_boot() => pointer,
-            _ => return self.send(job, &Request::MemEnd { entry }).map(|()| None),
+            _ => return self.post(job, &Request::MemEnd { entry }).map(|()| None),
         };
         self.command(job, &Request::MemEnd { entry: 0 })?;
         let value = self.read_reg(job, pointer)?;
         self.write_reg(job, pointer, entry, u32::MAX)?;
-        self.send(job, &Request::ReadFlashSlow { address: 0, length: 0 })?;
+        self.post(job, &Request::ReadFlashSlow { address: 0, length: 0 })?;
         Ok(Some((pointer, value)))
     }
 

@@ -6,7 +6,8 @@
 use std::io;
 use std::time::Duration;
 
-use esp_link::connect::{CONNECT_TIME, ConnectOptions};
+use esp_link::connect::CONNECT_TIME;
+use esp_link::options::ConnectOptions;
 use esp_link::{ConnectError, Loader, LoaderError};
 use esp_model::job::Job;
 use esp_model::port::{Port, PortInfo};

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use esp_link::connect::{Before, ConnectOptions};
 use esp_link::flash::{Compress, Part, WriteOptions};
-use esp_link::stub::StubSource;
+use esp_link::options::StubSource;
+use esp_link::options::{Before, ConnectOptions};
 use esp_link::{Loader, LoaderError, Mode};
 use esp_model::chip::{self, Chip};
 use esp_model::job::Job;

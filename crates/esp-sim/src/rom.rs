@@ -36,34 +36,6 @@ const ASSUMED_FLASH: u32 = 4 << 20;
 /// Bytes in an answer to READ_FLASH_SLOW, whatever was asked.
 const SLOW_READ: usize = 64;
 
-/// Commands that secure download mode leaves.
-const SECURE: [Command; 12] = [
-    Command::Sync,
-    Command::FlashBegin,
-    Command::FlashData,
-    Command::FlashEnd,
-    Command::DeflBegin,
-    Command::DeflData,
-    Command::DeflEnd,
-    Command::SpiAttach,
-    Command::SpiSetParams,
-    Command::ChangeBaud,
-    Command::FlashMd5,
-    Command::SecurityInfo,
-];
-
-/// Commands that the ESP8266's ROM does not have.
-const EXTENDED: [Command; 8] = [
-    Command::SpiSetParams,
-    Command::SpiAttach,
-    Command::ReadFlashSlow,
-    Command::ChangeBaud,
-    Command::DeflBegin,
-    Command::DeflData,
-    Command::DeflEnd,
-    Command::FlashMd5,
-];
-
 /// Commands of a download: success leaves the reason of an earlier failure in the second status byte.
 const DOWNLOAD: [Command; 10] = [
     Command::FlashBegin,
@@ -332,15 +304,11 @@ fn pointer(machine: &Machine) -> Option<u32> {
 /// The ROM has this command. On some chips one that secure download mode does not leave counts as unknown.
 fn is_known(machine: &Machine, command: Command) -> bool {
     let rom = &machine.chip.rom;
-    (rom.extended || !EXTENDED.contains(&command))
-        && (rom.security_info_len > 0 || command != Command::SecurityInfo)
-        && !matches!(command, Command::EraseFlash | Command::EraseRegion | Command::ReadFlash | Command::RunUserCode)
-        && (!rom.refuses_as_another || is_allowed(machine, command))
+    command.in_rom(rom, false) && (!rom.refuses_as_another || is_allowed(machine, command))
 }
 
 fn is_allowed(machine: &Machine, command: Command) -> bool {
-    let baud = machine.chip.rom.baud_in_secure_mode || command != Command::ChangeBaud;
-    !machine.secure_download || SECURE.contains(&command) && baud
+    command.in_rom(&machine.chip.rom, machine.secure_download)
 }
 
 /// Writes registers one after the other, with their pauses.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use esp_link::Loader;
-use esp_link::connect::ConnectOptions;
+use esp_link::options::ConnectOptions;
 use esp_link::port::{self, OpenOptions};
 use esp_model::chip;
 use esp_model::job::Job;

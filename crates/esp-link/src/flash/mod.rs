@@ -3,12 +3,13 @@
 mod blocks;
 mod diff;
 mod erase;
-mod packed;
 mod read;
+mod runs;
 mod source;
 mod spi;
 mod verify;
 mod write;
+mod writer;
 
 use std::time::Duration;
 
@@ -17,13 +18,13 @@ use esp_model::job::Job;
 use esp_model::wire::{Begin, Command, Request, SpiParams};
 
 pub use self::blocks::Block;
-pub use self::packed::Packed;
 pub use self::source::{Fill, Part, Shared, Source};
 pub use self::spi::SpiCommand;
 pub use self::verify::{Difference, Kind};
 pub use self::write::{Compress, WriteOptions, WriteReport, slower};
 use crate::error::LoaderError;
 use crate::loader::{COMMAND_TIME, Loader, Mode};
+pub use crate::packed::Packed;
 
 pub use esp_model::flash::{BLOCK, SECTOR};
 

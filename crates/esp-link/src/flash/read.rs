@@ -106,7 +106,7 @@ impl Loader {
         while bytes.len() < length as usize {
             let frame = self.stream_frame(job, &bytes)?;
             bytes.extend_from_slice(&frame);
-            self.send_frame(&(bytes.len() as u32).to_le_bytes())?;
+            self.acknowledge(bytes.len() as u32)?;
             progress(bytes.len());
         }
         let digest = self.stream_frame(job, &bytes)?;

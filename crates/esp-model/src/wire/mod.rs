@@ -8,6 +8,7 @@ pub mod reply;
 pub mod request;
 pub mod slip;
 pub mod status;
+mod table;
 
 pub use reply::Reply;
 pub use request::{Begin, Command, RegWrite, Request, SpiParams};

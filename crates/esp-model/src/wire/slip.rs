@@ -1,6 +1,7 @@
 //! SLIP framing (RFC 1055).
 
-const END: u8 = 0xc0;
+/// Begins and ends a frame.
+pub const END: u8 = 0xc0;
 const ESC: u8 = 0xdb;
 const ESC_END: u8 = 0xdc;
 const ESC_ESC: u8 = 0xdd;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use esp_link::connect::{Attempt, Report};
+use esp_link::options::StubSource;
 use esp_link::port::PortUrl;
 use esp_link::port::scan::FoundPort;
-use esp_link::stub::StubSource;
 use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::{self, Identified};
 use esp_model::job::Job;

@@ -1,9 +1,9 @@
 //! `esp_connect_advanced`: a connection as wanted, kept warm for the next calls.
 
 use esp_link::ConnectOptions;
-use esp_link::connect::Before;
+use esp_link::options::Before;
+use esp_link::options::StubSource;
 use esp_link::reset::Sequence;
-use esp_link::stub::StubSource;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

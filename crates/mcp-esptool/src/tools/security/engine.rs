@@ -1,7 +1,7 @@
 //! Plan, rehearsal, confirmation, burn, read-back: the one way in which a tool burns eFuses.
 
 use esp_link::efuse::{BurnFault, Proof};
-use esp_link::stub::StubSource;
+use esp_link::options::StubSource;
 use esp_link::{ConnectOptions, Loader, Mode};
 use esp_model::boot::{self, Config};
 use esp_model::efuse::bits;

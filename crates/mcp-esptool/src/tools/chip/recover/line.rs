@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use esp_link::ConnectOptions;
-use esp_link::connect::{Before, ROM_BAUD};
+use esp_link::options::StubSource;
+use esp_link::options::{Before, ROM_BAUD};
 use esp_link::port::{PortUrl, scan};
 use esp_link::reset::Sequence;
-use esp_link::stub::StubSource;
 use esp_model::job::Job;
 
 use super::{Ladder, Verdict};

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esp_link::monitor::CaptureOptions;
+use esp_link::options::StubSource;
 use esp_link::port::trace::{Event, Trace};
 use esp_link::port::traced::Traced;
 use esp_link::reset::Sequence;
-use esp_link::stub::StubSource;
 use esp_link::{ConnectOptions, Loader};
 use esp_model::console::Decoder;
 use esp_model::job::Job;

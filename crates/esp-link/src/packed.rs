@@ -18,7 +18,7 @@ pub struct Packed {
 
 impl Packed {
     /// The compressed piece; `pack` runs once for each content, and the others wait for it. `None`: packing failed.
-    pub(super) fn get(&self, data: &[u8], pack: impl FnOnce() -> Option<Vec<u8>>) -> Option<Arc<Vec<u8>>> {
+    pub(crate) fn get(&self, data: &[u8], pack: impl FnOnce() -> Option<Vec<u8>>) -> Option<Arc<Vec<u8>>> {
         let key: [u8; 32] = Sha256::digest(data).into();
         let slot = {
             let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
