@@ -72,8 +72,8 @@ fn parameters_that_next_steps_name_are_listed() {
     let all: Vec<&Entry> = ALL.iter().collect();
     let mut faults = BTreeSet::new();
     let mut checked = 0;
+    let steps = Regex::new(r#"\.next\(\s*(?:format!\(\s*)?"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
     for (path, text) in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
-        let steps = Regex::new(r#"\.next\(\s*(?:format!\(\s*)?"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
         for step in steps.captures_iter(&text) {
             for one in named(&step[1]) {
                 checked += 1;
