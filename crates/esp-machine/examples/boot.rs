@@ -11,7 +11,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let chip = words.next().ok_or("which chip?")?;
     let milliseconds: u64 = words.next().ok_or("how long?")?.parse()?;
-    let mut config = Config::new(&chip, 4 << 20).ok_or("no machine for this chip")?;
+    let mut config = match std::env::var("REVISION") {
+        Ok(revision) => Config::with_revision(&chip, 4 << 20, revision.parse()?),
+        Err(_) => Config::new(&chip, 4 << 20),
+    }
+    .ok_or("no machine for this chip")?;
     let mut trace = false;
     for word in words {
         match word.split_once('=') {

@@ -25,6 +25,7 @@ pub mod cpu;
 pub mod device;
 pub mod devices;
 pub mod events;
+pub mod firmware;
 pub mod interrupts;
 pub mod machine;
 pub mod memory;

@@ -46,16 +46,20 @@ pub struct Config {
 impl Config {
     /// A new chip of the usual revision with this much flash; `None` for a chip without a machine.
     pub fn new(chip: &str, flash_size: u32) -> Option<Self> {
+        Self::with_revision(chip, flash_size, esp_model::chip::by_name(chip)?.factory.revision)
+    }
+
+    /// The same of a given revision.
+    pub fn with_revision(chip: &str, flash_size: u32, revision: u16) -> Option<Self> {
         let board = crate::chip::board(chip)?;
         let chip = esp_model::chip::by_name(chip)?;
-        let revision = chip.factory.revision;
         let state = default_efuses(chip, None, Some(revision));
         let id = [0xc8, 0x40, flash_size.max(1).ilog2() as u8];
         Some(Self {
             board,
             revision,
             flash: Nor::new(flash_size, id, [0x5a; 8], FlashTiming::NONE, NorFaults::default()),
-            efuse: Efuse::new(chip.efuse(), state.efuses),
+            efuse: Efuse::new(chip.efuse_at(revision), state.efuses),
             rom: None,
             download: false,
             seed: 1,
@@ -200,6 +204,12 @@ impl Machine {
     pub fn reset(&mut self, download: bool) {
         self.soc.shared.straps = if download { self.soc.board.straps.download } else { self.soc.board.straps.boot };
         self.begin_reset(ResetRequest { cause: self.soc.board.reset_cause.power_on, whole: true, cpu_only: false });
+    }
+
+    /// Comes out of reset with this cause and these straps, RTC state kept or lost.
+    pub fn restart(&mut self, cause: u32, download: bool) {
+        self.soc.shared.straps = if download { self.soc.board.straps.download } else { self.soc.board.straps.boot };
+        self.start(ResetRequest { cause, whole: cause == self.soc.board.reset_cause.power_on, cpu_only: false });
     }
 
     fn begin_reset(&mut self, request: ResetRequest) {
@@ -360,6 +370,13 @@ impl Machine {
         let cycles = self.cycles();
         self.soc.anchor = (cycles, self.soc.time(cycles));
         self.soc.shared.cpu_mhz = mhz;
+    }
+
+    /// Somebody else has changed the flash: what of it is mapped is read anew.
+    pub fn flash_changed(&mut self) {
+        let size = self.soc.shared.flash.size();
+        self.soc.shared.mmu.flash_changed(&mut self.soc.memory, &self.soc.shared.flash, 0, size);
+        self.settle();
     }
 
     /// Memory, as a debugger sees it; flash windows included.

@@ -74,6 +74,12 @@ impl Rom {
         self.functions.range(..=address).next_back().map(|(_, name)| name.as_str())
     }
 
+    /// The same, for addresses in the ROM only.
+    pub fn function_in_rom(&self, address: u32) -> Option<&str> {
+        let inside = |(start, _, data): &&(u32, String, Vec<u8>)| address.wrapping_sub(*start) < data.len() as u32;
+        self.sections.iter().find(inside).and_then(|_| self.function(address))
+    }
+
     /// The bytes of a ROM of that size, which appears at `views`: (first address, first byte shown there).
     ///
     /// The ELF has `.data*` at their addresses in RAM only. The ROM's start-up code copies them from ROM by a table

@@ -4,6 +4,7 @@ use esp_model::chip::Chip;
 
 use crate::circuit::Wiring;
 use crate::faults::Faults;
+use crate::firmware::MakeFirmware;
 use crate::timing::FlashTiming;
 
 /// How to build a [`crate::VirtualChip`].
@@ -35,6 +36,10 @@ pub struct Config {
     pub faults: Faults,
     /// Seed of all that is random.
     pub seed: u64,
+    /// Runs what lies in flash when it can be started; without it a start is told by the headers.
+    pub firmware: Option<MakeFirmware>,
+    /// Download mode is the ROM's own, when there is an engine that runs it.
+    pub loader_by_rom: bool,
 }
 
 impl Config {
@@ -54,6 +59,8 @@ impl Config {
             flash_timing: FlashTiming::typical(),
             faults: Faults::default(),
             seed: 1,
+            firmware: None,
+            loader_by_rom: false,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod config;
 mod core;
 pub mod efuse;
 pub mod faults;
+pub mod firmware;
 mod flash_job;
 mod machine;
 pub mod nor;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use esp_model::chip::Chip;
 use esp_model::wire::slip::{Decoder, Event};
 
+use crate::app::AppFaults;
 use crate::boot::{self, Cause};
 use crate::circuit::{Circuit, Effect, Wiring};
 use crate::config::Config;
 use crate::core::{Core, Outcome};
 use crate::efuse::Efuse;
 use crate::faults::Faults;
+use crate::firmware::{Firmware, MakeFirmware, Start};
 use crate::machine::Machine;
 use crate::nor::Nor;
 use crate::rom::{Next, Rom};
@@ -32,6 +34,8 @@ const BROWN_OUT: Duration = Duration::from_millis(10);
 const CRASH: Duration = Duration::from_millis(40);
 /// A chip whose image cannot be started is reset by its watchdog about this often.
 const BOOT_LOOP: Duration = Duration::from_millis(350);
+/// The chip's own code runs so long before its line is looked at.
+const FIRMWARE_TURN: Duration = Duration::from_millis(1);
 /// Instructions that a program carries out in one turn, and how long that takes.
 const TURN: u32 = 20_000;
 const TURN_TIME: Duration = Duration::from_micros(500);
@@ -56,6 +60,8 @@ enum Program {
     Crashing(Option<String>),
     /// An uploaded program at work.
     Running(Box<Core>),
+    /// The chip's own code, since this time.
+    Firmware(Duration),
     /// Nothing could be started; the ROM tries again, and this is what it says each time.
     BootLoop(String),
 }
@@ -83,6 +89,13 @@ pub struct VirtualChip {
     unplugged: bool,
     pacing: bool,
     now: Duration,
+    /// Runs the chip's own code, where there is something that can.
+    firmware: Option<Box<dyn Firmware>>,
+    /// Makes it at the first start that it can take.
+    make_firmware: Option<MakeFirmware>,
+    loader_by_rom: bool,
+    /// The flash may have been changed by others than the firmware.
+    flash_touched: bool,
 }
 
 impl VirtualChip {
@@ -108,6 +121,10 @@ impl VirtualChip {
             unplugged: false,
             pacing: config.pacing,
             now: Duration::ZERO,
+            firmware: None,
+            make_firmware: config.firmware,
+            loader_by_rom: config.loader_by_rom,
+            flash_touched: true,
         };
         if config.wiring != Wiring::Bridge {
             chip.machine.uart.host_baud = None;
@@ -129,7 +146,18 @@ impl VirtualChip {
 
     /// Its flash.
     pub fn flash(&mut self) -> &mut Nor {
+        self.flash_touched = true;
         &mut self.machine.nor
+    }
+
+    /// The chip's own code runs now, not an imitation of it.
+    pub fn runs_firmware(&self) -> bool {
+        matches!(self.program, Program::Firmware(_))
+    }
+
+    /// What the firmware's engine met that it does not model; each is told once.
+    pub fn firmware_notes(&mut self) -> Vec<String> {
+        self.firmware.as_mut().map(|firmware| firmware.notes()).unwrap_or_default()
     }
 
     /// Commands that its loaders have handled so far.
@@ -268,8 +296,15 @@ impl VirtualChip {
         let room = match self.program {
             Program::Rom(_) => ROM_WAITING,
             Program::Stub(_) => STUB_WAITING + usize::from(self.machine.time <= arrived),
+            Program::Firmware(_) => {
+                if let Some(firmware) = &mut self.firmware {
+                    firmware.receive(bytes);
+                }
+                return;
+            }
             _ => return,
         };
+        self.flash_touched = true;
         let waiting = &mut self.waiting;
         self.decoder.push(bytes, |event| {
             if let Event::Frame(frame) = event
@@ -360,6 +395,9 @@ impl VirtualChip {
         self.machine.time = at;
         self.machine.uart.chip_stops(at);
         self.machine.reset(strap, cause.number(chip), unit);
+        if self.firmware_answers(download) {
+            return self.enter_firmware(at, cause, download);
+        }
         let disabled = self.download_disabled();
         self.machine.uart.baud = chip.uart.boot_baud;
         self.machine.uart.auto_baud = download && !disabled;
@@ -376,6 +414,47 @@ impl VirtualChip {
                 self.program = Program::Rom(Rom::default());
             }
         }
+    }
+
+    /// The engine takes this start: there is something to run, and no fault that only the imitation has.
+    fn firmware_answers(&mut self, download: bool) -> bool {
+        let faults = &self.faults;
+        let imitated = faults.app_log.is_some() || faults.brown_out_ms.is_some() || faults.app != AppFaults::default();
+        let possible = self.firmware.is_some() || self.make_firmware.is_some();
+        if imitated || !possible {
+            return false;
+        }
+        let wanted =
+            if download { self.loader_by_rom } else { boot::walk(self.chip, &self.machine, &faults.app).started };
+        if wanted && let Some(make) = self.make_firmware.take() {
+            self.firmware = make(self.chip, self.machine.revision);
+        }
+        wanted && self.firmware.is_some()
+    }
+
+    fn enter_firmware(&mut self, at: Duration, cause: Cause, download: bool) {
+        let Some(firmware) = &mut self.firmware else { return };
+        let start = Start {
+            cause: cause.number(self.machine.chip),
+            download,
+            usb: self.circuit.wiring() != Wiring::Bridge,
+            flash_changed: std::mem::take(&mut self.flash_touched),
+        };
+        firmware.start(&mut self.machine.nor, &mut self.machine.efuse, start);
+        self.machine.uart.baud = self.machine.chip.uart.boot_baud;
+        self.machine.uart.auto_baud = download;
+        self.program = Program::Firmware(at);
+        self.next_turn(Some(at + FIRMWARE_TURN));
+    }
+
+    fn run_firmware(&mut self, since: Duration, due: Duration) {
+        let Some(firmware) = &mut self.firmware else { return };
+        let until = due.saturating_sub(since);
+        let sent = firmware.run(&mut self.machine.nor, &mut self.machine.efuse, until);
+        if !sent.is_empty() {
+            self.machine.uart.chip_sends(due, sent);
+        }
+        self.next_turn(Some(due + FIRMWARE_TURN));
     }
 
     /// The ROM says this again and again.
@@ -420,6 +499,9 @@ impl VirtualChip {
         if self.fails.is_some_and(|at| at <= due) {
             self.machine.say("\r\nBrownout detector was triggered\r\n\r\n");
             return self.restart(due + BROWN_OUT, Cause::BrownOut);
+        }
+        if let Program::Firmware(since) = self.program {
+            return self.run_firmware(since, due);
         }
         if let Program::Running(core) = &mut self.program {
             match core.run(&mut self.machine, TURN) {

@@ -4,6 +4,7 @@ mod cores;
 mod efuse;
 mod flash;
 mod gpio;
+mod i2c;
 mod misc;
 mod mmu;
 mod rmt;
@@ -43,6 +44,7 @@ const KINDS: &[(&str, Make)] = &[
     ("clock_counter", |_, it| Box::new(misc::Counter::new(it))),
     ("usb_serial_jtag", |_, it| Box::new(usb::UsbSerialJtag::new(it))),
     ("gpio", |_, it| Box::new(gpio::Gpio::new(it))),
+    ("i2c", |_, it| Box::new(i2c::I2c::new(it))),
     ("mmu_table", |_, _| Box::new(mmu::MmuTable)),
 ];
 

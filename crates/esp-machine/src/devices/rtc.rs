@@ -13,6 +13,8 @@ const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
 pub struct Rtc {
     it: &'static Peripheral,
     hz: u64,
+    /// Where the watchdog is fed, behind its first register.
+    feed: u32,
     watchdog: Watchdog,
     raw: u32,
     /// Time at which a deep sleep ends; `None` when awake.
@@ -21,7 +23,14 @@ pub struct Rtc {
 
 impl Rtc {
     pub fn new(it: &'static Peripheral) -> Self {
-        Self { it, hz: it.number_or("slow_hz", 136_000).into(), watchdog: Watchdog::default(), raw: 0, wake_at: None }
+        Self {
+            it,
+            hz: it.number_or("slow_hz", 136_000).into(),
+            feed: it.number_or("wdt_feed", 0x14),
+            watchdog: Watchdog::default(),
+            raw: 0,
+            wake_at: None,
+        }
     }
 
     fn register(&self, name: &str) -> Option<u32> {
@@ -96,9 +105,10 @@ impl Device for Rtc {
                 ctx.put(at, ticks as u32);
                 ctx.put(at + 4, (ticks >> 32) as u32 & 0xffff);
             }
-        } else if let Some(conf) = wdt.filter(|conf| (*conf..conf + 0x18).contains(&offset)) {
-            if ctx.get(conf + 0x18) == WATCHDOG_KEY {
-                if offset == conf + 0x14 {
+        } else if let Some(conf) = wdt.filter(|conf| (*conf..=conf + self.feed).contains(&offset)) {
+            // The key's register stands behind the one that feeds.
+            if ctx.get(conf + self.feed + 4) == WATCHDOG_KEY {
+                if offset == conf + self.feed {
                     self.watchdog.feed(now);
                 } else {
                     ctx.put(offset, value);

@@ -20,6 +20,9 @@ pub struct Sha {
     dma_stride: u32,
     dma_channels: u32,
     dma_number: u32,
+    /// Where the channels' interrupt registers begin, and which RAM the 20 bits of an address are in.
+    dma_raw: u32,
+    ram: u32,
 }
 
 impl Sha {
@@ -31,6 +34,8 @@ impl Sha {
             dma_stride: it.number_or("dma_stride", 0xc0),
             dma_channels: it.number_or("dma_channels", 3),
             dma_number: it.number_or("dma_number", 7),
+            dma_raw: it.number("dma_raw"),
+            ram: it.number_or("ram", 0x3fc0_0000),
         }
     }
 
@@ -86,10 +91,7 @@ impl Sha {
             if ctx.get_at(out + 0x30) & 0x3f != self.dma_number {
                 continue;
             }
-            let mut descriptor = 0x3fc0_0000 | ctx.get_at(out + 0x10) & 0xf_ffff;
-            if self.dma_number_is_wide() {
-                descriptor = 0x4080_0000 | ctx.get_at(out + 0x10) & 0xf_ffff;
-            }
+            let mut descriptor = self.ram | ctx.get_at(out + 0x10) & 0xf_ffff;
             for _ in 0..LONGEST_CHAIN {
                 let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.load32(descriptor + at).unwrap_or(0));
                 bytes.extend(ctx.memory.peek(buffer, (flags >> 12 & 0xfff) as usize));
@@ -99,17 +101,13 @@ impl Sha {
                 descriptor = next;
             }
             // OUT_DONE, OUT_EOF, OUT_TOTAL_EOF.
-            let raw = self.dma + 0x10 * channel;
+            let raw = self.dma + self.dma_raw + 0x10 * channel;
             let before = ctx.get_at(raw);
             ctx.put_at(raw, before | 0b1_0110_1000);
             break;
         }
         bytes.truncate(wanted);
         bytes
-    }
-
-    fn dma_number_is_wide(&self) -> bool {
-        self.dma == 0x6008_0000
     }
 }
 

@@ -123,6 +123,11 @@ impl RiscV {
                 Kind::Lui => self.set(op.rd, op.imm),
                 Kind::Auipc => self.set(op.rd, pc.wrapping_add(op.imm)),
                 Kind::Jal => {
+                    if op.imm == 0 {
+                        // `j .`: nothing but an interrupt ends it.
+                        cycles += 1;
+                        leave!(Some(Exit::Idle));
+                    }
                     self.set(op.rd, pc.wrapping_add(op.length()));
                     cycles += 1;
                     pc = pc.wrapping_add(op.imm);

@@ -80,7 +80,12 @@ impl Imitation {
 fn sim_config(chip: &'static Chip, name: &str, flash_size: u64) -> Result<esp_sim::Config, VirtualError> {
     let possible = (256 << 10..=64 << 20).contains(&flash_size) && flash_size.is_power_of_two();
     let flash_size = u32::try_from(flash_size).ok().filter(|_| possible).ok_or(VirtualError::FlashSize(flash_size))?;
-    Ok(esp_sim::Config { flash_size, ..esp_sim::Config::new(chip, name).unpaced() })
+    Ok(esp_sim::Config {
+        flash_size,
+        // Firmware in flash runs; loaders are imitated.
+        firmware: Some(esp_machine::firmware::firmware),
+        ..esp_sim::Config::new(chip, name).unpaced()
+    })
 }
 
 impl Engine for Imitation {

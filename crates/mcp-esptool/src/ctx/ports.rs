@@ -201,7 +201,11 @@ impl Ports {
             let what = format!("there are {} simulated devices already (the limit is simulated_limit)", sims.len());
             return Err(PortError::Virtual { url: shown, what });
         }
-        let device = SimDevice::new(&esp_sim::Config::new(chip, name.unwrap_or_default()), shown.clone());
+        let config = esp_sim::Config {
+            firmware: Some(esp_machine::firmware::firmware),
+            ..esp_sim::Config::new(chip, name.unwrap_or_default())
+        };
+        let device = SimDevice::new(&config, shown.clone());
         sims.insert(shown, device.clone());
         Ok(device)
     }

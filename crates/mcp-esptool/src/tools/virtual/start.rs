@@ -127,7 +127,8 @@ pub struct Out {
 impl Tool for Start {
     const NAME: &'static str = "esp_qemu_start";
     const TITLE: &'static str = "Start a virtual device";
-    const ABOUT: &'static str = "Start a virtual chip: Espressif's QEMU (runs the firmware) or the built-in simulator (every chip, does not run flash firmware). \
+    const ABOUT: &'static str = "Start a virtual chip: Espressif's QEMU (runs the firmware) or the built-in simulator (every chip; runs the firmware of \
+         most, imitates the rest). \
          With clone_from it is a twin of a real device to rehearse on. Use the result's port with any other tool.";
     const RISK: Risk = Risk::Resets;
     const IDEMPOTENT: bool = false;
@@ -248,7 +249,7 @@ fn config(
         || input.gdb_port.is_some()
         || input.wait_for_gdb;
     if backend == Backend::Builtin && emulator_only {
-        let text = "PSRAM, network, forwarded ports and GDB need QEMU; the simulator does not run firmware from flash";
+        let text = "PSRAM, network, forwarded ports and GDB need QEMU; the built-in simulator has none of them";
         return Err(ToolError::new("bad_parameter", text));
     }
     let size = input.flash_size.map(|size| size.0).or(twin.map(|twin| twin.flash_size));
