@@ -234,6 +234,3 @@ impl Cpu for RiscV {
         self.breakpoints = addresses.to_vec();
     }
 }
-
-#[cfg(test)]
-mod tests;
