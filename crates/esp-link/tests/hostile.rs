@@ -141,6 +141,86 @@ fn endless_answers_to_sync_are_told_as_that() {
     }
 }
 
+/// A device whose answers come late, or twice, once it is connected.
+struct Late {
+    line: Box<dyn Port>,
+    delay: Duration,
+    twice: bool,
+    on: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// What came, and when it is handed over.
+    held: std::collections::VecDeque<(Duration, Vec<u8>)>,
+}
+
+impl Port for Late {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.line.write(bytes)
+    }
+    fn read(&mut self, buf: &mut [u8], wait: Duration) -> io::Result<usize> {
+        if !self.on.load(std::sync::atomic::Ordering::Relaxed) {
+            return self.line.read(buf, wait);
+        }
+        let until = self.line.now() + wait;
+        loop {
+            let mut more = vec![0; buf.len().min(512)];
+            let count = self.line.read(&mut more, Duration::from_millis(1))?;
+            if count > 0 {
+                more.truncate(count);
+                let at = self.line.now() + self.delay;
+                self.held.extend(std::iter::repeat_n((at, more), 1 + usize::from(self.twice)));
+            }
+            let due = self.held.front().is_some_and(|(at, _)| *at <= self.line.now());
+            if let Some((_, bytes)) = due.then(|| self.held.pop_front()).flatten() {
+                buf[..bytes.len()].copy_from_slice(&bytes);
+                return Ok(bytes.len());
+            }
+            if self.line.now() >= until {
+                return Ok(0);
+            }
+        }
+    }
+    fn set_lines(&mut self, dtr: bool, rts: bool) -> io::Result<()> {
+        self.line.set_lines(dtr, rts)
+    }
+    fn set_baud(&mut self, baud: u32) -> io::Result<()> {
+        self.line.set_baud(baud)
+    }
+    fn baud(&self) -> u32 {
+        self.line.baud()
+    }
+    fn sleep(&mut self, time: Duration) {
+        self.line.sleep(time);
+    }
+    fn now(&self) -> Duration {
+        self.line.now()
+    }
+    fn info(&self) -> PortInfo {
+        self.line.info()
+    }
+}
+
+#[test]
+fn late_and_double_answers_end_a_write_in_bounded_time() {
+    let chip = esp_model::chip::all().iter().find(|chip| esp_link::stub::Stub::is_built_in(chip)).unwrap();
+    for (millis, twice) in [(0, true), (90, false), (1000, false), (2900, true), (3100, false), (10_000, true)] {
+        let device = esp_sim::SimDevice::new(&esp_sim::Config::new(chip, "late"), format!("sim://{}-late", chip.id));
+        let on = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (delay, held) = (Duration::from_millis(millis), std::collections::VecDeque::new());
+        let line = Late { line: Box::new(device.open()), delay, twice, on: on.clone(), held };
+        let (mut loader, _) = Loader::connect(Box::new(line), &ConnectOptions::default(), &Job::new()).unwrap();
+        on.store(true, std::sync::atomic::Ordering::Relaxed);
+        let began = loader.port().now();
+        let bytes = vec![0x5a; 0x2000];
+        let mut parts = [esp_link::flash::Part::bytes(0x1_0000, bytes.clone())];
+        let written = loader.write_flash(&Job::new(), &mut parts, &esp_link::flash::WriteOptions::default());
+        let took = loader.port().now() - began;
+        assert!(took < Duration::from_secs(300), "{millis} ms, twice {twice}: {took:?}, {written:?}");
+        if written.is_ok_and(|report| report.verified) {
+            let found = device.with(|chip, _| chip.flash().read(0x1_0000, bytes.len()).unwrap());
+            assert!(found == bytes, "{millis} ms, twice {twice}: a false success");
+        }
+    }
+}
+
 /// Peak memory of this process, in KiB.
 #[cfg(target_os = "linux")]
 fn peak_kib() -> u64 {

@@ -36,6 +36,8 @@ pub(crate) fn time_for(bytes: u32, per_mb: u32) -> Duration {
 /// Wakes a flash part from deep power-down, and how long that takes at most (data sheets: 3 to 35 µs).
 const WAKE: u8 = 0xab;
 const WAKE_TIME: Duration = Duration::from_millis(1);
+/// Longest time for getting back in step, again and again, without a byte of progress.
+pub(crate) const RESYNC_TIME: Duration = Duration::from_secs(120);
 /// Seconds a megabyte may take to erase: slow chips need over 30 s by ROM.
 pub(crate) const ERASE_PER_MB: u32 = 40;
 /// Seconds a megabyte may take to hash.

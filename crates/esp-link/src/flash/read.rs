@@ -1,10 +1,12 @@
 //! Reading: the stub streams, the ROM hands out 64 bytes at a time.
 
+use std::time::Duration;
+
 use esp_model::job::Job;
 use esp_model::wire::{Command, Request};
 use md5::{Digest, Md5};
 
-use super::SECTOR;
+use super::{RESYNC_TIME, SECTOR};
 use crate::error::{LoaderError, Seen};
 use crate::loader::{COMMAND_TIME, Loader, Mode};
 
@@ -32,7 +34,7 @@ impl Loader {
         self.attach_flash(job, None)?;
         self.check_range(address, length.into())?;
         let largest = if self.mode() == Mode::Stub { CHUNK } else { ROM_CHUNK };
-        let (mut chunk, mut done, mut failures) = (largest, 0, 0);
+        let (mut chunk, mut done, mut failures, mut lost) = (largest, 0, 0, Duration::ZERO);
         let mut checked = true;
         while done < length {
             let count = chunk.min(length - done);
@@ -41,18 +43,20 @@ impl Loader {
                     sink(&bytes).map_err(|error| LoaderError::Data(error.to_string()))?;
                     checked &= is_checked;
                     done += count;
-                    failures = 0;
+                    (failures, lost) = (0, Duration::ZERO);
                     job.progress(done.into(), length.into(), "reading");
                 }
                 Err(error) if error.is_final() => return Err(error),
                 Err(error) => {
                     failures += 1;
-                    if failures > 40 {
+                    if failures > 40 || lost > RESYNC_TIME {
                         let last = error.to_string();
                         return Err(LoaderError::BadLine { address: address + done, attempts: failures, last });
                     }
                     chunk = (chunk / 2).max(256);
+                    let began = self.port().now();
                     failures += if self.get_back(job)? { 9 } else { 0 };
+                    lost += self.port().now().saturating_sub(began);
                     self.lower_rate(job, failures)?;
                 }
             }

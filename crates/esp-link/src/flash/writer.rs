@@ -11,7 +11,7 @@ use flate2::write::ZlibEncoder;
 
 use super::runs::{Run, WINDOW, runs, split_blank};
 use super::source::{Part, Sectors};
-use super::{BLOCK, Compress, ERASE_PER_MB, SECTOR, WriteOptions, WriteReport, time_for};
+use super::{BLOCK, Compress, ERASE_PER_MB, RESYNC_TIME, SECTOR, WriteOptions, WriteReport, time_for};
 use crate::error::LoaderError;
 use crate::loader::{Loader, Mode};
 
@@ -39,6 +39,8 @@ struct Pace {
     failures: u32,
     /// Times in a row that all was acknowledged and yet not right.
     mismatches: u32,
+    /// Time spent on getting back in step since the last sector came right.
+    lost: Duration,
 }
 
 /// A write under way.
@@ -124,13 +126,13 @@ impl Writer<'_> {
     /// Writes one run until it is right.
     fn write_run(&mut self, sectors: &mut Sectors, run: Run) -> Result<(), LoaderError> {
         let block = if self.loader.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK };
-        let mut pace = Pace { block, sectors: WINDOW, failures: 0, mismatches: 0 };
+        let mut pace = Pace { block, sectors: WINDOW, failures: 0, mismatches: 0, lost: Duration::ZERO };
         let mut from = run.first;
         while from < run.end {
             let piece = Run { first: from, end: run.end.min(from.saturating_add(pace.sectors)), ..run };
             let wrong = self.write_piece(sectors, piece, &mut pace)?;
             if wrong > from {
-                (pace.failures, pace.mismatches) = (0, 0);
+                (pace.failures, pace.mismatches, pace.lost) = (0, 0, Duration::ZERO);
             }
             from = wrong;
         }
@@ -187,14 +189,16 @@ impl Writer<'_> {
     /// After a failure: re-establishes sync, makes blocks and pieces smaller, and every third time the rate lower.
     fn slow_down(&mut self, address: u32, error: &LoaderError, pace: &mut Pace) -> Result<(), LoaderError> {
         pace.failures += 1;
-        if pace.failures > MAX_FAILURES {
+        if pace.failures > MAX_FAILURES || pace.lost > RESYNC_TIME {
             return Err(LoaderError::BadLine { address, attempts: pace.failures, last: error.to_string() });
         }
         pace.block = (pace.block / 2).max(LEAST_BLOCK);
         // The stub writes what it inflated in large steps: only what was sent whole is sure to be there.
         pace.sectors = (pace.sectors / 4).max(1);
         let bad_line = |last: LoaderError| LoaderError::BadLine { address, attempts: 1, last: last.to_string() };
+        let began = self.loader.port().now();
         let back = self.loader.get_back(self.job);
+        pace.lost += self.loader.port().now().saturating_sub(began);
         if back.map_err(|error| if error.is_final() { error } else { bad_line(error) })? {
             pace.failures += RESET;
         }
