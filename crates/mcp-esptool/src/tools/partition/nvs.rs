@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::nvs_help::doubts;
+use super::nvs_help::{csv_text, doubts, whole_pages};
 use crate::ctx::Ctx;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::Number;
@@ -257,16 +257,6 @@ fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     Ok(Out { output_file, key_file, ..out })
 }
 
-/// The CSV form and the folder that files in it are named from.
-fn csv_text(ctx: &Ctx, text: &str) -> Result<(Vec<u8>, String), ToolError> {
-    // Text with line ends is the data itself; files that it names are found from the project root.
-    if text.contains('\n') {
-        return Ok((text.as_bytes().to_vec(), String::new()));
-    }
-    let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
-    Ok((ctx.files.read(text)?, folder.to_owned()))
-}
-
 fn from_csv(
     ctx: &Ctx,
     (bytes, folder): (&[u8], &str),
@@ -351,15 +341,7 @@ fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Contents, usize, bool), ToolError> {
     let path = needed(path, name)?;
     let bytes = nvs_of(ctx.files.read_some(path)?)?;
-    if bytes.len() < nvs::PAGE {
-        let text = format!("`{path}` has {} bytes; an NVS image has whole pages of {}", bytes.len(), nvs::PAGE);
-        let error = ToolError::new("nvs_invalid", text);
-        return Err(match bytes.len() {
-            32 => error.next("32 bytes are an HMAC key: give them as hmac_key_file, and the image as image_file"),
-            64 => error.next("64 bytes are keys: give them as key_file, and the image as image_file"),
-            _ => error.next("give the image that was read from the nvs partition"),
-        });
-    }
+    whole_pages(path, bytes.len())?;
     let (keys, _) = keys(ctx, input)?;
     let plain = keys.as_ref().map_or_else(|| bytes.clone(), |keys| nvs::decrypt(&bytes, keys));
     Ok((nvs::read(&plain), bytes.len(), keys.is_some()))

@@ -3,6 +3,7 @@
 use esp_model::nvs::{self, CsvError, Near, NvsError, ValueError};
 
 use super::nvs::FindingOut;
+use crate::ctx::Ctx;
 use crate::tools::error::ToolError;
 
 /// Below this an image is read-only (the reference generator warns of it too).
@@ -22,6 +23,30 @@ pub fn doubts(csv: &[u8], size: u64) -> Vec<FindingOut> {
         warning(format!("with {size:#x} bytes the partition can only be read: {WRITABLE:#x} are the least that a device can write to"))
     });
     small.into_iter().chain(long.iter().map(cut)).collect()
+}
+
+/// The CSV form and the folder that files in it are named from.
+pub fn csv_text(ctx: &Ctx, text: &str) -> Result<(Vec<u8>, String), ToolError> {
+    // Text with line ends is the data itself; files that it names are found from the project root.
+    if text.contains('\n') {
+        return Ok((text.as_bytes().to_vec(), String::new()));
+    }
+    let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
+    Ok((ctx.files.read(text)?, folder.to_owned()))
+}
+
+/// Refuses a file that is shorter than a page: keys, most often.
+pub fn whole_pages(path: &str, length: usize) -> Result<(), ToolError> {
+    if length >= nvs::PAGE {
+        return Ok(());
+    }
+    let text = format!("`{path}` has {length} bytes; an NVS image has whole pages of {}", nvs::PAGE);
+    let error = ToolError::new("nvs_invalid", text);
+    Err(match length {
+        32 => error.next("32 bytes are an HMAC key: give them as hmac_key_file, and the image as image_file"),
+        64 => error.next("64 bytes are keys: give them as key_file, and the image as image_file"),
+        _ => error.next("give the image that was read from the nvs partition"),
+    })
 }
 
 impl From<NvsError> for ToolError {
