@@ -89,7 +89,7 @@ mod tests {
         row_at(program, address).map(|(_, line)| line)
     }
 
-    /// Advance the line by so many, make a row.
+    /// Advance the line by so many (63 at most, in one byte), make a row.
     fn row(lines: u8) -> [u8; 3] {
         [3, lines, 1]
     }
@@ -107,7 +107,7 @@ mod tests {
             &set_address(2),
             &END,
             &set_address(0x4000_e5e0),
-            &row(90),
+            &row(50),
             &set_address(0x4000_e5e8),
             &row(1),
             &set_address(0x4000_e600),
@@ -115,9 +115,9 @@ mod tests {
         ]
         .concat();
         let bytes = program(&opcodes);
-        assert_eq!(line(&bytes, 0x4000_e5e0), Some(91));
-        assert_eq!(line(&bytes, 0x4000_e5e8), Some(92));
-        assert_eq!(line(&bytes, 0x4000_e5fe), Some(92));
+        assert_eq!(line(&bytes, 0x4000_e5e0), Some(51));
+        assert_eq!(line(&bytes, 0x4000_e5e8), Some(52));
+        assert_eq!(line(&bytes, 0x4000_e5fe), Some(52));
         assert_eq!(line(&bytes, 0x4000_e600), None);
         assert_eq!(line(&bytes, 0x4000_e5d0), None);
     }
