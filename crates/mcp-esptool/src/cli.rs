@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
 use crate::ctx::confirm::Act;
+use crate::error::{Class, ToolError};
 use crate::factory::cli::RecipeCommand;
 use crate::tool::Entry;
-use crate::tools::error::ToolError;
 use crate::{docs, doctor, factory, logs, mcp, selftest, sim, terminal, tools};
 
 /// Date of this version, for the manual.
@@ -207,9 +207,9 @@ pub fn main() -> ExitCode {
             } else {
                 eprintln!("{error}");
             }
-            ExitCode::from(match error.code {
-                "cancelled" => 130,
-                "unknown_parameter" | "missing_parameter" | "bad_parameter" | "unknown_tool" => 2,
+            ExitCode::from(match error.code.class() {
+                Class::Cancelled => 130,
+                Class::Usage => 2,
                 _ => 1,
             })
         }

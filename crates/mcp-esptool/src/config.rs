@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// One setting.
 pub struct Key {
@@ -216,7 +216,7 @@ impl Config {
         // A file that is hidden could name the policy: only one that is surely not there is left out.
         let usual = match default_file(sources.env) {
             Some(path) if named.is_none() => {
-                let bad = |error| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
+                let bad = |error| ToolError::new(Code::BadConfiguration, format!("{}: {error}", path.display()));
                 crate::own_file::is_there(&path).map_err(bad)?.then_some(path)
             }
             _ => None,
@@ -240,7 +240,7 @@ impl Config {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ToolError> {
-        let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
+        let bad = |error: String| ToolError::new(Code::BadConfiguration, format!("{}: {error}", path.display()));
         let text = crate::own_file::read_text(path).map_err(|error| bad(error.to_string()))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
         for (name, value) in table {
@@ -265,7 +265,7 @@ impl Config {
         match self.values.get_mut(name) {
             Some(slot) => *slot = (value, origin),
             None => {
-                let error = ToolError::new("bad_configuration", format!("there is no setting `{name}` ({origin})"));
+                let error = ToolError::new(Code::BadConfiguration, format!("there is no setting `{name}` ({origin})"));
                 let near = crate::tools::nearest(name, KEYS.iter().map(|key| key.name));
                 return Err(match near {
                     Some(near) => error.next(format!("use `{near}`")),
@@ -280,7 +280,7 @@ impl Config {
         let bad = |name: &str, wanted: &str| {
             let origin = self.origin(name).map_or_else(String::new, |origin| format!(" ({origin})"));
             let text = format!("`{name}` is `{}`{origin}, not {wanted}", self.text(name));
-            Err(ToolError::new("bad_configuration", text))
+            Err(ToolError::new(Code::BadConfiguration, text))
         };
         for name in SECONDS {
             let seconds = self.text(name).parse::<f64>().ok().filter(|number| *number >= 0.0);
@@ -458,7 +458,7 @@ mod tests {
             Config::load(&Sources { file: None, flags, env: &|_| None })
         };
         assert!(load("bauds", "1").unwrap_err().next_step.contains("`baud`"));
-        assert_eq!(load("baud", "fast").unwrap_err().code, "bad_configuration");
+        assert_eq!(load("baud", "fast").unwrap_err().code, Code::BadConfiguration);
         assert!(load("baud", "115200").is_ok());
         let wrong = [
             ("baud", "115200.5"),
@@ -471,7 +471,7 @@ mod tests {
             wrong.into_iter().chain([("keep_virtual", "ja"), ("read_only", "2"), ("session_idle_s", "-1")])
         {
             let error = load(name, value).unwrap_err();
-            assert!(error.code == "bad_configuration" && error.message.contains(name), "{error}");
+            assert!(error.code == Code::BadConfiguration && error.message.contains(name), "{error}");
         }
         assert!(load("keep_virtual", "yes").unwrap().flag("keep_virtual"));
     }

@@ -12,6 +12,7 @@ pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod error;
 pub mod factory;
 pub mod http;
 pub mod install;

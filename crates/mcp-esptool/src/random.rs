@@ -1,6 +1,6 @@
 //! Randomness of the operating system, for keys.
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Calls `make` with a source of random bytes. Fails when the operating system has none.
 pub fn with<T>(make: impl FnOnce(&mut dyn FnMut(&mut [u8])) -> T) -> Result<T, ToolError> {
@@ -11,7 +11,7 @@ pub fn with<T>(make: impl FnOnce(&mut dyn FnMut(&mut [u8])) -> T) -> Result<T, T
         }
     });
     match failed {
-        Some(error) => Err(ToolError::new("internal", format!("no random numbers: {error}"))),
+        Some(error) => Err(ToolError::new(Code::Internal, format!("no random numbers: {error}"))),
         None => Ok(made),
     }
 }

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::events::Event;
+use crate::error::ToolError;
 use crate::tool::Entry;
 use crate::tools;
-use crate::tools::error::ToolError;
 
 /// A resource: with a device, `URI/PORT`; without one, the only device there is.
 pub struct Resource {

@@ -16,11 +16,11 @@ use esp_model::job::Job;
 use esp_model::port::Port;
 
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::Risk;
 use crate::tools::args::PortUrl;
 use crate::tools::diagnostics::capture::{self, Crash, Names};
 use crate::tools::diagnostics::findings;
-use crate::tools::error::ToolError;
 
 /// Arguments of `monitor`.
 #[derive(Debug, clap::Args)]

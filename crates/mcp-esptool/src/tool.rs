@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
 use crate::ctx::deadline::Deadline;
+use crate::error::{Code, ToolError};
 use crate::render;
-use crate::tools::error::ToolError;
 use crate::tools::schema;
 
 /// One tool. `In`'s field comments are the parameters' descriptions.
@@ -160,12 +160,12 @@ fn risk_of<T: Tool>(input: &Value) -> Result<Risk, ToolError> {
     if T::LEAST_RISK == T::RISK {
         return Ok(T::RISK);
     }
-    let input = T::In::deserialize(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
+    let input = T::In::deserialize(input).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?;
     Ok(T::risk(&input).clamp(T::LEAST_RISK, T::RISK))
 }
 
 fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
-    let input = serde_json::from_value(input).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?;
+    let input = serde_json::from_value(input).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?;
     let out = T::run(ctx, job, input)?;
     let (summary, pictures) = (T::summary(&out), T::pictures(&out));
     let facts = render::facts(&out, &summary);
@@ -176,8 +176,8 @@ fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> 
         .join("\n");
     match serde_json::to_value(&out) {
         Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
-        Ok(other) => Err(ToolError::new("internal", format!("the result is not an object: {other}"))),
-        Err(error) => Err(ToolError::new("internal", format!("the result cannot be written as JSON: {error}"))),
+        Ok(other) => Err(ToolError::new(Code::Internal, format!("the result is not an object: {other}"))),
+        Err(error) => Err(ToolError::new(Code::Internal, format!("the result cannot be written as JSON: {error}"))),
     }
 }
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use esp_model::job::Job;
 use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
-use mcp_esptool::tools::error::ToolError;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -93,9 +93,9 @@ fn a_project_is_built_and_its_target_stays() {
     bench.call("esp_idf_build", json!({"project": "app", "target": "esp32c3"})).unwrap();
     assert!(!arguments().contains("IDF_TARGET"), "{}", arguments());
     let error = bench.call("esp_idf_build", json!({"project": "app", "target": "esp32s3"})).unwrap_err();
-    assert_eq!(error.code, "target_differs");
+    assert_eq!(error.code.as_str(), "target_differs");
     let error = bench.call("esp_idf_build", json!({"project": "app; touch x"})).unwrap_err();
-    assert_ne!(error.code, "build_failed");
+    assert_ne!(error.code.as_str(), "build_failed");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_failed_build_names_file_and_line() {
     let bench = bench();
     fs::write(bench.dir.path().join("work/app/main.c"), "bad").unwrap();
     let error = bench.call("esp_idf_build", json!({"project": "app"})).unwrap_err();
-    assert_eq!(error.code, "build_failed");
+    assert_eq!(error.code.as_str(), "build_failed");
     assert_eq!(error.evidence["errors"][0]["line"], 3, "{error}");
     assert!(error.message.contains("'bad' undeclared"), "{error}");
 }
@@ -120,7 +120,7 @@ fn other_projects_are_told_apart() {
         fs::create_dir(work.join(name)).unwrap();
         fs::write(work.join(name).join(file), "").unwrap();
         let error = bench.call("esp_idf_build", json!({ "project": name })).unwrap_err();
-        assert!(error.code == "no_project" && error.next_step.contains(wanted), "{error}");
+        assert!(error.code.as_str() == "no_project" && error.next_step.contains(wanted), "{error}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_sketch_is_found_by_name_and_built() {
     let built = bench.call("esp_arduino_build", json!({"sketch": "Blink"})).unwrap();
     let dir = built.data["build_dir"].as_str().unwrap();
     assert!(dir.ends_with("sketches/Blink/build-arduino") && bench.ctx.files.input(dir).is_ok(), "{dir}");
-    assert_eq!(bench.call("esp_arduino_build", json!({"sketch": "None"})).unwrap_err().code, "no_project");
+    assert_eq!(bench.call("esp_arduino_build", json!({"sketch": "None"})).unwrap_err().code.as_str(), "no_project");
     let error = bench.call("esp_arduino_build", json!({"sketch": "Blink", "fqbn": "--evil x"})).unwrap_err();
-    assert_eq!(error.code, "bad_parameter");
+    assert_eq!(error.code.as_str(), "bad_parameter");
 }

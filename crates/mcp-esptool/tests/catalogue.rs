@@ -16,8 +16,8 @@ use esp_model::job::Job;
 use esp_model::port::Port;
 use esp_sim::{Config, SimDevice, Wiring};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::error::{ToolError, hints};
 use mcp_esptool::tools;
-use mcp_esptool::tools::error::{ToolError, hints};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

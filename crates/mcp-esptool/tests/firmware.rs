@@ -7,9 +7,9 @@ use std::path::Path;
 use esp_model::job::Job;
 use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
-use mcp_esptool::tools::error::ToolError;
 use serde_json::{Value, json};
 
 #[path = "../../../tests/support/elf.rs"]
@@ -77,7 +77,7 @@ fn an_elf_file_becomes_an_image_that_is_analysed() {
     assert_eq!(seen["image"]["app"]["version"], "1.2.3");
     assert_eq!(seen["image"]["app"]["elf_sha256"], made["elf_sha256"]);
     let refused = project.call("esp_elf_to_binary", json!({"elf_file": "app.bin", "chip_type": "esp32c3"}));
-    assert_eq!(refused.unwrap_err().code, "elf_invalid");
+    assert_eq!(refused.unwrap_err().code.as_str(), "elf_invalid");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn overlap_is_refused_and_formats_agree() {
     }
     let near = json!([{"path": "a.bin", "address": 0x1000}, {"path": "b.bin", "address": 0x1800}]);
     let refused = project.call("esp_binary_merge", json!({"files": near, "output_file": "x", "chip_type": "esp32"}));
-    assert_eq!(refused.unwrap_err().code, "overlap");
+    assert_eq!(refused.unwrap_err().code.as_str(), "overlap");
     assert!(!project.dir.path().join("x").exists());
 }
 
@@ -154,11 +154,11 @@ fn a_stock_bootloader_is_set_up_and_a_signed_one_is_left_alone() {
     signed.extend((0..64u8).map(|byte| byte | 0x40));
     project.write("signed.bin", &signed);
     let patch = json!({"chip_type": "esp32s3", "input_file": "signed.bin", "config": {"flash_size": "4MB"}});
-    assert_eq!(project.call("esp_bootloader_build", patch).unwrap_err().code, "image_signed");
+    assert_eq!(project.call("esp_bootloader_build", patch).unwrap_err().code.as_str(), "image_signed");
     let other = json!({"chip_type": "esp32", "input_file": "boot.bin", "config": {"flash_size": "4MB"}});
-    assert_eq!(project.call("esp_bootloader_build", other).unwrap_err().code, "chip_mismatch");
+    assert_eq!(project.call("esp_bootloader_build", other).unwrap_err().code.as_str(), "chip_mismatch");
     let options = json!({"chip_type": "esp32", "config": {"sdkconfig": {"CONFIG_X": "y"}}});
-    assert_eq!(project.call("esp_bootloader_build", options).unwrap_err().code, "idf_missing");
+    assert_eq!(project.call("esp_bootloader_build", options).unwrap_err().code.as_str(), "idf_missing");
 }
 
 /// A stand-in for ESP-IDF that "builds" what it was given.
@@ -185,7 +185,7 @@ fn an_installed_esp_idf_builds_the_bootloader() {
     let made = project.data("esp_bootloader_build", json!({"chip_type": "esp32c3", "config": {"flash_size": "8MB"}}));
     assert_eq!((&made["origin"], &made["flash_size"]), (&json!("a build with ESP-IDF v9.9"), &json!("8MB")));
     let failed = project.call("esp_bootloader_build", json!({"chip_type": "esp32c3", "source": "idf"})).unwrap_err();
-    assert_eq!(failed.code, "build_failed");
+    assert_eq!(failed.code.as_str(), "build_failed");
     assert!(failed.evidence["log"].as_str().unwrap().contains("-DIDF_TARGET=esp32c3"), "{failed}");
 }
 
@@ -223,7 +223,7 @@ fn sizes_are_reported_compared_and_drawn() {
     assert_eq!((reply.pictures.len(), reply.pictures[0].mime), (1, "image/png"));
     assert!(project.read("tree.svg").starts_with(b"<svg"));
     let picture = project.call("esp_size_analysis", json!({"elf_file": "tree.svg", "chip_type": "esp32c3"}));
-    assert_eq!(picture.unwrap_err().code, "elf_invalid");
+    assert_eq!(picture.unwrap_err().code.as_str(), "elf_invalid");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_link_that_failed_is_explained_by_its_map_alone() {
     assert_eq!((over["overflow_bytes"].as_u64(), over["largest"][0]["size_bytes"].as_u64()), (Some(0x20), Some(0x120)));
     assert!(over["largest"][0]["name"].as_str().unwrap().ends_with("one.c.obj"), "{over}");
     assert!(reply.data["partition_free_bytes"].as_i64().unwrap() < 0, "{:?}", reply.data);
-    assert!(project.call("esp_size_analysis", json!({})).unwrap_err().code == "missing_parameter");
+    assert!(project.call("esp_size_analysis", json!({})).unwrap_err().code.as_str() == "missing_parameter");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use esp_model::chip;
 use esp_model::job::Job;
 use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
-use mcp_esptool::tools::error::ToolError;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -115,7 +115,7 @@ fn a_token_holds_for_one_plan_on_one_device_once() {
     let (a, b) = ("sim://esp32c3-a", "sim://esp32c3-b");
     let token = bench.ok("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &Value::Null))["confirm_token"].clone();
     for (port, name) in [(b, "DIS_DIRECT_BOOT"), (a, "DIS_TWAI")] {
-        assert_eq!(bench.refused("esp_efuse_burn", burn(port, name, &token)).code, "not_confirmed");
+        assert_eq!(bench.refused("esp_efuse_burn", burn(port, name, &token)).code.as_str(), "not_confirmed");
     }
     // A plan whose time is over.
     let late = bench.ok("esp_efuse_burn", burn(b, "DIS_TWAI", &Value::Null));
@@ -124,10 +124,10 @@ fn a_token_holds_for_one_plan_on_one_device_once() {
     offer["expires"] = json!(1);
     fs::write(&file, offer.to_string()).unwrap();
     let expired = bench.refused("esp_efuse_burn", burn(b, "DIS_TWAI", &late["confirm_token"]));
-    assert!(expired.code == "not_confirmed" && expired.message.contains("expired"), "{expired}");
+    assert!(expired.code.as_str() == "not_confirmed" && expired.message.contains("expired"), "{expired}");
     // Something else was burned meanwhile: the plan no longer holds.
     bench.confirmed("esp_efuse_burn", burn(a, "DIS_TWAI", &Value::Null));
-    assert_eq!(bench.refused("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &token)).code, "not_confirmed");
+    assert_eq!(bench.refused("esp_efuse_burn", burn(a, "DIS_DIRECT_BOOT", &token)).code.as_str(), "not_confirmed");
     // Another process, after a restart, can use what the first one offered; then nobody can.
     let token = bench.ok("esp_efuse_burn", burn(b, "DIS_DIRECT_BOOT", &Value::Null));
     let plan = token["plan"].as_str().unwrap().to_string();
@@ -135,7 +135,7 @@ fn a_token_holds_for_one_plan_on_one_device_once() {
     let mac = token["mac"].as_str().unwrap();
     again.confirmations.redeem(token["confirm_token"].as_str().unwrap(), mac, &plan).unwrap();
     assert_eq!(
-        bench.refused("esp_efuse_burn", burn(b, "DIS_DIRECT_BOOT", &token["confirm_token"])).code,
+        bench.refused("esp_efuse_burn", burn(b, "DIS_DIRECT_BOOT", &token["confirm_token"])).code.as_str(),
         "not_confirmed"
     );
 }
@@ -146,14 +146,14 @@ fn bricking_plans_get_no_token() {
     let port = "sim://esp32c3";
     for (name, rule) in [("SECURE_BOOT_EN", 1), ("SPI_BOOT_CRYPT_CNT", 2), ("DIS_DOWNLOAD_MODE", 8)] {
         let error = bench.refused("esp_efuse_burn", json!({ "port": port, "efuse_name": name, "value": "1" }));
-        assert_eq!(error.code, "burn_refused");
+        assert_eq!(error.code.as_str(), "burn_refused");
         let rules: Vec<_> =
             error.evidence["findings"].as_array().unwrap().iter().map(|one| one["rule"].clone()).collect();
         assert!(rules.contains(&json!(rule)), "{name}: {rules:?}");
         assert_eq!(bench.field(port, name)["raw_hex"], "00");
     }
     let unknown = bench.refused("esp_efuse_burn", json!({ "port": port, "efuse_name": "SECURE_BOT_EN" }));
-    assert!(unknown.code == "unknown_efuse" && unknown.next_step.contains("SECURE_BOOT_EN"));
+    assert!(unknown.code.as_str() == "unknown_efuse" && unknown.next_step.contains("SECURE_BOOT_EN"));
 }
 
 #[test]
@@ -163,9 +163,9 @@ fn secure_boot_is_enabled_with_a_signed_bootloader_only() {
     let image = bench.file("boot.bin", &[0xe9; 5000]);
     let key = json!({ "action": "generate_key", "scheme": "ecdsa256", "output_file": "sb.pem" });
     bench.ok("esp_secure_sign", key.clone());
-    assert_eq!(bench.refused("esp_secure_sign", key).code, "file_unwritable");
+    assert_eq!(bench.refused("esp_secure_sign", key).code.as_str(), "file_unwritable");
     let enable = json!({ "port": port, "key_file": "sb.pem" });
-    assert_eq!(bench.refused("esp_secure_boot_enable", enable.clone()).code, "burn_refused");
+    assert_eq!(bench.refused("esp_secure_boot_enable", enable.clone()).code.as_str(), "burn_refused");
     let sign = json!({ "action": "sign", "key_files": ["sb.pem"], "input_file": image, "output_file": "signed.bin" });
     assert_eq!(bench.ok("esp_secure_sign", sign)["signatures"][0]["valid"], true);
     bench.ok("esp_secure_sign", json!({ "action": "verify", "key_files": ["sb.pem"], "input_file": "signed.bin" }));
@@ -173,7 +173,7 @@ fn secure_boot_is_enabled_with_a_signed_bootloader_only() {
     let signed = fs::read(bench.dir.path().join("project/signed.bin")).unwrap();
     write_flash(&bench, port, 0, &signed);
     let blank = bench.refused("esp_secure_boot_enable", enable.clone());
-    assert!(blank.code == "burn_refused" && blank.message.contains("would not start"), "{blank}");
+    assert!(blank.code.as_str() == "burn_refused" && blank.message.contains("would not start"), "{blank}");
     bootable(
         &bench,
         port,
@@ -218,7 +218,7 @@ fn flash_encryption_hides_its_key_and_nothing_leaks() {
     let length = fs::read(bench.dir.path().join("project/boot.bin")).unwrap().len();
     let enable = json!({ "port": port, "key_file": key_file, "files": files, "mode": "release" });
     let no_boot = json!({ "port": port, "key_file": key_file, "files": [{ "path": image, "address": "0x10000" }] });
-    assert_eq!(bench.refused("esp_encryption_enable", no_boot).code, "wrong_bootloader_offset");
+    assert_eq!(bench.refused("esp_encryption_enable", no_boot).code.as_str(), "wrong_bootloader_offset");
     let done = bench.confirmed("esp_encryption_enable", enable);
     assert_eq!(done["state"], "burned", "{done:#}");
     assert!(done["written_bytes"].as_u64().unwrap() >= length as u64, "{done:#}");
@@ -257,7 +257,7 @@ fn flash_encryption_hides_its_key_and_nothing_leaks() {
     bench.file("short.key", &key[..31]);
     let short = json!({ "port": port, "burns": [
         { "kind": "key", "block": "BLOCK_KEY2", "key_file": "short.key", "purpose": "HMAC_UP" }] });
-    assert_eq!(bench.refused("esp_efuse_burn", short).code, "burn_impossible");
+    assert_eq!(bench.refused("esp_efuse_burn", short).code.as_str(), "burn_impossible");
     bench
         .call(
             "esp_flash_encrypt",
@@ -302,7 +302,7 @@ fn signing_keys_do_not_leak() {
     }
     bench.file("broken.pem", pem.replace("EC PRIVATE", "EK PRIVATE").as_bytes());
     let sign = json!({ "action": "sign", "key_files": ["broken.pem"], "input_file": "k.pem", "output_file": "x.bin" });
-    assert_eq!(bench.refused("esp_secure_sign", sign).code, "bad_key");
+    assert_eq!(bench.refused("esp_secure_sign", sign).code.as_str(), "bad_key");
     let seen = bench.seen.borrow();
     assert!(pem.lines().filter(|line| !line.starts_with('-')).all(|line| !seen.contains(line)));
 }
@@ -326,7 +326,7 @@ fn an_item_without_a_kind_is_a_field() {
     let changed = |name: &str| plan["changes"].as_array().unwrap().iter().any(|change| change["field"] == name);
     assert!(changed("DIS_PAD_JTAG") && changed("WR_DIS"), "{plan:#}");
     let unclear = json!({ "port": "sim://esp32c3", "burns": [{ "block": "BLOCK_KEY1" }] });
-    assert_eq!(bench.refused("esp_efuse_burn", unclear).code, "unknown_parameter");
+    assert_eq!(bench.refused("esp_efuse_burn", unclear).code.as_str(), "unknown_parameter");
 }
 
 /// The bootloader is signed, so that every rule of the linter passes; the app behind it is not.
@@ -344,7 +344,7 @@ fn a_device_that_would_not_start_any_more_is_spared() {
     bootable(&bench, port, |name, bytes| if name == "bootloader.bin" { signed(bytes) } else { bytes.to_vec() });
     let enable = json!({ "port": port, "key_file": "sb.pem" });
     let error = bench.refused("esp_secure_boot_enable", enable.clone());
-    assert!(error.code == "burn_refused" && error.message.contains("stops at app_signature"), "{error}");
+    assert!(error.code.as_str() == "burn_refused" && error.message.contains("stops at app_signature"), "{error}");
     assert_eq!(bench.field(port, "SECURE_BOOT_EN")["raw_hex"], "00");
 
     bootable(&bench, port, |name, bytes| if name.contains("table") { bytes.to_vec() } else { signed(bytes) });
@@ -356,7 +356,7 @@ fn a_device_that_would_not_start_any_more_is_spared() {
     confirm["confirm_token"] = bench.ok("esp_secure_boot_enable", enable.clone())["confirm_token"].clone();
     write_flash(&bench, port, app.address, &signed(&app.bytes));
     let error = bench.refused("esp_secure_boot_enable", confirm);
-    assert!(error.code == "not_confirmed" && error.message.contains("changed since"), "{error}");
+    assert!(error.code.as_str() == "not_confirmed" && error.message.contains("changed since"), "{error}");
     assert_eq!(bench.field(port, "SECURE_BOOT_EN")["raw_hex"], "00");
 
     let enabled = bench.confirmed("esp_secure_boot_enable", enable);
@@ -386,5 +386,5 @@ fn version_one_of_secure_boot_burns_a_key_and_writes_the_digest() {
     assert_eq!(&flash[0x1000..0x1000 + image.len()], image, "the bootloader is where it was");
     // Other chips have no version 1.
     let error = bench.refused("esp_secure_boot_enable", json!({ "port": "sim://esp32s3", "key_file": "v1.bin" }));
-    assert_eq!(error.code, "not_supported_by_chip");
+    assert_eq!(error.code.as_str(), "not_supported_by_chip");
 }

@@ -1,7 +1,6 @@
 //! Invariants of the source tree (`ARCHITECTURE.md` names them).
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,22 +70,27 @@ fn chips_are_named_only_in_chips() {
     }
 }
 
+/// An unknown code does not compile; one that nothing uses is a promise that nobody keeps.
 #[test]
-fn error_codes_are_in_the_catalogue() {
-    let known = mcp_esptool::tools::error::hints();
-    let mut used = BTreeSet::new();
+fn every_error_code_is_used() {
+    let mut text: String = sources().iter().map(|(_, text)| code(text)).collect();
+    text += &fs::read_to_string(root().join("crates/esp-model/console/findings.toml")).unwrap();
+    for code in mcp_esptool::error::Code::ALL {
+        let used = text.contains(&format!("Code::{code:?}")) || text.contains(&format!("\"{code}\""));
+        assert!(used, "nothing uses `{code}` of hints.toml");
+    }
+}
+
+/// Decisions are made by `Code` and `Class`: a string that is compared can be mistyped.
+#[test]
+fn error_codes_are_compared_as_types() {
     for (path, text) in sources() {
-        if !path.to_string_lossy().contains("mcp-esptool/src") {
-            continue;
-        }
-        for part in text.split("ToolError::new(").skip(1) {
-            if let Some(code) = part.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-                assert!(known.contains_key(code), "{}: `{code}` is not in hints.toml", path.display());
-                used.insert(code.to_string());
-            }
+        let text = code(&text);
+        for compared in ["code.as_str()", "code.to_string() ==", ".code == \"", ".code != \"", "(error.code, \""] {
+            let own = path.parent().is_some_and(|folder| folder.ends_with("mcp-esptool/src/error"));
+            assert!(own || !text.contains(compared), "{}: {compared}", path.display());
         }
     }
-    assert!(used.len() > 15);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::confirm::{digest, now, private_dir, state_error};
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Hash before the first line.
 const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -134,7 +134,7 @@ impl AuditLog {
     fn is_broken(&self, line: usize) -> ToolError {
         let (file, aside) = (self.file.display(), self.aside());
         let text = format!("the audit log {file} was changed: line {line} does not follow from the line before it");
-        ToolError::new("audit_broken", text).next(format!(
+        ToolError::new(Code::AuditBroken, text).next(format!(
             "a person must look at it (mcp-esptool audit verify) and move it to {}; its events stay known there",
             aside.display()
         ))
@@ -290,7 +290,7 @@ mod tests {
             assert_eq!(log.verify().unwrap().broken, Some(at));
             // Another process: this one has checked these bytes before.
             let error = AuditLog::new(log.file.parent().unwrap()).append(json!({})).unwrap_err();
-            assert_eq!(error.code, "audit_broken");
+            assert_eq!(error.code, Code::AuditBroken);
             assert_eq!(fs::read_to_string(&log.file).unwrap(), changed);
         }
     }
@@ -329,7 +329,7 @@ mod tests {
         let log = AuditLog::new(dir.path());
         assert_eq!(log.verify().unwrap().broken, Some(2));
         assert!(knows(&log, 5));
-        assert_eq!(log.append(json!({})).unwrap_err().code, "audit_broken");
+        assert_eq!(log.append(json!({})).unwrap_err().code, Code::AuditBroken);
     }
 
     #[cfg(target_os = "linux")]
@@ -360,6 +360,6 @@ mod tests {
     fn unreadable_logs_are_errors_not_silence() {
         let (dir, log) = log_of(1);
         fs::create_dir(dir.path().join("audit.jsonl.1")).unwrap();
-        assert_eq!(log.any(|_| false).unwrap_err().code, "file_unwritable");
+        assert_eq!(log.any(|_| false).unwrap_err().code, Code::FileUnwritable);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// How long a plan can be confirmed.
 const VALID: Duration = Duration::from_secs(15 * 60);
@@ -91,7 +91,7 @@ impl Confirmations {
 
     /// Uses a confirmation up. Afterwards it is gone, whatever becomes of the burn.
     pub fn redeem(&self, token: &str, mac: &str, hash: &str) -> Result<(), ToolError> {
-        let refused = |why: &str| ToolError::new("not_confirmed", why.to_string()).seen("plan", hash);
+        let refused = |why: &str| ToolError::new(Code::NotConfirmed, why.to_string()).seen("plan", hash);
         let offer = self.load(hash)?.ok_or_else(|| {
             refused("no such plan was offered, or the device or the parameters changed since: make a new plan")
         })?;
@@ -112,7 +112,7 @@ impl Confirmations {
 
     /// What was offered under this hash, or a unique beginning of it.
     pub fn find(&self, hash: &str) -> Result<(String, Offer), ToolError> {
-        let unknown = || ToolError::new("not_confirmed", format!("there is no plan {hash}"));
+        let unknown = || ToolError::new(Code::NotConfirmed, format!("there is no plan {hash}"));
         let entries = fs::read_dir(&self.dir).map_err(|_| unknown())?;
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let hashes = names.filter_map(|name| name.strip_suffix(".json").map(str::to_string));
@@ -128,7 +128,7 @@ impl Confirmations {
         let plain = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
         let typed = plain(mac_end);
         if typed.len() < 4 || !plain(&offer.mac).ends_with(&typed) {
-            return Err(ToolError::new("not_confirmed", "this is not the end of the device's MAC address"));
+            return Err(ToolError::new(Code::NotConfirmed, "this is not the end of the device's MAC address"));
         }
         offer.approved = true;
         self.save(&hash, &offer)?;
@@ -159,7 +159,7 @@ impl Confirmations {
 
     fn save(&self, hash: &str, offer: &Offer) -> Result<(), ToolError> {
         private_dir(&self.dir).map_err(|error| state_error(&error))?;
-        let text = serde_json::to_vec(offer).map_err(|error| ToolError::new("internal", error.to_string()))?;
+        let text = serde_json::to_vec(offer).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
         let mut temp = tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| state_error(&error))?;
         temp.write_all(&text).map_err(|error| state_error(&error))?;
         temp.persist(self.path(hash)).map(|_| ()).map_err(|error| state_error(&error.error))
@@ -176,11 +176,11 @@ pub(super) fn now() -> u64 {
 
 /// Random bytes of the operating system, fit for keys.
 pub fn random_bytes(buffer: &mut [u8]) -> Result<(), ToolError> {
-    getrandom::fill(buffer).map_err(|error| ToolError::new("internal", format!("no random bytes: {error}")))
+    getrandom::fill(buffer).map_err(|error| ToolError::new(Code::Internal, format!("no random bytes: {error}")))
 }
 
 pub(super) fn state_error(error: &io::Error) -> ToolError {
-    ToolError::of_io("file_unwritable", "the state folder cannot be used", error)
+    ToolError::of_io(Code::FileUnwritable, "the state folder cannot be used", error)
 }
 
 pub(super) fn private_dir(dir: &std::path::Path) -> io::Result<()> {
@@ -205,13 +205,13 @@ mod tests {
         let store = Confirmations::new(dir.path());
         let token = store.offer(MAC, "aabbccdd00", "test", true).unwrap();
         let code = |result: Result<(), ToolError>| result.unwrap_err().code;
-        assert_eq!(code(store.redeem("00", MAC, "aabbccdd00")), "not_confirmed");
-        assert_eq!(code(store.redeem(&token, "02:00:00:00:00:00", "aabbccdd00")), "not_confirmed");
-        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd01")), "not_confirmed");
-        assert_eq!(code(store.redeem(&token, MAC, "../../etc")), "not_confirmed");
+        assert_eq!(code(store.redeem("00", MAC, "aabbccdd00")), Code::NotConfirmed);
+        assert_eq!(code(store.redeem(&token, "02:00:00:00:00:00", "aabbccdd00")), Code::NotConfirmed);
+        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd01")), Code::NotConfirmed);
+        assert_eq!(code(store.redeem(&token, MAC, "../../etc")), Code::NotConfirmed);
         // Another process, after a restart.
         Confirmations::new(dir.path()).redeem(&token, MAC, "aabbccdd00").unwrap();
-        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd00")), "not_confirmed");
+        assert_eq!(code(store.redeem(&token, MAC, "aabbccdd00")), Code::NotConfirmed);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use esp_model::job::Job;
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Watches a call until it is dropped.
 pub struct Deadline {
@@ -35,10 +35,10 @@ impl Deadline {
     pub fn explain<T>(&self, result: Result<T, ToolError>) -> Result<T, ToolError> {
         let late = self.passed.load(Ordering::Relaxed);
         result.map_err(|error| match error.code {
-            "cancelled" if late => {
+            Code::Cancelled if late => {
                 let text =
                     format!("the call took longer than the {} s that the policy allows", self.limit.as_secs_f64());
-                ToolError { code: "limit_reached", message: text, ..error }
+                ToolError { code: Code::LimitReached, message: text, ..error }
                     .next("do it in smaller parts; a person can raise max_call_s in the policy file")
             }
             _ => error,
@@ -52,15 +52,15 @@ mod tests {
 
     #[test]
     fn a_late_call_is_cancelled_and_says_why() {
-        let cancelled = || Err::<(), _>(ToolError::new("cancelled", "cancelled"));
+        let cancelled = || Err::<(), _>(ToolError::new(Code::Cancelled, "cancelled"));
         let job = Job::new();
         let slow = Deadline::start(job.clone(), Duration::from_millis(20));
-        assert_eq!(slow.explain(cancelled()).unwrap_err().code, "cancelled");
+        assert_eq!(slow.explain(cancelled()).unwrap_err().code, Code::Cancelled);
         while !job.is_cancelled() {
             std::thread::yield_now();
         }
-        assert_eq!(slow.explain(cancelled()).unwrap_err().code, "limit_reached");
-        assert_eq!(slow.explain(Err::<(), _>(ToolError::new("link_lost", ""))).unwrap_err().code, "link_lost");
+        assert_eq!(slow.explain(cancelled()).unwrap_err().code, Code::LimitReached);
+        assert_eq!(slow.explain(Err::<(), _>(ToolError::new(Code::LinkLost, ""))).unwrap_err().code, Code::LinkLost);
         assert!(slow.explain(Ok(())).is_ok());
         let quick = Job::new();
         drop(Deadline::start(quick.clone(), Duration::from_millis(5)));

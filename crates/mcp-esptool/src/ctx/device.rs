@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esp_link::connect::{Attempt, Report};
+use esp_link::connect::Report;
 use esp_link::options::StubSource;
 use esp_link::port::PortUrl;
 use esp_link::port::scan::FoundPort;
@@ -14,8 +14,8 @@ use crate::config::Origin;
 use crate::ctx::Ctx;
 use crate::ctx::bauds::{self, Bauds};
 use crate::ctx::sessions::{Lease, Sessions};
+use crate::error::{Code, ToolError};
 use crate::tools::args;
-use crate::tools::error::ToolError;
 
 /// Rate that every bridge and cable can do.
 const SAFE_BAUD: u32 = 115_200;
@@ -114,11 +114,7 @@ impl Ctx {
         self.learn_baud(&mut connected, before, result.as_ref().err());
         match &result {
             // After these the loader may be in the middle of something: the next call begins anew.
-            Err(error)
-                if matches!(error.code, "cancelled" | "link_lost" | "device_restarted" | "port_lost" | "internal") =>
-            {
-                drop(connected)
-            }
+            Err(error) if error.code.ends_session() => drop(connected),
             _ => lease.keep(Warm::new(connected)),
         }
         result
@@ -141,7 +137,7 @@ impl Ctx {
     /// After a step down on a bad line, or when the line failed altogether, the next connection begins lower.
     fn learn_baud(&self, connected: &mut Connected, before: u32, error: Option<&ToolError>) {
         let now = connected.loader.port().baud();
-        let failed = error.is_some_and(|error| error.code == "link_lost");
+        let failed = error.is_some_and(|error| error.code == Code::LinkLost);
         let carried = if failed { esp_link::flash::slower(now).unwrap_or(now) } else { now };
         if carried < before
             && let Ok(url) = connected.url.parse()
@@ -159,7 +155,7 @@ impl Ctx {
         if self.caller.is_remote && leads_away && !self.ports.is_configured(&url) {
             let text = format!("{url} is not in remote_ports, and a call over HTTP cannot name other addresses");
             let configured = self.ports.remote().join(", ");
-            return Err(ToolError::new("policy_refused", text)
+            return Err(ToolError::new(Code::PolicyRefused, text)
                 .seen("remote_ports", configured)
                 .next("use a port that esp_scan_ports lists; a person can add others to remote_ports"));
         }
@@ -244,12 +240,12 @@ impl Ctx {
         let found = connected.identify(job)?.map(|identified| mac_text(&identified.mac));
         if let (Some(wanted), true) = (&wanted, found != wanted) {
             let found = found.unwrap_or_else(|| "unknown".into());
-            return Err(ToolError::new("identity_mismatch", format!("the device is {found}, not {wanted}")));
+            return Err(ToolError::new(Code::IdentityMismatch, format!("the device is {found}, not {wanted}")));
         }
         match found {
             Some(mac) => self.policy.allows_mac(&mac),
             None => {
-                Err(ToolError::new("policy_refused", "the policy names devices by MAC, and this one cannot be read"))
+                Err(ToolError::new(Code::PolicyRefused, "the policy names devices by MAC, and this one cannot be read"))
             }
         }
     }
@@ -302,7 +298,7 @@ impl Connected {
     pub fn must_read_flash(&self) -> Result<(), ToolError> {
         match self.loader.mode() {
             Mode::SecureDownload => {
-                Err(ToolError::new("secure_download", "in secure download mode flash cannot be read"))
+                Err(ToolError::new(Code::SecureDownload, "in secure download mode flash cannot be read"))
             }
             _ => Ok(self.loader.must_read()?),
         }
@@ -330,19 +326,4 @@ fn still_answers(loader: &mut Loader, job: &Job) -> bool {
 
 fn is_the_line(error: &LoaderError) -> bool {
     matches!(error, LoaderError::NoAnswer { .. } | LoaderError::Protocol { .. } | LoaderError::BadLine { .. })
-}
-
-/// What an attempt saw, in a few words.
-pub fn attempt_text(attempt: &Attempt) -> String {
-    let mut text = format!("{}: {} bytes", attempt.sequence, attempt.seen.len());
-    if let Some(mode) = attempt.boot_mode {
-        text += &format!(", boot:{mode:#x}");
-    }
-    if attempt.waiting_for_download {
-        text += ", waiting for download";
-    }
-    if attempt.synced {
-        text += ", answered";
-    }
-    text
 }

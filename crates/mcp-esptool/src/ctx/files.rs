@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use self::beneath::{Folder, NewFile};
 pub use self::partial::PartialFile;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Largest file that is read into memory, in bytes: more than any chip's flash.
 const LARGEST: u64 = 256 << 20;
@@ -127,7 +127,7 @@ impl Files {
     /// A file to read from, its real path and its size; an empty file is an error.
     pub fn open_some(&self, path: &str) -> Result<(File, PathBuf, u64), ToolError> {
         let found = self.open(path)?;
-        if found.2 == 0 { Err(ToolError::new("file_empty", format!("`{path}` is empty"))) } else { Ok(found) }
+        if found.2 == 0 { Err(ToolError::new(Code::FileEmpty, format!("`{path}` is empty"))) } else { Ok(found) }
     }
 
     /// A file to read from, its real path and its size.
@@ -141,7 +141,7 @@ impl Files {
         let (size, most) = (about.len(), LARGEST.min(self.largest));
         if size > most {
             return Err(ToolError::new(
-                "file_too_large",
+                Code::FileTooLarge,
                 format!("`{path}` has {size} bytes; at most {most} are read"),
             ));
         }
@@ -161,12 +161,12 @@ impl Files {
     /// A file's bytes; an empty file is an error.
     pub fn read_some(&self, path: &str) -> Result<Vec<u8>, ToolError> {
         let bytes = self.read(path)?;
-        if bytes.is_empty() { Err(ToolError::new("file_empty", format!("`{path}` is empty"))) } else { Ok(bytes) }
+        if bytes.is_empty() { Err(ToolError::new(Code::FileEmpty, format!("`{path}` is empty"))) } else { Ok(bytes) }
     }
 
     /// A file's text.
     pub fn read_text(&self, path: &str) -> Result<String, ToolError> {
-        let not_text = |_| ToolError::new("file_unreadable", format!("`{path}` is not UTF-8 text"));
+        let not_text = |_| ToolError::new(Code::FileUnreadable, format!("`{path}` is not UTF-8 text"));
         String::from_utf8(self.read(path)?).map_err(not_text)
     }
 
@@ -181,12 +181,13 @@ impl Files {
     /// Where an output goes; missing folders are created. A link of this name is replaced later, never followed.
     fn target(&self, path: &str) -> Result<Target, ToolError> {
         let full = self.absolute(path)?;
-        let name = full.file_name().ok_or_else(|| ToolError::new("path_refused", format!("`{path}` names no file")))?;
+        let name =
+            full.file_name().ok_or_else(|| ToolError::new(Code::PathRefused, format!("`{path}` names no file")))?;
         let real = self.real_folder(path, full.parent().unwrap_or(&full))?.join(name);
         self.not_private(path, &real)?;
         let (folder, name) = self.held(path, &real, true).map_err(|error| write_error(path, &error))?;
         if folder.is_folder(&name) {
-            return Err(ToolError::new("file_unwritable", format!("`{path}` is a folder")));
+            return Err(ToolError::new(Code::FileUnwritable, format!("`{path}` is a folder")));
         }
         Ok(Target { folder, name, path: real })
     }
@@ -262,16 +263,16 @@ impl Files {
 
     fn absolute(&self, path: &str) -> Result<PathBuf, ToolError> {
         if path.is_empty() || path.contains('\0') {
-            return Err(ToolError::new("path_refused", "a file name is empty or holds a NUL"));
+            return Err(ToolError::new(Code::PathRefused, "a file name is empty or holds a NUL"));
         }
         let given = Path::new(path);
         if given.components().any(|part| part == Component::ParentDir) {
-            return Err(ToolError::new("path_refused", format!("`{path}` contains `..`")));
+            return Err(ToolError::new(Code::PathRefused, format!("`{path}` contains `..`")));
         }
         match self.roots.first() {
             _ if given.is_absolute() => Ok(given.to_path_buf()),
             Some(root) => Ok(root.join(given)),
-            None => Err(ToolError::new("path_refused", "there is no project root")),
+            None => Err(ToolError::new(Code::PathRefused, "there is no project root")),
         }
     }
 
@@ -280,7 +281,7 @@ impl Files {
             return Ok(real);
         }
         let roots = self.roots.iter().map(|root| root.display().to_string()).collect::<Vec<_>>().join(", ");
-        Err(ToolError::new("path_refused", format!("`{path}` is outside of the project roots")).seen("roots", roots))
+        Err(ToolError::new(Code::PathRefused, format!("`{path}` is outside of the project roots")).seen("roots", roots))
     }
 }
 
@@ -349,18 +350,19 @@ fn resolved(path: &Path) -> PathBuf {
 fn belongs_to_us(path: &str) -> ToolError {
     let text =
         format!("`{path}` belongs to this program (state, policy, configuration or ledger) and is not a project file");
-    ToolError::new("path_refused", text).next("name another file; what the program keeps is reached through its tools")
+    ToolError::new(Code::PathRefused, text)
+        .next("name another file; what the program keeps is reached through its tools")
 }
 
 fn read_error(path: &str, error: &io::Error) -> ToolError {
     match error.kind() {
-        io::ErrorKind::NotFound => ToolError::new("file_not_found", format!("there is no file `{path}`")),
-        _ => ToolError::new("file_unreadable", format!("`{path}` cannot be read: {error}")),
+        io::ErrorKind::NotFound => ToolError::new(Code::FileNotFound, format!("there is no file `{path}`")),
+        _ => ToolError::new(Code::FileUnreadable, format!("`{path}` cannot be read: {error}")),
     }
 }
 
 fn write_error(path: &str, error: &io::Error) -> ToolError {
-    ToolError::of_io("file_unwritable", format!("`{path}` cannot be written"), error)
+    ToolError::of_io(Code::FileUnwritable, format!("`{path}` cannot be written"), error)
 }
 
 #[cfg(test)]
@@ -385,15 +387,15 @@ mod tests {
         assert_eq!(files.clone().within(&[vec![outer]], None).roots(), [root]);
         let narrow = files.clone().within(&[vec![inner.clone()]], Some(4));
         assert_eq!(narrow.roots(), [inner]);
-        assert_eq!(narrow.read("a").unwrap_err().code, "file_too_large");
+        assert_eq!(narrow.read("a").unwrap_err().code, Code::FileTooLarge);
         assert!(narrow.write("b", b"1234").is_ok());
         let error = narrow.write("c", b"12345").unwrap_err();
-        assert!(error.code == "file_unwritable" && error.message.contains("policy"), "{error}");
+        assert!(error.code == Code::FileUnwritable && error.message.contains("policy"), "{error}");
         let mut part = narrow.partial("d").unwrap();
         assert!(part.write_all(b"1234").is_ok() && part.write_all(b"5").is_err());
         part.keep(2).unwrap();
         assert!(part.write_all(b"34").is_ok());
-        assert_eq!(files.within(&[vec![PathBuf::from("/none")]], None).read("a").unwrap_err().code, "path_refused");
+        assert_eq!(files.within(&[vec![PathBuf::from("/none")]], None).read("a").unwrap_err().code, Code::PathRefused);
     }
 
     #[test]
@@ -401,10 +403,10 @@ mod tests {
         let (dir, files) = files();
         let outside = dir.path().join("outside").display().to_string();
         for path in ["../outside", "a/../../outside", outside.as_str(), "", "/etc/passwd"] {
-            assert_eq!(files.read(path).unwrap_err().code, "path_refused", "{path}");
-            assert_eq!(files.create(path).unwrap_err().code, "path_refused", "{path}");
+            assert_eq!(files.read(path).unwrap_err().code, Code::PathRefused, "{path}");
+            assert_eq!(files.create(path).unwrap_err().code, Code::PathRefused, "{path}");
         }
-        assert_eq!(files.read("none").unwrap_err().code, "file_not_found");
+        assert_eq!(files.read("none").unwrap_err().code, Code::FileNotFound);
     }
 
     #[cfg(unix)]
@@ -413,10 +415,10 @@ mod tests {
         let (dir, files) = files();
         std::os::unix::fs::symlink(dir.path(), files.roots()[0].join("up")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("outside"), files.roots()[0].join("link")).unwrap();
-        assert_eq!(files.read("up/outside").unwrap_err().code, "path_refused");
-        assert_eq!(files.read("link").unwrap_err().code, "path_refused");
-        assert_eq!(files.write("up/new", b"x").unwrap_err().code, "path_refused");
-        assert_eq!(files.write("up/new/deeper", b"x").unwrap_err().code, "path_refused");
+        assert_eq!(files.read("up/outside").unwrap_err().code, Code::PathRefused);
+        assert_eq!(files.read("link").unwrap_err().code, Code::PathRefused);
+        assert_eq!(files.write("up/new", b"x").unwrap_err().code, Code::PathRefused);
+        assert_eq!(files.write("up/new/deeper", b"x").unwrap_err().code, Code::PathRefused);
         files.write("link", b"mine").unwrap();
         assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"secret");
     }
@@ -429,7 +431,7 @@ mod tests {
         let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&odd).into();
         assert_eq!(files.read_elf("odd.elf").unwrap(), (odd, hash));
         files.write("empty.elf", b"").unwrap();
-        assert_eq!(files.read_elf("empty.elf").unwrap_err().code, "file_empty");
+        assert_eq!(files.read_elf("empty.elf").unwrap_err().code, Code::FileEmpty);
     }
 
     #[test]
@@ -456,21 +458,21 @@ mod tests {
         for path in ["state/http-token", "policy.toml", "state/plans/a.json", "state"] {
             let code = |result: Result<(), ToolError>| result.unwrap_err().code;
             if !path.contains("plans") {
-                assert_eq!(code(files.input(path).map(drop)), "path_refused", "{path}");
+                assert_eq!(code(files.input(path).map(drop)), Code::PathRefused, "{path}");
             }
-            assert_eq!(code(files.write(path, b"mine").map(drop)), "path_refused", "{path}");
+            assert_eq!(code(files.write(path, b"mine").map(drop)), Code::PathRefused, "{path}");
         }
-        assert_eq!(files.output_dir("state/new").unwrap_err().code, "path_refused");
+        assert_eq!(files.output_dir("state/new").unwrap_err().code, Code::PathRefused);
         assert!(!root.join("state/new").exists() && !root.join("state/plans").exists());
-        assert_eq!(files.partial("state/x").unwrap_err().code, "path_refused");
+        assert_eq!(files.partial("state/x").unwrap_err().code, Code::PathRefused);
         assert_eq!(files.exposed().len(), 2);
         assert!(files.write("state2", b"mine").is_ok());
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(root.join("state"), root.join("link")).unwrap();
             fs::hard_link(root.join("policy.toml"), root.join("hard.toml")).unwrap();
-            assert_eq!(files.read("link/http-token").unwrap_err().code, "path_refused");
-            assert_eq!(files.read("hard.toml").unwrap_err().code, "path_refused");
+            assert_eq!(files.read("link/http-token").unwrap_err().code, Code::PathRefused);
+            assert_eq!(files.read("hard.toml").unwrap_err().code, Code::PathRefused);
         }
     }
 
@@ -481,9 +483,9 @@ mod tests {
         let pipe = files.roots()[0].join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let error = files.read("pipe").unwrap_err();
-        assert!(error.code == "file_unreadable" && error.message.contains("not a regular file"), "{error}");
+        assert!(error.code == Code::FileUnreadable && error.message.contains("not a regular file"), "{error}");
         fs::rename(&pipe, files.roots()[0].join("a.part")).unwrap();
-        assert_eq!(files.partial("a").unwrap_err().code, "file_unwritable");
+        assert_eq!(files.partial("a").unwrap_err().code, Code::FileUnwritable);
     }
 
     #[cfg(unix)]

@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 use crate::ctx::Ctx;
 use crate::ctx::caller::Caller;
 use crate::ctx::confirm::random_bytes;
+use crate::error::{Code, ToolError};
 use crate::logs;
 use crate::tool::{Entry, Reply};
-use crate::tools::error::ToolError;
 
 /// Finished jobs that are remembered.
 const REMEMBERED: usize = 100;
@@ -109,7 +109,7 @@ impl Jobs {
         if running as u64 >= most {
             let text = format!("{running} background jobs run already; at most {most} are allowed");
             return Err(
-                ToolError::new("limit_reached", text).next("wait for one with esp_job action=wait, or cancel it")
+                ToolError::new(Code::LimitReached, text).next("wait for one with esp_job action=wait, or cancel it")
             );
         }
         table.last += 1;
@@ -236,7 +236,7 @@ impl Table {
         found.ok_or_else(|| {
             let own = self.jobs.values().filter(|record| record.owner.is(caller));
             let known: Vec<&str> = own.map(|record| record.id.as_str()).collect();
-            ToolError::new("unknown_job", format!("there is no job `{id}`")).seen("known", known.join(", "))
+            ToolError::new(Code::UnknownJob, format!("there is no job `{id}`")).seen("known", known.join(", "))
         })
     }
 
@@ -257,7 +257,7 @@ impl Record {
         let state = match &self.result {
             None => State::Running,
             Some(Ok(_)) => State::Done,
-            Some(Err(error)) if error.code == "cancelled" => State::Cancelled,
+            Some(Err(error)) if error.code == Code::Cancelled => State::Cancelled,
             Some(Err(_)) => State::Failed,
         };
         let progress = self.progress.as_ref().filter(|_| state == State::Running);

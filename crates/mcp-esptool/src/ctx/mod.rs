@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Origin};
+use crate::error::ToolError;
 use crate::tools::diagnostics::findings;
-use crate::tools::error::ToolError;
 use crate::tools::surface::Surface;
 
 /// Handed to every call; cheap to clone.

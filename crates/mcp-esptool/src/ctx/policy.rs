@@ -12,9 +12,9 @@ use std::time::Duration;
 pub use rules::{Approval, Limits, Rules};
 
 use crate::config::Config;
+use crate::error::{Code, ToolError};
 use crate::own_file;
 use crate::tool::{Entry, Risk};
-use crate::tools::error::ToolError;
 
 /// Tools that do what a recipe says and nothing else.
 const FOLLOW_RECIPES: [&str; 3] = ["esp_factory_program", "esp_batch_program", "esp_provision_device"];
@@ -51,18 +51,18 @@ impl Policy {
         let mut policy = Self { layers: Vec::new(), read_only: config.flag("read_only") };
         let there = |path: &&Path| match own_file::is_there(path) {
             Ok(there) => Some(Ok(path.to_path_buf())).filter(|_| there),
-            Err(error) => Some(Err(ToolError::new("bad_configuration", format!("{}: {error}", path.display())))),
+            Err(error) => Some(Err(ToolError::new(Code::BadConfiguration, format!("{}: {error}", path.display())))),
         };
         let system = system.as_ref().and_then(there).transpose()?;
         for path in system.into_iter().chain(config.path("policy_file")) {
-            let bad = |error: String| ToolError::new("bad_configuration", format!("{}: {error}", path.display()));
+            let bad = |error: String| ToolError::new(Code::BadConfiguration, format!("{}: {error}", path.display()));
             let text = own_file::read_text(&path).map_err(|error| bad(error.to_string()))?;
             let rules = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
             policy.add(path.display().to_string(), rules, true)?;
         }
         let text = config.text("narrow");
         if !text.is_empty() {
-            let bad = |error: toml::de::Error| ToolError::new("bad_configuration", format!("narrow: {error}"));
+            let bad = |error: toml::de::Error| ToolError::new(Code::BadConfiguration, format!("narrow: {error}"));
             let origin = config.origin("narrow").map_or_else(String::new, |origin| format!(" ({origin})"));
             policy.add(format!("narrow{origin}"), toml::from_str(text).map_err(bad)?, false)?;
         }
@@ -78,11 +78,13 @@ impl Policy {
 
     fn add(&mut self, origin: String, mut rules: Rules, grants: bool) -> Result<(), ToolError> {
         if let Some(fault) = rules.limits.fault() {
-            return Err(ToolError::new("bad_configuration", format!("{origin}: {fault}")));
+            return Err(ToolError::new(Code::BadConfiguration, format!("{origin}: {fault}")));
         }
         if let Some((rule, mac)) = rules.bad_mac() {
             let text = format!("{origin}: {rule}: `{mac}` is not a MAC address or a pattern of one");
-            return Err(ToolError::new("bad_configuration", text).next("write it as 24:0a:c4:00:11:22 or 24:0a:c4:*"));
+            return Err(
+                ToolError::new(Code::BadConfiguration, text).next("write it as 24:0a:c4:00:11:22 or 24:0a:c4:*")
+            );
         }
         for root in &mut rules.project_roots {
             let named = crate::config::expand(&root.to_string_lossy());
@@ -149,7 +151,7 @@ impl Policy {
             return Ok(());
         }
         let text = "the policy is in production mode and does not name this recipe in production_recipes";
-        Err(ToolError::new("policy_refused", text).seen("recipe", hash).seen("locked", is_locked))
+        Err(ToolError::new(Code::PolicyRefused, text).seen("recipe", hash).seen("locked", is_locked))
     }
 
     /// Fails unless this tool may be called with this risk.
@@ -157,7 +159,7 @@ impl Policy {
         let Some(why) = self.refusal(entry, risk) else { return Ok(()) };
         let what = if risk == entry.least { entry.name.to_string() } else { format!("this call of {}", entry.name) };
         let risk = serde_json::to_value(risk).unwrap_or_default();
-        let error = ToolError::new("policy_refused", format!("{what} is not allowed: {why}"));
+        let error = ToolError::new(Code::PolicyRefused, format!("{what} is not allowed: {why}"));
         Err(error.seen("risk", risk.as_str().unwrap_or_default()))
     }
 
@@ -169,7 +171,7 @@ impl Policy {
             () if self.in_production() && risk > Risk::Resets => "the policy is in production mode",
             () => return Ok(()),
         };
-        Err(ToolError::new("policy_refused", format!("{what} is not allowed: {why}")))
+        Err(ToolError::new(Code::PolicyRefused, format!("{what} is not allowed: {why}")))
     }
 
     /// The policy tells ports apart.
@@ -204,9 +206,10 @@ impl Policy {
     /// Fails unless one call may name so many devices.
     pub fn allows_devices(&self, count: usize) -> Result<(), ToolError> {
         match self.limits().max_devices {
-            Some(most) if count as u64 > most => {
-                Err(ToolError::new("limit_reached", format!("{count} devices in one call; the policy allows {most}")))
-            }
+            Some(most) if count as u64 > most => Err(ToolError::new(
+                Code::LimitReached,
+                format!("{count} devices in one call; the policy allows {most}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -215,7 +218,7 @@ impl Policy {
     pub fn allows_baud(&self, baud: u32) -> Result<(), ToolError> {
         match self.limits().max_baud {
             Some(most) if baud > most => {
-                Err(ToolError::new("limit_reached", format!("{baud} baud; the policy allows {most}")))
+                Err(ToolError::new(Code::LimitReached, format!("{baud} baud; the policy allows {most}")))
             }
             _ => Ok(()),
         }
@@ -239,7 +242,7 @@ impl Policy {
         if is_virtual || self.granted(|rules| rules.burn_macs.as_deref(), |pattern| mac::is_it(pattern, mac)) {
             return Ok(());
         }
-        Err(ToolError::new("burn_not_allowed", format!("the policy does not allow burning eFuses of {mac}")))
+        Err(ToolError::new(Code::BurnNotAllowed, format!("the policy does not allow burning eFuses of {mac}")))
     }
 
     /// The recipe with this hash may burn eFuses without asking for each unit.
@@ -267,7 +270,7 @@ impl Policy {
                 (Some(false), _) => "is not on the policy's allowed list",
                 _ => continue,
             };
-            let error = ToolError::new("policy_refused", format!("the {what} {name} {why}"));
+            let error = ToolError::new(Code::PolicyRefused, format!("the {what} {name} {why}"));
             return Err(error.seen("policy", layer.origin.as_str()));
         }
         Ok(())

@@ -16,7 +16,7 @@ use esp_virtual::manager::Status;
 use crate::config::Config;
 use crate::ctx::policy::Policy;
 use crate::ctx::virtuals::Virtuals;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Where ports are found and opened.
 pub struct Ports {
@@ -121,13 +121,14 @@ impl Ports {
         match found.as_slice() {
             [only] if only.unknown => {
                 let text = format!("no port was named, and {} is a serial port with nothing known behind it", only.url);
-                Err(ToolError::new("which_port", text).next(format!("pass port={} if the device is on it", only.url)))
+                Err(ToolError::new(Code::WhichPort, text)
+                    .next(format!("pass port={} if the device is on it", only.url)))
             }
             [only] => Ok(only.url.parse().map_err(PortError::Url)?),
-            [] => Err(ToolError::new("no_port", "no port was named and none was found")),
+            [] => Err(ToolError::new(Code::NoPort, "no port was named and none was found")),
             many => {
                 let list: Vec<String> = many.iter().map(|found| format!("{} ({})", found.url, found.about)).collect();
-                let error = ToolError::new("which_port", "no port was named and there are several");
+                let error = ToolError::new(Code::WhichPort, "no port was named and there are several");
                 Err(error.seen("ports", list.join(", ")))
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Devices that are remembered before those that nobody uses are forgotten.
 const REMEMBERED: usize = 64;
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Sessions<T> {
             job.check()?;
             if Instant::now() >= until {
                 let since = other.since.elapsed().as_secs();
-                return Err(ToolError::new("device_busy", format!("{key} is in use by {}", other.name))
+                return Err(ToolError::new(Code::DeviceBusy, format!("{key} is in use by {}", other.name))
                     .seen("held_for", format!("{since} s")));
             }
             let step = Duration::from_millis(50);
@@ -197,11 +197,11 @@ mod tests {
         let (sessions, job) = (sessions(), Job::new());
         let _held = sessions.lease("a", "esp_flash_read", &job).unwrap();
         let error = sessions.lease("a", "two", &job).err().unwrap();
-        assert_eq!(error.code, "device_busy");
+        assert_eq!(error.code, Code::DeviceBusy);
         assert!(error.message.contains("esp_flash_read"));
         assert_eq!(sessions.in_use(), vec![("a".to_string(), Some("esp_flash_read".into()))]);
         job.cancel();
-        assert_eq!(sessions.lease("a", "two", &job).err().unwrap().code, "cancelled");
+        assert_eq!(sessions.lease("a", "two", &job).err().unwrap().code, Code::Cancelled);
         assert!(sessions.lease("b", "two", &job).is_ok());
     }
 }

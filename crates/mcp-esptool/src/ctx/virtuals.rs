@@ -8,7 +8,7 @@ use esp_virtual::discover::{self, Found, Places};
 use esp_virtual::{Manager, VirtualError};
 
 use crate::config::Config;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// The hidden subcommand that keeps one virtual device running.
 pub const HOST: &str = "virtual-host";
@@ -61,21 +61,21 @@ impl From<VirtualError> for ToolError {
     fn from(error: VirtualError) -> Self {
         let text = error.to_string();
         let (code, fix) = match &error {
-            VirtualError::NotInstalled { .. } | VirtualError::NoEmulation(_) => ("no_emulator", None),
+            VirtualError::NotInstalled { .. } | VirtualError::NoEmulation(_) => (Code::NoEmulator, None),
             VirtualError::BrokenProgram { package, .. } => {
-                ("emulator_broken", package.as_ref().map(|package| format!("install the package {package}")))
+                (Code::EmulatorBroken, package.as_ref().map(|package| format!("install the package {package}")))
             }
-            VirtualError::File { .. } | VirtualError::FileInUse(_) => ("virtual_file", None),
-            VirtualError::FlashSize(_) | VirtualError::Option(_) | VirtualError::Image(_) => ("bad_parameter", None),
-            VirtualError::Unknown(_) => ("no_such_virtual", None),
-            VirtualError::Exists(_) => ("virtual_exists", None),
-            VirtualError::Stopped(_) => ("virtual_stopped", None),
-            VirtualError::Limit(_) => ("virtual_limit", None),
-            VirtualError::PortTaken(_) => ("tcp_port_taken", None),
+            VirtualError::File { .. } | VirtualError::FileInUse(_) => (Code::VirtualFile, None),
+            VirtualError::FlashSize(_) | VirtualError::Option(_) | VirtualError::Image(_) => (Code::BadParameter, None),
+            VirtualError::Unknown(_) => (Code::NoSuchVirtual, None),
+            VirtualError::Exists(_) => (Code::VirtualExists, None),
+            VirtualError::Stopped(_) => (Code::VirtualStopped, None),
+            VirtualError::Limit(_) => (Code::VirtualLimit, None),
+            VirtualError::PortTaken(_) => (Code::TcpPortTaken, None),
             VirtualError::Ended { .. }
             | VirtualError::Silent { .. }
             | VirtualError::Refused { .. }
-            | VirtualError::Host(_) => ("virtual_failed", None),
+            | VirtualError::Host(_) => (Code::VirtualFailed, None),
         };
         let made = ToolError::new(code, text);
         match fix {

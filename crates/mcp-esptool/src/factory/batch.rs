@@ -14,7 +14,7 @@ use super::desk::Desk;
 use super::report::Report;
 use super::unit::{self, Order};
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// How long a unit that was told to stop may take before it is left behind.
 const GRACE: Duration = Duration::from_secs(5);
@@ -103,11 +103,11 @@ pub fn run(
         let left: Vec<String> = running.iter().filter(|(_, unit)| hung(unit)).map(|(port, _)| port.clone()).collect();
         for port in left {
             running.remove(&port);
-            let error = ToolError::new("unit_hangs", "the device does not let go of its line; it was left behind");
+            let error = ToolError::new(Code::UnitHangs, "the device does not let go of its line; it was left behind");
             done.insert(port.clone(), given_up(ctx, &port, &error));
         }
     }
-    let cancelled = ToolError::new("cancelled", "the batch was cancelled before this unit");
+    let cancelled = ToolError::new(Code::Cancelled, "the batch was cancelled before this unit");
     ports.iter().map(|port| done.remove(port).unwrap_or_else(|| given_up(ctx, port, &cancelled))).collect()
 }
 
@@ -124,15 +124,16 @@ fn start(
     let name = port.to_owned();
     let work = move || {
         let produced = std::panic::AssertUnwindSafe(|| unit::produce(&ctx, &desk, &own, &name, &order));
-        let mut report = std::panic::catch_unwind(produced)
-            .unwrap_or_else(|_| given_up(&ctx, &name, &ToolError::new("internal", "the work on this unit broke off")));
+        let mut report = std::panic::catch_unwind(produced).unwrap_or_else(|_| {
+            given_up(&ctx, &name, &ToolError::new(Code::Internal, "the work on this unit broke off"))
+        });
         if own.is_cancelled() && report.verdict == "aborted" {
             report.error = Some(format!("unit_timeout: not done within {} s, or cancelled", timeout.as_secs_f64()));
         }
         // Nobody listens any more to one that was left behind.
         let _ = send.send(report);
     };
-    let failed = |error: std::io::Error| ToolError::new("internal", error.to_string());
+    let failed = |error: std::io::Error| ToolError::new(Code::Internal, error.to_string());
     thread::Builder::new().name(format!("unit {port}")).spawn(work).map_err(failed)?;
     Ok(Running { job, until: Instant::now() + timeout, told: None })
 }

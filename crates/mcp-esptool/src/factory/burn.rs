@@ -13,7 +13,7 @@ use super::steps::Step;
 use super::unit::Work;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 use crate::tools::security::burn::{self, Item};
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
 use crate::tools::security::refusal;
@@ -31,7 +31,7 @@ pub fn requests(
 
 /// An item with its templates filled; its files are below the recipe's folder.
 fn item(prepared: &Prepared, table: &toml::Table, values: &Values) -> Result<Item, ToolError> {
-    let bad = |error: String| ToolError::new("recipe_invalid", format!("efuse: {error}"));
+    let bad = |error: String| ToolError::new(Code::RecipeInvalid, format!("efuse: {error}"));
     let mut json = serde_json::to_value(table).map_err(|error| bad(error.to_string()))?;
     for (name, value) in json.as_object_mut().into_iter().flatten() {
         if let Json::String(text) = value {
@@ -107,7 +107,7 @@ impl Work<'_> {
         if !connected.is_virtual() {
             let text = "the policy does not name this recipe in burn_recipes";
             if !ctx.policy.allows_recipe(&prepared.hash) {
-                return Err(ToolError::new("burn_not_allowed", text).seen("recipe", prepared.hash.as_str()));
+                return Err(ToolError::new(Code::BurnNotAllowed, text).seen("recipe", prepared.hash.as_str()));
             }
             ctx.confirmations.approve(&planned.plan, self.values.get("base_mac").map_or("", String::as_str))?;
         }

@@ -14,10 +14,10 @@ use super::recipe::Prepared;
 use super::rehearsal;
 use crate::ctx::Ctx;
 use crate::demo::firmware;
+use crate::error::{Code, ToolError};
 use crate::tool::Reply;
 use crate::tool::Risk;
 use crate::tools;
-use crate::tools::error::ToolError;
 use crate::tools::flash::project;
 
 /// Partitions of a new recipe: NVS for the application, factory data apart from it.
@@ -79,11 +79,11 @@ pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, 
 
 fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> Result<String, ToolError> {
     if ctx.files.input(file).is_ok() {
-        return Err(ToolError::new("file_unwritable", format!("`{file}` is there already")));
+        return Err(ToolError::new(Code::FileUnwritable, format!("`{file}` is there already")));
     }
     let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default()).to_owned();
     let (mut images, mut written) = (Vec::new(), vec![file.to_owned()]);
-    let missing = || ToolError::new("missing_parameter", "name the chip with --chip");
+    let missing = || ToolError::new(Code::MissingParameter, "name the chip with --chip");
     let chip_name;
     let mut keep = |name: &str, bytes: &[u8]| {
         if ctx.files.input(&format!("{folder}{name}")).is_ok() {
@@ -102,9 +102,10 @@ fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> R
         None => {
             let named = chip.ok_or_else(missing)?;
             let known = chip::by_name(named);
-            let known = known.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{named}`")))?;
+            let known =
+                known.ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{named}`")))?;
             chip_name = known.id.to_owned();
-            let failed = |error: String| ToolError::new("internal", error);
+            let failed = |error: String| ToolError::new(Code::Internal, error);
             for part in firmware::make(known).map_err(failed)? {
                 let bytes = if part.name == "partition-table.bin" { table()? } else { part.bytes };
                 keep(part.name, &bytes)?;
@@ -129,7 +130,7 @@ fn table() -> Result<Vec<u8>, ToolError> {
 fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String, bool), ToolError> {
     let mut named = BTreeMap::new();
     for text in values {
-        let bad = || ToolError::new("bad_parameter", format!("not NAME=VALUE: {text}"));
+        let bad = || ToolError::new(Code::BadParameter, format!("not NAME=VALUE: {text}"));
         let (name, value) = text.split_once('=').ok_or_else(bad)?;
         named.insert(name.to_owned(), value.to_owned());
     }
@@ -155,14 +156,14 @@ fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String,
 /// Asks the person at the terminal whether this copy of the ledger goes on, and puts out of use what another copy may
 /// have issued: `count` values of each pool beyond those that are known of. A pipe is no person.
 fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
-    let bad = |text: &str| ToolError::new("bad_parameter", text);
+    let bad = |text: &str| ToolError::new(Code::BadParameter, text);
     let count = match input.get("count").map(|count| count.as_str().map(str::parse::<u32>)) {
         None => 0,
         Some(Some(Ok(count))) => count,
         Some(_) => return Err(bad("count is the number of values of each pool that another copy may have issued")),
     };
     if !io::stdin().is_terminal() {
-        return Err(ToolError::new("not_confirmed", "void-gap asks a person: run it in a terminal"));
+        return Err(ToolError::new(Code::NotConfirmed, "void-gap asks a person: run it in a terminal"));
     }
     let station = &ctx.desk.station;
     eprintln!("ledger {} of station {station}", ctx.desk.place());
@@ -171,9 +172,9 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
     );
     eprintln!("{count} of each pool, go out of use for good. Type the station's name to agree:");
     let mut typed = String::new();
-    io::stdin().read_line(&mut typed).map_err(|error| ToolError::new("internal", error.to_string()))?;
+    io::stdin().read_line(&mut typed).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
     if typed.trim() != station {
-        return Err(ToolError::new("not_confirmed", "this is not the station's name"));
+        return Err(ToolError::new(Code::NotConfirmed, "this is not the station's name"));
     }
     let voided = ctx.desk.with(|ledger| ledger.void_gap(count.into()))?;
     let text = format!("{voided} values are out of use; this ledger issues again");
@@ -186,6 +187,7 @@ pub fn ledger(ctx: &Ctx, job: &Job, action: &str, mut input: Map<String, Value>)
         return void_gap(ctx, &input);
     }
     input.insert("action".into(), action.replace('-', "_").into());
-    let entry = tools::find("esp_ledger").ok_or_else(|| ToolError::new("internal", "the ledger tool is missing"))?;
+    let entry =
+        tools::find("esp_ledger").ok_or_else(|| ToolError::new(Code::Internal, "the ledger tool is missing"))?;
     entry.call(ctx, job, Value::Object(input))
 }

@@ -10,7 +10,7 @@ use esp_model::secure_cert::{self, Entry, kind};
 
 use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// A unit's content.
 pub struct Content {
@@ -78,14 +78,15 @@ pub fn build(
 }
 
 fn place<'t>(table: Option<&'t Table>, name: &str) -> Result<&'t Partition, ToolError> {
-    let table = table
-        .ok_or_else(|| ToolError::new("no_partition_table", "neither the recipe nor the unit has a partition table"))?;
-    table.find(name).ok_or_else(|| ToolError::new("unknown_partition", format!("there is no partition `{name}`")))
+    let table = table.ok_or_else(|| {
+        ToolError::new(Code::NoPartitionTable, "neither the recipe nor the unit has a partition table")
+    })?;
+    table.find(name).ok_or_else(|| ToolError::new(Code::UnknownPartition, format!("there is no partition `{name}`")))
 }
 
 /// Fills a template with a unit's values.
 pub fn filled(prepared: &Prepared, text: &str, values: &Values) -> Result<String, ToolError> {
-    prepared.recipe.fill(text, values).map_err(|error| ToolError::new("recipe_invalid", error.to_string()))
+    prepared.recipe.fill(text, values).map_err(|error| ToolError::new(Code::RecipeInvalid, error.to_string()))
 }
 
 fn nvs_image(
@@ -98,7 +99,7 @@ fn nvs_image(
     let mut builder = Builder::new(found.size.into(), Version::V2, None)?;
     let (mut written, mut identities) = (Vec::new(), Vec::new());
     for (namespace, entries) in &data.values {
-        let at = |key: &str, what: String| ToolError::new("nvs_invalid", format!("{namespace}/{key}: {what}"));
+        let at = |key: &str, what: String| ToolError::new(Code::NvsInvalid, format!("{namespace}/{key}: {what}"));
         let index = builder.namespace(namespace).map_err(|error| at("", error.to_string()))?;
         for (key, wanted) in entries {
             let (text, is_file) = wanted.source().ok_or_else(|| at(key, "neither value nor file".into()))?;
@@ -153,7 +154,7 @@ fn certificates(
     }
     let size = secure_cert::SIZE.min(found.size as usize);
     let bytes =
-        secure_cert::build(&entries, size).map_err(|error| ToolError::new("recipe_invalid", error.to_string()))?;
+        secure_cert::build(&entries, size).map_err(|error| ToolError::new(Code::RecipeInvalid, error.to_string()))?;
     Ok(Some(Placed { name: cert.partition.clone(), address: found.offset, bytes: Arc::new(bytes) }))
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use esp_ledger::{Ledger, LedgerError};
 
 use crate::config::Config;
+use crate::error::{Code, ToolError};
 use crate::own_file;
-use crate::tools::error::ToolError;
 
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
 pub struct Desk {
@@ -59,7 +59,7 @@ impl Desk {
 
     fn open(&self) -> Result<Ledger, ToolError> {
         if let Some(file) = file_of(&self.url) {
-            let failed = |error: std::io::Error| ToolError::new("ledger_unreachable", error.to_string());
+            let failed = |error: std::io::Error| ToolError::new(Code::LedgerUnreachable, error.to_string());
             own_file::private(&file).map_err(failed)?;
         }
         let ledger = Ledger::open(&self.url, &self.station, &computer())?;
@@ -100,18 +100,18 @@ fn host_name() -> String {
 impl From<LedgerError> for ToolError {
     fn from(error: LedgerError) -> Self {
         let code = match &error {
-            LedgerError::Unreachable(_) | LedgerError::Lost(_) | LedgerError::File(_) => "ledger_unreachable",
-            LedgerError::Busy(_) => "ledger_busy",
-            LedgerError::Database(_) => "ledger_failed",
-            LedgerError::BadMac(_) | LedgerError::Quarantined { .. } => "unit_quarantined",
-            LedgerError::Exhausted(_) => "pool_exhausted",
-            LedgerError::Unknown(_) => "ledger_unknown",
-            LedgerError::Step { .. } | LedgerError::Taken(_) => "ledger_refused",
-            LedgerError::OtherUnit { .. } | LedgerError::OtherPool { .. } => "identity_conflict",
-            LedgerError::Copied { .. } => "ledger_copied",
-            LedgerError::IsCopy(_) => "ledger_is_copy",
-            LedgerError::LeaseOfAnotherStation { .. } => "lease_of_another_station",
-            LedgerError::Newer { .. } => "ledger_newer",
+            LedgerError::Unreachable(_) | LedgerError::Lost(_) | LedgerError::File(_) => Code::LedgerUnreachable,
+            LedgerError::Busy(_) => Code::LedgerBusy,
+            LedgerError::Database(_) => Code::LedgerFailed,
+            LedgerError::BadMac(_) | LedgerError::Quarantined { .. } => Code::UnitQuarantined,
+            LedgerError::Exhausted(_) => Code::PoolExhausted,
+            LedgerError::Unknown(_) => Code::LedgerUnknown,
+            LedgerError::Step { .. } | LedgerError::Taken(_) => Code::LedgerRefused,
+            LedgerError::OtherUnit { .. } | LedgerError::OtherPool { .. } => Code::IdentityConflict,
+            LedgerError::Copied { .. } => Code::LedgerCopied,
+            LedgerError::IsCopy(_) => Code::LedgerIsCopy,
+            LedgerError::LeaseOfAnotherStation { .. } => Code::LeaseOfAnotherStation,
+            LedgerError::Newer { .. } => Code::LedgerNewer,
         };
         Self::new(code, error.to_string())
     }

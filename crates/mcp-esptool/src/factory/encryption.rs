@@ -16,7 +16,7 @@ use super::desk::Desk;
 use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
-use crate::tools::error::{FlashState, ToolError};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tools::security::flash_encrypt::flash_key;
 
 /// Bytes that the cipher takes at once.
@@ -77,7 +77,7 @@ pub fn protect(
         return Ok(());
     }
     let none =
-        || ToolError::new("no_partition_table", "flash encryption is on, and what it concerns stands in the table");
+        || ToolError::new(Code::NoPartitionTable, "flash encryption is on, and what it concerns stands in the table");
     let ranges = concerned(table.ok_or_else(none)?);
     let placed = std::mem::take(&mut content.placed);
     let (hit, plain): (Vec<_>, Vec<_>) =
@@ -102,7 +102,7 @@ pub fn protect(
     if let Some(odd) = hit.iter().find(|placed| !placed.address.is_multiple_of(SECTOR)) {
         let text =
             format!("`{}` at {:#x} does not begin at a sector: the chip cannot encrypt it", odd.name, odd.address);
-        return Err(ToolError::new("not_aligned", text).touched(FlashState::Unchanged));
+        return Err(ToolError::new(Code::NotAligned, text).touched(FlashState::Unchanged));
     }
     // What the chip seals cannot be read back.
     content.cert = content.cert.take().filter(|cert| hit.iter().all(|placed| placed.address != cert.address));
@@ -167,12 +167,12 @@ fn host_key(
     let is_blank = head.iter().all(|byte| *byte == 0xff);
     let is_plain = head.first() == Some(&IMAGE_MAGIC);
     key.apply(Direction::Decrypt, address.into(), &mut head)
-        .map_err(|error| ToolError::new("bad_key", error.to_string()))?;
+        .map_err(|error| ToolError::new(Code::BadKey, error.to_string()))?;
     if is_blank || is_plain || head.first() == Some(&IMAGE_MAGIC) {
         return Ok(Some(key));
     }
     let text = format!("`{}` does not decrypt the bootloader on this unit", encryption.key_file);
-    Err(ToolError::new("bad_key", text).touched(FlashState::Unchanged))
+    Err(ToolError::new(Code::BadKey, text).touched(FlashState::Unchanged))
 }
 
 fn encrypted(key: &FlashKey, placed: &Placed) -> Result<Placed, ToolError> {
@@ -180,7 +180,7 @@ fn encrypted(key: &FlashKey, placed: &Placed) -> Result<Placed, ToolError> {
     let mut bytes = placed.bytes.as_ref().clone();
     bytes.resize(bytes.len().next_multiple_of(UNIT), 0xff);
     let failed = |error: esp_model::secure::SecureError| {
-        ToolError::new("not_aligned", format!("`{}` at {:#x}: {error}", placed.name, placed.address))
+        ToolError::new(Code::NotAligned, format!("`{}` at {:#x}: {error}", placed.name, placed.address))
     };
     key.apply(Direction::Encrypt, placed.address.into(), &mut bytes).map_err(failed)?;
     Ok(Placed { name: placed.name.clone(), address: placed.address, bytes: Arc::new(bytes) })
@@ -190,7 +190,7 @@ fn chip_may_encrypt(connected: &mut Connected, job: &Job) -> Result<(), ToolErro
     let refused = |why: String| {
         let text =
             format!("flash encryption is on, the recipe names no key of the unit ([encryption] key_file), and {why}");
-        ToolError::new("encryption_active", text).touched(FlashState::Unchanged)
+        ToolError::new(Code::EncryptionActive, text).touched(FlashState::Unchanged)
     };
     let revision = connected.loader.revision().unwrap_or(0);
     let encryption = connected.loader.chip().at(revision).security.flash_encryption.as_ref();

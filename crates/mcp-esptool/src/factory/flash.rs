@@ -12,7 +12,7 @@ use super::encryption::{self, Sealed};
 use super::steps::Step;
 use super::unit::Work;
 use crate::ctx::device::Connected;
-use crate::tools::error::{FlashState, ToolError};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tools::flash::{files, keep};
 
 impl Work<'_> {
@@ -25,7 +25,7 @@ impl Work<'_> {
         let table = on_unit.as_ref().or(prepared.table.as_ref());
         let mut content = content::build(self.ctx, prepared, table, &self.values, self.order.scope)?;
         if content.placed.is_empty() && prepared.recipe.efuse.is_none() {
-            return Err(ToolError::new("nothing_to_do", "the recipe writes nothing"));
+            return Err(ToolError::new(Code::NothingToDo, "the recipe writes nothing"));
         }
         let flash_size = connected.loader.attach_flash(self.job, None)?;
         for placed in &content.placed {
@@ -49,7 +49,7 @@ impl Work<'_> {
                     let reason = format!("it carries {name} {found}, which belongs to unit {other}");
                     let key = unit.key()?;
                     self.desk.with(|ledger| ledger.quarantine(&key, &reason))?;
-                    return Err(ToolError::new("identity_conflict", format!("unit {key}: {reason}")));
+                    return Err(ToolError::new(Code::IdentityConflict, format!("unit {key}: {reason}")));
                 }
                 let run = self.report.run;
                 let body = json!({"name": name, "found": found, "becomes": own.value});
@@ -120,7 +120,7 @@ impl Work<'_> {
                 if done.restarts > 0 {
                     // What a damaged request hit cannot be found out, so all of it is written again.
                     let text = "the line failed while the chip encrypted, and nothing of that can be compared";
-                    return Err(ToolError::new("link_lost", text).touched(FlashState::Partial));
+                    return Err(ToolError::new(Code::LinkLost, text).touched(FlashState::Partial));
                 }
                 now = Sealed::ask(connected, self.job, placed)?;
             }

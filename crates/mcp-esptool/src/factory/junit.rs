@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// The report of a call: one suite a unit when the result has units, one case a step. An error is one case that failed.
 pub fn report(tool: &str, result: Result<&Map<String, Value>, &ToolError>) -> String {
@@ -118,6 +118,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use serde_json::json;
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
         );
         assert!(xml.contains("<failure message=\"2.9 (3.2 to …)\"/>") && xml.contains("&lt;no answer&gt;"), "{xml}");
         assert!(xml.contains("time=\"1.500\""));
-        let failed = report("t", Err(&ToolError::new("internal", "a & b")));
+        let failed = report("t", Err(&ToolError::new(Code::Internal, "a & b")));
         assert!(failed.contains("<error type=\"internal\">") && failed.contains("a &amp; b"), "{failed}");
     }
 }

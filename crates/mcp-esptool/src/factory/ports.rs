@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Most ports of one batch: more is a slip of the pen.
 const MOST: usize = 1024;
 
 /// Every port once, ranges written out, in the order given.
 pub fn expand(ports: &[String]) -> Result<Vec<String>, ToolError> {
-    let bad = |text: &str| ToolError::new("bad_parameter", format!("`{text}` is no port range: write NAME[1-10]"));
+    let bad = |text: &str| ToolError::new(Code::BadParameter, format!("`{text}` is no port range: write NAME[1-10]"));
     let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
     for text in ports.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
         let names = match text.split_once('[') {
@@ -28,14 +28,16 @@ pub fn expand(ports: &[String]) -> Result<Vec<String>, ToolError> {
         };
         for name in names {
             if !seen.insert(name.clone()) {
-                return Err(ToolError::new("bad_parameter", format!("the port {name} is named twice")));
+                return Err(ToolError::new(Code::BadParameter, format!("the port {name} is named twice")));
             }
             out.push(name);
         }
     }
     match out.len() {
-        0 => Err(ToolError::new("missing_parameter", "no ports are named")),
-        len if len > MOST => Err(ToolError::new("bad_parameter", format!("{len} ports; at most {MOST} are possible"))),
+        0 => Err(ToolError::new(Code::MissingParameter, "no ports are named")),
+        len if len > MOST => {
+            Err(ToolError::new(Code::BadParameter, format!("{len} ports; at most {MOST} are possible")))
+        }
         _ => Ok(out),
     }
 }

@@ -8,7 +8,7 @@
 use esp_model::efuse::{Block, Burn, Efuses, KeyPurpose, Request, bits};
 use serde::{Deserialize, Serialize};
 
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 use crate::tools::security::marks::fingerprint;
 
 /// The event's name in the ledger.

@@ -19,8 +19,8 @@ use super::report::Report;
 use super::steps::{self, Step};
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
+use crate::error::{Code, ToolError};
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
 use crate::tools::flash::keep;
 use crate::tools::security::engine;
 
@@ -39,7 +39,7 @@ pub fn inspect(
         inspection = Some(one);
         Ok(())
     })?;
-    let Some(mut one) = inspection else { return Err(ToolError::new("internal", "nothing was inspected")) };
+    let Some(mut one) = inspection else { return Err(ToolError::new(Code::Internal, "nothing was inspected")) };
     for test in prepared.recipe.tests.iter().filter(|test| test.what.leaves_loader()) {
         let port = one.report.port.clone();
         one.report.steps.push(steps::with_console(ctx, job, &port, prepared, test, &one.values)?);
@@ -67,7 +67,7 @@ impl<'a> Inspection<'a> {
         connected: &mut Connected,
     ) -> Result<Self, ToolError> {
         let known = connected.identify(job)?;
-        let known = known.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
+        let known = known.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
         let mut report = Report::new(&connected.url);
         report.chip = Some(known.description.clone());
         report.mac = Some(mac_text(&known.mac));

@@ -8,7 +8,7 @@ use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
 use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 use crate::tools::flash::belongs;
 use crate::tools::flash::files::{self, Piece};
 
@@ -68,7 +68,7 @@ impl Prepared {
 
     /// The same for a text whose files are below `folder`.
     pub fn of(ctx: &Ctx, text: String, folder: String) -> Result<Self, ToolError> {
-        let recipe = Recipe::parse(&text).map_err(|error| ToolError::new("recipe_invalid", error.to_string()))?;
+        let recipe = Recipe::parse(&text).map_err(|error| ToolError::new(Code::RecipeInvalid, error.to_string()))?;
         let mut bytes: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
         for file in recipe.files() {
             if let Ok(read) = ctx.files.read_some(&below(&folder, file)) {
@@ -82,7 +82,7 @@ impl Prepared {
             let changed = lock.differences(&text, &hashes);
             if !changed.is_empty() {
                 let text = format!("the recipe {:?} is not what it was locked to", recipe.recipe.name);
-                return Err(ToolError::new("recipe_changed", text).seen("changed", changed.join(", ")));
+                return Err(ToolError::new(Code::RecipeChanged, text).seen("changed", changed.join(", ")));
             }
         }
         let table = table(&recipe, &bytes)?;
@@ -92,7 +92,7 @@ impl Prepared {
         let findings = lint(&recipe, &context);
         let chip = chip::by_name(&recipe.chip.kind);
         let chip =
-            chip.ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", recipe.chip.kind)))?;
+            chip.ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{}`", recipe.chip.kind)))?;
         let images = images(&recipe, &bytes, &findings, context.table.as_ref())?;
         let data = recipe
             .data
@@ -121,7 +121,7 @@ impl Prepared {
             return Ok(self);
         }
         let text = format!("the recipe {:?} has {} errors", self.recipe.recipe.name, errors.len());
-        Err(ToolError::new("recipe_invalid", text).seen("errors", errors.join("; ")))
+        Err(ToolError::new(Code::RecipeInvalid, text).seen("errors", errors.join("; ")))
     }
 
     /// What makes it unusable.
@@ -156,7 +156,7 @@ fn rows(recipe: &Recipe, bytes: &BTreeMap<String, Arc<Vec<u8>>>) -> Result<Optio
     let Some((units, bytes)) = recipe.units.as_ref().and_then(|units| Some((units, bytes.get(&units.file)?))) else {
         return Ok(None);
     };
-    let bad = |error: String| ToolError::new("recipe_invalid", format!("`{}`: {error}", units.file));
+    let bad = |error: String| ToolError::new(Code::RecipeInvalid, format!("`{}`: {error}", units.file));
     let text = std::str::from_utf8(bytes).map_err(|error| bad(error.to_string()))?;
     Rows::parse(text).map(Some).map_err(|error| bad(error.to_string()))
 }

@@ -14,7 +14,7 @@ use super::recipe::Prepared;
 use super::report::Report;
 use super::unit::{self, Order};
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// The device of the rehearsal.
 const NAME: &str = "rehearsal";
@@ -59,7 +59,7 @@ pub fn check(ctx: &Ctx, job: &Job, path: &str, values: &BTreeMap<String, String>
     if !outcome.good {
         return Ok(outcome);
     }
-    let failed = |error: std::io::Error| ToolError::new("file_unwritable", error.to_string());
+    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
     let dir = tempfile::tempdir().map_err(failed)?;
     let port = device(ctx, &prepared)?;
     let desk = desk(dir.path(), &prepared, values)?;
@@ -91,7 +91,7 @@ fn device(ctx: &Ctx, prepared: &Prepared) -> Result<String, ToolError> {
     let table_end = prepared.table.as_ref().map_or(0, esp_model::partition::Table::end);
     let least = prepared.recipe.chip.min_flash.as_deref().and_then(esp_model::literal::quantity).unwrap_or(0);
     let size = end.max(table_end).max(least).max(4 << 20).next_power_of_two();
-    let size = u32::try_from(size).map_err(|_| ToolError::new("address_out_of_range", "no flash is that large"))?;
+    let size = u32::try_from(size).map_err(|_| ToolError::new(Code::AddressOutOfRange, "no flash is that large"))?;
     let mut config = esp_sim::Config::new(prepared.chip, NAME).unpaced();
     config.flash_size = size;
     config.revision =

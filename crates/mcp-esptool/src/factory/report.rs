@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::steps::{Step, Verdict};
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// What became of a unit.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -100,7 +100,7 @@ impl Report {
     pub fn judge(&mut self) {
         let counted = || self.steps.iter().filter(|step| !step.optional).map(|step| step.verdict);
         self.verdict = match &self.failure {
-            Some(error) if error.code == "cancelled" => "aborted",
+            Some(error) if error.code == Code::Cancelled => "aborted",
             Some(_) => "fail",
             None if counted().any(|verdict| verdict == Verdict::Fail) => "fail",
             None if counted().any(|verdict| verdict == Verdict::Unknown) || self.steps.is_empty() => "unknown",

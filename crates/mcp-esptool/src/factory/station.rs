@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::floor::now_ms;
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 use crate::tools::production::ledger::history;
 
 /// The page. It loads nothing from elsewhere; its data comes from the routes below.

@@ -19,9 +19,9 @@ use super::content::filled;
 use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tools::args;
 use crate::tools::chip::load_ram;
-use crate::tools::error::ToolError;
 use crate::tools::flash::keep;
 use crate::tools::security::{engine, read};
 
@@ -192,7 +192,7 @@ pub fn with_console(
         Measure::Ram { expect, seconds, .. } => (expect, None, *seconds),
         _ => return Ok(Step::unknown(&test.name, "it is no test of the console")),
     };
-    let bad = |error: regex::Error| ToolError::new("recipe_invalid", format!("test {}: {error}", test.name));
+    let bad = |error: regex::Error| ToolError::new(Code::RecipeInvalid, format!("test {}: {error}", test.name));
     let patterns = (Regex::new(expect).map_err(bad)?, fail.map(Regex::new).transpose().map_err(bad)?);
     let seconds = seconds.unwrap_or(USUAL_S).clamp(0.1, LONGEST_S);
     let (_lease, mut connected) = ctx.take_device(Some(&url), job)?;
@@ -254,7 +254,7 @@ fn listen(
     job: &Job,
 ) -> Result<String, ToolError> {
     let pattern =
-        |text: &str| Pattern::regex(text).map_err(|error| ToolError::new("recipe_invalid", error.to_string()));
+        |text: &str| Pattern::regex(text).map_err(|error| ToolError::new(Code::RecipeInvalid, error.to_string()));
     let until = [Some(expect), fail].into_iter().flatten().map(pattern).collect::<Result<Vec<_>, _>>()?;
     let options = CaptureOptions {
         baud: Some(baud),
@@ -269,10 +269,10 @@ fn listen(
         bytes.extend_from_slice(new.get(..new.len().min(KEPT.saturating_sub(bytes.len()))).unwrap_or_default());
         true
     });
-    let heard = heard.map_err(|error| ToolError::new("port_lost", error.to_string()))?;
+    let heard = heard.map_err(|error| ToolError::new(Code::PortLost, error.to_string()))?;
     job.check()?;
     if let Stopped::Gone(why) = heard.stopped {
-        return Err(ToolError::new("port_lost", why));
+        return Err(ToolError::new(Code::PortLost, why));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

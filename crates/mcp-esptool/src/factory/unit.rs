@@ -18,20 +18,8 @@ use super::report::Report;
 use super::steps;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
+use crate::error::{Class, Code, ToolError};
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
-
-/// Errors after which it is worth connecting again.
-const LINE: [&str; 8] = [
-    "link_lost",
-    "port_lost",
-    "port_failed",
-    "no_serial_data",
-    "no_sync",
-    "wrong_boot_mode",
-    "not_the_loader",
-    "stub_failed",
-];
 
 /// What is done to each unit of a batch.
 pub struct Order {
@@ -114,7 +102,7 @@ impl Work<'_> {
             self.report.steps.clear();
             self.begin("connect");
             match ctx.with_device(Some(&url), job, |connected| self.on_device(connected)) {
-                Err(error) if LINE.contains(&error.code) && attempt < order.retries && !job.is_cancelled() => {
+                Err(error) if error.code.class() == Class::Line && attempt < order.retries && !job.is_cancelled() => {
                     attempt += 1;
                     self.again(&error);
                 }
@@ -163,22 +151,22 @@ impl Work<'_> {
         let (wanted, chip) = (&self.order.prepared, connected.loader.chip());
         self.report.is_virtual = connected.is_virtual();
         let known = connected.identify(self.job)?;
-        let known = known.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
+        let known = known.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
         self.report.chip = Some(known.description.clone());
         self.report.mac = Some(mac_text(&known.mac));
         if chip.id != wanted.chip.id {
             let text = format!("the recipe is for {}, the chip is {}", wanted.chip.name, chip.name);
-            return Err(ToolError::new("chip_mismatch", text));
+            return Err(ToolError::new(Code::ChipMismatch, text));
         }
         if !self.order.prepared.is_locked && !self.report.is_virtual {
-            return Err(ToolError::new("recipe_unlocked", "a recipe without a lock is for virtual devices only"));
+            return Err(ToolError::new(Code::RecipeUnlocked, "a recipe without a lock is for virtual devices only"));
         }
         fits(wanted, chip, connected.loader.revision())?;
         let flash_size = connected.loader.attach_flash(self.job, None)?;
         let least = wanted.recipe.chip.min_flash.as_deref().and_then(esp_model::literal::quantity).unwrap_or(0);
         if u64::from(flash_size) < least {
             return Err(ToolError::new(
-                "flash_too_small",
+                Code::FlashTooSmall,
                 format!("the flash has {flash_size:#x} bytes, not {least:#x}"),
             ));
         }
@@ -188,7 +176,7 @@ impl Work<'_> {
             flash_uid: flash_uid(connected, self.job),
         };
         if self.unit.as_ref().is_some_and(|before| before.base_mac != unit.base_mac) {
-            return Err(ToolError::new("identity_mismatch", "another device is on the port now"));
+            return Err(ToolError::new(Code::IdentityMismatch, "another device is on the port now"));
         }
         let jedec = connected.loader.flash_id(self.job)?;
         self.record["device"] = json!({
@@ -219,7 +207,7 @@ impl Work<'_> {
                 let key = self.report.identities.get(&units.key).unwrap_or(&unit.base_mac);
                 let row = prepared.rows.as_ref().and_then(|rows| rows.find(&units.key, key));
                 let missing = || format!("`{}` has not exactly one row for {key}", units.file);
-                Some(row.ok_or_else(|| ToolError::new("unit_unlisted", missing()))?)
+                Some(row.ok_or_else(|| ToolError::new(Code::UnitUnlisted, missing()))?)
             }
         };
         self.values = prepared.recipe.values(&unit.base_mac, &self.report.identities, row.as_ref());
@@ -242,13 +230,13 @@ fn fits(wanted: &Prepared, chip: &Chip, revision: Option<u16>) -> Result<(), Too
         return match low.or(high) {
             None => Ok(()),
             Some(_) => {
-                Err(ToolError::new("revision_mismatch", "the recipe limits the revision, and it cannot be read"))
+                Err(ToolError::new(Code::RevisionMismatch, "the recipe limits the revision, and it cannot be read"))
             }
         };
     };
     if low.is_some_and(|low| revision < low) || high.is_some_and(|high| revision > high) {
         let text = format!("the recipe does not allow {} revision v{}.{}", chip.name, revision / 100, revision % 100);
-        return Err(ToolError::new("revision_mismatch", text));
+        return Err(ToolError::new(Code::RevisionMismatch, text));
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::error::{Code, ToolError};
 use crate::http::{Auth, Options};
-use crate::tools::error::ToolError;
 
 /// Difference between clocks that is let pass, in seconds.
 const LEEWAY: u64 = 30;
@@ -131,7 +131,7 @@ impl Key {
 impl OAuth {
     /// Reads the configuration and the keys.
     pub fn new(config: &Config) -> Result<Self, ToolError> {
-        let bad = |text: String| ToolError::new("bad_configuration", text);
+        let bad = |text: String| ToolError::new(Code::BadConfiguration, text);
         let (resource, issuers) = (config.text("oauth_resource").to_string(), config.list("oauth_issuers"));
         let file = config.path("oauth_keys_file");
         let (false, false, Some(file)) = (resource.is_empty(), issuers.is_empty(), file) else {

@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::config::Config;
+use crate::error::{Code, ToolError};
 use crate::http::oauth::OAuth;
 use crate::http::token;
-use crate::tools::error::ToolError;
 
 /// Where it listens when only `--http` is given.
 pub const USUAL_ADDRESS: &str = "127.0.0.1:8080";
@@ -46,7 +46,7 @@ pub struct Options {
 impl Options {
     /// Reads the configuration. Makes the token's file where there is none yet.
     pub fn new(config: &Config, address: &str) -> Result<Self, ToolError> {
-        let bad = |text: String| ToolError::new("bad_configuration", text);
+        let bad = |text: String| ToolError::new(Code::BadConfiguration, text);
         let with_port = if address.parse::<u16>().is_ok() { format!("127.0.0.1:{address}") } else { address.into() };
         let found = with_port.to_socket_addrs().map_err(|error| bad(format!("{address} is no address: {error}")))?;
         let address = found.into_iter().next().ok_or_else(|| bad(format!("{address} is no address")))?;

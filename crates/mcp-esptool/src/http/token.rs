@@ -8,17 +8,17 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::ctx::confirm::random_bytes;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Shortest token that is taken from a file.
 const SHORTEST: usize = 16;
 
 /// The token of this file, and whether it was made just now.
 pub fn read_or_make(file: &Path) -> Result<(String, bool), ToolError> {
-    let bad = |text: String| ToolError::new("bad_configuration", format!("{}: {text}", file.display()));
+    let bad = |text: String| ToolError::new(Code::BadConfiguration, format!("{}: {text}", file.display()));
     let make = || {
         let token = new()?;
-        let full = |error: std::io::Error| ToolError::of_io("bad_configuration", file.display(), &error);
+        let full = |error: std::io::Error| ToolError::of_io(Code::BadConfiguration, file.display(), &error);
         write(file, &token).map_err(full)?;
         Ok((token, true))
     };
@@ -75,6 +75,6 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(read_or_make(&file).unwrap().1, "what a full disk left is made anew");
         fs::write(&file, "short").unwrap();
-        assert_eq!(read_or_make(&file).unwrap_err().code, "bad_configuration");
+        assert_eq!(read_or_make(&file).unwrap_err().code, Code::BadConfiguration);
     }
 }

@@ -13,9 +13,9 @@ use super::notify::CallLog;
 use super::progress::{ProgressSender, forward};
 use super::{CancelOnDrop, ERROR_META, Server, confirm, tasks};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::logs;
 use crate::tool::{Entry, Reply};
-use crate::tools::error::ToolError;
 
 impl Server {
     pub(super) async fn call(
@@ -97,7 +97,7 @@ async fn run(
     if let (Some(log), false) = (&mut log, cancelled || context.ct.is_cancelled()) {
         log.rest(context).await;
     }
-    result.unwrap_or_else(|error| Err(ToolError::new("internal", format!("the tool broke: {error}"))))
+    result.unwrap_or_else(|error| Err(ToolError::new(Code::Internal, format!("the tool broke: {error}"))))
 }
 
 async fn lines(log: Option<&mut CallLog>, context: &RequestContext<RoleServer>) {

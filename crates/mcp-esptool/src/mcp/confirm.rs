@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::confirm::Act;
+use crate::error::{Code, ToolError};
 use crate::tool::Reply;
-use crate::tools::error::ToolError;
 
 /// The one question.
 const QUESTION: &str = "confirm";
@@ -121,7 +121,7 @@ impl Question {
         let asked = context.peer.send_request(ServerRequest::ElicitRequest(ElicitRequest::new(form)));
         let answered = tokio::select! {
             answered = asked => answered,
-            () = context.ct.cancelled() => return Err(ToolError::new("cancelled", "the call was cancelled")),
+            () = context.ct.cancelled() => return Err(ToolError::new(Code::Cancelled, "the call was cancelled")),
         };
         match answered {
             Ok(ClientResult::ElicitResult(result)) => self.judge(ctx, &result).map(|()| true),
@@ -137,7 +137,7 @@ impl Question {
     fn judge(&self, ctx: &Ctx, result: &ElicitResult) -> Result<(), ToolError> {
         if result.action != ElicitationAction::Accept {
             ctx.confirmations.withdraw(&self.state.plan);
-            return Err(ToolError::new("not_confirmed", "the user declined")
+            return Err(ToolError::new(Code::NotConfirmed, "the user declined")
                 .next("nothing was burned; do not try again unless the user asks for it"));
         }
         let (_, offer) = ctx.confirmations.find(&self.state.plan)?;
@@ -160,7 +160,7 @@ impl Question {
 fn only_in_a_terminal(plan: &str) -> ToolError {
     let text = "an MCP client's answer does not approve this plan: the policy does not say approval = \"client\"";
     let next = format!("ask the user to run `mcp-esptool approve {plan}` in a terminal, then call with confirm_token");
-    ToolError::new("not_confirmed", text).next(next)
+    ToolError::new(Code::NotConfirmed, text).next(next)
 }
 
 /// The address without its last four digits, which prove that a person looked at the device.
@@ -180,7 +180,7 @@ fn masked(mac: &str) -> String {
 
 /// Takes up a call that comes back with the user's answer.
 pub(super) fn resume(ctx: &Ctx, state: &str, responses: Option<InputResponses>, input: &mut Value) -> Resumed {
-    let unknown = || ToolError::new("not_confirmed", "the request state does not belong to a plan that waits");
+    let unknown = || ToolError::new(Code::NotConfirmed, "the request state does not belong to a plan that waits");
     let Ok(state) = serde_json::from_str::<State>(state) else { return Resumed::Refused(unknown()) };
     if let Ok((plan, offer)) = ctx.confirmations.find(&state.plan)
         && !ctx.policy.client_approves(offer.is_virtual)

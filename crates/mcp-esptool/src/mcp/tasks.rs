@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::call::answer;
 use crate::ctx::Ctx;
 use crate::ctx::jobs::{JobView, State};
+use crate::error::ToolError;
 use crate::logs;
 use crate::tool::Entry;
-use crate::tools::error::ToolError;
 
 /// A call that takes longer becomes a task.
 const SHORT: Duration = Duration::from_secs(3);

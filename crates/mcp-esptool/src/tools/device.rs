@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::device::{Connected, mac_text};
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// The device that a result is about; flattened into it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

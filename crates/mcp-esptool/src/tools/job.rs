@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::jobs::JobView;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct JobTool;
@@ -67,7 +67,7 @@ impl Tool for JobTool {
         let Some(id) = &input.job_id else {
             return match input.action {
                 Action::List => Ok(Out { jobs: ctx.jobs.list(&ctx.caller) }),
-                _ => Err(ToolError::new("missing_parameter", "the parameter `job_id` is missing")),
+                _ => Err(ToolError::new(Code::MissingParameter, "the parameter `job_id` is missing")),
             };
         };
         let view = match input.action {

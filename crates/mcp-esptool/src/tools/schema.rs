@@ -7,8 +7,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::error::{Code, ToolError};
 use crate::tools::args::parse_number;
-use crate::tools::error::ToolError;
 use crate::tools::nearest;
 
 /// The schema of a tool's parameters; a long tool takes `background` too.
@@ -89,7 +89,7 @@ fn drop_noise(value: &mut Value, names_are_data: bool) {
 pub fn check(input: Value, schema: Map<String, Value>) -> Result<Value, ToolError> {
     let input = if input.is_null() { json!({}) } else { input };
     if !input.is_object() {
-        return Err(ToolError::new("bad_parameter", "the parameters are not a JSON object"));
+        return Err(ToolError::new(Code::BadParameter, "the parameters are not a JSON object"));
     }
     fit(input, &Value::Object(schema), "")
 }
@@ -123,7 +123,10 @@ fn fits_type(value: &Value, schema: &Value) -> bool {
 
 fn wrong_type(value: &Value, schema: &Value, path: &str) -> ToolError {
     let wanted: Vec<&str> = types(schema).filter(|name| *name != "null").collect();
-    ToolError::new("bad_parameter", format!("`{path}` is {value}; what is wanted is of type {}", wanted.join(" or ")))
+    ToolError::new(
+        Code::BadParameter,
+        format!("`{path}` is {value}; what is wanted is of type {}", wanted.join(" or ")),
+    )
 }
 
 fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<Value, ToolError> {
@@ -144,7 +147,7 @@ fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<
     match wanted.into_iter().find(|name| !fitted.contains_key(*name)) {
         Some(missing) => {
             let full = if path.is_empty() { missing.to_string() } else { format!("{path}.{missing}") };
-            Err(ToolError::new("missing_parameter", format!("the parameter `{full}` is missing")))
+            Err(ToolError::new(Code::MissingParameter, format!("the parameter `{full}` is missing")))
         }
         None => Ok(Value::Object(fitted)),
     }
@@ -152,7 +155,7 @@ fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<
 
 fn unknown(name: &str, full: &str, known: &Map<String, Value>) -> ToolError {
     let names = known.keys().map(String::as_str);
-    let error = ToolError::new("unknown_parameter", format!("there is no parameter `{full}`"))
+    let error = ToolError::new(Code::UnknownParameter, format!("there is no parameter `{full}`"))
         .seen("known", known.keys().cloned().collect::<Vec<_>>().join(", "));
     match nearest(name, names) {
         Some(near) => error.next(format!("use `{near}`")),

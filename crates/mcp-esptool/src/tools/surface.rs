@@ -1,8 +1,8 @@
 //! Which tools are offered: sets, profiles, single names, exclusions; and how large their list may be.
 
 use crate::config::Config;
+use crate::error::{Code, ToolError};
 use crate::tool::Entry;
-use crate::tools::error::ToolError;
 use crate::tools::{ALL, aliases, nearest, sets};
 
 /// A named choice of sets and tools, for clients that do better with few tools.
@@ -73,7 +73,7 @@ impl Surface {
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> ToolError {
     let known: Vec<&str> = known.collect();
-    let error = ToolError::new("bad_configuration", format!("there is no {what} `{name}`"));
+    let error = ToolError::new(Code::BadConfiguration, format!("there is no {what} `{name}`"));
     match nearest(name, known.iter().copied()) {
         Some(near) => error.next(format!("use `{near}`")),
         None => error.seen("known", known.join(", ")),
@@ -103,6 +103,6 @@ mod tests {
         let bench = surface(&[("toolsets", "bench")]).unwrap();
         assert!(bench.contains(&"esp_flash_firmware") && bench.len() < ALL.len());
         assert_eq!(surface(&[("toolsets", "cores")]).unwrap_err().next_step, "use `core`");
-        assert_eq!(surface(&[("tools", "esp_jop")]).unwrap_err().code, "bad_configuration");
+        assert_eq!(surface(&[("tools", "esp_jop")]).unwrap_err().code, Code::BadConfiguration);
     }
 }

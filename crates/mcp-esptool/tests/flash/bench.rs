@@ -9,9 +9,9 @@ use esp_sim::SimDevice;
 use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
 use mcp_esptool::demo::firmware;
+use mcp_esptool::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
-use mcp_esptool::tools::error::ToolError;
 use serde_json::{Map, Value};
 
 pub struct Bench {

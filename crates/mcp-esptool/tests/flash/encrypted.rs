@@ -53,7 +53,7 @@ fn it_is_refused_where_the_chip_cannot_or_may_not() {
     fs::write(bench.path("data.bin"), noise(0x1000, 4)).unwrap();
     let call = |port: &str, address: u32| {
         let files = json!([{"path": "data.bin", "address": address}]);
-        bench.fail("esp_flash_firmware", json!({"port": port, "files": files, "encrypt": true})).code
+        bench.fail("esp_flash_firmware", json!({"port": port, "files": files, "encrypt": true})).code.as_str()
     };
     let (sim, port) = device(&bench, "closed", true);
     assert_eq!(call(&port, 0x2_0000), "encryption_active");

@@ -55,7 +55,7 @@ fn a_file_that_changes_while_it_is_written_is_noticed() {
     });
     let input = json!({"port": port, "files": [{"path": "big.bin", "address": 0x1_0000}]});
     let error = tools::find("esp_flash_firmware").unwrap().call(&bench.ctx, &job, input.clone()).unwrap_err();
-    assert_eq!(error.code, "file_changed", "{error}");
+    assert_eq!(error.code.as_str(), "file_changed", "{error}");
     assert!(flash(&device, 0x1_0000, 1 << 20) == bytes[..1 << 20], "up to there it is what was checked");
     let again = bench.call("esp_flash_firmware", input);
     assert!(again["skipped_bytes"].as_u64().unwrap() >= 1 << 20, "{again:?}");

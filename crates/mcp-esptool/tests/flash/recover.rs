@@ -61,7 +61,7 @@ fn lines_that_fail_end_in_hands() {
     let out = recover(&bench, &port, json!({}));
     assert_eq!(out["verdict"], "needs_hands");
     assert!(step(&out, "all reset sequences")["seen"].as_str().unwrap().contains("boot:"), "{out:?}");
-    assert_eq!(bench.fail("esp_recover_chip", json!({"port": "/dev/ttyNONE"})).code, "port_not_found");
+    assert_eq!(bench.fail("esp_recover_chip", json!({"port": "/dev/ttyNONE"})).code.as_str(), "port_not_found");
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn everything_is_erased_only_after_a_confirmation() {
     assert!(first["next"].to_string().contains("confirm_token"));
     assert!(flash(&device, 0, 0x1_0000) == noise(0x1_0000, 3));
     let wrong = json!({"port": port, "erase_all": true, "confirm_token": "0".repeat(32)});
-    assert_eq!(bench.fail("esp_recover_chip", wrong).code, "not_confirmed");
+    assert_eq!(bench.fail("esp_recover_chip", wrong).code.as_str(), "not_confirmed");
     let out = recover(&bench, &port, json!({"erase_all": true, "confirm_token": token, "project": "build"}));
     assert_eq!((&out["verdict"], &out["repaired"]), (&json!("recovered"), &json!(["everything"])), "{out:?}");
     let again = json!({"port": port, "backup_dir": out["backup"].as_str().unwrap().trim_end_matches("/manifest.json")});

@@ -38,7 +38,7 @@ fn what_stands_before_an_odd_address_cannot_be_kept_so_nothing_is_written() {
     fs::write(bench.path("app.bin"), noise(100, 7)).unwrap();
     let files = json!([{"path": "app.bin", "address": 0x1000}, {"path": "app.bin", "address": 0x2010}]);
     let error = bench.fail("esp_flash_firmware", json!({"port": port, "files": files}));
-    assert_eq!(error.code, "stub_missing", "{error}");
+    assert_eq!(error.code.as_str(), "stub_missing", "{error}");
     assert!(flash(&device, 0, 0x4000).iter().all(|byte| *byte == 0xff));
 }
 
@@ -49,11 +49,11 @@ fn flash_is_erased_only_when_its_data_may_go() {
     load(&device, 0x1000, &noise(0x4000, 3));
     let erase = |region: &str| json!({"port": port, "region": region});
     let error = bench.fail("esp_flash_erase", erase("0x1000+0x2000"));
-    assert_eq!(error.code, "data_would_be_lost", "{error}");
+    assert_eq!(error.code.as_str(), "data_would_be_lost", "{error}");
     assert!(error.to_string().contains("no_backup=true") && error.to_string().contains("stub_dir"), "{error}");
     let may_go = |region: &str| json!({"port": port, "region": region, "no_backup": true});
     let odd = bench.fail("esp_flash_erase", may_go("0x1000+0x1000"));
-    assert!(odd.code == "not_aligned" && odd.to_string().contains("0x1000+0x2000"), "{odd}");
+    assert!(odd.code.as_str() == "not_aligned" && odd.to_string().contains("0x1000+0x2000"), "{odd}");
     assert!(flash(&device, 0x1000, 0x4000) == noise(0x4000, 3), "nothing was erased");
     bench.call("esp_flash_erase", may_go("0x1000+0x2000"));
     assert!(flash(&device, 0x1000, 0x2000).iter().all(|byte| *byte == 0xff));
@@ -74,7 +74,7 @@ fn what_needs_a_stub_names_the_setting() {
     ] {
         input["port"] = json!(port);
         let error = bench.fail(tool, input);
-        assert_eq!(error.code, "stub_missing", "{tool}: {error}");
+        assert_eq!(error.code.as_str(), "stub_missing", "{tool}: {error}");
         assert!(
             error.to_string().contains(&rom_only().name) && error.to_string().contains("stub_dir"),
             "{tool}: {error}"

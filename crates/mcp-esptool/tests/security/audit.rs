@@ -461,6 +461,6 @@ fn a_closed_device_is_not_judged() {
         let close = set(&kit.named(["UART_DOWNLOAD_DIS", "DIS_DOWNLOAD_MODE", ""]), 1);
         let port = kit.device(&bench, "closed", &[close]);
         let error = bench.refused("esp_security_audit", json!({ "port": port }));
-        assert!(!error.to_string().is_empty() && error.code != "internal", "{id}: {error}");
+        assert!(!error.to_string().is_empty() && error.code.as_str() != "internal", "{id}: {error}");
     }
 }

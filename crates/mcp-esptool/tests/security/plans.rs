@@ -14,7 +14,7 @@ pub fn firmware(bench: &Bench, id: &str) -> Value {
     Value::Array(files.collect())
 }
 
-fn rules(error: &mcp_esptool::tools::error::ToolError) -> Vec<u64> {
+fn rules(error: &mcp_esptool::error::ToolError) -> Vec<u64> {
     let findings = error.evidence["findings"].as_array().unwrap();
     findings.iter().filter(|one| one["severity"] == "deny").map(|one| one["rule"].as_u64().unwrap()).collect()
 }
@@ -54,7 +54,7 @@ fn becomes_impossible_is_never_empty() {
                 // Some are burned in the factory.
                 Ok(reply) if reply.data["state"] == "nothing_to_do" => continue,
                 Ok(reply) => reply.data["becomes_impossible"].clone(),
-                Err(error) if error.code == "burn_refused" => error.evidence["becomes_impossible"].clone(),
+                Err(error) if error.code.as_str() == "burn_refused" => error.evidence["becomes_impossible"].clone(),
                 Err(error) => panic!("{id} {}: {error}", field.name),
             };
             assert!(!lost.as_array().unwrap().is_empty(), "{id} {}", field.name);
@@ -68,7 +68,7 @@ fn flash_wiring_is_refused_without_vouching() {
     let bench = Bench::new();
     let burn = json!({ "port": "sim://esp32s3", "efuse_name": "FLASH_TYPE", "value": "1" });
     let error = bench.refused("esp_efuse_burn", burn);
-    assert!(error.code == "burn_refused" && rules(&error).contains(&16), "{error}");
+    assert!(error.code.as_str() == "burn_refused" && rules(&error).contains(&16), "{error}");
     assert!(error.to_string().contains("flash_wiring"), "{error}");
     let pins = json!({ "port": "sim://esp32", "efuse_name": "SPI_PAD_CONFIG_CLK", "value": "17" });
     assert!(rules(&bench.refused("esp_efuse_burn", pins)).contains(&16));
@@ -79,7 +79,7 @@ fn hiding_an_empty_or_user_block_is_refused() {
     let bench = Bench::new();
     let hide = |port: &str| json!({ "port": port, "burns": [{ "kind": "read_protect", "efuse": "BLOCK_KEY2" }] });
     let error = bench.refused("esp_efuse_burn", hide("sim://esp32c3"));
-    assert!(error.code == "burn_refused" && rules(&error).contains(&17), "{error}");
+    assert!(error.code.as_str() == "burn_refused" && rules(&error).contains(&17), "{error}");
     let texts = error.evidence["findings"].to_string();
     assert!(texts.contains("is empty") && texts.contains("must stay readable"), "{texts}");
 }
@@ -91,14 +91,14 @@ fn bricking_plan_is_refused_on_a_blank_chip() {
         for mode in ["development", "release"] {
             let configure = json!({ "port": "sim://esp32c3", "mode": mode, "encrypts_at_boot": encrypts_at_boot });
             let error = bench.refused("esp_flash_encryption_configure", configure);
-            assert_eq!(error.code, "burn_refused", "{encrypts_at_boot} {mode}: {error}");
+            assert_eq!(error.code.as_str(), "burn_refused", "{encrypts_at_boot} {mode}: {error}");
         }
     }
     // A bootloader alone, and nothing behind it.
     let (key, boot) = (bench.file("fe.key", &[7; 32]), bench.file("boot.bin", &[0xe9; 4096]));
     let enable = json!({ "port": "sim://esp32c3", "key_file": key, "files": [{ "path": boot, "address": 0 }] });
     let error = bench.refused("esp_encryption_enable", enable);
-    assert!(error.code == "burn_refused" && error.message.contains("would not start"), "{error}");
+    assert!(error.code.as_str() == "burn_refused" && error.message.contains("would not start"), "{error}");
     assert!(error.evidence["becomes_impossible"].as_array().is_some_and(|lost| !lost.is_empty()), "{error}");
 }
 
@@ -115,7 +115,7 @@ fn image_swapped_after_the_plan_is_refused() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, [whole.clone(), vec![0x55; 4096]].concat()).unwrap();
     let error = bench.refused("esp_encryption_enable", enable.clone());
-    assert_eq!(error.code, "not_confirmed", "{error}");
+    assert_eq!(error.code.as_str(), "not_confirmed", "{error}");
     assert_eq!(bench.field("sim://esp32c3", "SPI_BOOT_CRYPT_CNT")["raw_hex"], "00");
     fs::write(&path, whole).unwrap();
     assert_eq!(bench.ok("esp_encryption_enable", enable)["state"], "burned");

@@ -8,7 +8,7 @@ use esp_model::image::elf;
 use sha2::{Digest, Sha256};
 
 use super::{Files, read_error};
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 impl Files {
     /// An ELF file's bytes as far as images are built from them, zeros elsewhere, and the SHA-256 of the whole file. Most

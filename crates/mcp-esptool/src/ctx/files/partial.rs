@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use super::{Files, Room, Target, write_error};
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// `NAME.part` beside the file that it will become. It stays when it is dropped, unless it is empty. It holds what came
 /// out of a chip: only its owner may read it, also when it is finished.
@@ -89,6 +89,7 @@ impl Drop for PartialFile {
 
 #[cfg(test)]
 mod tests {
+    use crate::error::Code;
     use std::fs;
 
     use super::*;
@@ -102,7 +103,7 @@ mod tests {
         fs::write(&outside, b"mine").unwrap();
         fs::hard_link(&outside, root.join("a.part")).unwrap();
         let error = Files::new(vec![root]).partial("a").unwrap_err();
-        assert!(error.code == "file_unwritable" && error.message.contains("hard link"), "{error}");
+        assert!(error.code == Code::FileUnwritable && error.message.contains("hard link"), "{error}");
         assert_eq!(fs::read(outside).unwrap(), b"mine");
     }
 
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("new/a.bin")).unwrap(), b"hell!");
         drop(files.partial("new/b.bin").unwrap());
         assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 1);
-        assert_eq!(files.partial("../x").unwrap_err().code, "path_refused");
+        assert_eq!(files.partial("../x").unwrap_err().code, Code::PathRefused);
     }
 
     #[cfg(unix)]
@@ -130,7 +131,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(&outside, b"mine").unwrap();
         std::os::unix::fs::symlink(&outside, root.join("a.part")).unwrap();
-        assert_eq!(Files::new(vec![root]).partial("a").unwrap_err().code, "file_unwritable");
+        assert_eq!(Files::new(vec![root]).partial("a").unwrap_err().code, Code::FileUnwritable);
         assert_eq!(fs::read(outside).unwrap(), b"mine");
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Origin;
+use crate::error::Code;
 
 fn policy(layers: &[(&str, bool)]) -> Policy {
     let mut policy = Policy::default();
@@ -13,8 +14,8 @@ fn policy(layers: &[(&str, bool)]) -> Policy {
 fn denied_wins_over_allowed() {
     let policy = policy(&[("allow_ports = [\"sim://*\"]\ndeny_ports = [\"sim://gold\"]", true)]);
     assert!(policy.allows_port(&["sim://a".to_string()], &[]).is_ok());
-    assert_eq!(policy.allows_port(&["sim://gold".to_string()], &[]).unwrap_err().code, "policy_refused");
-    assert_eq!(policy.allows_port(&["/dev/ttyUSB0".to_string()], &[]).unwrap_err().code, "policy_refused");
+    assert_eq!(policy.allows_port(&["sim://gold".to_string()], &[]).unwrap_err().code, Code::PolicyRefused);
+    assert_eq!(policy.allows_port(&["/dev/ttyUSB0".to_string()], &[]).unwrap_err().code, Code::PolicyRefused);
     let both = ["sim://a".to_string(), "sim://gold".to_string()];
     assert!(policy.allows_port(&both, &[]).is_err(), "another name of a denied port is denied too");
 }
@@ -23,7 +24,7 @@ fn denied_wins_over_allowed() {
 fn real_devices_are_not_burned_unless_named() {
     let none = Policy::default();
     assert!(none.allows_burn("24:0a:c4:00:00:01", true).is_ok());
-    assert_eq!(none.allows_burn("24:0a:c4:00:00:01", false).unwrap_err().code, "burn_not_allowed");
+    assert_eq!(none.allows_burn("24:0a:c4:00:00:01", false).unwrap_err().code, Code::BurnNotAllowed);
     assert!(toml::from_str::<Rules>("max_rsk = 1").is_err() && toml::from_str::<Rules>("[limits]\nbaud = 1").is_err());
     assert!(policy(&[("burn_macs = [\"24:0a:*\"]", true)]).allows_burn("24:0a:c4:00:00:01", false).is_ok());
 }
@@ -81,11 +82,11 @@ fn files_of_computer_and_configuration_both_count() {
     );
     assert_eq!((policy.max_risk(), policy.limits().max_jobs, policy.bounds().len()), (Risk::Resets, Some(4), 1));
     config.set("narrow", "max_risk = 7".into(), Origin::Flag).unwrap();
-    assert_eq!(load(&config).unwrap_err().code, "bad_configuration");
+    assert_eq!(load(&config).unwrap_err().code, Code::BadConfiguration);
     put("system.toml", "[limits]\nmax_baud = 300");
-    assert_eq!(load(&Config::default()).unwrap_err().code, "bad_configuration");
+    assert_eq!(load(&Config::default()).unwrap_err().code, Code::BadConfiguration);
     put("system.toml", "nonsense");
-    assert_eq!(load(&Config::default()).unwrap_err().code, "bad_configuration");
+    assert_eq!(load(&Config::default()).unwrap_err().code, Code::BadConfiguration);
 }
 
 #[test]
@@ -93,13 +94,13 @@ fn a_device_is_denied_in_any_spelling_of_its_mac() {
     let golden = "24:0a:c4:00:11:22";
     for spelling in ["24-0A-C4-00-11-22", "240ac4001122", "24:0a:c4:00:11:22 ", "24-0a-c4-*"] {
         let policy = policy(&[(&format!("deny_macs = [\"{spelling}\"]"), false)]);
-        assert_eq!(policy.allows_mac(golden).unwrap_err().code, "policy_refused", "{spelling}");
+        assert_eq!(policy.allows_mac(golden).unwrap_err().code, Code::PolicyRefused, "{spelling}");
         assert!(policy.allows_mac("02:00:00:00:00:01").is_ok());
     }
     for rule in ["deny_macs", "allow_macs", "burn_macs"] {
         let rules = toml::from_str(&format!("{rule} = [\"nonsense\"]")).unwrap();
         let error = Policy::default().narrowed("call", rules).unwrap_err();
-        assert!(error.code == "bad_configuration" && error.message.contains(rule), "{error}");
+        assert!(error.code == Code::BadConfiguration && error.message.contains(rule), "{error}");
     }
 }
 
@@ -124,10 +125,10 @@ fn a_policy_that_cannot_be_seen_is_an_error() {
     assert_eq!(load(dir.path().join("none.toml")).unwrap().layers().count(), 0);
     let link = dir.path().join("link.toml");
     std::os::unix::fs::symlink(dir.path().join("gone.toml"), &link).unwrap();
-    assert_eq!(load(link).unwrap_err().code, "bad_configuration");
+    assert_eq!(load(link).unwrap_err().code, Code::BadConfiguration);
     // As a folder that may not be searched: the error is another one than "not found".
     fs::write(dir.path().join("file"), "").unwrap();
-    assert_eq!(load(dir.path().join("file/policy.toml")).unwrap_err().code, "bad_configuration");
+    assert_eq!(load(dir.path().join("file/policy.toml")).unwrap_err().code, Code::BadConfiguration);
     let hidden = dir.path().join("hidden");
     fs::create_dir(&hidden).unwrap();
     fs::write(hidden.join("policy.toml"), "max_risk = \"reads\"").unwrap();
@@ -135,7 +136,7 @@ fn a_policy_that_cannot_be_seen_is_an_error() {
     // Root sees into it all the same, and then reads it.
     match load(hidden.join("policy.toml")) {
         Ok(policy) => assert_eq!(policy.max_risk(), Risk::Reads),
-        Err(error) => assert_eq!(error.code, "bad_configuration"),
+        Err(error) => assert_eq!(error.code, Code::BadConfiguration),
     }
     fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 use esp_link::reset::Sequence;
 
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tools::diagnostics::{capture, findings, unprintable};
-use crate::tools::error::ToolError;
 
 /// Longest text that goes into a result, in characters.
 const SHOWN: usize = 4000;
@@ -62,7 +62,9 @@ pub fn capture(
     job: &Job,
 ) -> Result<BootLog, ToolError> {
     let until = match until {
-        Some(text) => vec![Pattern::regex(text).map_err(|error| ToolError::new("bad_parameter", error.to_string()))?],
+        Some(text) => {
+            vec![Pattern::regex(text).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?]
+        }
         None => Vec::new(),
     };
     let rate = baud.unwrap_or(chip.uart.boot_baud);

@@ -9,11 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::{Warm, attempt_text};
+use crate::ctx::device::Warm;
+use crate::error::ToolError;
+use crate::error::{Code, attempt_text};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Connect;
@@ -142,5 +143,5 @@ fn before(text: &str) -> Result<Before, ToolError> {
 }
 
 fn bad(name: &str, value: &str, known: &str) -> ToolError {
-    ToolError::new("bad_parameter", format!("`{name}`: {value}")).seen("known", known)
+    ToolError::new(Code::BadParameter, format!("`{name}`: {value}")).seen("known", known)
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Detect;

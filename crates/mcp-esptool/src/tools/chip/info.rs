@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::detect::{self, detect};
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Info;

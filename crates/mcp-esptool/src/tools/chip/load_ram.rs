@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::boot_log::{self, BootLog};
 use crate::ctx::Ctx;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::belongs;
 
 /// The tool.
@@ -73,7 +73,7 @@ impl Tool for LoadRam {
         let in_flash = segments.iter().find(|(address, _)| is_flash(chip, *address));
         if let Some((address, _)) = in_flash {
             let text = format!("`{}` has a segment at {address:#010x}, which is mapped to flash", input.firmware);
-            return Err(ToolError::new("image_not_for_ram", text).touched(FlashState::Unchanged));
+            return Err(ToolError::new(Code::ImageNotForRam, text).touched(FlashState::Unchanged));
         }
         let views = segments.iter().map(|(address, bytes)| SegmentView {
             address: format!("{address:#010x}"),
@@ -109,7 +109,7 @@ pub type Program = (Vec<(u32, Vec<u8>)>, u32);
 
 /// The program of an image or an ELF.
 pub fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<Program, ToolError> {
-    let invalid = |error: String| ToolError::new("image_invalid", format!("`{path}`: {error}"));
+    let invalid = |error: String| ToolError::new(Code::ImageInvalid, format!("`{path}`: {error}"));
     if bytes.starts_with(b"\x7fELF") {
         let built =
             image::build(chip, bytes, &image::Settings::default()).map_err(|error| invalid(error.to_string()))?;
@@ -117,14 +117,14 @@ pub fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<Program, ToolErr
             image::Built::One(image) | image::Built::Split { ram: image, mapped: None } => program(path, &image, chip),
             image::Built::Split { mapped: Some((offset, _)), .. } => {
                 let text = format!("`{path}` has a part that is mapped to flash at {offset:#x}");
-                Err(ToolError::new("image_not_for_ram", text))
+                Err(ToolError::new(Code::ImageNotForRam, text))
             }
         };
     }
     let found = image::parse::parse(bytes).map_err(|error| invalid(error.to_string()))?;
     if found.chip.id != chip.id {
         let text = format!("`{path}` is an image for {}, the chip is {}", found.chip.name, chip.name);
-        return Err(ToolError::new("chip_mismatch", text));
+        return Err(ToolError::new(Code::ChipMismatch, text));
     }
     let segments = found.segments.iter().filter(|segment| segment.addr != 0);
     Ok((segments.map(|segment| (segment.addr, segment.data.to_vec())).collect(), found.header.entry))

@@ -13,11 +13,11 @@ use sha2::{Digest, Sha256};
 use crate::ctx::Ctx;
 use crate::ctx::confirm::Act;
 use crate::ctx::device::{Connected, Warm};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::chip::boot_log::{self, BootLog};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::belongs;
 use crate::tools::flash::{backup, files, keep, project};
 
@@ -212,7 +212,7 @@ fn artefacts(ctx: &Ctx, path: Option<&str>) -> Result<Vec<files::Piece>, ToolErr
     let Some(path) = path else { return Ok(Vec::new()) };
     let mut project = project::read(ctx, path)?;
     if project.elf.is_some() {
-        return Err(ToolError::new("no_project", format!("`{path}` is a program alone"))
+        return Err(ToolError::new(Code::NoProject, format!("`{path}` is a program alone"))
             .next("esp_app_prepare makes a folder of it that can be given as project"));
     }
     let mut pieces = files::load(ctx, &project.files)?;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, Warm};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 
 /// The tool.
 pub struct Reset;
@@ -115,10 +115,10 @@ fn without_loader(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let info = line.info();
     let Some(reset) = esp_link::reset::Sequence::start(&info) else {
         let known = "soft-reset, watchdog-reset, no-reset";
-        let error = ToolError::new("reset_unsupported", format!("{port} carries no reset line"));
+        let error = ToolError::new(Code::ResetUnsupported, format!("{port} carries no reset line"));
         return Err(error.seen("possible", known));
     };
-    let failed = |error: std::io::Error| ToolError::new("port_lost", error.to_string());
+    let failed = |error: std::io::Error| ToolError::new(Code::PortLost, error.to_string());
     reset.run(&mut *line).map_err(failed)?;
     Ok(Out { port, reset_mode: input.reset_mode, device: None })
 }
@@ -131,5 +131,5 @@ fn watchdog(connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
     let modem = connected.loader.port().info().modem_lines;
     let possible = if modem { "hard-reset, soft-reset, no-reset" } else { "soft-reset, no-reset" };
     let text = format!("{} has no watchdog reset here", chip.name);
-    Err(ToolError::new("reset_unsupported", text).seen("possible", possible).touched(FlashState::Unchanged))
+    Err(ToolError::new(Code::ResetUnsupported, text).seen("possible", possible).touched(FlashState::Unchanged))
 }

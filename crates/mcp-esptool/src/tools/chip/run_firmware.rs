@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::boot_log::{self, BootLog};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct RunFirmware;
@@ -61,7 +61,7 @@ impl Tool for RunFirmware {
             return Ok(Out { device, started_by: started_by.into(), console: Some(log) });
         }
         if let Some(reset) = reset {
-            let failed = |error: std::io::Error| ToolError::new("port_lost", error.to_string());
+            let failed = |error: std::io::Error| ToolError::new(Code::PortLost, error.to_string());
             reset.run(&mut *port).map_err(failed)?;
         }
         Ok(Out { device, started_by: started_by.into(), console: None })

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ScanPorts;
@@ -116,7 +116,7 @@ fn probe(ctx: &Ctx, job: &Job, found: &mut Found) -> Result<(), ToolError> {
     let port = PortUrl(found.port.clone());
     match ctx.with_device(Some(&port), job, |connected| Device::read(connected, job)) {
         Ok(device) => found.device = Some(device),
-        Err(error) if error.code == "cancelled" => return Err(error),
+        Err(error) if error.code == Code::Cancelled => return Err(error),
         Err(error) => found.error = Some(format!("{}: {}", error.code, error.message)),
     }
     Ok(())

@@ -18,8 +18,8 @@ use super::elf_files::{ElfFile, elf_file};
 use crate::ctx::Ctx;
 use crate::ctx::device::{Warm, mac_text};
 use crate::ctx::sessions::Lease;
+use crate::error::{Code, ToolError};
 use crate::tools::args;
-use crate::tools::error::ToolError;
 
 /// A console that captures share: the device's lock goes with the last of them.
 struct Console {
@@ -90,7 +90,7 @@ fn may_join(ctx: &Ctx, console: &Console) -> Result<(), ToolError> {
     match &console.mac {
         Some(mac) => ctx.policy.allows_mac(mac),
         None => Err(ToolError::new(
-            "policy_refused",
+            Code::PolicyRefused,
             "the policy names devices by MAC, and this one cannot be identified while another capture listens",
         )),
     }
@@ -189,7 +189,7 @@ pub fn hear(
         }
         keep
     });
-    let capture = result.map_err(|error| ToolError::new("port_lost", error.to_string()))?;
+    let capture = result.map_err(|error| ToolError::new(Code::PortLost, error.to_string()))?;
     lines.extend(decoder.finish());
     Ok(Heard { capture, decoder, lines, head })
 }

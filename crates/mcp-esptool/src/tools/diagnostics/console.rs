@@ -17,9 +17,9 @@ use super::capture::{self, Crash, Names};
 use super::findings::{Known, known_line};
 use super::unprintable;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ConsoleCapture;
@@ -138,8 +138,11 @@ impl Tool for ConsoleCapture {
         let info = listener.reader.info();
         let options = options(&input, Sequence::start(&info).filter(|_| input.reset))?;
         if input.reset && !info.modem_lines {
-            return Err(ToolError::new("reset_unsupported", "this line has no modem lines to reset the device with")
-                .next("press EN on the board, or start the application with esp_run_firmware"));
+            return Err(ToolError::new(
+                Code::ResetUnsupported,
+                "this line has no modem lines to reset the device with",
+            )
+            .next("press EN on the board, or start the application with esp_run_firmware"));
         }
         if let Some(file) = &input.log_file {
             not_there(ctx, file)?;
@@ -156,7 +159,7 @@ impl Tool for ConsoleCapture {
             failed.is_none()
         })?;
         if let Some(why) = failed {
-            return Err(ToolError::new("file_unwritable", format!("the log cannot be written: {why}")));
+            return Err(ToolError::new(Code::FileUnwritable, format!("the log cannot be written: {why}")));
         }
         let log_file = log.map(|log| log.finish_secret()).transpose()?.map(|path| path.display().to_string());
         let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?;
@@ -209,9 +212,9 @@ impl Tool for ConsoleCapture {
 /// A log is new: a file of this name may be one that somebody wants decoded, not replaced.
 fn not_there(ctx: &Ctx, file: &str) -> Result<(), ToolError> {
     match ctx.files.input(file) {
-        Err(error) if error.code == "file_not_found" => Ok(()),
+        Err(error) if error.code == Code::FileNotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Err(ToolError::new("file_unwritable", format!("log_file `{file}` is there already"))
+        Ok(_) => Err(ToolError::new(Code::FileUnwritable, format!("log_file `{file}` is there already"))
             .next(format!("give log_file the name of a new file: it takes what is received; esp_log_decode input_file={file} decodes one that is there"))),
     }
 }
@@ -229,13 +232,13 @@ pub fn json(value: &impl Serialize) -> Value {
 
 fn seconds(value: f64) -> Result<Duration, ToolError> {
     let good = (0.0..=LONGEST_S).contains(&value);
-    let error = || ToolError::new("bad_parameter", format!("{value} s is not between 0 and {LONGEST_S} s"));
+    let error = || ToolError::new(Code::BadParameter, format!("{value} s is not between 0 and {LONGEST_S} s"));
     if good { Ok(Duration::from_secs_f64(value)) } else { Err(error()) }
 }
 
 fn options(input: &In, reset: Option<Sequence>) -> Result<CaptureOptions, ToolError> {
     let pattern =
-        |text: &String| Pattern::regex(text).map_err(|error| ToolError::new("bad_parameter", error.to_string()));
+        |text: &String| Pattern::regex(text).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()));
     let send = match &input.send {
         Some(text) => {
             let when = match &input.send_after {

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::elf_files::elf_file;
 use super::{evidence, log_decode};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct CoreDumpAnalyze;
@@ -153,7 +153,7 @@ impl Tool for CoreDumpAnalyze {
         })?;
         let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref(), &[])?;
         let rom = input.rom_elf_file.as_deref().map(|file| ctx.files.read_some(file)).transpose()?;
-        let bad = |error: esp_model::symbols::SymbolError| ToolError::new("image_invalid", error.to_string());
+        let bad = |error: esp_model::symbols::SymbolError| ToolError::new(Code::ImageInvalid, error.to_string());
         let program = elf.as_ref().map(|elf| Program::parse(&elf.bytes)).transpose().map_err(bad)?;
         let rom = rom.as_ref().map(|bytes| Program::parse(bytes)).transpose().map_err(bad)?;
         let analysis = analyse(&dump, program.as_ref(), rom.as_ref())?;
@@ -187,9 +187,9 @@ fn from_flash(ctx: &Ctx, job: &Job, input: &In) -> Result<(String, Vec<u8>), Too
             Some(address) => (address, size.unwrap_or(0x1_0000)),
             None => {
                 let table = evidence::partition_table(connected, job)?;
-                let table = table.map_err(|why| ToolError::new("no_core_dump", why))?;
+                let table = table.map_err(|why| ToolError::new(Code::NoCoreDump, why))?;
                 let found = evidence::partition(&table, DATA, DATA_COREDUMP);
-                let none = || ToolError::new("no_core_dump", "the partition table has no coredump partition");
+                let none = || ToolError::new(Code::NoCoreDump, "the partition table has no coredump partition");
                 let found = found.ok_or_else(none)?;
                 (found.offset, size.unwrap_or(found.size))
             }
@@ -208,7 +208,7 @@ fn from_flash(ctx: &Ctx, job: &Job, input: &In) -> Result<(String, Vec<u8>), Too
 }
 
 fn out_of_range() -> ToolError {
-    ToolError::new("bad_parameter", "an address has at most 32 bits")
+    ToolError::new(Code::BadParameter, "an address has at most 32 bits")
 }
 
 fn out(source: String, dump: &CoreDump, analysis: Analysis, elf_file: Option<String>, variables: bool) -> Out {
@@ -278,7 +278,7 @@ fn no_dump(error: CoreDumpError, file: &str, bytes: &[u8]) -> ToolError {
         return error.into();
     }
     let is = what_it_is(bytes);
-    let error = ToolError::new("core_dump_invalid", format!("{file} is no core dump but {is}"));
+    let error = ToolError::new(Code::CoreDumpInvalid, format!("{file} is no core dump but {is}"));
     if log_decode::is_text(bytes) {
         return error.next(format!("decode its crashes and boot messages with esp_log_decode input_file={file}"));
     }
@@ -296,10 +296,10 @@ fn what_it_is(bytes: &[u8]) -> String {
 impl From<CoreDumpError> for ToolError {
     fn from(error: CoreDumpError) -> Self {
         let code = match error {
-            CoreDumpError::Blank => "no_core_dump",
-            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => "core_dump_damaged",
-            CoreDumpError::Which { .. } => "bad_parameter",
-            _ => "core_dump_invalid",
+            CoreDumpError::Blank => Code::NoCoreDump,
+            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => Code::CoreDumpDamaged,
+            CoreDumpError::Which { .. } => Code::BadParameter,
+            _ => Code::CoreDumpInvalid,
         };
         Self::new(code, error.to_string())
     }
@@ -307,6 +307,6 @@ impl From<CoreDumpError> for ToolError {
 
 impl From<AnalysisError> for ToolError {
     fn from(error: AnalysisError) -> Self {
-        Self::new("foreign_elf", error.to_string())
+        Self::new(Code::ForeignElf, error.to_string())
     }
 }

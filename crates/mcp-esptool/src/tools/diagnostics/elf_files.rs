@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use esp_model::symbols::Program;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// Folders are searched this deep.
 const DEPTH: usize = 7;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 use crate::tools::flash::keep;
 
 /// Something that cannot be measured from here.

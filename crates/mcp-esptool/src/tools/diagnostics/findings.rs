@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// A known trouble that was seen.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -85,7 +85,7 @@ pub fn catalogue(config: &Config) -> Result<Arc<Catalogue>, ToolError> {
     let Some(dir) = config.path("findings_dir") else { return Ok(Arc::clone(Catalogue::builtin())) };
     let texts = texts(&dir)?;
     let catalogue = Catalogue::with(texts.iter().map(String::as_str)).map_err(|error| {
-        ToolError::new("bad_configuration", format!("findings_dir {}: {error}", dir.display()))
+        ToolError::new(Code::BadConfiguration, format!("findings_dir {}: {error}", dir.display()))
             .next("correct the entry; an entry has code, line or fact, cause, remedy, confidence, source and an example that leads to it")
     })?;
     Ok(Arc::new(catalogue))
@@ -93,8 +93,9 @@ pub fn catalogue(config: &Config) -> Result<Arc<Catalogue>, ToolError> {
 
 /// The TOML files of a folder, in the order of their names.
 fn texts(dir: &Path) -> Result<Vec<String>, ToolError> {
-    let bad =
-        |error: std::io::Error| ToolError::new("bad_configuration", format!("findings_dir {}: {error}", dir.display()));
+    let bad = |error: std::io::Error| {
+        ToolError::new(Code::BadConfiguration, format!("findings_dir {}: {error}", dir.display()))
+    };
     let entries = std::fs::read_dir(dir).map_err(bad)?;
     let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));

@@ -17,8 +17,8 @@ use super::capture::{self, Crash, Names};
 use super::console::{is_zero, json};
 use super::findings::{Known, known_line};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct LogDecode;
@@ -130,21 +130,21 @@ fn text(ctx: &Ctx, input: &In) -> Result<String, ToolError> {
             let bytes = ctx.files.read_some(file)?;
             if bytes.len() > MOST_BYTES {
                 let message = format!("{file} has {} bytes; a log has at most {MOST_BYTES}", bytes.len());
-                return Err(ToolError::new("file_too_large", message).next("cut out the part around the crash"));
+                return Err(ToolError::new(Code::FileTooLarge, message).next("cut out the part around the crash"));
             }
             if !is_text(&bytes) {
                 return Err(no_log(file, &bytes));
             }
             Ok(decoded(&bytes))
         }
-        _ => Err(ToolError::new("bad_parameter", "give either text or input_file")),
+        _ => Err(ToolError::new(Code::BadParameter, "give either text or input_file")),
     }
 }
 
 fn no_log(file: &str, bytes: &[u8]) -> ToolError {
     let kind = recognise(bytes);
     let error =
-        ToolError::new("not_a_log", format!("{file} is no text: {}", json(&kind).as_str().unwrap_or("unknown")));
+        ToolError::new(Code::NotALog, format!("{file} is no text: {}", json(&kind).as_str().unwrap_or("unknown")));
     match kind {
         Kind::CoreDump => error.next(format!("decode it with esp_core_dump_analyze dump_file={file}")),
         Kind::Elf => error.next(format!("give it as elf_file={file} beside the log")),
@@ -183,7 +183,7 @@ fn decoded(bytes: &[u8]) -> String {
 fn named_chip(name: &str) -> Result<&'static Chip, ToolError> {
     chip::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = chip::all().iter().map(|chip| chip.id).collect();
-        ToolError::new("bad_parameter", format!("no chip is called {name}; known: {}", known.join(", ")))
+        ToolError::new(Code::BadParameter, format!("no chip is called {name}; known: {}", known.join(", ")))
     })
 }
 

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct MemoryDump;
@@ -69,7 +69,7 @@ impl Tool for MemoryDump {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let bad = |what: &str| ToolError::new("bad_parameter", what);
+        let bad = |what: &str| ToolError::new(Code::BadParameter, what);
         let address = input.address.as_u32().ok_or_else(|| bad("an address has at most 32 bits"))?;
         let size = input.size.as_u32().filter(|size| (1..=MOST).contains(size));
         let size = size.ok_or_else(|| bad("the size must be between 1 byte and 1 MB"))?;
@@ -80,7 +80,7 @@ impl Tool for MemoryDump {
             let regions = regions(chip, address, end);
             if chip.image.is_flash(address) || chip.image.is_flash(end) {
                 return Err(ToolError::new(
-                    "address_unreadable",
+                    Code::AddressUnreadable,
                     format!("{address:#010x} shows flash through the cache, which the loader does not set up"),
                 ));
             }

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{self, NotMeasurable};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{PortUrl, parse_number};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 
 /// The tool.
 pub struct PerformanceProfile;
@@ -94,10 +94,10 @@ impl Tool for PerformanceProfile {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let seconds = input.duration.unwrap_or(5.0);
         if !(0.1..=300.0).contains(&seconds) {
-            return Err(ToolError::new("bad_parameter", "duration must be between 0.1 and 300 seconds"));
+            return Err(ToolError::new(Code::BadParameter, "duration must be between 0.1 and 300 seconds"));
         }
         if input.scratch.is_some() && input.backup_file.is_none() {
-            return Err(ToolError::new("missing_parameter", "scratch needs backup_file: its content is kept there"));
+            return Err(ToolError::new(Code::MissingParameter, "scratch needs backup_file: its content is kept there"));
         }
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
@@ -183,7 +183,7 @@ fn read_and_hash(connected: &mut Connected, job: &Job, time: Duration, out: &mut
 
 /// The named region, in whole sectors.
 fn region(connected: &mut Connected, job: &Job, text: &str) -> Result<(u32, u32), ToolError> {
-    let bad = |what: String| ToolError::new("bad_parameter", what);
+    let bad = |what: String| ToolError::new(Code::BadParameter, what);
     let (address, length) = match text.split_once('+') {
         Some((address, size)) => {
             let number = |text: &str| parse_number(text).and_then(|number| u32::try_from(number).ok());
@@ -196,7 +196,7 @@ fn region(connected: &mut Connected, job: &Job, text: &str) -> Result<(u32, u32)
         }
     };
     if address % SECTOR != 0 || length % SECTOR != 0 || length == 0 {
-        return Err(ToolError::new("not_aligned", "the scratch region must be whole sectors of 4096 bytes"));
+        return Err(ToolError::new(Code::NotAligned, "the scratch region must be whole sectors of 4096 bytes"));
     }
     if length > MOST {
         return Err(bad("the scratch region may have at most 1 MB".into()));
@@ -223,7 +223,7 @@ fn write_and_restore(
     let restored = connected.loader.write_flash(&shielded, &mut parts, &WriteOptions::default());
     let failed = |error: esp_link::LoaderError| {
         let text = format!("the region was not restored: {error}");
-        ToolError::new("flash_write_failed", text).touched(FlashState::Partial).seen("backup_file", file)
+        ToolError::new(Code::FlashWriteFailed, text).touched(FlashState::Partial).seen("backup_file", file)
     };
     restored.map_err(failed)?;
     measured

@@ -14,10 +14,10 @@ use super::capture;
 use super::evidence::{Finding, NotMeasurable, reset_cause};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct PowerAnalysis;
@@ -57,7 +57,7 @@ impl Tool for PowerAnalysis {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         if !(0.0..=600.0).contains(&input.watch_s) {
-            return Err(ToolError::new("bad_parameter", "watch_s must be between 0 and 600 seconds"));
+            return Err(ToolError::new(Code::BadParameter, "watch_s must be between 0 and 600 seconds"));
         }
         let (device, mut findings) = ctx.with_device(input.port.as_ref(), job, |connected| {
             Ok((Device::read(connected, job)?, registers_and_efuses(connected, job)?))

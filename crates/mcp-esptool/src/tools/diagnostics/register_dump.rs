@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct RegisterDump;
@@ -136,7 +136,7 @@ impl Tool for RegisterDump {
                 }
             }
             if registers.is_empty() {
-                return Err(ToolError::new("not_supported_by_chip", "no registers of this group are known for the chip"));
+                return Err(ToolError::new(Code::NotSupportedByChip, "no registers of this group are known for the chip"));
             }
             let provenance = "read through the loader. Entering it reset the chip, so the reset cause and the straps are \
                               those of that reset; the console's boot line shows the ones of a normal start";

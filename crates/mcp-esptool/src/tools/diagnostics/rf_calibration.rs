@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::evidence::{self, Finding, NotMeasurable};
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct RfCalibrationCheck;

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::evidence::{Finding, NotMeasurable};
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ThermalStatus;

@@ -24,8 +24,8 @@ use super::facts::{
     partition_facts, table_of,
 };
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Analyze;

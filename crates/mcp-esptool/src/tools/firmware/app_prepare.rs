@@ -16,9 +16,9 @@ use super::bootloader_build::{BootConfig, Source, finish, make};
 use super::common::{Written, app_image, chip_named, flash_settings, stem, write};
 use super::facts::{PartitionFacts, partition_facts};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::parse_number;
-use crate::tools::error::ToolError;
 use crate::tools::flash::files::Piece;
 
 /// The tool.
@@ -163,7 +163,7 @@ struct Set {
 fn make_set(ctx: &Ctx, job: &Job, chip: &'static Chip, input: &In) -> Result<Set, ToolError> {
     if chip.image.format == ImageFormat::Esp8266 {
         return Err(ToolError::new(
-            "not_supported_by_chip",
+            Code::NotSupportedByChip,
             format!("{} has no stock bootloader and no common layout", chip.name),
         )
         .next("use esp_elf_to_binary with the version that your SDK's bootloader takes"));
@@ -176,7 +176,7 @@ fn make_set(ctx: &Ctx, job: &Job, chip: &'static Chip, input: &In) -> Result<Set
     let (app_bytes, room) = (app.len() as u64, u64::from(place.size));
     if app_bytes > room {
         let text = format!("the app has {app_bytes} bytes, the partition `{}` {room}", place.name);
-        return Err(ToolError::new("app_too_large", text));
+        return Err(ToolError::new(Code::AppTooLarge, text));
     }
     job.check()?;
     let items = parts(chip, &table, place, bootloader, app)?;
@@ -244,7 +244,7 @@ fn table(ctx: &Ctx, input: &In, flash: &Flash, app: u64) -> Result<Table, ToolEr
     let options = Options { flash_size, ..Options::default() };
     let read = |bytes: &[u8], name: &str| {
         Table::read(bytes, &options)
-            .map_err(|error| ToolError::new("table_invalid", error.to_string()).seen("table", name))
+            .map_err(|error| ToolError::new(Code::TableInvalid, error.to_string()).seen("table", name))
     };
     match &input.partition_table {
         Some(name) => match partition::preset(name) {
@@ -265,7 +265,7 @@ fn app_partition(table: &Table) -> Result<&Partition, ToolError> {
     table
         .find_kind(APP, 0)
         .or_else(|| table.ota_slots().into_iter().next())
-        .ok_or_else(|| ToolError::new("table_invalid", "the partition table has no app partition"))
+        .ok_or_else(|| ToolError::new(Code::TableInvalid, "the partition table has no app partition"))
 }
 
 /// A file of the set: its name, its part in `flasher_args.json`, its place and bytes.
@@ -282,7 +282,7 @@ fn parts(
     bootloader: Vec<u8>,
     app: Vec<u8>,
 ) -> Result<Vec<Item>, ToolError> {
-    let binary = table.to_binary(true).map_err(|error| ToolError::new("table_invalid", error.to_string()))?;
+    let binary = table.to_binary(true).map_err(|error| ToolError::new(Code::TableInvalid, error.to_string()))?;
     let item = |name, role, address, data| Item { name, role, part: Part { address, data } };
     let mut set = vec![
         item("bootloader.bin", "bootloader", chip.flash.bootloader_offset, bootloader),
@@ -322,7 +322,7 @@ fn write_set(
     }
     let merged = write(ctx, &path("merged.bin"), &merged, Some(0))?;
     let text = serde_json::to_vec_pretty(&args)
-        .map_err(|error| ToolError::new("internal", format!("flasher_args.json cannot be written: {error}")))?;
+        .map_err(|error| ToolError::new(Code::Internal, format!("flasher_args.json cannot be written: {error}")))?;
     let args = write(ctx, &path("flasher_args.json"), &text, None)?;
     let (merged_path, args_path) = (merged.path.clone(), args.path.clone());
     files.extend([merged, args]);

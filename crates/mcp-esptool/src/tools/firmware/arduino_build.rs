@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::build_log::{self, Diagnostic};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ArduinoBuild;
@@ -116,7 +116,7 @@ fn sketch(ctx: &Ctx, given: &str) -> Result<PathBuf, ToolError> {
     let named = ctx.config.sketch_directories().into_iter().map(|dir| dir.join(given));
     match named.filter(|_| plain).find(is_sketch) {
         Some(dir) => Ok(dir),
-        None => Err(ToolError::new("no_project", format!("`{given}` is no Arduino sketch"))
+        None => Err(ToolError::new(Code::NoProject, format!("`{given}` is no Arduino sketch"))
             .next("give the folder with the .ino file of the same name, or set sketch_directories")),
     }
 }
@@ -127,5 +127,5 @@ fn board(fqbn: &str) -> Result<&str, ToolError> {
     if fqbn.split(':').count() >= 3 && fqbn.chars().all(fits) && !fqbn.starts_with('-') {
         return Ok(fqbn);
     }
-    Err(ToolError::new("bad_parameter", format!("`{fqbn}` is no board: write PACKAGE:ARCHITECTURE:BOARD")))
+    Err(ToolError::new(Code::BadParameter, format!("`{fqbn}` is no board: write PACKAGE:ARCHITECTURE:BOARD")))
 }

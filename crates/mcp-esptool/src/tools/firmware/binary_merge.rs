@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Written, chip_named, flash_settings, word, write, write_parts};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number};
-use crate::tools::error::ToolError;
 use crate::tools::flash::belongs;
 use crate::tools::flash::files::Piece;
 
@@ -98,7 +98,7 @@ impl Tool for BinaryMerge {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         match &input.split_file {
             Some(path) if input.files.is_empty() => split(ctx, path, &input),
-            Some(_) => Err(ToolError::new("bad_parameter", "give either files or split_file")),
+            Some(_) => Err(ToolError::new(Code::BadParameter, "give either files or split_file")),
             None => merge_files(ctx, job, &input),
         }
     }
@@ -111,7 +111,7 @@ impl Tool for BinaryMerge {
 
 fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     if input.files.is_empty() {
-        return Err(ToolError::new("missing_parameter", "there is nothing to merge: `files` is empty")
+        return Err(ToolError::new(Code::MissingParameter, "there is nothing to merge: `files` is empty")
             .next("give files as [{\"path\": \"app.bin\", \"address\": \"0x10000\"}], or split_file"));
     }
     let (mut parts, mut sources): (Vec<Part>, Vec<String>) = (Vec::new(), Vec::new());
@@ -131,11 +131,11 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     };
     let flash = flash_settings(input.flash_mode.as_deref(), input.flash_freq.as_deref(), input.flash_size.as_deref())?;
     let chip = chip.ok_or_else(|| {
-        ToolError::new("missing_parameter", "none of the files names its chip").next("give chip_type")
+        ToolError::new(Code::MissingParameter, "none of the files names its chip").next("give chip_type")
     })?;
     let signed = |part: &&Part| part.address == chip.flash.bootloader_offset && super::common::is_signed(&part.data);
     if !flash.is_keep() && parts.iter().any(|part| signed(&part)) {
-        return Err(ToolError::new("image_signed", "the bootloader is signed: its header cannot be changed"));
+        return Err(ToolError::new(Code::ImageSigned, "the bootloader is signed: its header cannot be changed"));
     }
     if !input.accept_wrong_place {
         let pieces: Vec<Piece> = sources
@@ -182,7 +182,7 @@ fn patch_result(chip: &'static Chip, before: Option<Part>, flash: &merge::FlashS
 
 fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
     let bytes = ctx.files.read_some(path)?;
-    let damaged = |error: String| ToolError::new("file_damaged", error).seen("file", path);
+    let damaged = |error: String| ToolError::new(Code::FileDamaged, error).seen("file", path);
     let mut chip = None;
     let mut named: Vec<(String, Part)> = Vec::new();
     let parts = match kind::recognise(&bytes) {
@@ -209,7 +209,7 @@ fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
     };
     named.extend(parts.into_iter().map(|part| (String::from("part"), part)));
     if named.is_empty() {
-        return Err(ToolError::new("nothing_to_do", format!("`{path}` holds nothing but filling")));
+        return Err(ToolError::new(Code::NothingToDo, format!("`{path}` holds nothing but filling")));
     }
     let mut files = Vec::new();
     for (name, part) in &named {

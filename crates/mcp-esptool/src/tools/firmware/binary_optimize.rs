@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Written, signature, write};
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct BinaryOptimize;

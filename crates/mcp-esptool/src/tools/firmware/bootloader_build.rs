@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::common::{Written, chip_named, flash_settings, is_signed, write};
 use super::idf;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct BootloaderBuild;
@@ -163,7 +163,7 @@ pub fn make(
 ) -> Result<Made, ToolError> {
     let installed = idf::find(ctx).filter(|_| source != Source::Stock);
     let no_idf = |what: &str| {
-        ToolError::new("idf_missing", format!("{what} needs an installed ESP-IDF, and none is configured"))
+        ToolError::new(Code::IdfMissing, format!("{what} needs an installed ESP-IDF, and none is configured"))
     };
     match installed {
         Some(idf) => {
@@ -183,7 +183,7 @@ fn stock(chip: &'static Chip, config: &BootConfig) -> Result<Made, ToolError> {
     let mode = settings.mode.unwrap_or(FlashMode::Dio);
     let wanted = Wanted { mode, crystal_mhz: config.crystal_mhz, revision: config.chip_revision };
     let found = StockBootloader::find(chip, wanted).ok_or_else(|| {
-        ToolError::new("not_supported_by_chip", format!("there is no stock bootloader for {} like this", chip.name))
+        ToolError::new(Code::NotSupportedByChip, format!("there is no stock bootloader for {} like this", chip.name))
             .next("build one with ESP-IDF or the chip's own SDK and give it as input_file")
     })?;
     Ok(Made {
@@ -212,7 +212,7 @@ fn sdkconfig(config: &BootConfig) -> Result<Vec<String>, ToolError> {
     for (name, value) in &config.sdkconfig {
         let fits = |text: &str| !text.contains(['\n', '\r']);
         if !name.starts_with("CONFIG_") || !fits(name) || !fits(value) {
-            return Err(ToolError::new("bad_parameter", format!("`{name}` is not an option of ESP-IDF (CONFIG_…)")));
+            return Err(ToolError::new(Code::BadParameter, format!("`{name}` is not an option of ESP-IDF (CONFIG_…)")));
         }
         lines.push(format!("{name}={value}"));
     }
@@ -223,16 +223,16 @@ fn sdkconfig(config: &BootConfig) -> Result<Vec<String>, ToolError> {
 pub fn finish(chip: &'static Chip, mut bytes: Vec<u8>, settings: &FlashSettings) -> Result<Vec<u8>, ToolError> {
     let image = image::parse::parse_for(chip, &bytes)?;
     if image.chip.chip_id != image.extended.map(|extended| extended.chip_id) {
-        return Err(ToolError::new("chip_mismatch", format!("the bootloader is not one for {}", chip.name)));
+        return Err(ToolError::new(Code::ChipMismatch, format!("the bootloader is not one for {}", chip.name)));
     }
     if settings.is_keep() {
         return Ok(bytes);
     }
     if is_signed(&bytes) {
-        return Err(ToolError::new("image_signed", "the bootloader is signed: its header cannot be changed"));
+        return Err(ToolError::new(Code::ImageSigned, "the bootloader is signed: its header cannot be changed"));
     }
     match merge::set_flash(chip, chip.flash.bootloader_offset, &mut bytes, settings)? {
         Patched::Done | Patched::NotAsked => Ok(bytes),
-        Patched::NotAnImage => Err(ToolError::new("image_invalid", "the bootloader is not a whole image")),
+        Patched::NotAnImage => Err(ToolError::new(Code::ImageInvalid, "the bootloader is not a whole image")),
     }
 }

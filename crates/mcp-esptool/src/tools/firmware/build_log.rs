@@ -9,7 +9,7 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Diagnostics that are kept.
 const MOST: usize = 50;
@@ -66,7 +66,7 @@ impl BuildLog {
         let first = errors.first().map(|one| one.text.clone());
         let message = first.map_or_else(|| what.to_string(), |text| format!("{what}: {text}"));
         let shown = serde_json::to_value(&errors).unwrap_or_default();
-        ToolError::new("build_failed", message).seen("errors", shown).seen("log", self.tail())
+        ToolError::new(Code::BuildFailed, message).seen("errors", shown).seen("log", self.tail())
     }
 }
 
@@ -110,7 +110,7 @@ pub fn run(mut command: Command, job: &Job, limit: Duration, what: &str) -> Resu
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let program = command.get_program().to_string_lossy().into_owned();
-    let start = |error: std::io::Error| ToolError::new("build_failed", format!("{program} did not start: {error}"));
+    let start = |error: std::io::Error| ToolError::new(Code::BuildFailed, format!("{program} did not start: {error}"));
     let mut child = command.spawn().map_err(start)?;
     let mut log = BuildLog::default();
     let ended = follow(&mut child, &mut log, job, limit);
@@ -120,7 +120,7 @@ pub fn run(mut command: Command, job: &Job, limit: Duration, what: &str) -> Resu
     match ended {
         Ok(true) => Ok(log),
         Ok(false) => Err(log.failed(what)),
-        Err(error) if error.code == "cancelled" => Err(error),
+        Err(error) if error.code == Code::Cancelled => Err(error),
         Err(error) => Err(error.seen("log", log.tail())),
     }
 }
@@ -138,7 +138,7 @@ fn follow(child: &mut Child, log: &mut BuildLog, job: &Job, limit: Duration) -> 
     loop {
         job.check()?;
         if began.elapsed() > limit {
-            return Err(ToolError::new("build_failed", format!("the build took longer than {} s", limit.as_secs())));
+            return Err(ToolError::new(Code::BuildFailed, format!("the build took longer than {} s", limit.as_secs())));
         }
         match lines.recv_timeout(Duration::from_millis(100)) {
             Ok(line) => log.take(&line, job),
@@ -147,7 +147,7 @@ fn follow(child: &mut Child, log: &mut BuildLog, job: &Job, limit: Duration) -> 
         }
     }
     let status =
-        child.wait().map_err(|error| ToolError::new("build_failed", format!("the build was lost: {error}")))?;
+        child.wait().map_err(|error| ToolError::new(Code::BuildFailed, format!("the build was lost: {error}")))?;
     Ok(status.success())
 }
 

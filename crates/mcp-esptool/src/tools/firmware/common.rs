@@ -12,8 +12,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::Number;
-use crate::tools::error::ToolError;
 
 /// A file that a tool wrote.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -56,7 +56,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn chip_named(name: &str) -> Result<&'static Chip, ToolError> {
     chip::by_name(name).ok_or_else(|| {
         let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
-        ToolError::new("unknown_chip", format!("there is no chip `{name}`")).seen("known", known)
+        ToolError::new(Code::UnknownChip, format!("there is no chip `{name}`")).seen("known", known)
     })
 }
 
@@ -74,14 +74,14 @@ pub fn flash_settings(
 /// The flash mode of this name.
 pub fn mode_named(name: &str) -> Result<FlashMode, ToolError> {
     FlashMode::from_name(name)
-        .ok_or_else(|| ToolError::new("bad_parameter", format!("flash_mode `{name}` is not qio, qout, dio or dout")))
+        .ok_or_else(|| ToolError::new(Code::BadParameter, format!("flash_mode `{name}` is not qio, qout, dio or dout")))
 }
 
 /// A number that must fit 32 bits.
 pub fn word(name: &str, number: Number) -> Result<u32, ToolError> {
     number
         .as_u32()
-        .ok_or_else(|| ToolError::new("bad_parameter", format!("{name} does not fit 32 bits: {:#x}", number.0)))
+        .ok_or_else(|| ToolError::new(Code::BadParameter, format!("{name} does not fit 32 bits: {:#x}", number.0)))
 }
 
 /// A path without its ending.
@@ -94,7 +94,7 @@ pub fn app_image(built: Built) -> Result<Vec<u8>, ToolError> {
     match built {
         Built::One(bytes) => Ok(bytes),
         Built::Split { .. } => {
-            Err(ToolError::new("internal", "an image of version 1 consists of two files and is not prepared here"))
+            Err(ToolError::new(Code::Internal, "an image of version 1 consists of two files and is not prepared here"))
         }
     }
 }
@@ -129,9 +129,9 @@ pub enum Signature {
 impl From<BuildError> for ToolError {
     fn from(error: BuildError) -> Self {
         let code = match &error {
-            BuildError::Elf(_) => "elf_invalid",
-            BuildError::Frequency { .. } | BuildError::Size { .. } | BuildError::MmuPage { .. } => "bad_parameter",
-            _ => "image_not_possible",
+            BuildError::Elf(_) => Code::ElfInvalid,
+            BuildError::Frequency { .. } | BuildError::Size { .. } | BuildError::MmuPage { .. } => Code::BadParameter,
+            _ => Code::ImageNotPossible,
         };
         Self::new(code, error.to_string())
     }
@@ -139,16 +139,16 @@ impl From<BuildError> for ToolError {
 
 impl From<ParseError> for ToolError {
     fn from(error: ParseError) -> Self {
-        Self::new("image_invalid", error.to_string())
+        Self::new(Code::ImageInvalid, error.to_string())
     }
 }
 
 impl From<merge::MergeError> for ToolError {
     fn from(error: merge::MergeError) -> Self {
         let code = match &error {
-            merge::MergeError::Overlap { .. } => "overlap",
-            merge::MergeError::Hex(_) => "file_damaged",
-            _ => "bad_parameter",
+            merge::MergeError::Overlap { .. } => Code::Overlap,
+            merge::MergeError::Hex(_) => Code::FileDamaged,
+            _ => Code::BadParameter,
         };
         Self::new(code, error.to_string())
     }

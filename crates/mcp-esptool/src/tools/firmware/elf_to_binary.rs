@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Written, chip_named, mode_named, stem, word, write};
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::Number;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ElfToBinary;

@@ -10,7 +10,7 @@ use esp_model::chip::Chip;
 use esp_model::job::Job;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// An ESP-IDF folder.
 pub struct Idf {
@@ -34,7 +34,7 @@ pub fn find(ctx: &Ctx) -> Option<Idf> {
 impl Idf {
     /// `idf.py` with its tools in the environment, without a shell: `idf_tools.py export` says what they need.
     pub fn idf_py(&self) -> Result<Command, ToolError> {
-        let failed = |text: String| ToolError::new("build_failed", format!("ESP-IDF's environment: {text}"));
+        let failed = |text: String| ToolError::new(Code::BuildFailed, format!("ESP-IDF's environment: {text}"));
         let python = python();
         let mut export = Command::new(&python);
         export.arg(self.path.join("tools/idf_tools.py")).args(["export", "--format", "key-value"]);
@@ -65,7 +65,7 @@ impl Idf {
         sdkconfig: &[String],
         limit: Duration,
     ) -> Result<Vec<u8>, ToolError> {
-        let failed = |error: io::Error| ToolError::new("build_failed", format!("the build did not start: {error}"));
+        let failed = |error: io::Error| ToolError::new(Code::BuildFailed, format!("the build did not start: {error}"));
         let project = tempfile::tempdir().map_err(failed)?;
         let dir = project.path();
         lay_out(dir, sdkconfig).map_err(failed)?;
@@ -81,11 +81,11 @@ impl Idf {
             lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
         };
         if !ended? {
-            return Err(ToolError::new("build_failed", "ESP-IDF could not build the bootloader").seen("log", tail()));
+            return Err(ToolError::new(Code::BuildFailed, "ESP-IDF could not build the bootloader").seen("log", tail()));
         }
         let image = dir.join("build/bootloader/bootloader.bin");
         fs::read(image).map_err(|_| {
-            ToolError::new("build_failed", "ESP-IDF ended well but left no bootloader").seen("log", tail())
+            ToolError::new(Code::BuildFailed, "ESP-IDF ended well but left no bootloader").seen("log", tail())
         })
     }
 
@@ -141,12 +141,12 @@ fn wait(child: &mut Child, job: &Job, limit: Duration) -> Result<bool, ToolError
             Ok(Some(status)) => return Ok(status.success()),
             Ok(None) if start.elapsed() > limit => {
                 return Err(ToolError::new(
-                    "build_failed",
+                    Code::BuildFailed,
                     format!("the build took longer than {} s", limit.as_secs()),
                 ));
             }
             Ok(None) => std::thread::sleep(Duration::from_millis(100)),
-            Err(error) => return Err(ToolError::new("build_failed", format!("the build was lost: {error}"))),
+            Err(error) => return Err(ToolError::new(Code::BuildFailed, format!("the build was lost: {error}"))),
         }
         job.progress(start.elapsed().as_secs(), limit.as_secs(), "building with ESP-IDF");
     }

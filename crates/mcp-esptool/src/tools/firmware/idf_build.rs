@@ -13,8 +13,8 @@ use super::build_log::{self, Diagnostic};
 use super::common::chip_named;
 use super::idf;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 use crate::tools::flash::project;
 
 /// The tool.
@@ -80,7 +80,7 @@ impl Tool for IdfBuild {
             None => project.join("build"),
         };
         let target = target(&project, &build, input.target.as_deref())?;
-        let found = idf::find(ctx).ok_or_else(|| ToolError::new("no_idf", "no ESP-IDF is configured"))?;
+        let found = idf::find(ctx).ok_or_else(|| ToolError::new(Code::NoIdf, "no ESP-IDF is configured"))?;
         let mut command = found.idf_py()?;
         command.arg("-C").arg(&project).arg("-B").arg(&build);
         if let Some(target) = target {
@@ -90,7 +90,7 @@ impl Tool for IdfBuild {
         let limit = Duration::from_secs(input.timeout_s.unwrap_or(1800));
         let log = build_log::run(command, job, limit, "ESP-IDF could not build the project")?;
         let log_file = build.join("esp_idf_build.log");
-        fs::write(&log_file, &log.text).map_err(|error| ToolError::new("file_unwritable", error.to_string()))?;
+        fs::write(&log_file, &log.text).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
         let mut out =
             result(&build, found.version).ok_or_else(|| log.failed("the build left no project description"))?;
         out.log_file = log_file.display().to_string();
@@ -117,7 +117,7 @@ fn is_project(dir: &Path) -> Result<(), ToolError> {
     if text.contains("project.cmake") || text.contains("idf_build_process") {
         return Ok(());
     }
-    let error = ToolError::new("no_project", format!("{} is no ESP-IDF project", dir.display()));
+    let error = ToolError::new(Code::NoProject, format!("{} is no ESP-IDF project", dir.display()));
     Err(match project::sources(dir) {
         Some(next) => error.next(next),
         None => error.next("give the folder with the CMakeLists.txt that includes project.cmake"),
@@ -137,7 +137,7 @@ fn target(project: &Path, build: &Path, wanted: Option<&str>) -> Result<Option<S
     match (set, wanted) {
         (Some(set), Some(wanted)) if set != wanted => {
             let text = format!("the project's target is {set}, not {wanted}");
-            Err(ToolError::new("target_differs", text).seen("set_target", set))
+            Err(ToolError::new(Code::TargetDiffers, text).seen("set_target", set))
         }
         (Some(_), _) => Ok(None),
         (None, wanted) => Ok(wanted),

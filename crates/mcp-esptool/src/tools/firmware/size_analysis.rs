@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{chip_named, stem};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Picture, Risk, Tool};
 use crate::tools::args::Number;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct SizeAnalysis;
@@ -173,8 +173,9 @@ impl Tool for SizeAnalysis {
             files.push(ctx.files.write(path, &bytes)?.display().to_string());
         }
         if let Some(path) = &input.json_file {
-            let text = serde_json::to_vec_pretty(&sizes)
-                .map_err(|error| ToolError::new("internal", format!("the sizes cannot be written as JSON: {error}")))?;
+            let text = serde_json::to_vec_pretty(&sizes).map_err(|error| {
+                ToolError::new(Code::Internal, format!("the sizes cannot be written as JSON: {error}"))
+            })?;
             files.push(ctx.files.write(path, &text)?.display().to_string());
         }
         let largest = |level| {
@@ -281,10 +282,10 @@ fn load(ctx: &Ctx, elf: Option<&str>, map: Option<&str>, chip: Option<&str>) -> 
     };
     let Some(path) = map else {
         let Some(elf) = elf else {
-            return Err(ToolError::new("missing_parameter", "neither elf_file nor map_file is given"));
+            return Err(ToolError::new(Code::MissingParameter, "neither elf_file nor map_file is given"));
         };
         let name = chip.ok_or_else(|| {
-            ToolError::new("missing_parameter", format!("there is no map beside `{elf}`"))
+            ToolError::new(Code::MissingParameter, format!("there is no map beside `{elf}`"))
                 .next("give map_file, or chip_type for an analysis of the ELF file alone")
         })?;
         let sizes = size::from_elf(chip_named(name)?, &ctx.files.read_some(elf)?)?;
@@ -328,9 +329,9 @@ fn compare(before: &Sizes, after: &Sizes, top: usize) -> DiffFacts {
 impl From<size::SizeError> for ToolError {
     fn from(error: size::SizeError) -> Self {
         let code = match &error {
-            size::SizeError::Elf(_) => "elf_invalid",
-            size::SizeError::Map(_) | size::SizeError::NoChip => "map_invalid",
-            size::SizeError::UnknownChip(_) => "not_supported_by_chip",
+            size::SizeError::Elf(_) => Code::ElfInvalid,
+            size::SizeError::Map(_) | size::SizeError::NoChip => Code::MapInvalid,
+            size::SizeError::UnknownChip(_) => Code::NotSupportedByChip,
         };
         Self::new(code, error.to_string())
     }

@@ -13,10 +13,10 @@ use super::backup::kind_of;
 use super::keep::{self, Found};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::ToolError;
 use crate::tool::{Picture, Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::partition::analyze;
 
 /// The tool.

@@ -16,10 +16,10 @@ use super::keep::{self, Found};
 use super::resume;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Backup;
@@ -145,7 +145,7 @@ fn chosen<'a>(areas: Vec<Area<'a>>, names: Option<&[String]>) -> Result<Vec<Area
     let Some(names) = names else { return Ok(areas) };
     if let Some(missing) = names.iter().find(|name| areas.iter().all(|area| area.name != **name)) {
         let known: Vec<&str> = areas.iter().map(|area| area.name.as_str()).collect();
-        return Err(ToolError::new("unknown_partition", format!("there is no partition `{missing}`"))
+        return Err(ToolError::new(Code::UnknownPartition, format!("there is no partition `{missing}`"))
             .seen("partitions", known.join(", ")));
     }
     Ok(areas.into_iter().filter(|area| names.contains(&area.name)).collect())
@@ -218,7 +218,7 @@ impl Work<'_> {
             self.unchanged += u64::from(area.size);
             return Ok(Entry { sha256: old.sha256, stored_bytes: old.stored_bytes, ..entry });
         }
-        let failed = |error: io::Error| ToolError::new("file_unwritable", format!("`{}`: {error}", self.dir));
+        let failed = |error: io::Error| ToolError::new(Code::FileUnwritable, format!("`{}`: {error}", self.dir));
         let mut file = self.ctx.files.partial(&format!("{}/objects/{:08x}-{:x}", self.dir, area.address, area.size))?;
         let taken = resume::read(connected, &job.silent(), &mut file, area.address, area.size)?;
         self.total.read += taken.read;
@@ -241,7 +241,8 @@ impl Work<'_> {
             return Ok(false);
         }
         let Ok(mut content) = old.open(self.ctx, self.dir) else { return Ok(false) };
-        let wanted = content.digest::<Md5>().map_err(|error| ToolError::new("file_unreadable", error.to_string()))?;
+        let wanted =
+            content.digest::<Md5>().map_err(|error| ToolError::new(Code::FileUnreadable, error.to_string()))?;
         Ok(connected.loader.flash_md5(job, old.address, old.size_bytes)? == wanted.as_slice())
     }
 
@@ -249,10 +250,11 @@ impl Work<'_> {
     fn efuses(&self, job: &Job, connected: &mut Connected) -> Result<String, ToolError> {
         let summary = crate::tools::security::read::summary(connected, job)?;
         let text =
-            serde_json::to_vec_pretty(&summary).map_err(|error| ToolError::new("internal", error.to_string()))?;
+            serde_json::to_vec_pretty(&summary).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
         let sha256 = crate::tools::firmware::common::sha256(&text);
         let mut file = self.ctx.files.create(&format!("{}/objects/{}", self.dir, manifest::object_name(&sha256)))?;
-        io::Write::write_all(&mut file, &text).map_err(|error| ToolError::new("file_unwritable", error.to_string()))?;
+        io::Write::write_all(&mut file, &text)
+            .map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
         file.finish_secret()?;
         Ok(sha256)
     }

@@ -6,7 +6,7 @@ use esp_model::image::{self, checks, kind};
 use esp_model::partition::{self, DEFAULT_TABLE_OFFSET, Table};
 
 use super::files::Piece;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Where the first app lies in ESP-IDF's usual tables: counts where there is no table to ask.
 const USUAL_APP: u32 = 0x1_0000;
@@ -33,7 +33,7 @@ pub fn refuse_programs(pieces: &[Piece]) -> Result<(), ToolError> {
     match pieces.iter().find(|piece| matches!(piece.content(), Content::Elf)) {
         Some(piece) => {
             let text = format!("`{}` is a linked program (ELF): a chip does not start one", piece.path);
-            Err(ToolError::new("not_firmware", text)
+            Err(ToolError::new(Code::NotFirmware, text)
                 .next("make an image of it with esp_elf_to_binary, or a whole set with esp_app_prepare"))
         }
         None => Ok(()),
@@ -87,11 +87,11 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
     let place = place(address, chip, table);
     let boots = matches!(place, Place::Bootloader | Place::App(_));
     let wrong = |text: String, next: String| {
-        Err(ToolError::new("wrong_place", text).seen("address", format!("{address:#x}")).next(next))
+        Err(ToolError::new(Code::WrongPlace, text).seen("address", format!("{address:#x}")).next(next))
     };
     match piece.content() {
         Content::Foreign(what) if place != Place::Data || what.is_never_meant() => {
-            Err(ToolError::new("not_firmware", format!("`{path}` is {}", what.name())).next(what.remedy()))
+            Err(ToolError::new(Code::NotFirmware, format!("`{path}` is {}", what.name())).next(what.remedy()))
         }
         Content::Merged { base, app, .. } if address != base => {
             let text = format!(
@@ -127,7 +127,7 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
         }
         Content::Cut { why, .. } if boots => {
             let text = format!("`{path}` is cut off: {why}; the file has {} bytes", piece.size());
-            Err(ToolError::new("image_cut", text))
+            Err(ToolError::new(Code::ImageCut, text))
         }
         Content::App(_) | Content::Bootloader(_) if boots => undamaged(piece),
         _ => Ok(()),
@@ -139,18 +139,18 @@ pub fn check_ram(name: &str, bytes: &[u8]) -> Result<(), ToolError> {
     let piece = Piece::new(name, 0, bytes.to_vec());
     match piece.content() {
         Content::Foreign(what) => {
-            Err(ToolError::new("not_firmware", format!("`{name}` is {}", what.name())).next(what.remedy()))
+            Err(ToolError::new(Code::NotFirmware, format!("`{name}` is {}", what.name())).next(what.remedy()))
         }
         Content::Merged { base, .. } => {
             let text = format!(
                 "`{name}` is a merged image (bootloader, partition table, apps): its place is {base:#x} in flash, not RAM"
             );
-            Err(ToolError::new("wrong_place", text)
+            Err(ToolError::new(Code::WrongPlace, text)
                 .next(format!("write it with esp_flash_firmware, given with address {base:#x}")))
         }
         Content::Cut { why, .. } => {
             let text = format!("`{name}` is cut off: {why}; the file has {} bytes", piece.size());
-            Err(ToolError::new("image_cut", text))
+            Err(ToolError::new(Code::ImageCut, text))
         }
         Content::App(_) | Content::Bootloader(_) | Content::Ram(_) => undamaged(&piece),
         Content::Elf | Content::Other => Ok(()),
@@ -167,7 +167,7 @@ fn undamaged(piece: &Piece) -> Result<(), ToolError> {
     };
     match checks::check(&image, None).into_iter().find(damage) {
         Some(finding) => {
-            let cut = if matches!(finding, checks::Finding::DigestCut) { "image_cut" } else { "image_invalid" };
+            let cut = if matches!(finding, checks::Finding::DigestCut) { Code::ImageCut } else { Code::ImageInvalid };
             Err(ToolError::new(cut, format!("`{}` is damaged: {finding}", piece.path))
                 .next("get the file again; esp_firmware_analyze shows what it holds"))
         }

@@ -11,7 +11,7 @@ use esp_model::secure::{self, boot_v2};
 use super::files::Piece;
 use super::{belongs, keep, outlook};
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 use crate::tools::firmware::common;
 use crate::tools::firmware::common::{Signature, signature};
 use crate::tools::ota::boot_check;
@@ -78,7 +78,10 @@ fn bootloader_room(chip: &Chip, pieces: &[Piece], layout: &Layout) -> Result<(),
     match bootloader {
         Some(piece) if piece.end() > u64::from(layout.offset) && image::kind::flash_layout(piece.head()).is_none() => {
             let (path, end, table) = (&piece.path, piece.end(), layout.offset);
-            Err(ToolError::new("overlap", format!("`{path}` ends at {end:#x}, the partition table is at {table:#x}")))
+            Err(ToolError::new(
+                Code::Overlap,
+                format!("`{path}` ends at {end:#x}, the partition table is at {table:#x}"),
+            ))
         }
         _ => Ok(()),
     }
@@ -125,7 +128,7 @@ fn header_size(
                      flash_size=\"{size}\""
                 ),
             };
-            Err(ToolError::new("header_too_small", text).next(next))
+            Err(ToolError::new(Code::HeaderTooSmall, text).next(next))
         }
         _ => Ok(None),
     }
@@ -139,7 +142,7 @@ fn fit(piece: &Piece, layout: &Layout) -> Result<Option<String>, ToolError> {
         Some(partition) if piece.end() > partition.end() => {
             let (path, size, name, room) = (&piece.path, piece.size(), &partition.name, partition.size);
             let text = format!("`{path}` has {size} bytes, the partition `{name}` {room}");
-            Err(ToolError::new(if is_app { "app_too_large" } else { "partition_overflow" }, text))
+            Err(ToolError::new(if is_app { Code::AppTooLarge } else { Code::PartitionOverflow }, text))
         }
         Some(partition) if is_app && partition.kind != partition::APP => {
             Ok(Some(format!("`{}` is an app, but `{}` is no app partition", piece.path, partition.name)))
@@ -168,13 +171,16 @@ fn signatures(connected: &mut Connected, job: &Job, pieces: &[Piece], state: &De
             (Some(SecureBootScheme::V1), None) if found.app_desc().is_none() => {}
             (None | Some(SecureBootScheme::V2Rsa | SecureBootScheme::V2Ecdsa), Some(Signature::V2(blocks))) => {
                 if !blocks.iter().any(boot_v2::Checked::is_valid) {
-                    return Err(refused("signature_invalid", "carries a signature that does not fit it"));
+                    return Err(refused(Code::SignatureInvalid, "carries a signature that does not fit it"));
                 }
                 if !blocks.iter().any(|block| trust.as_ref().is_none_or(|trust| trusts(trust, block))) {
-                    return Err(refused("signature_untrusted", "is signed with a key that this chip does not trust"));
+                    return Err(refused(
+                        Code::SignatureUntrusted,
+                        "is signed with a key that this chip does not trust",
+                    ));
                 }
             }
-            _ => return Err(refused("signature_missing", "carries no signature for it")),
+            _ => return Err(refused(Code::SignatureMissing, "carries no signature for it")),
         }
     }
     Ok(())

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::keep::{self, Copy, Found, Region};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl, parse_number};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 
 /// The tool.
 pub struct Erase;
@@ -98,17 +98,18 @@ fn region(job: &Job, connected: &mut Connected, input: &In, flash_size: u32) -> 
     if let Some((address, size)) = text.split_once('+') {
         let both = parse_number(address).zip(parse_number(size));
         let (address, size) =
-            both.ok_or_else(|| ToolError::new("bad_parameter", format!("`{text}` is not ADDRESS+SIZE")))?;
+            both.ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{text}` is not ADDRESS+SIZE")))?;
         return aligned(address, size, input.align, flash_size);
     }
     let found = keep::table(connected, job, table_offset(input)?)?;
-    let found = found.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table on the chip"))?;
+    let found =
+        found.ok_or_else(|| ToolError::new(Code::NoPartitionTable, "there is no partition table on the chip"))?;
     let table = found.table;
     match table.find(text) {
         Some(found) => Ok(Region { name: text.into(), address: found.offset, size: found.size }),
         None => {
             let names = table.partitions.iter().map(|partition| partition.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(ToolError::new("unknown_partition", format!("there is no partition `{text}`"))
+            Err(ToolError::new(Code::UnknownPartition, format!("there is no partition `{text}`"))
                 .seen("partitions", names))
         }
     }
@@ -118,14 +119,17 @@ fn aligned(address: u64, size: u64, widen: bool, flash_size: u32) -> Result<Regi
     let sector = u64::from(SECTOR);
     let beyond = || {
         let text = format!("{size:#x} bytes at {address:#x} reach beyond the end of the flash at {flash_size:#x}");
-        ToolError::new("address_out_of_range", text)
+        ToolError::new(Code::AddressOutOfRange, text)
     };
     let end = address.checked_add(size).filter(|end| *end <= u64::from(flash_size)).ok_or_else(beyond)?;
     if size == 0 {
-        return Err(ToolError::new("nothing_to_do", "the size is 0"));
+        return Err(ToolError::new(Code::NothingToDo, "the size is 0"));
     }
     if !widen && (!address.is_multiple_of(sector) || !size.is_multiple_of(sector)) {
-        return Err(ToolError::new("not_aligned", format!("{address:#x}+{size:#x} is not a multiple of {sector:#x}")));
+        return Err(ToolError::new(
+            Code::NotAligned,
+            format!("{address:#x}+{size:#x} is not a multiple of {sector:#x}"),
+        ));
     }
     let (start, end) = (address / sector * sector, end.div_ceil(sector) * sector);
     match (u32::try_from(start), u32::try_from(end - start)) {
@@ -164,7 +168,7 @@ fn whole_steps(connected: &Connected, region: &Region) -> Result<(), ToolError> 
         region.size,
         address + region.size
     );
-    Err(ToolError::new("not_aligned", text)
+    Err(ToolError::new(Code::NotAligned, text)
         .touched(FlashState::Unchanged)
         .next(format!("if that sector may go too: region=\"{address:#x}+{reach:#x}\"")))
 }
@@ -173,11 +177,11 @@ fn whole_steps(connected: &Connected, region: &Region) -> Result<(), ToolError> 
 fn unread(connected: &Connected) -> ToolError {
     if connected.loader.mode() == Mode::SecureDownload {
         let text = "flash cannot be read in secure download mode, so not copied";
-        return ToolError::new("data_would_be_lost", text);
+        return ToolError::new(Code::DataWouldBeLost, text);
     }
     let chip = &connected.loader.chip().name;
     let text = format!("the ROM loader of {chip} cannot read flash, so nothing was copied and nothing erased");
-    ToolError::new("data_would_be_lost", text).next(
+    ToolError::new(Code::DataWouldBeLost, text).next(
         "pass no_backup=true if the data may go; to have it copied first, the server needs the chip's flasher stub \
          (setting stub_dir)",
     )
@@ -194,11 +198,11 @@ mod tests {
 
     #[test]
     fn regions_are_widened_only_when_told() {
-        assert_eq!(aligned(0x1001, 0x10, false, 1 << 20).unwrap_err().code, "not_aligned");
+        assert_eq!(aligned(0x1001, 0x10, false, 1 << 20).unwrap_err().code, Code::NotAligned);
         let region = aligned(0x1001, 0x1000, true, 1 << 20).unwrap();
         assert_eq!((region.address, region.size), (0x1000, 0x2000));
-        assert_eq!(aligned(0xff000, 0x2000, false, 1 << 20).unwrap_err().code, "address_out_of_range");
-        assert_eq!(aligned(u64::MAX, 1, true, 1 << 20).unwrap_err().code, "address_out_of_range");
-        assert_eq!(aligned(0, 0, false, 1 << 20).unwrap_err().code, "nothing_to_do");
+        assert_eq!(aligned(0xff000, 0x2000, false, 1 << 20).unwrap_err().code, Code::AddressOutOfRange);
+        assert_eq!(aligned(u64::MAX, 1, true, 1 << 20).unwrap_err().code, Code::AddressOutOfRange);
+        assert_eq!(aligned(0, 0, false, 1 << 20).unwrap_err().code, Code::NothingToDo);
     }
 }

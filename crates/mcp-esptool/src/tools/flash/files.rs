@@ -5,13 +5,13 @@ use esp_model::image::{self, hex, uf2};
 
 pub use super::piece::{Piece, PieceView};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::FileAt;
-use crate::tools::error::ToolError;
 
 /// Reads the files. HEX and UF2 files carry their own addresses, to which the given one is added.
 pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
     if files.is_empty() {
-        return Err(ToolError::new("nothing_to_do", "no files were given"));
+        return Err(ToolError::new(Code::NothingToDo, "no files were given"));
     }
     let mut pieces = Vec::new();
     for file in files {
@@ -23,7 +23,7 @@ pub fn load(ctx: &Ctx, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
 
 /// The parts of an Intel HEX or UF2 file, each at its own address; anything else as it is.
 pub fn split(piece: Piece) -> Result<Vec<Piece>, ToolError> {
-    let invalid = |error: String| ToolError::new("image_invalid", format!("`{}`: {error}", piece.path));
+    let invalid = |error: String| ToolError::new(Code::ImageInvalid, format!("`{}`: {error}", piece.path));
     let parts = if hex::is_hex(piece.head()) {
         hex::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?
     } else if uf2::is_uf2(piece.head()) {
@@ -41,7 +41,7 @@ pub fn split(piece: Piece) -> Result<Vec<Piece>, ToolError> {
 
 /// An address that no flash has.
 pub fn too_far(path: &str, address: u64) -> ToolError {
-    ToolError::new("address_out_of_range", format!("`{path}`: the address {address:#x} is beyond 32 bits"))
+    ToolError::new(Code::AddressOutOfRange, format!("`{path}`: the address {address:#x} is beyond 32 bits"))
 }
 
 /// Sorts by address and refuses pieces that overlap.
@@ -58,7 +58,7 @@ pub fn no_overlap(pieces: &mut [Piece]) -> Result<(), ToolError> {
                 second.path,
                 second.address
             );
-            return Err(ToolError::new("overlap", text));
+            return Err(ToolError::new(Code::Overlap, text));
         }
     }
     Ok(())
@@ -74,7 +74,7 @@ pub fn check_images(pieces: &[Piece], chip: &Chip, revision: Option<u16>, flash_
     for piece in pieces {
         if piece.end() > u64::from(flash_size) {
             let text = format!("`{}` would end at {:#x}, the flash ends at {flash_size:#x}", piece.path, piece.end());
-            return Err(ToolError::new("address_out_of_range", text));
+            return Err(ToolError::new(Code::AddressOutOfRange, text));
         }
         // Raw data is free to begin with the magic byte: only what reads as an image is judged as one.
         let Some(found) = piece.image() else { continue };
@@ -93,7 +93,7 @@ fn check_image(
     if found.chip.id != chip.id {
         let text = format!("`{}` is an image for {}, the chip is {}", piece.path, found.chip.name, chip.name);
         let chip_id = found.extended.as_ref().map(|header| header.chip_id);
-        return Err(ToolError::new("chip_mismatch", text).seen("image_chip_id", chip_id));
+        return Err(ToolError::new(Code::ChipMismatch, text).seen("image_chip_id", chip_id));
     }
     if let (Some(header), Some(revision)) = (&found.extended, revision) {
         let range = header.min_rev_full..=if header.max_rev_full == 0 { u16::MAX } else { header.max_rev_full };
@@ -105,7 +105,7 @@ fn check_image(
                 revision_text(*range.end()),
                 revision_text(revision)
             );
-            return Err(ToolError::new("revision_mismatch", text));
+            return Err(ToolError::new(Code::RevisionMismatch, text));
         }
     }
     let wanted = chip.flash.bootloader_offset;
@@ -113,13 +113,13 @@ fn check_image(
         found.boot_desc().is_some() || (found.app_desc().is_none() && is_a_bootloader_address(piece.address));
     if is_bootloader && found.extended.is_some() && is_a_bootloader_address(piece.address) && piece.address != wanted {
         let text = format!("`{}` goes to {:#x}, but {} boots from {wanted:#x}", piece.path, piece.address, chip.name);
-        return Err(ToolError::new("wrong_bootloader_offset", text));
+        return Err(ToolError::new(Code::WrongBootloaderOffset, text));
     }
     let named = found.header.size_name(chip).and_then(crate::tools::args::parse_number);
     match named {
         Some(named) if piece.address == wanted && named > u64::from(flash_size) => {
             let text = format!("`{}` is built for {named:#x} bytes of flash, there are {flash_size:#x}", piece.path);
-            Err(ToolError::new("flash_too_small", text))
+            Err(ToolError::new(Code::FlashTooSmall, text))
         }
         _ => Ok(()),
     }
@@ -140,14 +140,14 @@ mod tests {
     #[test]
     fn overlaps_are_refused() {
         assert!(no_overlap(&mut [piece(0x1000, 0x1000), piece(0, 0x1000)]).is_ok());
-        assert_eq!(no_overlap(&mut [piece(0x1000, 1), piece(0, 0x1001)]).unwrap_err().code, "overlap");
+        assert_eq!(no_overlap(&mut [piece(0x1000, 1), piece(0, 0x1001)]).unwrap_err().code, Code::Overlap);
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let chip = &esp_model::chip::all()[0];
         let error = check_images(&[piece(0x3f_f000, 0x1001)], chip, None, 0x40_0000).unwrap_err();
-        assert_eq!(error.code, "address_out_of_range");
+        assert_eq!(error.code, Code::AddressOutOfRange);
         assert!(check_images(&[piece(0x3f_f000, 0x1000)], chip, None, 0x40_0000).is_ok());
     }
 }

@@ -13,10 +13,10 @@ use super::project::{self, Project};
 use super::{belongs, checks};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::firmware::app_prepare;
 
 /// The tool.
@@ -138,7 +138,7 @@ fn gather(ctx: &Ctx, input: &In) -> Result<(Vec<Piece>, Project), ToolError> {
             pieces.append(&mut project.made);
             (pieces, project)
         }
-        _ => return Err(ToolError::new("missing_parameter", "give either `files` or `project`")),
+        _ => return Err(ToolError::new(Code::MissingParameter, "give either `files` or `project`")),
     };
     files::no_overlap(&mut pieces)?;
     Ok((pieces, project))
@@ -176,7 +176,10 @@ fn write(
     let chip = connected.loader.chip();
     let other = |wanted: &&str| chip::by_name(wanted).is_none_or(|wanted| wanted.id != chip.id);
     if let Some(wanted) = project.chip.as_deref().filter(other) {
-        return Err(ToolError::new("chip_mismatch", format!("the project is for {wanted}, the chip is {}", chip.name)));
+        return Err(ToolError::new(
+            Code::ChipMismatch,
+            format!("the project is for {wanted}, the chip is {}", chip.name),
+        ));
     }
     let wanted_size = input.flash_size.and_then(SizeChoice::bytes);
     let flash_size = connected.loader.attach_flash(job, wanted_size)?;
@@ -258,17 +261,17 @@ fn wanted_header(input: &In, chip: &chip::Chip) -> Wanted {
 fn must_encrypt(connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
     let chip = connected.loader.chip();
     let Some(encryption) = &chip.security.flash_encryption else {
-        return Err(ToolError::new("not_supported_by_chip", format!("{} does not encrypt its flash", chip.name)));
+        return Err(ToolError::new(Code::NotSupportedByChip, format!("{} does not encrypt its flash", chip.name)));
     };
     if !connected.is_encrypted(job)? {
-        return Err(ToolError::new("encryption_inactive", "flash encryption is off"));
+        return Err(ToolError::new(Code::EncryptionInactive, "flash encryption is off"));
     }
     // In secure download mode the eFuse cannot be read: the loader refuses by itself.
     let closed = encryption.no_manual_encrypt.as_deref().filter(|_| connected.loader.mode() != Mode::SecureDownload);
     match closed {
         Some(name) if connected.efuse_number(name, job)?.is_some_and(|bits| bits != 0) => {
             let text = format!("{name} is burned: the loader does not encrypt any more");
-            Err(ToolError::new("encryption_active", text).next("encrypt on this computer with esp_flash_encrypt"))
+            Err(ToolError::new(Code::EncryptionActive, text).next("encrypt on this computer with esp_flash_encrypt"))
         }
         _ => Ok(()),
     }
@@ -284,7 +287,7 @@ fn refuse_plain_on_encrypted(connected: &mut Connected, pieces: &[Piece], job: &
         Some(piece) => {
             let text = format!("flash encryption is on and `{}` is not encrypted", piece.path);
             let mode = if connected.loader.mode() == Mode::SecureDownload { "secure download" } else { "normal" };
-            Err(ToolError::new("encryption_active", text).seen("download_mode", mode).touched(FlashState::Unchanged))
+            Err(ToolError::new(Code::EncryptionActive, text).seen("download_mode", mode).touched(FlashState::Unchanged))
         }
         None => Ok(()),
     }

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::files::Piece;
+use crate::error::ToolError;
 use crate::tools::args::{Number, parse_number};
-use crate::tools::error::ToolError;
 use crate::tools::firmware::common::{self, mode_named};
 
 /// A flash size, or what to do about it.

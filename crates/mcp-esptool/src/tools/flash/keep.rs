@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::ToolError;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// Where tables are looked for when none is at the usual place: ESP-IDF allows any sector; none is known beyond this.
 const LAST_OFFSET: u32 = 0x2_0000;

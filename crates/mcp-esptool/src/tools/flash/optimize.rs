@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::{keep, part};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::chip::boot_log::{self, BootLog};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::firmware::common;
 use crate::tools::ota::boot_check;
 
@@ -139,7 +139,7 @@ impl Tool for Optimize {
 fn wanted(input: &In) -> Result<FlashSettings, ToolError> {
     let given = [&input.flash_mode, &input.flash_freq, &input.flash_size].into_iter().any(Option::is_some);
     if given && !input.apply {
-        return Err(ToolError::new("bad_parameter", "settings are taken only together with apply=true"));
+        return Err(ToolError::new(Code::BadParameter, "settings are taken only together with apply=true"));
     }
     common::flash_settings(input.flash_mode.as_deref(), input.flash_freq.as_deref(), input.flash_size.as_deref())
 }
@@ -166,7 +166,7 @@ fn bootloader(connected: &mut Connected, job: &Job) -> Result<Vec<u8>, ToolError
     }
     let encrypted = connected.is_encrypted(job)?;
     let what = if encrypted { "the flash is encrypted" } else { "there is no whole image" };
-    let code = if encrypted { "encryption_active" } else { "image_invalid" };
+    let code = if encrypted { Code::EncryptionActive } else { Code::ImageInvalid };
     Err(ToolError::new(code, format!("the bootloader at {offset:#x} cannot be judged: {what}")))
 }
 
@@ -178,7 +178,8 @@ fn judge(connected: &mut Connected, job: &Job) -> Result<(Out, Vec<u8>), ToolErr
     let known = part::known(id, &registers, description.as_ref());
     let bootloader = bootloader(connected, job)?;
     let chip = connected.loader.chip();
-    let header = Header::decode(&bootloader).ok_or_else(|| ToolError::new("image_invalid", "the header is cut off"))?;
+    let header =
+        Header::decode(&bootloader).ok_or_else(|| ToolError::new(Code::ImageInvalid, "the header is cut off"))?;
     let out = Out {
         device,
         jedec_id: id.to_string(),
@@ -235,11 +236,14 @@ fn patch(
     }
     let mut state = boot_check::state_of(connected, job)?;
     if out.signed || state.secure_boot.as_ref().is_some_and(|boot| boot.enabled.is_some()) {
-        return Err(ToolError::new("image_signed", "the bootloader is signed: with another header it does not start"));
+        return Err(ToolError::new(
+            Code::ImageSigned,
+            "the bootloader is signed: with another header it does not start",
+        ));
     }
     if state.encrypted == Some(true) {
         return Err(ToolError::new(
-            "encryption_active",
+            Code::EncryptionActive,
             "flash encryption is on: the header cannot be patched in place",
         ));
     }
@@ -252,12 +256,12 @@ fn patch(
     let report = boot_check::walk(connected, job, &state, &Config::default(), vec![(offset, after.clone())])?;
     if let Some(step) = report.failure() {
         let text = format!("with the new header the start would stop: {}", step.text);
-        return Err(ToolError::new("boot_proof_failed", text).seen("stage", step.stage.name()));
+        return Err(ToolError::new(Code::BootProofFailed, text).seen("stage", step.stage.name()));
     }
     let walk = if report.starts() { "starts" } else { "unknown" };
     let path = format!("{}/bootloader-{offset:x}.bin", keep::folder(&out.device, None));
     let mut file = ctx.files.create(&path)?;
-    file.write_all(&before).map_err(|error| ToolError::new("file_unwritable", error.to_string()))?;
+    file.write_all(&before).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
     let backup_file = file.finish_secret()?.display().to_string();
     write(connected, job, offset, after)?;
     let named = [
@@ -311,7 +315,7 @@ fn prove(ctx: &Ctx, job: &Job, input: &In, patch: Patch) -> Result<Applied, Tool
                 Err(error) => error.message.clone(),
             };
             let text = "the device did not show that it boots with the new header: the old one was put back";
-            Err(ToolError::new("boot_proof_failed", text)
+            Err(ToolError::new(Code::BootProofFailed, text)
                 .seen("console", seen)
                 .seen("settings", patch.settings.join(", "))
                 .touched(FlashState::Unchanged))

@@ -11,7 +11,7 @@ use esp_model::partition::{self, Partition, Table};
 
 use super::files::Piece;
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// What will keep the written apps from starting, each with its next step. `device`: the chip's state, where it is known.
 pub fn notes(

@@ -8,7 +8,7 @@ use esp_model::flash::status::{Family, Status};
 use esp_model::job::Job;
 
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 
 /// The status registers of a part.
 pub struct Registers {

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Bytes at the start of a file that are held, and the size up to which a file is held whole: bootloader, partition table
 /// and what lies between are told by these.
@@ -76,7 +76,7 @@ impl Piece {
             true => hold(file, len).map(Content::Held),
             false => OnDisk::look(file, real, len).map(|disk| Content::OnDisk(Arc::new(disk))),
         };
-        let unreadable = |error: io::Error| ToolError::new("file_unreadable", format!("`{path}`: {error}"));
+        let unreadable = |error: io::Error| ToolError::new(Code::FileUnreadable, format!("`{path}`: {error}"));
         Ok(Self { path: path.to_owned(), address, content: content.map_err(unreadable)? })
     }
 
@@ -174,7 +174,7 @@ impl Piece {
     }
 
     fn unreadable(&self, error: &io::Error) -> ToolError {
-        let code = if error.kind() == io::ErrorKind::InvalidData { "file_changed" } else { "file_unreadable" };
+        let code = if error.kind() == io::ErrorKind::InvalidData { Code::FileChanged } else { Code::FileUnreadable };
         ToolError::new(code, format!("`{}`: {error}", self.path))
     }
 }
@@ -306,9 +306,9 @@ mod tests {
         source.read_at(0x2_0000, &mut buffer).unwrap();
         let error = source.read_at(0x3_8000, &mut buffer).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(piece.at(0x3_0000, 4).unwrap_err().code, "file_changed");
+        assert_eq!(piece.at(0x3_0000, 4).unwrap_err().code, Code::FileChanged);
         writer.set_len(0x4_0000).unwrap();
-        assert_eq!(piece.at(0x4_0000, 4).unwrap_err().code, "file_changed", "cut off");
+        assert_eq!(piece.at(0x4_0000, 4).unwrap_err().code, Code::FileChanged, "cut off");
         assert!(piece.is_outdated());
     }
 }

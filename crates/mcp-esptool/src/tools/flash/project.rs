@@ -13,8 +13,8 @@ use super::files::Piece;
 use super::header::Wanted;
 use super::release;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::{FileAt, Number, parse_number};
-use crate::tools::error::ToolError;
 
 /// ESP-IDF's `flasher_args.json`, as far as it is needed.
 #[derive(Deserialize)]
@@ -81,7 +81,7 @@ pub fn read(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
     let text = format!(
         "`{path}` is no build: it has no flasher_args.json or flash_args (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
     );
-    let error = ToolError::new("no_project", text);
+    let error = ToolError::new(Code::NoProject, text);
     Err(match sources(&given) {
         Some(next) => error.next(next),
         None => error,
@@ -124,7 +124,7 @@ pub fn sources(dir: &Path) -> Option<&'static str> {
 }
 
 fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
-    let bad = |error: String| ToolError::new("no_project", format!("{}: {error}", file.display()));
+    let bad = |error: String| ToolError::new(Code::NoProject, format!("{}: {error}", file.display()));
     let text = ctx.files.read_text(&file.display().to_string())?;
     let args: FlasherArgs = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let mut files = Vec::new();
@@ -140,7 +140,7 @@ fn idf(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
 fn elf(ctx: &Ctx, path: &str) -> Result<Project, ToolError> {
     if !is_elf(&ctx.files.read_some(path)?) {
         return Err(ToolError::new(
-            "no_project",
+            Code::NoProject,
             format!(
                 "`{path}` is no build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
             ),
@@ -200,7 +200,7 @@ fn platformio_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolEr
 
 fn several(path: &str, found: &[PathBuf]) -> ToolError {
     let list: Vec<String> = found.iter().map(|folder| folder.display().to_string()).collect();
-    ToolError::new("no_project", format!("`{path}` holds several builds"))
+    ToolError::new(Code::NoProject, format!("`{path}` holds several builds"))
         .seen("builds", list.join(", "))
         .next("name one of them")
 }
@@ -218,7 +218,7 @@ fn set(ctx: &Ctx, kind: &'static str, folder: &Path, names: [String; 3]) -> Resu
     let shown = |path: &Path| path.display().to_string();
     let at = |path: &Path, address: u32| FileAt { path: shown(path), address: Number(address.into()) };
     let app_bytes = ctx.files.read_some(&shown(&app))?;
-    let bad = |what: String| ToolError::new("no_project", format!("{}: {what}", folder.display()));
+    let bad = |what: String| ToolError::new(Code::NoProject, format!("{}: {what}", folder.display()));
     let chip = image::detect(&app_bytes).map_err(|error| bad(format!("the app is no image: {error}")))?;
     let project = Project { kind, chip: Some(chip.id.into()), ..Project::default() };
     if chip.image.format == ImageFormat::Esp8266 {

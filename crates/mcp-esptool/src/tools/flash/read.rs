@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::resume;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Read;
@@ -59,10 +59,10 @@ impl Tool for Read {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let beyond = || ToolError::new("address_out_of_range", "address or size is beyond 32 bits");
+        let beyond = || ToolError::new(Code::AddressOutOfRange, "address or size is beyond 32 bits");
         let (address, size) = (input.address.as_u32().ok_or_else(beyond)?, input.size.as_u32().ok_or_else(beyond)?);
         if size == 0 {
-            return Err(ToolError::new("nothing_to_do", "the size is 0"));
+            return Err(ToolError::new(Code::NothingToDo, "the size is 0"));
         }
         let mut file = ctx.files.partial(&input.output_file)?;
         let (device, taken) = ctx.with_device(input.port.as_ref(), job, |connected| {
@@ -73,7 +73,7 @@ impl Tool for Read {
         let md5 = file
             .file()
             .and_then(resume::digest::<Md5>)
-            .map_err(|error| ToolError::new("file_unreadable", error.to_string()))?;
+            .map_err(|error| ToolError::new(Code::FileUnreadable, error.to_string()))?;
         let output_file = file.finish()?.display().to_string();
         let (size_bytes, resumed_bytes, checked) = (size.into(), taken.resumed, taken.checked);
         Ok(Out { device, output_file, address, size_bytes, resumed_bytes, md5, checked })

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::header::Wanted;
 use super::project::Project;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::{FileAt, Number, parse_number};
-use crate::tools::error::ToolError;
 
 /// Names of ESP-IDF's argument files, the one of the whole project first.
 pub const ARGUMENT_FILES: [&str; 3] = ["flash_args", "flash_project_args", "flash_app_args"];
@@ -40,7 +40,7 @@ pub fn is_manifest(text: &str) -> bool {
 /// Reads a manifest; of builds for several chips the one that `chosen` names.
 pub fn manifest(file: &Path, text: &str, chosen: Option<&str>) -> Result<Project, ToolError> {
     let shown = file.display();
-    let bad = |what: String| ToolError::new("no_project", format!("{shown}: {what}"));
+    let bad = |what: String| ToolError::new(Code::NoProject, format!("{shown}: {what}"));
     let manifest: Manifest = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let families: Vec<&str> = manifest.builds.iter().map(|build| build.chip_family.as_str()).collect();
@@ -80,7 +80,7 @@ pub fn arguments(ctx: &Ctx, file: &Path) -> Result<Project, ToolError> {
         }
     }
     if files.is_empty() {
-        return Err(ToolError::new("no_project", format!("{} names no address with a file", file.display())));
+        return Err(ToolError::new(Code::NoProject, format!("{} names no address with a file", file.display())));
     }
     files.sort_by_key(|file| file.address);
     Ok(Project { kind: "ESP-IDF", files, settings: Wanted::from_arguments(&words), ..Project::default() })

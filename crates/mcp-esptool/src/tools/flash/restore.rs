@@ -11,10 +11,10 @@ use super::backup::{Entry, Manifest};
 use super::keep::{self, Copy, Found, Region};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 
 /// The tool.
 pub struct Restore;
@@ -89,13 +89,13 @@ impl Tool for Restore {
 
 fn chosen(manifest: &Manifest, names: Option<&[String]>) -> Result<Vec<Entry>, ToolError> {
     if !manifest.complete {
-        return Err(ToolError::new("backup_incomplete", "the backup was cut off before its end"));
+        return Err(ToolError::new(Code::BackupIncomplete, "the backup was cut off before its end"));
     }
     let Some(names) = names else { return Ok(manifest.areas.clone()) };
     let find = |name: &String| {
         manifest.areas.iter().find(|area| area.name == *name).cloned().ok_or_else(|| {
             let known: Vec<&str> = manifest.areas.iter().map(|area| area.name.as_str()).collect();
-            ToolError::new("unknown_partition", format!("the backup has no area `{name}`"))
+            ToolError::new(Code::UnknownPartition, format!("the backup has no area `{name}`"))
                 .seen("areas", known.join(", "))
         })
     };
@@ -117,7 +117,7 @@ fn run(
     for (index, area) in areas.iter().enumerate() {
         job.progress(index as u64, areas.len() as u64, format!("comparing {}", area.name));
         let mut content = area.open(ctx, &input.backup_dir)?;
-        let unreadable = |error: std::io::Error| ToolError::new("file_unreadable", error.to_string());
+        let unreadable = |error: std::io::Error| ToolError::new(Code::FileUnreadable, error.to_string());
         let wanted = content.digest::<Md5>().map_err(unreadable)?;
         let same = connected.loader.can_verify()
             && connected.loader.flash_md5(job, area.address, area.size_bytes)? == wanted.as_slice();
@@ -157,21 +157,21 @@ fn check(
 ) -> Result<u32, ToolError> {
     if connected.loader.mode() == Mode::SecureDownload {
         return Err(ToolError::new(
-            "secure_download",
+            Code::SecureDownload,
             "in secure download mode the device cannot be told from another",
         ));
     }
     let chip = connected.loader.chip();
     if chip.id != manifest.chip {
         let text = format!("the backup is of {}, the chip is {}", manifest.device, chip.name);
-        return Err(ToolError::new("chip_mismatch", text));
+        return Err(ToolError::new(Code::ChipMismatch, text));
     }
     let encrypted = connected.is_encrypted(job)?;
     let same = device.mac == manifest.mac;
     if !same && (!other_device || manifest.flash_encryption) {
         let who = |mac: &Option<String>| mac.clone().unwrap_or_else(|| "unknown".into());
         let text = format!("the backup is of {}, the device is {}", who(&manifest.mac), who(&device.mac));
-        let error = ToolError::new("identity_mismatch", text);
+        let error = ToolError::new(Code::IdentityMismatch, text);
         return Err(match manifest.flash_encryption {
             true => error.next("the backup is encrypted with the key of its own chip: no other one understands it"),
             false => error.next("other_device=true puts it on another device of the same chip"),
@@ -180,14 +180,14 @@ fn check(
     if encrypted != manifest.flash_encryption {
         let state = if encrypted { "on now and was off" } else { "off now and was on" };
         return Err(ToolError::new(
-            "encryption_active",
+            Code::EncryptionActive,
             format!("flash encryption is {state} when the backup was made"),
         ));
     }
     let size = connected.loader.attach_flash(job, None)?;
     if size < manifest.flash_size_bytes {
         let text = format!("the backup is of {:#x} bytes of flash, there are {size:#x}", manifest.flash_size_bytes);
-        return Err(ToolError::new("flash_too_small", text));
+        return Err(ToolError::new(Code::FlashTooSmall, text));
     }
     Ok(size)
 }

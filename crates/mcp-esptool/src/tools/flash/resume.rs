@@ -10,7 +10,7 @@ use md5::Digest;
 
 use crate::ctx::device::Connected;
 use crate::ctx::files::PartialFile;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// What a read took.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn read(
     address: u32,
     length: u32,
 ) -> Result<Taken, ToolError> {
-    let failed = |error: io::Error| ToolError::new("file_unwritable", error.to_string());
+    let failed = |error: io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
     let loader = &mut connected.loader;
     let known = loader.known_prefix(job, address, file.file().map_err(failed)?)?;
     let resumed = if known <= u64::from(length) { known } else { 0 };

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::part::{self, Description};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct SfdpRead;
@@ -147,7 +147,7 @@ impl Tool for SfdpRead {
             let id = connected.loader.flash_id(job)?;
             Ok((device, id, part::sfdp(connected, job)?))
         })?;
-        let no_table = |error| ToolError::new("no_sfdp", format!("flash {id}: {error}"));
+        let no_table = |error| ToolError::new(Code::NoSfdp, format!("flash {id}: {error}"));
         let Description { area, sfdp, basic } = found.map_err(no_table)?;
         let file = match &input.output_file {
             Some(path) => Some(ctx.files.keep(path, &area)?.display().to_string()),

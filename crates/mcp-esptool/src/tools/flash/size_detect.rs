@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::part;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct SizeDetect;

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, PieceView};
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Verify;

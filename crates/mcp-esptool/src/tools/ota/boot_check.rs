@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
-use crate::tools::error::ToolError;
 use crate::tools::partition::rows::RowOut;
 
 /// The tool.
@@ -118,7 +118,7 @@ impl Tool for BootCheck {
             return ctx.with_device(input.port.as_ref(), job, |connected| on_device(connected, job, &input, &config));
         };
         if input.port.is_some() {
-            return Err(ToolError::new("bad_parameter", "give either port or image"));
+            return Err(ToolError::new(Code::BadParameter, "give either port or image"));
         }
         let bytes = ctx.files.read_some(path)?;
         let chip = chip_of(&input, &bytes)?;
@@ -275,7 +275,7 @@ impl DeviceFlash<'_> {
 
 fn config(input: &In) -> Result<Config, ToolError> {
     let table_offset = match input.table_offset.map(Number::as_u32) {
-        Some(None) => return Err(ToolError::new("bad_parameter", "table_offset does not fit 32 bits")),
+        Some(None) => return Err(ToolError::new(Code::BadParameter, "table_offset does not fit 32 bits")),
         other => other.flatten(),
     };
     let (rollback, anti_rollback) = (input.rollback, input.anti_rollback);
@@ -285,13 +285,14 @@ fn config(input: &In) -> Result<Config, ToolError> {
 /// The chip that is named, or the one whose image stands where its ROM looks for the bootloader.
 fn chip_of(input: &In, bytes: &[u8]) -> Result<&'static Chip, ToolError> {
     if let Some(name) = &input.chip_type {
-        return chip::by_name(name).ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{name}`")));
+        return chip::by_name(name)
+            .ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{name}`")));
     }
     let mut fits = chip::all().iter().filter(|chip| {
         let there = bytes.get(chip.flash.bootloader_offset as usize..).unwrap_or_default();
         esp_model::image::detect(there).is_ok_and(|found| found.id == chip.id)
     });
-    fits.next().ok_or_else(|| ToolError::new("unknown_chip", "no bootloader tells which chip this flash is of"))
+    fits.next().ok_or_else(|| ToolError::new(Code::UnknownChip, "no bootloader tells which chip this flash is of"))
 }
 
 fn describe(chip: &Chip, report: &BootReport, predict: bool) -> Out {

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::partition::on_device;
 
 /// The tool.
@@ -148,7 +148,7 @@ impl Tool for FlashPrepare {
         let offset = crate::tools::partition::offset(input.table_offset)?;
         let app = match (input.action, &input.firmware_file) {
             (Action::Write, Some(path)) => Some(ctx.files.read_some(path)?),
-            (Action::Write, None) => return Err(ToolError::new("missing_parameter", "write needs firmware_file")),
+            (Action::Write, None) => return Err(ToolError::new(Code::MissingParameter, "write needs firmware_file")),
             _ => None,
         };
         ctx.with_device(input.port.as_ref(), job, |connected| {
@@ -211,7 +211,7 @@ impl Slots {
         let otadata = table.find_kind(partition::DATA, partition::DATA_OTA).filter(|_| !table.ota_slots().is_empty());
         let Some(otadata) = otadata else {
             let text = "the partition table has no OTA slots or no otadata";
-            return Err(ToolError::new("no_ota_layout", text));
+            return Err(ToolError::new(Code::NoOtaLayout, text));
         };
         let place = otadata.offset;
         let bytes = connected.loader.read_flash_bytes(job, place, otadata::LENGTH as u32)?;
@@ -229,7 +229,7 @@ impl Slots {
 
     fn partition(&self, slot: u32) -> Result<&Partition, ToolError> {
         let found = self.table.partitions.iter().find(|p| p.ota_slot().map(u32::from) == Some(slot));
-        found.ok_or_else(|| ToolError::new("unknown_partition", format!("there is no slot ota_{slot}")))
+        found.ok_or_else(|| ToolError::new(Code::UnknownPartition, format!("there is no slot ota_{slot}")))
     }
 
     fn name_of(&self, choice: Choice) -> String {
@@ -249,12 +249,12 @@ impl Slots {
         };
         let slot = match input.action {
             Action::Status => return Ok(None),
-            Action::Switch => input.slot.ok_or_else(|| ToolError::new("missing_parameter", "switch needs slot"))?,
+            Action::Switch => input.slot.ok_or_else(|| ToolError::new(Code::MissingParameter, "switch needs slot"))?,
             Action::Write => {
                 let slot = input.slot.unwrap_or(current.map_or(0, |current| (current + 1) % self.count()));
                 if Some(slot) == current {
                     let text = format!("ota_{slot} is in use: writing it would leave no app to go back to");
-                    return Err(ToolError::new("slot_in_use", text));
+                    return Err(ToolError::new(Code::SlotInUse, text));
                 }
                 slot
             }
@@ -262,7 +262,7 @@ impl Slots {
                 let active = self.data.active(Entry::is_valid);
                 let other = active.and_then(|active| self.data.entries.get(1 - active));
                 let slot = other.filter(|entry| entry.is_valid()).and_then(|entry| entry.slot(self.count()));
-                slot.ok_or_else(|| ToolError::new("nothing_to_do", "no other valid entry of otadata to go back to"))?
+                slot.ok_or_else(|| ToolError::new(Code::NothingToDo, "no other valid entry of otadata to go back to"))?
             }
         };
         self.partition(slot)?;
@@ -279,7 +279,7 @@ impl Slots {
             return Ok(after);
         }
         let switched = self.data.switch_to(slot, self.count(), state);
-        switched.ok_or_else(|| ToolError::new("unknown_partition", format!("slot {slot} cannot be selected")))
+        switched.ok_or_else(|| ToolError::new(Code::UnknownPartition, format!("slot {slot} cannot be selected")))
     }
 
     fn entries(&self) -> Vec<EntryOut> {
@@ -322,7 +322,7 @@ fn check_version(connected: &mut Connected, job: &Job, app: &[u8]) -> Result<(),
         esp_model::image::parse(app).ok().and_then(|image| image.app_desc()).map_or(0, |app| app.secure_version);
     if version < burned {
         let text = format!("the app's secure_version {version} is below {burned}, which is burned into the eFuses");
-        return Err(ToolError::new("image_refused", text));
+        return Err(ToolError::new(Code::ImageRefused, text));
     }
     Ok(())
 }

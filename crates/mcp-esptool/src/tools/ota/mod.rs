@@ -7,18 +7,18 @@ pub mod package;
 use esp_model::image;
 
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 use crate::tools::flash::belongs;
 
 /// Refuses an image that this chip would not start from a partition of `room` bytes.
 pub(crate) fn check_app(name: &str, app: &[u8], connected: &mut Connected, room: u32) -> Result<(), ToolError> {
     belongs::check_app(name, app, connected.loader.chip())?;
-    let invalid = |text: String| ToolError::new("image_invalid", text);
+    let invalid = |text: String| ToolError::new(Code::ImageInvalid, text);
     let parsed = image::parse(app).map_err(|error| invalid(error.to_string()))?;
     let chip = connected.loader.chip();
     if parsed.chip.id != chip.id {
         let text = format!("the image is for {}, the chip is {}", parsed.chip.name, chip.name);
-        return Err(ToolError::new("chip_mismatch", text));
+        return Err(ToolError::new(Code::ChipMismatch, text));
     }
     if parsed.checksum != parsed.computed_checksum() || parsed.digest().is_some_and(|digest| !digest.is_valid()) {
         return Err(invalid("the image's checksum or SHA-256 does not fit its bytes".into()));
@@ -28,12 +28,12 @@ pub(crate) fn check_app(name: &str, app: &[u8], connected: &mut Connected, room:
         if revision < extended.min_rev_full || (!matches!(most, 0 | u16::MAX) && revision > most) {
             let text =
                 format!("the image is for revisions {} to {most}, the chip has {revision}", extended.min_rev_full);
-            return Err(ToolError::new("revision_mismatch", text));
+            return Err(ToolError::new(Code::RevisionMismatch, text));
         }
     }
     if app.len() > room as usize {
         let text = format!("the image has {} bytes, the partition {room}", app.len());
-        return Err(ToolError::new("image_refused", text));
+        return Err(ToolError::new(Code::ImageRefused, text));
     }
     Ok(())
 }

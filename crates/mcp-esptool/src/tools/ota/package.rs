@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct PackageCreate;
@@ -88,7 +88,7 @@ impl Tool for PackageCreate {
             return verify(ctx, &input, &firmware, base.as_deref());
         }
         let mut manifest = Manifest::of(&firmware, "").map_err(|error| {
-            ToolError::new("image_invalid", error.to_string()).seen("file", input.firmware_file.clone())
+            ToolError::new(Code::ImageInvalid, error.to_string()).seen("file", input.firmware_file.clone())
         })?;
         manifest.version = input.version.clone().or_else(|| manifest.app_version.clone()).unwrap_or_else(|| "0".into());
         accept(&manifest, &input)?;
@@ -106,11 +106,11 @@ impl Tool for PackageCreate {
         if let Some(base) = &base {
             job.progress(0, 0, "making the delta");
             let delta =
-                delta::make(base, &firmware).map_err(|error| ToolError::new("image_invalid", error.to_string()))?;
+                delta::make(base, &firmware).map_err(|error| ToolError::new(Code::ImageInvalid, error.to_string()))?;
             job.check()?;
             manifest = manifest.with_delta(base, &delta);
             if let Some(problem) = manifest.verify_delta(base, &delta, &firmware) {
-                return Err(ToolError::new("internal", problem.to_string()));
+                return Err(ToolError::new(Code::Internal, problem.to_string()));
             }
             delta_ratio = Some(delta.len() as f64 / firmware.len() as f64);
             write(DELTA, &delta)?;
@@ -127,7 +127,7 @@ impl Tool for PackageCreate {
         let problems: Vec<String> =
             manifest.verify(&ctx.files.read(&format!("{dir}/{FIRMWARE}"))?).iter().map(ToString::to_string).collect();
         if !problems.is_empty() {
-            return Err(ToolError::new("internal", problems.join("; ")));
+            return Err(ToolError::new(Code::Internal, problems.join("; ")));
         }
         let package_dir = ctx.files.input(&dir)?.display().to_string();
         let manifest = object(&manifest)?;
@@ -146,7 +146,7 @@ impl Tool for PackageCreate {
 }
 
 fn accept(manifest: &Manifest, input: &In) -> Result<(), ToolError> {
-    let refused = |text: String| Err(ToolError::new("image_refused", text));
+    let refused = |text: String| Err(ToolError::new(Code::ImageRefused, text));
     if let Some(least) = input.min_secure_version.filter(|least| manifest.secure_version < *least) {
         return refused(format!("the app's secure_version {} is below {least}", manifest.secure_version));
     }
@@ -159,11 +159,11 @@ fn accept(manifest: &Manifest, input: &In) -> Result<(), ToolError> {
 
 fn verify(ctx: &Ctx, input: &In, firmware: &[u8], base: Option<&[u8]>) -> Result<Out, ToolError> {
     let dir =
-        input.output_dir.as_deref().ok_or_else(|| ToolError::new("missing_parameter", "verify needs output_dir"))?;
+        input.output_dir.as_deref().ok_or_else(|| ToolError::new(Code::MissingParameter, "verify needs output_dir"))?;
     let dir = dir.trim_end_matches('/');
     let text = ctx.files.read_text(&format!("{dir}/{MANIFEST}"))?;
     let manifest: Manifest = serde_json::from_str(&text)
-        .map_err(|error| ToolError::new("file_damaged", format!("`{dir}/{MANIFEST}`: {error}")))?;
+        .map_err(|error| ToolError::new(Code::FileDamaged, format!("`{dir}/{MANIFEST}`: {error}")))?;
     let mut problems: Vec<String> = manifest.verify(firmware).iter().map(ToString::to_string).collect();
     if let Some(base) = base {
         let delta = ctx.files.read_some(&format!("{dir}/{DELTA}"))?;
@@ -176,7 +176,7 @@ fn verify(ctx: &Ctx, input: &In, firmware: &[u8], base: Option<&[u8]>) -> Result
     let state = match (&signature, &input.public_key_file) {
         (Some(signature), Some(path)) => {
             let key = PublicKey::from_pem(&ctx.files.read_text(path)?)
-                .map_err(|error| ToolError::new("key_invalid", error.to_string()))?;
+                .map_err(|error| ToolError::new(Code::KeyInvalid, error.to_string()))?;
             let digest = Sha256::digest(text.as_bytes());
             if key.verify(&digest, signature) { "valid" } else { "invalid" }
         }
@@ -200,24 +200,25 @@ fn verify(ctx: &Ctx, input: &In, firmware: &[u8], base: Option<&[u8]>) -> Result
 }
 
 fn private_key(ctx: &Ctx, path: &str) -> Result<PrivateKey, ToolError> {
-    PrivateKey::from_pem(&ctx.files.read_text(path)?).map_err(|error| ToolError::new("key_invalid", error.to_string()))
+    PrivateKey::from_pem(&ctx.files.read_text(path)?)
+        .map_err(|error| ToolError::new(Code::KeyInvalid, error.to_string()))
 }
 
 fn sign(key: &PrivateKey, text: &[u8]) -> Result<Vec<u8>, ToolError> {
     let digest = Sha256::digest(text);
     let signed = crate::random::with(|random| key.sign(&digest, random))?;
-    signed.map_err(|error| ToolError::new("key_invalid", error.to_string()))
+    signed.map_err(|error| ToolError::new(Code::KeyInvalid, error.to_string()))
 }
 
 fn text_of(manifest: &Manifest) -> Result<String, ToolError> {
     serde_json::to_string_pretty(manifest)
         .map(|text| text + "\n")
-        .map_err(|error| ToolError::new("internal", error.to_string()))
+        .map_err(|error| ToolError::new(Code::Internal, error.to_string()))
 }
 
 fn object(manifest: &Manifest) -> Result<Map<String, Value>, ToolError> {
     match serde_json::to_value(manifest) {
         Ok(Value::Object(fields)) => Ok(fields),
-        _ => Err(ToolError::new("internal", "the manifest is not an object")),
+        _ => Err(ToolError::new(Code::Internal, "the manifest is not an object")),
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::on_device;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Extract;
@@ -114,7 +114,7 @@ impl Tool for Extract {
         }
         if out.file_systems.is_empty() {
             let looked = out.not_recognised.join(", ");
-            let error = ToolError::new("no_file_system", "no SPIFFS, LittleFS or FAT was recognised");
+            let error = ToolError::new(Code::NoFileSystem, "no SPIFFS, LittleFS or FAT was recognised");
             return Err(error.seen("looked_at", looked));
         }
         Ok(out)
@@ -172,7 +172,7 @@ fn wanted<'t>(table: &'t Table, input: &In) -> Result<Vec<&'t Partition>, ToolEr
         Some(name) => {
             let known = || table.partitions.iter().map(|row| row.name.clone()).collect::<Vec<_>>().join(", ");
             let none = || {
-                ToolError::new("unknown_partition", format!("there is no partition `{name}`")).seen("known", known())
+                ToolError::new(Code::UnknownPartition, format!("there is no partition `{name}`")).seen("known", known())
             };
             Ok(vec![table.find(name).ok_or_else(none)?])
         }

@@ -14,9 +14,9 @@ use serde_json::Value as Json;
 
 use super::nvs_help::{csv_text, doubts, whole_pages};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::Number;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct NvsCreate;
@@ -313,7 +313,7 @@ fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let path = needed(&input.image_file, "image_file")?;
     let output = needed(&input.output_file, "output_file")?;
     let Some(Data::Values(values)) = &input.data else {
-        return Err(ToolError::new("bad_parameter", "edit takes data as {\"namespace\": {\"key\": value}}"));
+        return Err(ToolError::new(Code::BadParameter, "edit takes data as {\"namespace\": {\"key\": value}}"));
     };
     let mut changes = Vec::new();
     for (namespace, entries) in values {
@@ -357,8 +357,11 @@ fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
         bytes.get(start..bytes.len().min(start + one.size as usize)).filter(|part| !part.is_empty())
     });
     cut.map(<[u8]>::to_vec).ok_or_else(|| {
-        ToolError::new("nvs_invalid", "this is a whole flash, and its partition table has no NVS partition in the file")
-            .next("esp_firmware_analyze lists its partitions")
+        ToolError::new(
+            Code::NvsInvalid,
+            "this is a whole flash, and its partition table has no NVS partition in the file",
+        )
+        .next("esp_firmware_analyze lists its partitions")
     })
 }
 
@@ -411,16 +414,16 @@ fn version(number: Option<u8>) -> Result<Version, ToolError> {
     match number {
         Some(1) => Ok(Version::V1),
         None | Some(2) => Ok(Version::V2),
-        Some(other) => Err(ToolError::new("bad_parameter", format!("version {other} is neither 1 nor 2"))),
+        Some(other) => Err(ToolError::new(Code::BadParameter, format!("version {other} is neither 1 nor 2"))),
     }
 }
 
 /// The keys that are meant, and the file of new ones.
 fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolError> {
-    let bad = |error: String| ToolError::new("key_invalid", error);
+    let bad = |error: String| ToolError::new(Code::KeyInvalid, error);
     let given = [&input.key_file, &input.hmac_key_file, &input.generate_key_file];
     if given.iter().filter(|file| file.is_some()).count() > 1 {
-        return Err(ToolError::new("bad_parameter", "give one of key_file, hmac_key_file and generate_key_file"));
+        return Err(ToolError::new(Code::BadParameter, "give one of key_file, hmac_key_file and generate_key_file"));
     }
     if let Some(path) = &input.key_file {
         let bytes = ctx.files.read_some(path)?;
@@ -437,7 +440,7 @@ fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolErr
     let Some(path) = &input.generate_key_file else { return Ok((None, None)) };
     let fresh = crate::random::with(nvs_keys::generate)?;
     let mut file = ctx.files.create(path)?;
-    let failed = |error: std::io::Error| ToolError::new("file_unwritable", format!("`{path}`: {error}"));
+    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}"));
     std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;
     let file = file.finish_secret()?.display().to_string();
     Ok((Some(Keys::from_bytes(&*fresh).map_err(|error| bad(error.to_string()))?), Some(file)))
@@ -448,21 +451,21 @@ fn needed<'a>(text: &'a Option<String>, name: &str) -> Result<&'a str, ToolError
 }
 
 fn missing(name: &str) -> ToolError {
-    ToolError::new("missing_parameter", format!("{name} is needed for this action"))
+    ToolError::new(Code::MissingParameter, format!("{name} is needed for this action"))
 }
 
 fn object<'a>(namespace: &str, value: &'a Json) -> Result<&'a serde_json::Map<String, Json>, ToolError> {
     let text = || format!("namespace {namespace:?} is not an object of keys and values");
-    value.as_object().ok_or_else(|| ToolError::new("bad_parameter", text()))
+    value.as_object().ok_or_else(|| ToolError::new(Code::BadParameter, text()))
 }
 
 fn entry_error(namespace: &str, key: &str, error: &nvs::ValueError) -> ToolError {
-    ToolError::new("nvs_invalid", format!("{namespace}/{key}: {error}"))
+    ToolError::new(Code::NvsInvalid, format!("{namespace}/{key}: {error}"))
 }
 
 /// A value: number, text, bool, or {"type", "value"}.
 pub fn value_of(ctx: &Ctx, namespace: &str, key: &str, json: &Json) -> Result<Value, ToolError> {
-    let bad = |text: &str| ToolError::new("nvs_invalid", format!("{namespace}/{key}: {text}"));
+    let bad = |text: &str| ToolError::new(Code::NvsInvalid, format!("{namespace}/{key}: {text}"));
     match json {
         Json::String(text) => Ok(Value::Text(text.clone())),
         Json::Bool(flag) => Ok(Value::U8(u8::from(*flag))),

@@ -4,7 +4,7 @@ use esp_model::nvs::{self, CsvError, Near, NvsError, ValueError};
 
 use super::nvs::FindingOut;
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Below this an image is read-only (the reference generator warns of it too).
 const WRITABLE: u64 = 0x3000;
@@ -41,7 +41,7 @@ pub fn whole_pages(path: &str, length: usize) -> Result<(), ToolError> {
         return Ok(());
     }
     let text = format!("`{path}` has {length} bytes; an NVS image has whole pages of {}", nvs::PAGE);
-    let error = ToolError::new("nvs_invalid", text);
+    let error = ToolError::new(Code::NvsInvalid, text);
     Err(match length {
         32 => error.next("32 bytes are an HMAC key: give them as hmac_key_file, and the image as image_file"),
         64 => error.next("64 bytes are keys: give them as key_file, and the image as image_file"),
@@ -52,9 +52,9 @@ pub fn whole_pages(path: &str, length: usize) -> Result<(), ToolError> {
 impl From<NvsError> for ToolError {
     fn from(error: NvsError) -> Self {
         let code = match &error {
-            NvsError::Size(_) => "bad_parameter",
-            NvsError::Damaged(_) => "nvs_damaged",
-            _ => "nvs_invalid",
+            NvsError::Size(_) => Code::BadParameter,
+            NvsError::Damaged(_) => Code::NvsDamaged,
+            _ => Code::NvsInvalid,
         };
         let tool_error = Self::new(code, error.to_string());
         match repair(&error) {

@@ -6,8 +6,8 @@ use esp_model::partition::{self, Area, AreaKind, Options, Partition, Recognised,
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::keep::{self, Copy, Region};
 
 /// What stands where a table belongs.
@@ -34,7 +34,7 @@ impl Sector {
     pub fn into_table(self, offset: u32) -> Result<Table, ToolError> {
         let state = self.state();
         self.table.map_err(|error| {
-            let code = if state == "damaged" { "partition_table_damaged" } else { "no_partition_table" };
+            let code = if state == "damaged" { Code::PartitionTableDamaged } else { Code::NoPartitionTable };
             let why = if state == "damaged" { error.to_string() } else { format!("the sector is {state}") };
             ToolError::new(code, format!("there is no partition table at {offset:#x}: {why}"))
         })
@@ -107,7 +107,7 @@ pub fn write(connected: &mut Connected, job: &Job, parts: Vec<(u32, Vec<u8>)>) -
 pub fn refuse_encrypted(connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
     if connected.is_encrypted(job)? {
         let text = "flash encryption is on: a plain partition table or otadata would not be understood";
-        return Err(ToolError::new("encryption_active", text).touched(FlashState::Unchanged));
+        return Err(ToolError::new(Code::EncryptionActive, text).touched(FlashState::Unchanged));
     }
     Ok(())
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::on_device;
 use super::rows::RowOut;
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::flash::keep::Copy;
 
 /// The tool.
@@ -106,7 +106,7 @@ impl Tool for OtaSetup {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         if let Some(kind) = input.storage.as_deref().filter(|kind| !matches!(*kind, "spiffs" | "littlefs" | "fat")) {
-            return Err(ToolError::new("bad_parameter", format!("storage {kind:?} is not spiffs, littlefs or fat")));
+            return Err(ToolError::new(Code::BadParameter, format!("storage {kind:?} is not spiffs, littlefs or fat")));
         }
         let app = input.app_file.as_ref().map(|path| ctx.files.read_some(path)).transpose()?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
@@ -114,7 +114,10 @@ impl Tool for OtaSetup {
             on_device::refuse_encrypted(connected, job)?;
             let flash = connected.loader.attach_flash(job, None)?;
             let (slot, start) = plan(flash, input.app_size.map(|size| size.0)).ok_or_else(|| {
-                ToolError::new("flash_too_small", format!("two apps of that size do not fit {flash:#x} bytes of flash"))
+                ToolError::new(
+                    Code::FlashTooSmall,
+                    format!("two apps of that size do not fit {flash:#x} bytes of flash"),
+                )
             })?;
             let options = Options { flash_size: u64::from(flash), ..Options::default() };
             let table = Table::read(layout(flash, slot, start, input.storage.as_deref()).as_bytes(), &options)?;

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::on_device;
 use super::rows::RowOut;
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{Number, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Read;

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::{Number, parse_number};
-use crate::tools::error::ToolError;
 
 /// A layout: a preset's name, a CSV file, CSV text, or rows.
 #[derive(Debug, Clone, Deserialize)]
@@ -102,7 +102,10 @@ impl Rows {
                 [row.name.clone(), row.kind.field(), field(&row.subtype), field(&row.offset), field(&row.size), flags];
             let bad = |text: &&String| text.contains([',', '\n', '\r', '#', '$']);
             if let Some(text) = fields.iter().find(bad) {
-                return Err(ToolError::new("partition_invalid", format!("{text:?} cannot stand in a partition table")));
+                return Err(ToolError::new(
+                    Code::PartitionInvalid,
+                    format!("{text:?} cannot stand in a partition table"),
+                ));
             }
             out += &fields.join(",");
             out.push('\n');
@@ -169,7 +172,7 @@ impl TableOptions {
     /// The options of the generator.
     pub fn read(&self) -> Result<Options<'static>, ToolError> {
         let word = |number: Option<Number>| match number.map(Number::as_u32) {
-            Some(None) => Err(ToolError::new("bad_parameter", "an address does not fit 32 bits")),
+            Some(None) => Err(ToolError::new(Code::BadParameter, "an address does not fit 32 bits")),
             other => Ok(other.flatten()),
         };
         let mut subtypes = Subtypes::default();
@@ -232,11 +235,11 @@ impl RowOut {
 impl From<TableError> for ToolError {
     fn from(error: TableError) -> Self {
         let code = match &error {
-            TableError::FlashSize { .. } => "flash_too_small",
+            TableError::FlashSize { .. } => Code::FlashTooSmall,
             TableError::Encoding | TableError::Truncated(_) | TableError::NoEnd | TableError::Md5 { .. } => {
-                "partition_table_damaged"
+                Code::PartitionTableDamaged
             }
-            _ => "partition_invalid",
+            _ => Code::PartitionInvalid,
         };
         let tool_error = Self::new(code, error.to_string());
         match repair(&error) {
@@ -293,6 +296,6 @@ fn repair(error: &TableError) -> Option<String> {
 
 impl From<SubtypeError> for ToolError {
     fn from(error: SubtypeError) -> Self {
-        Self::new("partition_invalid", error.to_string())
+        Self::new(Code::PartitionInvalid, error.to_string())
     }
 }

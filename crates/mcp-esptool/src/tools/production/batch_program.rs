@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::factory::Scope;
 use crate::factory::batch::{self, Options, Stats};
 use crate::factory::ports;
@@ -19,7 +20,6 @@ use crate::factory::report::Report;
 use crate::factory::unit::Order;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::FileAt;
-use crate::tools::error::ToolError;
 use crate::tools::flash::project;
 
 /// The tool.
@@ -88,7 +88,7 @@ impl Tool for BatchProgram {
         }
         let order = order(ctx, &input)?;
         let timeout = Duration::try_from_secs_f64(input.timeout_s.unwrap_or(USUAL_S));
-        let timeout = timeout.map_err(|_| ToolError::new("bad_parameter", "timeout_s is no time"))?;
+        let timeout = timeout.map_err(|_| ToolError::new(Code::BadParameter, "timeout_s is no time"))?;
         let parallel = input.parallel.map_or(ports.len(), |count| count as usize);
         let began = Instant::now();
         let mut units = batch::run(ctx, &ctx.desk, job, &ports, &order, Options { timeout, parallel });
@@ -132,7 +132,7 @@ fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
             (project.files, project.chip)
         }
         (None, Some(files)) => (files.clone(), None),
-        _ => return Err(ToolError::new("missing_parameter", "give either `firmware` or `files`")),
+        _ => return Err(ToolError::new(Code::MissingParameter, "give either `firmware` or `files`")),
     };
     super::accepted(ctx, plain(ctx, &files, chip)?.checked()?, Scope::Full, input.retries)
 }
@@ -149,7 +149,7 @@ fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>) -> Result<Prepared, 
         let path = toml::Value::String(file.path.clone());
         let _ = write!(text, "\n[[image]]\nfile = {path}\naddress = {}\n", file.address.0);
     }
-    let chip = chip.ok_or_else(|| ToolError::new("chip_unknown", "no file says which chip it is for"))?;
+    let chip = chip.ok_or_else(|| ToolError::new(Code::ChipUnknown, "no file says which chip it is for"))?;
     let text = format!("[recipe]\nname = \"files\"\n\n[chip]\ntype = \"{chip}\"\n{text}");
     let prepared = Prepared::of(ctx, text, String::new())?;
     Prepared::of(ctx, prepared.locked_text(), String::new())

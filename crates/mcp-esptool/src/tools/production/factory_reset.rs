@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::factory::recipe::Prepared;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::keep::{self, Copy, Region};
 
 /// The tool.
@@ -98,7 +98,7 @@ impl Tool for FactoryReset {
             connected.loader.attach_flash(job, None)?;
             let table = keep::table(connected, job, None)?.map(|found| found.table);
             let table =
-                table.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table at 0x8000"))?;
+                table.ok_or_else(|| ToolError::new(Code::NoPartitionTable, "there is no partition table at 0x8000"))?;
             let mut plan = Vec::new();
             for found in table.partitions.iter().filter(|found| found.kind != partition::APP) {
                 plan.push((found, act(ctx, job, connected, &device, &table, found, &input, recipe.as_ref())?));
@@ -198,7 +198,7 @@ fn reduced(
     let mut builder = Builder::new(found.size.into(), contents.version(), None)?;
     for entry in kept {
         let bad = |error: nvs::ValueError| {
-            ToolError::new("nvs_invalid", format!("{}/{}: {error}", entry.namespace, entry.key))
+            ToolError::new(Code::NvsInvalid, format!("{}/{}: {error}", entry.namespace, entry.key))
         };
         let index = builder.namespace(&entry.namespace).map_err(bad)?;
         builder.entry(index, &entry.key, &entry.value).map_err(bad)?;

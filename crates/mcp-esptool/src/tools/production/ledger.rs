@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::own_file;
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct LedgerTool;
@@ -152,7 +152,7 @@ impl Tool for LedgerTool {
 }
 
 fn needed<'a, T>(value: &'a Option<T>, name: &str) -> Result<&'a T, ToolError> {
-    value.as_ref().ok_or_else(|| ToolError::new("missing_parameter", format!("{name} is needed for this action")))
+    value.as_ref().ok_or_else(|| ToolError::new(Code::MissingParameter, format!("{name} is needed for this action")))
 }
 
 fn status(ctx: &Ctx) -> Result<(String, Json), ToolError> {
@@ -181,13 +181,13 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
         let lines = text.lines().map(|line| line.split(',').next().unwrap_or_default().trim().trim_matches('"'));
         let list: Vec<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
         return match list.is_empty() {
-            true => Err(ToolError::new("file_empty", format!("`{file}` holds no values"))),
+            true => Err(ToolError::new(Code::FileEmpty, format!("`{file}` holds no values"))),
             false => Ok(Values::List(list)),
         };
     }
     let count = *needed(&input.count, "count (or file)")?;
     if !(1..=10_000_000).contains(&count) {
-        return Err(ToolError::new("bad_parameter", "count is from 1 to 10000000"));
+        return Err(ToolError::new(Code::BadParameter, "count is from 1 to 10000000"));
     }
     let first = input.first.as_deref().unwrap_or("1");
     let bytes: Option<Vec<u8>> = first.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
@@ -197,12 +197,13 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
         let last = (count - 1).checked_mul(step).and_then(|distance| base.checked_add(distance));
         if first[0] & 1 != 0 || last.is_none_or(|last| last >> 24 != base >> 24) {
             let text = "the addresses leave their block of 2^24, or are multicast addresses";
-            return Err(ToolError::new("bad_parameter", text));
+            return Err(ToolError::new(Code::BadParameter, text));
         }
         return Ok(Values::Mac { first, step, count });
     }
-    let number =
-        first.parse().map_err(|_| ToolError::new("bad_parameter", format!("`{first}` is no number and no address")))?;
+    let number = first
+        .parse()
+        .map_err(|_| ToolError::new(Code::BadParameter, format!("`{first}` is no number and no address")))?;
     let width = input.width.unwrap_or(5).min(20) as usize;
     Ok(Values::Serial { prefix: input.prefix.clone().unwrap_or_default(), first: number, width, count })
 }
@@ -210,8 +211,8 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
 fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let unit = Unit::new(needed(&input.unit, "unit")?);
     let found = ctx.desk.with(|ledger| history(ledger, &unit))?;
-    let found =
-        found.ok_or_else(|| ToolError::new("ledger_unknown", format!("the ledger knows no unit {}", unit.base_mac)))?;
+    let found = found
+        .ok_or_else(|| ToolError::new(Code::LedgerUnknown, format!("the ledger knows no unit {}", unit.base_mac)))?;
     let shown = |one: &Json| {
         format!(
             "{} {} {}",
@@ -244,7 +245,7 @@ fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let bytes = match file.rsplit_once('.').map(|(_, end)| end) {
         Some("csv") => ctx.desk.with(Ledger::export_csv)?,
         Some("json") => format!("{:#}\n", ctx.desk.with(Ledger::export_json)?),
-        _ => return Err(ToolError::new("bad_parameter", "the export's name ends in .csv or .json")),
+        _ => return Err(ToolError::new(Code::BadParameter, "the export's name ends in .csv or .json")),
     };
     let written = ctx.files.keep(file, bytes.as_bytes())?.display().to_string();
     Ok((format!("exported to {written}"), json!({"file": written, "size_bytes": bytes.len()})))
@@ -264,7 +265,7 @@ fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
 fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let file = needed(&input.file, "file")?;
     // The database makes its copy beside the ledger's state; it goes where it shall as any other output does.
-    let failed = |error: std::io::Error| ToolError::new("file_unwritable", error.to_string());
+    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
     let state = ctx.config.state_dir();
     own_file::private_dir(&state).map_err(failed)?;
     let folder = tempfile::Builder::new().prefix("backup-").tempdir_in(state).map_err(failed)?;
@@ -284,7 +285,7 @@ fn label(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let payload = record.as_ref().and_then(|record| record["label"].as_str()).map(str::to_owned);
     let payload = payload.ok_or_else(|| {
         ToolError::new(
-            "no_label",
+            Code::NoLabel,
             format!("the last run of unit {} did not pass, or its recipe has no label", unit.base_mac),
         )
     })?;
@@ -320,7 +321,7 @@ fn retire(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
 }
 
 fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
-    let bad = |error: serde_json::Error| ToolError::new("file_unreadable", error.to_string());
+    let bad = |error: serde_json::Error| ToolError::new(Code::FileUnreadable, error.to_string());
     let number = || needed(&input.lease, "lease").map(|number| i64::from(*number));
     match input.action {
         Action::Lend => {

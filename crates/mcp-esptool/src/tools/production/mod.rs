@@ -12,10 +12,10 @@ pub mod values;
 use std::sync::Arc;
 
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::factory::Scope;
 use crate::factory::recipe::Prepared;
 use crate::factory::unit::Order;
-use crate::tools::error::ToolError;
 
 /// Reconnections when the call does not say.
 const RETRIES: u32 = 3;

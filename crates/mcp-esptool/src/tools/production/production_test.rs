@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::mac_text;
+use crate::error::{Code, ToolError};
 use crate::factory::recipe::Prepared;
 use crate::factory::report::Report;
 use crate::factory::steps;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct ProductionTest;
@@ -55,7 +55,7 @@ impl Tool for ProductionTest {
         let tests = &prepared.recipe.tests;
         if let Some(name) = input.only.iter().find(|name| !tests.iter().any(|test| test.name == **name)) {
             let known = tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(ToolError::new("bad_parameter", format!("there is no test `{name}`")).seen("tests", known));
+            return Err(ToolError::new(Code::BadParameter, format!("there is no test `{name}`")).seen("tests", known));
         }
         let chosen = || tests.iter().filter(|test| input.only.is_empty() || input.only.contains(&test.name));
         let mut unit = Report::new("");

@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::factory::quality;
 use crate::factory::recipe::Prepared;
 use crate::factory::report::Report;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct QualityControl;

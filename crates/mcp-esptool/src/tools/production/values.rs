@@ -14,10 +14,10 @@ use serde_json::{Map, Value as Json};
 use super::factory_reset::FACTORY_DATA;
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::keep;
 use crate::tools::partition::nvs::value_of;
 
@@ -91,7 +91,7 @@ impl Tool for Calibration {
                     "{key} is {}, its limits are {low} to {high}",
                     input.cal_data.get(key).unwrap_or(&Json::Null)
                 );
-                return Err(ToolError::new("outside_limits", text));
+                return Err(ToolError::new(Code::OutsideLimits, text));
             }
         }
         let namespace = input.namespace.unwrap_or_else(|| "cal".into());
@@ -137,17 +137,17 @@ fn write(
 ) -> Result<Out, ToolError> {
     if RADIO.contains(&namespace.as_str()) {
         return Err(ToolError::new(
-            "radio_calibration",
+            Code::RadioCalibration,
             format!("the namespace {namespace} is the radio's own calibration"),
         ));
     }
     if data.is_empty() {
-        return Err(ToolError::new("nothing_to_do", "there are no values"));
+        return Err(ToolError::new(Code::NothingToDo, "there are no values"));
     }
     ctx.with_device(port, job, |connected| {
         let device = Device::read(connected, job)?;
         let mac = device.mac.clone();
-        let mac = mac.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
+        let mac = mac.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
         let unit = Unit::new(&mac);
         let (name, address, size) = place(connected, job, named.as_deref())?;
         let before = connected.loader.read_flash_bytes(job, address, size)?;
@@ -176,14 +176,14 @@ fn write(
 fn place(connected: &mut Connected, job: &Job, named: Option<&str>) -> Result<(String, u32, u32), ToolError> {
     connected.loader.attach_flash(job, None)?;
     let table = keep::table(connected, job, None)?.map(|found| found.table);
-    let table = table.ok_or_else(|| ToolError::new("no_partition_table", "there is no partition table at 0x8000"))?;
+    let table = table.ok_or_else(|| ToolError::new(Code::NoPartitionTable, "there is no partition table at 0x8000"))?;
     let name = named.unwrap_or(FACTORY_DATA);
     let is_nvs = |p: &&partition::Partition| (p.kind, p.subtype) == (partition::DATA, partition::DATA_NVS);
     match table.find(name).filter(is_nvs) {
         Some(found) => Ok((found.name.clone(), found.offset, found.size)),
         None => {
             let known: Vec<&str> = table.partitions.iter().filter(is_nvs).map(|p| p.name.as_str()).collect();
-            let error = ToolError::new("unknown_partition", format!("there is no NVS partition `{name}`"));
+            let error = ToolError::new(Code::UnknownPartition, format!("there is no NVS partition `{name}`"));
             Err(error.seen("nvs_partitions", known.join(", ")))
         }
     }
@@ -206,11 +206,11 @@ fn issue(ctx: &Ctx, unit: &Unit, data: &Map<String, Json>) -> Result<BTreeMap<St
             Some(identity) => {
                 let owner = identity.unit.unwrap_or_else(|| "nobody yet".into());
                 let text = format!("{key}: {text} is in the ledger and belongs to {owner}");
-                return Err(ToolError::new("identity_conflict", text));
+                return Err(ToolError::new(Code::IdentityConflict, text));
             }
             None if names_an_identity(key) => {
                 let text = format!("{key}: {text} was not issued by the ledger");
-                return Err(ToolError::new("identity_not_issued", text));
+                return Err(ToolError::new(Code::IdentityNotIssued, text));
             }
             None => {}
         }
@@ -246,7 +246,7 @@ fn read_back(
             && contents.get(namespace, key) != Some(value)
         {
             let text = format!("{namespace}/{key} does not read back as it was written");
-            return Err(ToolError::new("verify_failed", text).touched(FlashState::Written));
+            return Err(ToolError::new(Code::VerifyFailed, text).touched(FlashState::Written));
         }
     }
     Ok(())

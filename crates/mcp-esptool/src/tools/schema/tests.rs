@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::*;
+use crate::error::Code;
 use crate::tools::args::Number;
 
 #[derive(Deserialize, JsonSchema)]
@@ -53,7 +54,7 @@ fn texts_become_what_the_schema_wants() {
 #[test]
 fn unknown_names_are_refused_with_the_nearest() {
     let error = checked(json!({"adress": 1})).unwrap_err();
-    assert_eq!(error.code, "unknown_parameter");
+    assert_eq!(error.code, Code::UnknownParameter);
     assert!(error.to_string().contains("use `address`"), "{error}");
     let error = checked(json!({"address": 1, "files": [{"path": "x", "offset": 1}]})).unwrap_err();
     assert!(error.message.contains("files[0].offset"), "{error}");
@@ -62,8 +63,8 @@ fn unknown_names_are_refused_with_the_nearest() {
 #[test]
 fn missing_names_are_named() {
     assert!(checked(json!({})).unwrap_err().message.contains("`address`"));
-    assert_eq!(checked(Value::Null).unwrap_err().code, "missing_parameter");
-    assert_eq!(checked(json!([1])).unwrap_err().code, "bad_parameter");
+    assert_eq!(checked(Value::Null).unwrap_err().code, Code::MissingParameter);
+    assert_eq!(checked(json!([1])).unwrap_err().code, Code::BadParameter);
 }
 
 #[test]

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Purpose};
 
 /// The tool.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
 use crate::tools::security::{keys, read};
 
@@ -159,7 +159,7 @@ impl Tool for Burn {
                 requests.push(request(ctx, &efuses, item)?);
             }
             if requests.is_empty() {
-                return Err(ToolError::new("missing_parameter", "nothing to burn: give efuse_name or burns"));
+                return Err(ToolError::new(Code::MissingParameter, "nothing to burn: give efuse_name or burns"));
             }
             let intent = Intent { profile: input.profile, token: input.confirm_token.as_deref(), ..Intent::default() };
             let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
@@ -195,7 +195,7 @@ pub fn request(ctx: &Ctx, efuses: &Efuses, item: &Item) -> Result<Request, ToolE
             "1.8v" | "1.8" => Voltage::V1_8,
             "3.3v" | "3.3" => Voltage::V3_3,
             "off" => Voltage::Off,
-            _ => return Err(ToolError::new("bad_parameter", format!("`{voltage}` is not 1.8V, 3.3V or off"))),
+            _ => return Err(ToolError::new(Code::BadParameter, format!("`{voltage}` is not 1.8V, 3.3V or off"))),
         }),
     })
 }
@@ -209,7 +209,7 @@ fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>,
     }
     if purpose.starts_with("ECDSA_KEY") && is_pem {
         let key = keys::private(ctx, path)?;
-        let scalar = key.scalar().ok_or_else(|| ToolError::new("bad_key", "not an ECDSA key"))?;
+        let scalar = key.scalar().ok_or_else(|| ToolError::new(Code::BadKey, "not an ECDSA key"))?;
         return Ok(text::ecdsa_key(scalar));
     }
     Ok(keys::raw(ctx, path)?.to_vec())
@@ -218,9 +218,9 @@ fn key(ctx: &Ctx, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8>,
 /// A field's value from text.
 pub fn field(efuses: &Efuses, name: &str, value: Option<&str>) -> Result<Request, ToolError> {
     let field = read::field(efuses, name)?;
-    text::request(efuses, &field.name, value).map_err(|error| ToolError::new("bad_parameter", error.to_string()))
+    text::request(efuses, &field.name, value).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))
 }
 
 fn parse_mac(mac: &str) -> Result<[u8; 6], ToolError> {
-    text::mac(mac).ok_or_else(|| ToolError::new("bad_parameter", format!("`{mac}` is no MAC address")))
+    text::mac(mac).ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{mac}` is no MAC address")))
 }

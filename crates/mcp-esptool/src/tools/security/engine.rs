@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
-use crate::tools::error::{FlashState, ToolError};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tools::ota::boot_check::walk_decrypted;
 use crate::tools::security::facts;
 use crate::tools::security::marks::Mark;
@@ -174,7 +174,7 @@ fn findings(plan: &Plan) -> Vec<PlanFinding> {
 
 impl From<BurnError> for ToolError {
     fn from(error: BurnError) -> Self {
-        Self::new("burn_impossible", error.to_string())
+        Self::new(Code::BurnImpossible, error.to_string())
     }
 }
 
@@ -198,7 +198,7 @@ pub struct Intent<'a> {
 /// Reads the eFuses; an error that says why where they cannot be read.
 pub fn read(connected: &mut Connected, job: &Job) -> Result<Efuses, ToolError> {
     if connected.loader.mode() == Mode::SecureDownload {
-        return Err(ToolError::new("secure_download", "eFuses cannot be read in secure download mode"));
+        return Err(ToolError::new(Code::SecureDownload, "eFuses cannot be read in secure download mode"));
     }
     Ok(connected.loader.read_efuses(job)?)
 }
@@ -225,7 +225,7 @@ pub fn carry_out_after(
 ) -> Result<Outcome, ToolError> {
     let is_virtual = connected.is_virtual();
     let identity = connected.identify(job)?;
-    let identity = identity.ok_or_else(|| ToolError::new("secure_download", "who the device is cannot be read"))?;
+    let identity = identity.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
     let mac = mac_text(&identity.mac);
     let before = read(connected, job)?;
     let facts = facts::gather(ctx, job, connected, &before, requests, intent)?;
@@ -311,7 +311,7 @@ fn burn_now(ctx: &Ctx, job: &Job, connected: &mut Connected, plan: &Plan, mac: &
         Err(fault) => {
             event("failed", json!(fault.to_string()))?;
             let changed = matches!(fault, BurnFault::Changed);
-            let code = if changed { "burn_stale" } else { "burn_failed" };
+            let code = if changed { Code::BurnStale } else { Code::BurnFailed };
             Err(ToolError::new(code, fault.to_string()).touched(FlashState::Unchanged))
         }
     }
@@ -319,7 +319,7 @@ fn burn_now(ctx: &Ctx, job: &Job, connected: &mut Connected, plan: &Plan, mac: &
 
 /// Carries the plan out on a virtual chip with the same eFuses, through the same code.
 fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
-    let failed = |what: String| ToolError::new("rehearsal_failed", what).seen("plan", plan.hash_hex());
+    let failed = |what: String| ToolError::new(Code::RehearsalFailed, what).seen("plan", plan.hash_hex());
     let Some(chip) = esp_model::chip::by_name(plan.chip) else { return Err(failed("unknown chip".into())) };
     let mut config = esp_sim::Config::new(chip, "rehearsal").unpaced();
     config.mac = mac;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, mac_text};
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 use crate::tools::flash::keep;
 use crate::tools::security::engine::{self, Intent};
 use crate::tools::security::marks::Mark;

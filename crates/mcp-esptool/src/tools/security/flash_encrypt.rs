@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::security::keys;
 
 /// The tool.
@@ -96,12 +96,12 @@ impl Tool for Encrypt {
             return generate(ctx, &input);
         }
         if input.files.is_empty() {
-            return Err(ToolError::new("missing_parameter", "files is needed"));
+            return Err(ToolError::new(Code::MissingParameter, "files is needed"));
         }
         match (&input.port, &input.chip) {
             (None, Some(name)) => {
                 let chip = chip::by_name(name)
-                    .ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{name}`")))?;
+                    .ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{name}`")))?;
                 let results = convert(ctx, chip, &input)?;
                 save(ctx, &input, &results)
             }
@@ -121,7 +121,9 @@ impl Tool for Encrypt {
                 out.device = Some(device);
                 Ok(out)
             }),
-            (None, None) => Err(ToolError::new("missing_parameter", "give port or chip: the algorithm depends on it")),
+            (None, None) => {
+                Err(ToolError::new(Code::MissingParameter, "give port or chip: the algorithm depends on it"))
+            }
         }
     }
 
@@ -137,7 +139,7 @@ fn generate(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
         256 => KeyKind::Bits256,
         512 => KeyKind::Xts256,
         other => {
-            return Err(ToolError::new("bad_parameter", format!("{other} bits: 128, 192, 256 or 512 are possible")));
+            return Err(ToolError::new(Code::BadParameter, format!("{other} bits: 128, 192, 256 or 512 are possible")));
         }
     };
     let key = keys::with_random(|random| Ok(kind.generate(random)))?;
@@ -152,20 +154,21 @@ pub fn flash_key(ctx: &Ctx, chip: &Chip, path: &str, crypt_config: u8) -> Result
         Some(FlashCipher::Esp32Aes) => FlashKey::esp32(&bytes, crypt_config),
         Some(FlashCipher::XtsAes) => FlashKey::xts(&bytes),
         None => {
-            return Err(ToolError::new("not_supported_by_chip", format!("the {} has no flash encryption", chip.name)));
+            return Err(ToolError::new(Code::NotSupportedByChip, format!("the {} has no flash encryption", chip.name)));
         }
     };
-    key.map_err(|error| ToolError::new("bad_key", error.to_string()))
+    key.map_err(|error| ToolError::new(Code::BadKey, error.to_string()))
 }
 
 fn convert(ctx: &Ctx, chip: &Chip, input: &In) -> Result<Vec<(u32, Vec<u8>)>, ToolError> {
     let key = flash_key(ctx, chip, &input.key_file, input.flash_crypt_config)?;
     let convert = |file: &FileAt| {
-        let beyond = || ToolError::new("address_out_of_range", format!("`{}`: address is beyond 32 bits", file.path));
+        let beyond = || ToolError::new(Code::AddressOutOfRange, format!("`{}`: address is beyond 32 bits", file.path));
         let address = file.address.as_u32().ok_or_else(beyond)?;
         let mut bytes = ctx.files.read_some(&file.path)?;
-        let failed =
-            |error: esp_model::secure::SecureError| ToolError::new("not_aligned", format!("`{}`: {error}", file.path));
+        let failed = |error: esp_model::secure::SecureError| {
+            ToolError::new(Code::NotAligned, format!("`{}`: {error}", file.path))
+        };
         if input.action == Action::Encrypt {
             bytes = keys::with_random(|random| key.encrypt_padded(address.into(), &bytes, random))?;
         } else {

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, PortUrl};
 use crate::tools::device::Device;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
 use crate::tools::security::{flash_encrypt, keys};
 
@@ -111,7 +111,7 @@ impl Tool for Enable {
             for file in &input.files {
                 let address = file.address.as_u32();
                 let address =
-                    address.ok_or_else(|| ToolError::new("address_out_of_range", "address beyond 32 bits"))?;
+                    address.ok_or_else(|| ToolError::new(Code::AddressOutOfRange, "address beyond 32 bits"))?;
                 let plain = ctx.files.read_some(&file.path)?;
                 let bytes = keys::with_random(|random| cipher.encrypt_padded(address.into(), &plain, random))?;
                 parts.push(Part::bytes(address, bytes));
@@ -175,7 +175,7 @@ fn profile(mode: Mode) -> Purpose {
 }
 
 fn encryption(data: &ChipData) -> Result<&FlashEncryption, ToolError> {
-    let none = || ToolError::new("not_supported_by_chip", format!("the {} has no flash encryption", data.name));
+    let none = || ToolError::new(Code::NotSupportedByChip, format!("the {} has no flash encryption", data.name));
     data.security.flash_encryption.as_ref().ok_or_else(none)
 }
 
@@ -186,7 +186,7 @@ fn covers_bootloader(data: &ChipData, files: &[FileAt]) -> Result<(), ToolError>
         return Ok(());
     }
     let text = format!("no file for the bootloader at {offset:#x}: plain, it would not boot any more");
-    Err(ToolError::new("wrong_bootloader_offset", text))
+    Err(ToolError::new(Code::WrongBootloaderOffset, text))
 }
 
 fn write(job: &Job, connected: &mut Connected, parts: &mut [Part]) -> Result<u64, ToolError> {
@@ -204,7 +204,7 @@ fn is_key_of_flash(job: &Job, connected: &mut Connected, key: &FlashKey, place: 
         return Ok(());
     }
     let text = format!("a hidden key is in {place} already, and what is in flash was not encrypted with the given key");
-    Err(ToolError::new("bad_key", text))
+    Err(ToolError::new(Code::BadKey, text))
 }
 
 /// The key into the block that holds it already (a burn was cut off), else the first that is free for it; hidden and
@@ -215,10 +215,10 @@ fn key_request(efuses: &Efuses, encryption: &FlashEncryption, key: &[u8]) -> Res
         (FlashCipher::XtsAes, 16) => "XTS_AES_128_KEY_DERIVED_FROM_128_EFUSE_BITS",
         (FlashCipher::XtsAes, 32) => "XTS_AES_128_KEY",
         (FlashCipher::XtsAes, 64) => "XTS_AES_256_KEY",
-        (_, len) => return Err(ToolError::new("bad_key", format!("a key of {len} bytes does not fit this chip"))),
+        (_, len) => return Err(ToolError::new(Code::BadKey, format!("a key of {len} bytes does not fit this chip"))),
     };
     let known = efuses.table.key_purposes.iter().find(|one| one.name == purpose);
-    let known = known.ok_or_else(|| ToolError::new("bad_key", format!("this chip takes no {purpose}")))?;
+    let known = known.ok_or_else(|| ToolError::new(Code::BadKey, format!("this chip takes no {purpose}")))?;
     // A long key is judged by its first half.
     let first = known.split.first().and_then(|half| efuses.table.key_purposes.iter().find(|one| one.name == *half));
     let allowed = &first.unwrap_or(known).blocks;
@@ -232,7 +232,7 @@ fn key_request(efuses: &Efuses, encryption: &FlashEncryption, key: &[u8]) -> Res
     let holds = |block: &&Block| efuses.holds_key(block, first.unwrap_or(known), part);
     let blocks = &efuses.table.blocks;
     let block = blocks.iter().find(holds).or_else(|| blocks.iter().find(free));
-    let block = block.ok_or_else(|| ToolError::new("burn_impossible", "no key block is free for the key"))?;
+    let block = block.ok_or_else(|| ToolError::new(Code::BurnImpossible, "no key block is free for the key"))?;
     Ok(Request::Key {
         block: block.name.clone(),
         key: key.to_vec(),

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::audit::{self, Row};
 use crate::tools::security::engine;
 

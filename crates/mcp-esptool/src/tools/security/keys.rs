@@ -4,37 +4,37 @@ use esp_model::secure::{PrivateKey, PublicKey, SecureError};
 use zeroize::Zeroizing;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// The bytes of a key file. Longer files are no keys.
 pub fn raw(ctx: &Ctx, path: &str) -> Result<Zeroizing<Vec<u8>>, ToolError> {
     let bytes = Zeroizing::new(ctx.files.read_some(path)?);
     match bytes.len() {
         1..=64 => Ok(bytes),
-        len => Err(ToolError::new("bad_key", format!("`{path}` has {len} bytes, a raw key has at most 64"))),
+        len => Err(ToolError::new(Code::BadKey, format!("`{path}` has {len} bytes, a raw key has at most 64"))),
     }
 }
 
 /// A private key in PEM.
 pub fn private(ctx: &Ctx, path: &str) -> Result<PrivateKey, ToolError> {
     let text = Zeroizing::new(ctx.files.read_text(path)?);
-    PrivateKey::from_pem(&text).map_err(|error| ToolError::new("bad_key", format!("`{path}`: {error}")))
+    PrivateKey::from_pem(&text).map_err(|error| ToolError::new(Code::BadKey, format!("`{path}`: {error}")))
 }
 
 /// A public key in PEM, or the public half of a private one.
 pub fn public(ctx: &Ctx, path: &str) -> Result<PublicKey, ToolError> {
     let text = Zeroizing::new(ctx.files.read_text(path)?);
-    PublicKey::from_pem(&text).map_err(|error| ToolError::new("bad_key", format!("`{path}`: {error}")))
+    PublicKey::from_pem(&text).map_err(|error| ToolError::new(Code::BadKey, format!("`{path}`: {error}")))
 }
 
 /// A new file that only its owner can read. An older file of this name is not overwritten: it may be the only copy.
 pub fn write_new(ctx: &Ctx, path: &str, bytes: &[u8]) -> Result<String, ToolError> {
     use std::io::Write;
     if ctx.files.input(path).is_ok() {
-        return Err(ToolError::new("file_unwritable", format!("`{path}` exists: a key file is never overwritten")));
+        return Err(ToolError::new(Code::FileUnwritable, format!("`{path}` exists: a key file is never overwritten")));
     }
     let mut file = ctx.files.create(path)?;
-    file.write_all(bytes).map_err(|error| ToolError::new("file_unwritable", format!("`{path}`: {error}")))?;
+    file.write_all(bytes).map_err(|error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}")))?;
     Ok(file.finish_secret()?.display().to_string())
 }
 
@@ -50,6 +50,6 @@ pub fn with_random<T>(work: impl FnOnce(&mut dyn FnMut(&mut [u8])) -> Result<T, 
     });
     match failed {
         Some(error) => Err(error),
-        None => done.map_err(|error| ToolError::new("bad_key", error.to_string())),
+        None => done.map_err(|error| ToolError::new(Code::BadKey, error.to_string())),
     }
 }

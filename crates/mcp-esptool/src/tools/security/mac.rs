@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::ctx::device::mac_text;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::OnlyPort;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::engine;
 
 /// The tool.
@@ -59,7 +59,7 @@ impl Tool for Mac {
             let efuses = engine::read(connected, job)?;
             let identity = connected.identify(job)?;
             let identity =
-                identity.ok_or_else(|| ToolError::new("secure_download", "the MAC address cannot be read"))?;
+                identity.ok_or_else(|| ToolError::new(Code::SecureDownload, "the MAC address cannot be read"))?;
             let value = |name: &str| match efuses.value(efuses.table.field(name)?).value {
                 Shown::Text(text) => Some(text),
                 _ => None,

@@ -15,7 +15,7 @@ use esp_model::secure::{Scheme, SecureError};
 use zeroize::Zeroizing;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Bytes of salt in the signatures that chips verify (ESP-IDF, "Secure Boot v2").
 const SALT: std::ffi::c_ulong = 32;
@@ -30,13 +30,12 @@ pub struct Module {
 impl Module {
     /// The module that is configured.
     pub fn of(ctx: &Ctx) -> Result<Self, ToolError> {
-        let library = ctx
-            .config
-            .path("pkcs11_module")
-            .ok_or_else(|| ToolError::new("missing_parameter", "no PKCS#11 library is configured (pkcs11_module)"))?;
+        let library = ctx.config.path("pkcs11_module").ok_or_else(|| {
+            ToolError::new(Code::MissingParameter, "no PKCS#11 library is configured (pkcs11_module)")
+        })?;
         let pin = match ctx.config.path("pkcs11_pin_file") {
             Some(path) => crate::own_file::read_text(&path)
-                .map_err(|error| ToolError::new("file_unreadable", format!("{}: {error}", path.display())))?,
+                .map_err(|error| ToolError::new(Code::FileUnreadable, format!("{}: {error}", path.display())))?,
             None => String::new(),
         };
         let pin = Zeroizing::new(pin.trim_end_matches(['\r', '\n']).to_owned());

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::engine;
 
 /// The tool.
@@ -109,7 +109,7 @@ pub fn summary(connected: &mut Connected, job: &Job) -> Result<serde_json::Value
 pub fn field(efuses: &Efuses, name: &str) -> Result<&'static Field, ToolError> {
     let table = efuses.table;
     table.field(name).ok_or_else(|| {
-        let error = ToolError::new("unknown_efuse", format!("this chip has no eFuse `{name}`"));
+        let error = ToolError::new(Code::UnknownEfuse, format!("this chip has no eFuse `{name}`"));
         match crate::tools::nearest(name, table.fields.iter().map(|field| field.name.as_str())) {
             Some(near) => error.next(format!("did you mean {near}?")),
             None => error,

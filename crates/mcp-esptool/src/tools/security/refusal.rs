@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::tools::error::{FlashState, ToolError};
+use crate::error::{Code, FlashState, ToolError};
 use crate::tools::security::engine::Outcome;
 
 /// Why the policy does not allow the burn.
@@ -24,7 +24,7 @@ pub struct BurnRefused {
 /// The policy's answer: nothing when the burn is allowed.
 pub fn by_policy(ctx: &Ctx, mac: &str, is_virtual: bool) -> Option<BurnRefused> {
     let error = ctx.policy.allows_burn(mac, is_virtual).err()?;
-    Some(BurnRefused { code: error.code.into(), message: error.message, policy_file: policy_file(ctx) })
+    Some(BurnRefused { code: error.code.to_string(), message: error.message, policy_file: policy_file(ctx) })
 }
 
 impl BurnRefused {
@@ -60,11 +60,11 @@ pub fn error(ctx: &Ctx, mac: &str, plan: &Outcome, text: &str) -> ToolError {
         // Both say no: the findings show that a change of the policy would not help.
         Some(refused) => {
             let text = format!("{}; it would be refused anyway: {text}", refused.message);
-            ToolError::new("burn_not_allowed", text).next(format!("follow the findings; then {}", refused.next(mac)))
+            ToolError::new(Code::BurnNotAllowed, text).next(format!("follow the findings; then {}", refused.next(mac)))
         }
         None => {
             let vouch = "what only a person can know (rules 8, 9, 16) is vouched for by the user in the policy file";
-            ToolError::new("burn_refused", text).next(format!("follow the findings; {vouch}, {file}"))
+            ToolError::new(Code::BurnRefused, text).next(format!("follow the findings; {vouch}, {file}"))
         }
     };
     with_plan(error.seen("policy_file", file), plan)
@@ -72,7 +72,7 @@ pub fn error(ctx: &Ctx, mac: &str, plan: &Outcome, text: &str) -> ToolError {
 
 /// The burn of a plan that was made, where the policy does not allow it.
 pub fn not_allowed(mac: &str, refused: &BurnRefused, plan: &Outcome) -> ToolError {
-    let error = ToolError::new("burn_not_allowed", refused.message.as_str());
+    let error = ToolError::new(Code::BurnNotAllowed, refused.message.as_str());
     with_plan(error.next(refused.next(mac)).seen("policy_file", refused.policy_file.as_str()), plan)
 }
 

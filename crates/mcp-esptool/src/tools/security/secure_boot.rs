@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
 use crate::tools::security::{flash_encrypt, keys};
 
@@ -131,7 +131,7 @@ fn flash_key(
         }
         None if encrypted => {
             let text = "the flash is encrypted: give flash_key_file, so that the bootloader's signature can be checked";
-            Err(ToolError::new("missing_parameter", text))
+            Err(ToolError::new(Code::MissingParameter, text))
         }
         _ => Ok(None),
     }
@@ -141,7 +141,7 @@ fn flash_key(
 fn boot(chip: &ChipData, scheme: Scheme) -> Result<&SecureBoot, ToolError> {
     let wanted = if scheme == Scheme::Rsa3072 { SecureBootScheme::V2Rsa } else { SecureBootScheme::V2Ecdsa };
     chip.security.secure_boot.iter().find(|boot| boot.scheme == wanted).ok_or_else(|| {
-        ToolError::new("not_supported_by_chip", format!("the {} does not boot {scheme} signatures", chip.name))
+        ToolError::new(Code::NotSupportedByChip, format!("the {} does not boot {scheme} signatures", chip.name))
     })
 }
 
@@ -167,7 +167,7 @@ fn digest_requests(efuses: &Efuses, digests: &[[u8; 32]]) -> Result<Vec<Request>
         // blocks are left to keys that only they can hold.
         let holds = |block: &&Block| efuses.holds_key(block, purpose, digest);
         let block = efuses.table.blocks.iter().find(holds).or_else(|| efuses.table.blocks.iter().rev().find(free));
-        let block = block.ok_or_else(|| ToolError::new("burn_impossible", "no key block is free for a digest"))?;
+        let block = block.ok_or_else(|| ToolError::new(Code::BurnImpossible, "no key block is free for a digest"))?;
         taken.push(block.id);
         requests.push(Request::Key {
             block: block.name.clone(),
@@ -178,7 +178,7 @@ fn digest_requests(efuses: &Efuses, digests: &[[u8; 32]]) -> Result<Vec<Request>
         });
     }
     if digests.len() > purposes.len() {
-        return Err(ToolError::new("bad_parameter", format!("this chip holds {} key digests", purposes.len())));
+        return Err(ToolError::new(Code::BadParameter, format!("this chip holds {} key digests", purposes.len())));
     }
     Ok(requests)
 }

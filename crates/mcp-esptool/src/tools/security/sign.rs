@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 use crate::tools::security::keys;
 use crate::tools::security::pkcs11::Module;
 
@@ -134,21 +134,23 @@ impl Tool for Sign {
 
 fn bad(error: SecureError) -> ToolError {
     let code = match error {
-        SecureError::BadSignature | SecureError::NotSignedByKey | SecureError::OtherContent(_) => "signature_invalid",
-        SecureError::Signer(_) => "signer_failed",
-        _ => "bad_key",
+        SecureError::BadSignature | SecureError::NotSignedByKey | SecureError::OtherContent(_) => {
+            Code::SignatureInvalid
+        }
+        SecureError::Signer(_) => Code::SignerFailed,
+        _ => Code::BadKey,
     };
     ToolError::new(code, error.to_string())
 }
 
 fn needed<'a>(value: &'a Option<String>, name: &str) -> Result<&'a str, ToolError> {
-    value.as_deref().ok_or_else(|| ToolError::new("missing_parameter", format!("{name} is needed for this action")))
+    value.as_deref().ok_or_else(|| ToolError::new(Code::MissingParameter, format!("{name} is needed for this action")))
 }
 
 fn only_key(input: &In) -> Result<&str, ToolError> {
     match input.key_files.as_slice() {
         [only] => Ok(only),
-        _ => Err(ToolError::new("missing_parameter", "exactly one of key_files is needed for this action")),
+        _ => Err(ToolError::new(Code::MissingParameter, "exactly one of key_files is needed for this action")),
     }
 }
 
@@ -164,7 +166,7 @@ fn generate(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let usual = if input.version == 1 { "ecdsa256" } else { "rsa3072" };
     let name = input.scheme.as_deref().unwrap_or(usual);
     let scheme = Scheme::by_name(name)
-        .ok_or_else(|| ToolError::new("bad_parameter", format!("there is no signing scheme `{name}`")))?;
+        .ok_or_else(|| ToolError::new(Code::BadParameter, format!("there is no signing scheme `{name}`")))?;
     let key = keys::with_random(|random| PrivateKey::generate(scheme, random))?;
     let pem = key.to_pem().map_err(bad)?;
     let file = keys::write_new(ctx, needed(&input.output_file, "output_file")?, pem.as_bytes())?;
@@ -180,7 +182,7 @@ fn sign(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let private: Vec<_> = input.key_files.iter().map(|path| keys::private(ctx, path)).collect::<Result<_, _>>()?;
     let signed = match (input.version, private.as_slice()) {
         (1, [only]) => boot_v1::sign(&data, only).map_err(bad)?,
-        (1, _) => return Err(ToolError::new("bad_parameter", "version 1 takes exactly one key")),
+        (1, _) => return Err(ToolError::new(Code::BadParameter, "version 1 takes exactly one key")),
         _ if input.action == Action::Append => keys::with_random(|random| boot_v2::append(&data, &private, random))?,
         _ => keys::with_random(|random| boot_v2::sign(&data, &private, Padding::Sector, random))?,
     };
@@ -189,7 +191,7 @@ fn sign(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 
 fn sign_in_hsm(ctx: &Ctx, input: &In, data: &[u8], label: &str) -> Result<Out, ToolError> {
     if (input.version, input.action) != (2, Action::Sign) {
-        return Err(ToolError::new("bad_parameter", "an HSM signs for version 2, the first signature of an image"));
+        return Err(ToolError::new(Code::BadParameter, "an HSM signs for version 2, the first signature of an image"));
     }
     let key = keys::public(ctx, only_key(input)?)?;
     let module = Module::of(ctx)?;
@@ -200,14 +202,14 @@ fn sign_in_hsm(ctx: &Ctx, input: &In, data: &[u8], label: &str) -> Result<Out, T
 fn attach(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let data = ctx.files.read_some(needed(&input.input_file, "input_file")?)?;
     if input.key_files.len() != input.signature_files.len() || input.key_files.is_empty() {
-        return Err(ToolError::new("missing_parameter", "give one public key for each signature"));
+        return Err(ToolError::new(Code::MissingParameter, "give one public key for each signature"));
     }
     let pairs = input.key_files.iter().zip(&input.signature_files);
     let pair = |(key, signature): (&String, &String)| Ok((keys::public(ctx, key)?, ctx.files.read_some(signature)?));
     let pairs: Vec<_> = pairs.map(pair).collect::<Result<_, ToolError>>()?;
     let signed = match (input.version, pairs.as_slice()) {
         (1, [(key, signature)]) => boot_v1::attach(&data, key, signature).map_err(bad)?,
-        (1, _) => return Err(ToolError::new("bad_parameter", "version 1 takes exactly one key")),
+        (1, _) => return Err(ToolError::new(Code::BadParameter, "version 1 takes exactly one key")),
         _ => boot_v2::attach(&data, &pairs).map_err(bad)?,
     };
     finish(ctx, input, &signed, "signature attached")
@@ -234,7 +236,7 @@ fn verify(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
         return Ok(Out { signatures, ..out("signatures listed") });
     }
     if input.key_files.is_empty() {
-        return Err(ToolError::new("missing_parameter", "key_files is needed to verify"));
+        return Err(ToolError::new(Code::MissingParameter, "key_files is needed to verify"));
     }
     for path in &input.key_files {
         boot_v2::verify(&data, &keys::public(ctx, path)?, Padding::Sector).map_err(bad)?;

@@ -4,8 +4,8 @@ use esp_model::chip::Chip;
 use esp_model::image::build::{Built, Settings, build};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tools::args::{FileAt, Number};
-use crate::tools::error::ToolError;
 use crate::tools::flash::belongs;
 use crate::tools::flash::files::{self, Piece};
 use crate::tools::flash::project;
@@ -30,7 +30,7 @@ pub fn gather(
             project.chip.as_deref().filter(|name| esp_model::chip::by_name(name).is_none_or(|c| c.id != chip.id))
         {
             let text = format!("the project is for {other}, the virtual device is an {}", chip.name);
-            return Err(ToolError::new("chip_mismatch", text));
+            return Err(ToolError::new(Code::ChipMismatch, text));
         }
         list.extend(project.files);
         // An ELF without an address goes where apps usually go.
@@ -57,14 +57,14 @@ pub fn gather(
     }
     if let Some(piece) = pieces.iter().find(|piece| piece.end() > size) {
         let text = format!("`{}` ends at {:#x}, the flash at {size:#x}", piece.path, piece.end());
-        return Err(ToolError::new("address_out_of_range", text));
+        return Err(ToolError::new(Code::AddressOutOfRange, text));
     }
     Ok(pieces)
 }
 
 fn image_of(chip: &Chip, path: &str, elf: &[u8], size: u64) -> Result<Vec<u8>, ToolError> {
     let settings = Settings { flash_size: format!("{}MB", size >> 20), ..Settings::default() };
-    let failed = |what: String| ToolError::new("image_invalid", format!("`{path}`: {what}"));
+    let failed = |what: String| ToolError::new(Code::ImageInvalid, format!("`{path}`: {what}"));
     match build(chip, elf, &settings).map_err(|error| failed(error.to_string()))? {
         Built::One(image) => Ok(image),
         _ => Err(failed("this chip's images are two files: convert it with esp_elf_to_binary first".into())),

@@ -11,9 +11,9 @@ use super::content;
 use super::status::plain;
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
+use crate::error::{Code, FlashState, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number};
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::files::PieceView;
 
 /// The tool.
@@ -76,7 +76,7 @@ impl Tool for Flash {
         ctx.ports.check(&PortUrl::Qemu(id.into()), &ctx.policy)?;
         let status = manager.status(id)?;
         let chip = chip::by_name(&status.config.chip)
-            .ok_or_else(|| ToolError::new("unknown_chip", format!("there is no chip `{}`", status.config.chip)))?;
+            .ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{}`", status.config.chip)))?;
         let mut list = input.files.clone().unwrap_or_default();
         if let Some(path) = &input.image {
             list.push(FileAt { path: path.clone(), address: input.address.unwrap_or(Number(0)) });
@@ -85,7 +85,7 @@ impl Tool for Flash {
         let pieces = content::gather(ctx, chip, &list, input.project.as_deref(), size, input.accept_wrong_place)?;
         let changes = input.erase || input.restore.is_some() || input.snapshot.is_some() || input.boot_mode.is_some();
         if pieces.is_empty() && !changes {
-            return Err(ToolError::new("nothing_to_do", "no files were given, nor anything else to do"));
+            return Err(ToolError::new(Code::NothingToDo, "no files were given, nor anything else to do"));
         }
         let contents: Vec<_> =
             pieces.iter().map(|piece| Ok((piece.address, piece.bytes()?))).collect::<Result<_, ToolError>>()?;

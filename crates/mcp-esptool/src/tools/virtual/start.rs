@@ -12,9 +12,9 @@ use super::content;
 use super::twin::{self, Twin};
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::{FileAt, Number, PortUrl};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Start;
@@ -186,7 +186,7 @@ fn again(ctx: &Ctx, input: &In, status: &Status) -> Result<Out, ToolError> {
         [input.flash_image.is_some(), input.files.is_some(), input.project.is_some(), input.clone_from.is_some()];
     if content.contains(&true) {
         let text = format!("there is already a virtual device `{id}`");
-        return Err(ToolError::new("virtual_exists", text));
+        return Err(ToolError::new(Code::VirtualExists, text));
     }
     let mode = input.boot_mode.unwrap_or_default().into();
     let manager = &ctx.virtuals.manager;
@@ -203,17 +203,17 @@ fn chip_of(input: &In, twin: Option<&Twin>) -> Result<&'static Chip, ToolError> 
     let named = match (&input.chip_type, twin) {
         (Some(name), _) => chip::by_name(name).ok_or_else(|| {
             let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
-            ToolError::new("unknown_chip", format!("there is no chip `{name}`")).seen("known", known)
+            ToolError::new(Code::UnknownChip, format!("there is no chip `{name}`")).seen("known", known)
         })?,
         (None, Some(twin)) => twin.chip,
         (None, None) => {
-            chip::by_chip_id(DEFAULT).ok_or_else(|| ToolError::new("missing_parameter", "give `chip_type`"))?
+            chip::by_chip_id(DEFAULT).ok_or_else(|| ToolError::new(Code::MissingParameter, "give `chip_type`"))?
         }
     };
     match twin {
         Some(twin) if twin.chip.id != named.id => {
             let text = format!("the device that is copied is an {}, not an {}", twin.chip.name, named.name);
-            Err(ToolError::new("chip_mismatch", text))
+            Err(ToolError::new(Code::ChipMismatch, text))
         }
         _ => Ok(named),
     }
@@ -250,7 +250,7 @@ fn config(
         || input.wait_for_gdb;
     if backend == Backend::Builtin && emulator_only {
         let text = "PSRAM, network, forwarded ports and GDB need QEMU; the built-in simulator has none of them";
-        return Err(ToolError::new("bad_parameter", text));
+        return Err(ToolError::new(Code::BadParameter, text));
     }
     let size = input.flash_size.map(|size| size.0).or(twin.map(|twin| twin.flash_size));
     Ok(Config {

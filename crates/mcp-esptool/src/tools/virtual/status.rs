@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::view::View;
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Status;

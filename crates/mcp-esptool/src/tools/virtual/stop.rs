@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct Stop;
@@ -49,7 +49,7 @@ impl Tool for Stop {
         let wanted = match (&input.id, input.all) {
             (Some(id), false) => vec![manager.status(super::status::plain(id))?],
             (None, true) => manager.list()?,
-            _ => return Err(ToolError::new("missing_parameter", "give either `id` or `all`")),
+            _ => return Err(ToolError::new(Code::MissingParameter, "give either `id` or `all`")),
         };
         // All of them, before the first one is stopped.
         for status in &wanted {

@@ -4,8 +4,8 @@ use esp_model::chip::Chip;
 use esp_model::job::Job;
 
 use crate::ctx::Ctx;
+use crate::error::ToolError;
 use crate::tools::args::PortUrl;
-use crate::tools::error::ToolError;
 
 /// Flash is compared with blank flash in pieces of this size.
 const BLOCK: u32 = 64 * 1024;

@@ -6,7 +6,7 @@ use esp_model::job::Job;
 
 use super::{Ladder, Verdict};
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::ToolError;
 use crate::tools::flash::part;
 
 /// The flash answers as the device is wired and strapped.

@@ -12,7 +12,7 @@ use esp_model::job::Job;
 use super::{Ladder, Verdict};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 
 /// Climbs until somebody answers; `None`: nobody does, and the ladder says why.
 pub fn connect(
@@ -61,12 +61,12 @@ pub fn connect(
 
 /// Somebody has to free the port or its permissions. Nobody is killed for it.
 pub fn is_held(error: &ToolError) -> bool {
-    matches!(error.code, "port_busy" | "port_forbidden" | "device_busy")
+    matches!(error.code, Code::PortBusy | Code::PortForbidden | Code::DeviceBusy)
 }
 
 /// What no other rung can mend.
 pub fn ends_everything(error: &ToolError) -> bool {
-    matches!(error.code, "cancelled" | "port_lost" | "identity_mismatch" | "policy_refused")
+    matches!(error.code, Code::Cancelled | Code::PortLost | Code::IdentityMismatch | Code::PolicyRefused)
 }
 
 fn rungs(ctx: &Ctx, url: &PortUrl) -> Vec<(&'static str, ConnectOptions)> {
@@ -142,15 +142,15 @@ fn watch(
 /// Keeps the error that says most: silence tells less than an earlier boot message, and nothing more than that the
 /// loader is closed.
 fn keep_telling(last: &mut Option<ToolError>, error: ToolError) {
-    let closed = last.as_ref().is_some_and(|last| last.code == "not_in_download_mode");
-    if last.is_none() || (!closed && error.code != "no_serial_data") {
+    let closed = last.as_ref().is_some_and(|last| last.code == Code::NotInDownloadMode);
+    if last.is_none() || (!closed && error.code != Code::NoSerialData) {
         *last = Some(error);
     }
 }
 
 /// Nobody answered: why?
 fn judge(error: &ToolError, ladder: &mut Ladder) {
-    if error.code == "not_in_download_mode" {
+    if error.code == Code::NotInDownloadMode {
         ladder.verdict = Verdict::Locked;
         ladder.next(
             "the ROM says that download mode is disabled by eFuse: only an update over the air can change the firmware",

@@ -9,8 +9,8 @@ use esp_model::partition::{self, Partition, Table};
 
 use super::Ladder;
 use crate::ctx::device::Connected;
+use crate::error::{FlashState, ToolError};
 use crate::tools::chip::boot_log::BootLog;
-use crate::tools::error::{FlashState, ToolError};
 use crate::tools::flash::files::Piece;
 use crate::tools::flash::keep;
 use crate::tools::ota::boot_check;

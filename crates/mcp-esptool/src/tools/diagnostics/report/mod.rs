@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
+use crate::error::{Code, ToolError};
 use crate::tool::{Risk, Tool};
 use crate::tools::args::PortUrl;
 use crate::tools::device::Device;
-use crate::tools::error::ToolError;
 
 /// The tool.
 pub struct DiagnosticReport;
@@ -71,7 +71,7 @@ impl Tool for DiagnosticReport {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         if !(0.0..=600.0).contains(&input.capture_s) {
-            return Err(ToolError::new("bad_parameter", "capture_s must be between 0 and 600 seconds"));
+            return Err(ToolError::new(Code::BadParameter, "capture_s must be between 0 and 600 seconds"));
         }
         let device = ctx.with_device(input.port.as_ref(), job, |connected| Device::read(connected, job))?;
         let (mut sections, mut missing) = (Map::new(), Vec::new());

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use super::redact;
 use crate::ctx::Ctx;
 use crate::ctx::device::{Connected, Warm};
+use crate::error::{Code, ToolError};
 use crate::tools::args::PortUrl;
 use crate::tools::diagnostics::{capture, console};
-use crate::tools::error::ToolError;
 
 /// Where a trace is written while the port is somewhere else.
 #[derive(Clone, Default)]
@@ -40,7 +40,7 @@ impl Tape {
     /// What was recorded, with secrets in received text overwritten.
     fn trace(&self) -> Result<Trace, ToolError> {
         let tape = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bad = |error: esp_link::port::trace::TraceError| ToolError::new("internal", error.to_string());
+        let bad = |error: esp_link::port::trace::TraceError| ToolError::new(Code::Internal, error.to_string());
         let mut trace = Trace::parse(&String::from_utf8_lossy(&tape)).map_err(bad)?;
         hide_secrets(&mut trace);
         Ok(trace)

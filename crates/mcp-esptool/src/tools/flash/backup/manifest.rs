@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::ctx::Ctx;
-use crate::tools::error::ToolError;
+use crate::error::{Code, ToolError};
 use crate::tools::flash::resume;
 
 /// Name of the manifest's file.
@@ -73,7 +73,7 @@ impl Manifest {
     /// The manifest in this folder.
     pub fn load(ctx: &Ctx, dir: &str) -> Result<Self, ToolError> {
         let path = format!("{dir}/{MANIFEST}");
-        let damaged = |what: String| ToolError::new("backup_damaged", format!("`{path}`: {what}"));
+        let damaged = |what: String| ToolError::new(Code::BackupDamaged, format!("`{path}`: {what}"));
         let manifest: Self =
             serde_json::from_str(&ctx.files.read_text(&path)?).map_err(|error| damaged(error.to_string()))?;
         if manifest.format != FORMAT {
@@ -89,7 +89,7 @@ impl Manifest {
     /// The manifest of an older backup, if there is one.
     pub fn older(ctx: &Ctx, dir: &str) -> Result<Option<Self>, ToolError> {
         match Self::load(ctx, dir) {
-            Err(error) if error.code == "file_not_found" => Ok(None),
+            Err(error) if error.code == Code::FileNotFound => Ok(None),
             other => other.map(Some),
         }
     }
@@ -100,7 +100,7 @@ impl Manifest {
         if (&older.chip, &older.mac) != (&self.chip, &self.mac) {
             let who = |manifest: &Self| format!("{} {}", manifest.chip, manifest.mac.as_deref().unwrap_or("unknown"));
             let text = format!("the folder holds a backup of {}, the device is {}", who(&older), who(self));
-            return Err(ToolError::new("identity_mismatch", text).next("give another folder"));
+            return Err(ToolError::new(Code::IdentityMismatch, text).next("give another folder"));
         }
         self.earlier = older.areas.into_iter().chain(older.earlier).collect();
         Ok(())
@@ -126,9 +126,10 @@ impl Manifest {
 
     /// Writes the manifest; only its owner may read it.
     pub fn save(&self, ctx: &Ctx, dir: &str) -> Result<PathBuf, ToolError> {
-        let text = serde_json::to_vec_pretty(self).map_err(|error| ToolError::new("internal", error.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(self).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
         let mut file = ctx.files.create(&format!("{dir}/{MANIFEST}"))?;
-        file.write_all(&text).map_err(|error| ToolError::new("file_unwritable", error.to_string()))?;
+        file.write_all(&text).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
         file.finish_secret()
     }
 }
@@ -137,7 +138,7 @@ impl Entry {
     /// Opens the area's content and checks the object against its SHA-256.
     pub fn open(&self, ctx: &Ctx, dir: &str) -> Result<Padded, ToolError> {
         let damaged = |what: &str| {
-            ToolError::new("backup_damaged", format!("the copy of `{}` ({:#x}): {what}", self.name, self.address))
+            ToolError::new(Code::BackupDamaged, format!("the copy of `{}` ({:#x}): {what}", self.name, self.address))
         };
         let size = u64::from(self.size_bytes);
         let Some(sha256) = &self.sha256 else { return Ok(Padded { file: None, stored: 0, size }) };

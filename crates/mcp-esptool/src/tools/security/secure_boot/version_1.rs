@@ -5,7 +5,7 @@ use esp_model::secure::boot_v1;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::tools::error::FlashState;
+use crate::error::{Code, FlashState};
 
 /// Bytes of the key (ESP-IDF, "Secure Boot").
 const KEY: usize = 32;
@@ -24,7 +24,7 @@ pub fn enable(ctx: &Ctx, job: &Job, input: &In, key: Zeroizing<Vec<u8>>) -> Resu
         let chip = connected.loader.chip().at(connected.loader.revision().unwrap_or(0));
         let known = chip.security.secure_boot.iter().find(|boot| boot.scheme == SecureBootScheme::V1);
         let boot = known.ok_or_else(|| {
-            ToolError::new("not_supported_by_chip", format!("the {} has no secure boot version 1", chip.name))
+            ToolError::new(Code::NotSupportedByChip, format!("the {} has no secure boot version 1", chip.name))
         })?;
         let efuses = engine::read(connected, job)?;
         let mut requests = vec![Request::Field { name: boot.enable.clone(), value: vec![1] }];
@@ -61,7 +61,7 @@ fn bootloader(connected: &mut Connected, job: &Job) -> Result<Vec<u8>, ToolError
     let offset = connected.loader.chip().flash.bootloader_offset;
     let mut bytes = connected.loader.read_flash_bytes(job, offset, LONGEST)?;
     let image = esp_model::image::parse::parse(&bytes)
-        .map_err(|error| ToolError::new("image_invalid", format!("the bootloader in flash: {error}")))?;
+        .map_err(|error| ToolError::new(Code::ImageInvalid, format!("the bootloader in flash: {error}")))?;
     let length = image.data_len + image.digest().map_or(0, |digest| digest.stored.len());
     bytes.truncate(length);
     Ok(bytes)
@@ -72,7 +72,7 @@ fn write_digest(connected: &mut Connected, job: &Job, bootloader: &[u8], key: &[
     let mut start = [0; boot_v1::IV];
     crate::ctx::confirm::random_bytes(&mut start)?;
     let file = boot_v1::digest_bootloader(bootloader, key, &start)
-        .map_err(|error| ToolError::new("bad_key", error.to_string()))?;
+        .map_err(|error| ToolError::new(Code::BadKey, error.to_string()))?;
     let written = connected.loader.write_flash(job, &mut [Part::bytes(0, file)], &WriteOptions::default());
     written.map(drop).map_err(|error| ToolError::from(error).touched(FlashState::Partial))
 }

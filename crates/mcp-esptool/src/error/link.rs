@@ -11,33 +11,34 @@ use esp_model::console::{Decoder, Event};
 use esp_model::wire::Command;
 use serde_json::json;
 
-use crate::ctx::device::attempt_text;
-use crate::tools::error::{FlashState, ToolError};
+use crate::error::{Code, FlashState, ToolError};
 
 impl From<PortError> for ToolError {
     fn from(error: PortError) -> Self {
         let text = error.to_string();
         match error {
             PortError::Url(_) | PortError::NotSerial { .. } | PortError::Unsupported { .. } => {
-                Self::new("port_unsupported", text)
+                Self::new(Code::PortUnsupported, text)
             }
-            PortError::NotFound { present, .. } => Self::new("port_not_found", text).seen("ports", present.join(", ")),
-            PortError::UnknownMac { .. } => Self::new("port_not_found", text),
+            PortError::NotFound { present, .. } => {
+                Self::new(Code::PortNotFound, text).seen("ports", present.join(", "))
+            }
+            PortError::UnknownMac { .. } => Self::new(Code::PortNotFound, text),
             PortError::Busy { holder, .. } => {
-                let error = Self::new("port_busy", text);
+                let error = Self::new(Code::PortBusy, text);
                 match holder {
                     Some(holder) => error.seen("holder", holder.to_string()),
                     None => error,
                 }
             }
             PortError::Permission { group, .. } => match group {
-                Some(group) => Self::new("port_forbidden", text)
+                Some(group) => Self::new(Code::PortForbidden, text)
                     .next(format!("add the user to the group {group} (sudo usermod -aG {group} $USER), log in again")),
-                None => Self::new("port_forbidden", text),
+                None => Self::new(Code::PortForbidden, text),
             },
-            PortError::Unreachable { .. } => Self::new("port_unreachable", text),
-            PortError::Virtual { .. } => Self::new("virtual_failed", text),
-            PortError::Rfc2217 { .. } | PortError::Io { .. } => Self::new("port_failed", text),
+            PortError::Unreachable { .. } => Self::new(Code::PortUnreachable, text),
+            PortError::Virtual { .. } => Self::new(Code::VirtualFailed, text),
+            PortError::Rfc2217 { .. } | PortError::Io { .. } => Self::new(Code::PortFailed, text),
         }
     }
 }
@@ -46,27 +47,27 @@ impl From<LoaderError> for ToolError {
     fn from(error: LoaderError) -> Self {
         let text = error.to_string();
         let code = match &error {
-            LoaderError::Line(_) => "port_lost",
-            LoaderError::Cancelled => "cancelled",
+            LoaderError::Line(_) => Code::PortLost,
+            LoaderError::Cancelled => Code::Cancelled,
             LoaderError::NoAnswer { seen, .. } | LoaderError::Protocol { seen, .. } if says_boot(&seen.0) => {
-                "device_restarted"
+                Code::DeviceRestarted
             }
             LoaderError::NoAnswer { .. }
             | LoaderError::Protocol { .. }
             | LoaderError::BadLine { .. }
-            | LoaderError::TooLong { .. } => "link_lost",
-            LoaderError::Refused { .. } => "loader_refused",
-            LoaderError::Unsupported { mode, .. } if mode.contains("secure") => "secure_download",
-            LoaderError::Unsupported { stub_can: true, .. } => "stub_missing",
-            LoaderError::Unsupported { .. } => "not_supported_by_chip",
-            LoaderError::Stub(_) => "stub_failed",
-            LoaderError::NoFlash(_) => "flash_unknown",
-            LoaderError::FlashBusy { .. } => "flash_timeout",
-            LoaderError::FlashSize(_) => "flash_size_unknown",
-            LoaderError::Range(_) => "address_out_of_range",
-            LoaderError::Mismatch { .. } => "verify_failed",
-            LoaderError::Data(_) => "file_unreadable",
-            LoaderError::Changed(_) => "file_changed",
+            | LoaderError::TooLong { .. } => Code::LinkLost,
+            LoaderError::Refused { .. } => Code::LoaderRefused,
+            LoaderError::Unsupported { mode, .. } if mode.contains("secure") => Code::SecureDownload,
+            LoaderError::Unsupported { stub_can: true, .. } => Code::StubMissing,
+            LoaderError::Unsupported { .. } => Code::NotSupportedByChip,
+            LoaderError::Stub(_) => Code::StubFailed,
+            LoaderError::NoFlash(_) => Code::FlashUnknown,
+            LoaderError::FlashBusy { .. } => Code::FlashTimeout,
+            LoaderError::FlashSize(_) => Code::FlashSizeUnknown,
+            LoaderError::Range(_) => Code::AddressOutOfRange,
+            LoaderError::Mismatch { .. } => Code::VerifyFailed,
+            LoaderError::Data(_) => Code::FileUnreadable,
+            LoaderError::Changed(_) => Code::FileChanged,
         };
         let mut out = Self::new(code, text).touched(FlashState::Unchanged);
         if let LoaderError::NoAnswer { seen, .. } | LoaderError::Protocol { seen, .. } = &error {
@@ -85,7 +86,7 @@ impl From<ConnectError> for ToolError {
                 let error = if is_upload(&error) { LoaderError::Stub(error.to_string()) } else { error };
                 Self::from(error).seen("attempts", shown(&attempts))
             }
-            ConnectError::WrongChip { .. } => Self::new("chip_mismatch", text).touched(FlashState::Unchanged),
+            ConnectError::WrongChip { .. } => Self::new(Code::ChipMismatch, text).touched(FlashState::Unchanged),
         }
     }
 }
@@ -118,14 +119,14 @@ fn no_sync(text: String, attempts: &[Attempt]) -> ToolError {
     // The ladder begins with this sequence on the chip's own USB only.
     let usb = attempts.first().is_some_and(|first| first.sequence == Sequence::usb_serial_jtag().name);
     let code = match newest {
-        None if usb => "usb_silent",
-        None => "no_serial_data",
-        Some(_) if disabled => "not_in_download_mode",
+        None if usb => Code::UsbSilent,
+        None => Code::NoSerialData,
+        Some(_) if disabled => Code::NotInDownloadMode,
         // The line and the way into the loader are good: it stopped answering.
-        Some(_) if attempts.iter().any(|attempt| attempt.synced) => "link_lost",
-        Some(_) if attempts.iter().any(|attempt| attempt.waiting_for_download) => "no_sync",
-        Some(_) if attempts.iter().any(|attempt| attempt.boot_mode.is_some()) => "wrong_boot_mode",
-        Some(_) => "not_the_loader",
+        Some(_) if attempts.iter().any(|attempt| attempt.synced) => Code::LinkLost,
+        Some(_) if attempts.iter().any(|attempt| attempt.waiting_for_download) => Code::NoSync,
+        Some(_) if attempts.iter().any(|attempt| attempt.boot_mode.is_some()) => Code::WrongBootMode,
+        Some(_) => Code::NotTheLoader,
     };
     let mut error = ToolError::new(code, text).seen("attempts", shown(attempts)).touched(FlashState::Unchanged);
     if let Some(attempt) = newest {
@@ -147,7 +148,7 @@ fn named(error: ToolError, chip: &Chip, mode: Option<u32>) -> ToolError {
     let boot = &chip.boot;
     let error = error.seen("chip", chip.name.as_str());
     match (error.code, mode, &chip.uart.pins) {
-        ("wrong_boot_mode", Some(mode), _) => {
+        (Code::WrongBootMode, Some(mode), _) => {
             let level = u8::from(mode & 1 << boot.pin_bit != 0);
             let also = boot.also.as_ref().map_or(String::new(), |also| format!(", {also}"));
             let step = format!(
@@ -156,7 +157,7 @@ fn named(error: ToolError, chip: &Chip, mode: Option<u32>) -> ToolError {
             );
             error.seen("boot_pin", format!("{} was {level} at reset", boot.pin)).next(step)
         }
-        ("no_sync", _, Some(pins)) => error.next(format!(
+        (Code::NoSync, _, Some(pins)) => error.next(format!(
             "check the wire from the host's TX to the chip's RX (GPIO{}) and remove whatever else drives it",
             pins.rx
         )),
@@ -171,4 +172,19 @@ fn shown(attempts: &[Attempt]) -> serde_json::Value {
 fn hex(bytes: &[u8]) -> String {
     let end = bytes.len().saturating_sub(32);
     bytes[end..].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What an attempt saw, in a few words.
+pub fn attempt_text(attempt: &Attempt) -> String {
+    let mut text = format!("{}: {} bytes", attempt.sequence, attempt.seen.len());
+    if let Some(mode) = attempt.boot_mode {
+        text += &format!(", boot:{mode:#x}");
+    }
+    if attempt.waiting_for_download {
+        text += ", waiting for download";
+    }
+    if attempt.synced {
+        text += ", answered";
+    }
+    text
 }

@@ -2,6 +2,9 @@
 //!
 //! Domain crates say what happened; the advice is here, in `hints.toml`.
 
+mod code;
+mod link;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,6 +13,9 @@ use esp_model::job::Cancelled;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::code::{Class, Code};
+pub use self::link::attempt_text;
 
 /// What is known of the flash after a call that failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +35,8 @@ pub enum FlashState {
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolError {
-    /// One of the codes in `hints.toml`; stable.
-    pub code: &'static str,
+    /// What happened, for programs; stable.
+    pub code: Code,
     /// What happened.
     pub message: String,
     /// What was seen: bytes, registers, names.
@@ -47,8 +53,8 @@ impl std::error::Error for ToolError {}
 
 impl ToolError {
     /// An error with the catalogue's next step for `code`.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        let next_step = hint(code).map_or_else(String::new, |hint| hint.next.clone());
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let next_step = hint(code.as_str()).map_or_else(String::new, |hint| hint.next.clone());
         Self {
             code,
             message: visible(&message.into()),
@@ -60,10 +66,10 @@ impl ToolError {
     }
 
     /// An error of the file system. A full disk has a code of its own: nothing is wrong with the file.
-    pub fn of_io(code: &'static str, what: impl fmt::Display, error: &std::io::Error) -> Self {
+    pub fn of_io(code: Code, what: impl fmt::Display, error: &std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let full = matches!(error.kind(), StorageFull | QuotaExceeded);
-        Self::new(if full { "disk_full" } else { code }, format!("{what}: {error}"))
+        Self::new(if full { Code::DiskFull } else { code }, format!("{what}: {error}"))
     }
 
     /// Adds something that was seen.
@@ -131,7 +137,7 @@ impl fmt::Display for ToolError {
 
 impl From<Cancelled> for ToolError {
     fn from(_: Cancelled) -> Self {
-        Self::new("cancelled", "the call was cancelled")
+        Self::new(Code::Cancelled, "the call was cancelled")
     }
 }
 
@@ -141,6 +147,9 @@ impl From<Cancelled> for ToolError {
 pub struct Hint {
     /// The diagnosis it belongs to, such as `CONN-01`, if it is one.
     pub id: Option<String>,
+    /// What the program does about it; the build script reads it, see [`Class`].
+    #[serde(rename = "class")]
+    _class: String,
     /// What it means.
     pub about: String,
     /// Likely causes, most likely first.
@@ -178,10 +187,11 @@ pub fn hint(code: &str) -> Option<&'static Hint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn control_characters_never_reach_a_terminal() {
-        let error = ToolError::new("internal", "a \u{1b}[2J b\nc").seen("line", "\u{1b}]0;x\u{7}");
+        let error = ToolError::new(Code::Internal, "a \u{1b}[2J b\nc").seen("line", "\u{1b}]0;x\u{7}");
         let text = error.to_string();
         assert!(!text.contains('\u{1b}') && !text.contains('\u{7}') && text.contains("b\nc"), "{text:?}");
     }
@@ -197,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_to_do_and_that_nothing_was_touched() {
-        let error = ToolError::new("cancelled", "the call was cancelled").seen("after", "4 blocks");
+        let error = ToolError::new(Code::Cancelled, "the call was cancelled").seen("after", "4 blocks");
         let text = error.to_string();
         assert!(text.starts_with("error[cancelled]: "), "{text}");
         assert!(text.contains("seen: after: 4 blocks") && text.ends_with("device: not touched"), "{text}");
