@@ -202,8 +202,10 @@ impl Ports {
             let what = format!("there are {} simulated devices already (the limit is simulated_limit)", sims.len());
             return Err(PortError::Virtual { url: shown, what });
         }
+        // The demonstration's images have headers, but no code that could run.
+        let runs = name != Some(IMITATED);
         let config = esp_sim::Config {
-            firmware: Some(esp_machine::firmware::firmware),
+            firmware: runs.then_some(esp_machine::firmware::firmware),
             ..esp_sim::Config::new(chip, name.unwrap_or_default())
         };
         let device = SimDevice::new(&config, shown.clone());
@@ -215,6 +217,9 @@ impl Ports {
         self.sims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The name of the simulated device that imitates boots on every chip, as the demonstration needs it.
+const IMITATED: &str = "demo";
 
 /// A serial port in a few words: its product, or its driver.
 fn describe(found: &FoundPort) -> String {
