@@ -220,7 +220,6 @@ fn not_there(ctx: &Ctx, file: &str) -> Result<(), ToolError> {
 }
 
 /// There is nothing to say.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 pub fn is_zero(number: &usize) -> bool {
     *number == 0
 }
