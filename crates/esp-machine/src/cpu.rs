@@ -25,7 +25,7 @@ pub enum Fault {
 /// A processor core.
 ///
 /// The contract of [`Cpu::run`]: execute at most `budget` instructions (one is one cycle); before any access through
-/// [`Soc::load`], [`Soc::store`] or [`Soc::fetch16`] that is not plain memory, set `soc.cycle` to the core's cycle count, so that devices
+/// [`Soc::load`], [`Soc::store`] or a fetch that is not plain memory, set `soc.cycle` to the core's cycle count, so that devices
 /// see the right time, and `soc.shared.pc` to the instruction's address. Leave the loop when `soc.shared.stop` is set.
 /// Interrupt lines are looked at only when a slice begins and after instructions that change what is enabled.
 pub trait Cpu: std::fmt::Debug {

@@ -25,7 +25,7 @@ pub struct Soc {
     pub shared: Shared,
     /// The interrupt controller.
     pub interrupts: Interrupts,
-    /// Cycle count of the core that runs; see [`Soc::now`].
+    /// Cycle count of the core that runs.
     pub cycle: u64,
     /// Cycle count and time at which the clock was last set: time goes on from there.
     pub anchor: (u64, u64),
