@@ -10,6 +10,7 @@ use esp_model::job::Job;
 use libtest_mimic::Trial;
 use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::demo::firmware;
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 
@@ -75,6 +76,15 @@ fn bootloader(chip: &Chip) -> Result<&'static [u8], Stop> {
     StockBootloader::find(chip, wanted).map_or_else(|| fail("no bootloader"), |found| Ok(found.bytes))
 }
 
+/// The audit's row of this item says that.
+fn has_state(audit: &Value, item: &str, state: &str) -> Result<(), Stop> {
+    let row = audit["rows"].as_array().into_iter().flatten().find(|row| row["item"] == item);
+    if row.is_some_and(|row| row["state"] == state) {
+        return Ok(());
+    }
+    fail(format!("{item} is not {state}: {audit:#}"))
+}
+
 fn theirs_first(id: &'static str) -> Result<(), Stop> {
     let dir = scratch(&format!("bringup-theirs-{id}"));
     let Some(chip) = chip::by_name(id) else { return fail("no chip") };
@@ -112,11 +122,11 @@ fn theirs_first(id: &'static str) -> Result<(), Stop> {
 
     let ctx = context(&dir)?;
     let audit = call(&ctx, "esp_security_audit", json!({ "port": sim.port }))?;
-    for item in ["secure_boot", "secure_boot_keys", "flash_encryption", "key_protection", "jtag", "usb_jtag"] {
-        let row = audit["rows"].as_array().into_iter().flatten().find(|row| row["item"] == item);
-        if row.is_none_or(|row| row["state"] != "on") {
-            return fail(format!("{item}: {audit:#}"));
-        }
+    for item in ["secure_boot", "secure_boot_keys", "flash_encryption", "key_protection"] {
+        has_state(&audit, item, "enabled_permanently")?;
+    }
+    for item in ["jtag", "usb_jtag"] {
+        has_state(&audit, item, "closed_permanently")?;
     }
     let purpose = call(&ctx, "esp_efuse_read", json!({ "port": sim.port, "efuse_name": "KEY_PURPOSE_1" }))?;
     if !purpose.to_string().contains("SECURE_BOOT_DIGEST0") {
@@ -133,15 +143,22 @@ fn theirs_first(id: &'static str) -> Result<(), Stop> {
 fn ours_first(id: &'static str) -> Result<(), Stop> {
     let dir = scratch(&format!("bringup-ours-{id}"));
     let Some(chip) = chip::by_name(id) else { return fail("no chip") };
-    let at = chip.flash.bootloader_offset;
-    fs::write(dir.join("boot.bin"), bootloader(chip)?)?;
     let ctx = context(&dir)?;
     call(&ctx, "esp_secure_sign", json!({ "action": "generate_key", "scheme": "rsa3072", "output_file": "sb.pem" }))?;
-    let sign =
-        json!({ "action": "sign", "key_files": ["sb.pem"], "input_file": "boot.bin", "output_file": "signed.bin" });
-    call(&ctx, "esp_secure_sign", sign)?;
     let sim = start(id, &dir.join("efuse.bin"))?;
-    let files = json!([{ "path": "signed.bin", "address": at }]);
+    let mut files = Vec::new();
+    for part in firmware::make(chip).map_err(Stop::Failed)? {
+        let is_bootloader = part.address == chip.flash.bootloader_offset;
+        fs::write(dir.join(part.name), if is_bootloader { bootloader(chip)? } else { &part.bytes })?;
+        let mut file = part.name.to_owned();
+        if !file.contains("table") {
+            file = if is_bootloader { "signed.bin".into() } else { format!("signed-{file}") };
+            let sign =
+                json!({ "action": "sign", "key_files": ["sb.pem"], "input_file": part.name, "output_file": file });
+            call(&ctx, "esp_secure_sign", sign)?;
+        }
+        files.push(json!({ "path": file, "address": part.address }));
+    }
     call(&ctx, "esp_flash_firmware", json!({ "port": sim.port, "files": files }))?;
     confirmed(&ctx, "esp_secure_boot_enable", json!({ "port": sim.port, "key_file": "sb.pem" }))?;
     // The line is for one client at a time.

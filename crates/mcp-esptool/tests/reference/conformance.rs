@@ -69,15 +69,16 @@ fn serve(name: &str) -> Result<Http, Stop> {
 
 fn start(command: &mut Command) -> Result<Http, Stop> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
-    let mut line = String::new();
+    let mut text = String::new();
     if let Some(stderr) = child.stderr.take() {
         let mut stderr = BufReader::new(stderr);
-        stderr.read_line(&mut line)?;
+        // Warnings may come first.
+        while !text.contains("http://") && stderr.read_line(&mut text)? > 0 {}
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(drop));
     }
-    match line.split_whitespace().find(|word| word.starts_with("http://")) {
+    match text.split_whitespace().find(|word| word.starts_with("http://")) {
         Some(url) => Ok(Http(child, url.to_string())),
-        None => fail(format!("the server did not say where it listens: {line}")),
+        None => fail(format!("the server did not say where it listens: {text}")),
     }
 }
 

@@ -6,12 +6,15 @@ import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
 const [server, folder, mode, elicit, steps] = process.argv.slice(2);
 const asked = [];
+const macs = new Set();
 const capabilities = elicit === "yes" ? { elicitation: { form: {} } } : {};
 const client = new Client({ name: "workflows", version: "1" }, { capabilities, versionNegotiation: { mode } });
 if (elicit === "yes") {
   client.setRequestHandler("elicitation/create", async (request) => {
     asked.push(request.params.message);
-    const mac = request.params.message.match(/(?:[0-9a-f]{2}:){5}[0-9a-f]{2}/)[0];
+    // The question hides the end: the user reads it off the device, here off an earlier result.
+    const shown = request.params.message.match(/(?:[0-9a-f]{2}:){4}/)[0];
+    const mac = [...macs].find((mac) => mac.startsWith(shown));
     return { action: "accept", content: { mac_end: mac.replaceAll(":", "").slice(-4) } };
   });
 }
@@ -22,6 +25,7 @@ const results = [];
 const call = async (name, given) => {
   const result = await client.callTool({ name, arguments: given });
   if (result.isError) throw new Error(`${name}: ${result.content[0].text}`);
+  if (result.structuredContent.mac) macs.add(result.structuredContent.mac);
   return result.structuredContent;
 };
 for (const workflow of JSON.parse(readFileSync(steps, "utf8"))) {

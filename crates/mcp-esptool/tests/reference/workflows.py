@@ -25,22 +25,28 @@ summary that came back. All devices are virtual; nothing here was run on silicon
 """
 
 
-def image(address: int, size: int) -> bytes:
-    """An ESP32-C3 image with one segment of no-operations, with its checksum and no digest."""
-    data = b"\x13\x00\x00\x00" * (size // 4)
-    body = struct.pack("<BBBBI", 0xE9, 1, 2, 0x20, address)
+def image(*segments) -> bytes:
+    """An ESP32-C3 image of (address, data), with its checksum and no digest."""
+    body = struct.pack("<BBBBI", 0xE9, len(segments), 2, 0x20, segments[-1][0])
     body += struct.pack("<BBBBHBHHIB", 0xEE, 0, 0, 0, 5, 0, 0, 0xFFFF, 0, 0)
-    body += struct.pack("<II", address, size) + data
     check = 0xEF
-    for byte in data:
-        check ^= byte
+    for address, data in segments:
+        body += struct.pack("<II", address, len(data)) + data
+        for byte in data:
+            check ^= byte
     return body + bytes(15 - len(body) % 16) + bytes([check])
+
+
+def nops(size: int) -> bytes:
+    return b"\x13\x00\x00\x00" * (size // 4)
 
 
 def prepare(server, folder):
     """What the user has before the work begins: two programs, and a recipe of production."""
-    (folder / "ram.bin").write_bytes(image(0x4037C000, 64))
-    (folder / "app.bin").write_bytes(image(0x4037C000, 8000))
+    (folder / "ram.bin").write_bytes(image((0x4037C000, nops(64))))
+    # An application begins with its description, which is mapped from flash.
+    description = struct.pack("<I", 0xABCD5432) + bytes(252)
+    (folder / "app.bin").write_bytes(image((0x3C000020, description), (0x4037C000, nops(8000))))
     (folder / "product").mkdir()
     new = ["recipe", "new", "product/blink.toml", "--chip", "esp32c3"]
     subprocess.run([server, *new, "--root", str(folder), "--set", f"state_dir={folder}/state"], check=True, stdout=subprocess.DEVNULL)
@@ -49,12 +55,14 @@ def prepare(server, folder):
 async def main(server, folder, mode, elicit, transcript=None):
     folder = Path(folder)
     prepare(server, folder)
-    said, asked, results = [HEAD], [], []
+    said, asked, results, macs = [HEAD], [], [], set()
 
     async def ask(context, params):
         asked.append(params.message)
         said.append(f"*The client asks its user:* {params.message} *The user types the end of the address.*\n")
-        mac = re.search(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", params.message).group(0)
+        # The question hides the end: the user reads it off the device, here off an earlier result.
+        shown = re.search(r"(?:[0-9a-f]{2}:){4}", params.message).group(0)
+        mac = next(mac for mac in macs if mac.startswith(shown))
         return types.ElicitResult(action="accept", content={"mac_end": mac.replace(":", "")[-4:]})
 
     arguments = ["serve", "--root", str(folder), "--set", f"state_dir={folder}/state"]
@@ -68,6 +76,7 @@ async def main(server, folder, mode, elicit, transcript=None):
             said.append(f"```\n> {tool} {json.dumps(given)}\n{text}\n```\n")
             if result.is_error:
                 raise SystemExit(f"{tool}: {text}")
+            macs.add(result.structured_content.get("mac", ""))
             return result.structured_content
 
         for workflow in json.loads(Path(__file__).with_name("workflows.json").read_text()):

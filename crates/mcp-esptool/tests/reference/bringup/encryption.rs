@@ -9,7 +9,7 @@ use mcp_esptool::ctx::Ctx;
 use mcp_esptool::demo::firmware;
 use serde_json::{Value, json};
 
-use super::{call, confirmed, context, theirs};
+use super::{call, confirmed, context, has_state, theirs};
 use crate::efuse::{Sim, start_with};
 use crate::reference::{Stop, fail, same_bytes, scratch, trial};
 
@@ -119,14 +119,14 @@ impl Bench {
 
     fn audited(&self, ctx: &Ctx, release: bool) -> Result<(), Stop> {
         let audit = call(ctx, "esp_security_audit", json!({ "port": self.sim.port }))?;
-        let (boot, encryption) = if release { ("on", "on") } else { ("off", "development") };
-        for (item, state) in [("secure_boot", boot), ("flash_encryption", encryption), ("key_protection", "on")] {
-            let row = audit["rows"].as_array().into_iter().flatten().find(|row| row["item"] == item);
-            if row.is_none_or(|row| row["state"] != state) {
-                return fail(format!("{item} is not {state}: {audit:#}"));
-            }
-        }
-        Ok(())
+        let (boot, encryption) = if release {
+            ("enabled_permanently", "enabled_permanently")
+        } else {
+            ("not_enabled", "enabled_development")
+        };
+        has_state(&audit, "secure_boot", boot)?;
+        has_state(&audit, "flash_encryption", encryption)?;
+        has_state(&audit, "key_protection", "enabled_permanently")
     }
 
     /// espefuse sees the bits, esptool reads what espsecure decrypts to the images.
@@ -177,13 +177,13 @@ impl Bench {
         let Self { chip, dir, sim, .. } = self;
         drop(sim);
         let (mut flash, efuse) = (fs::read(dir.join("flash.bin"))?, fs::read(dir.join("efuse.bin"))?);
-        let verdict = |name: &str, flash: &[u8]| started(chip, &dir, name, flash, &efuse);
-        let good = verdict("good", &flash)?;
+        let verdict = |flash: &[u8]| started(chip, &dir, flash, &efuse);
+        let good = verdict(&flash)?;
         if good["verdict"] != "app_loaded" {
             return fail(format!("{good:#}"));
         }
         flash[chip.flash.bootloader_offset as usize + 0x40] ^= 1;
-        let bad = verdict("bad", &flash)?;
+        let bad = verdict(&flash)?;
         if bad["verdict"] == "app_loaded" { fail(format!("a damaged bootloader started: {bad:#}")) } else { Ok(()) }
     }
 
@@ -225,9 +225,7 @@ impl Bench {
         let ctx = context(&self.dir)?;
         self.audited(&ctx, true)?;
         let audit = call(&ctx, "esp_security_audit", json!({ "port": self.sim.port }))?;
-        if !audit["rows"].as_array().into_iter().flatten().any(|row| row["item"] == "jtag" && row["state"] == "on") {
-            return fail(format!("{audit:#}"));
-        }
+        has_state(&audit, "jtag", "closed_permanently")?;
         let back = json!({ "port": self.sim.port, "address": at, "size": 4096, "output_file": "back.bin" });
         call(&ctx, "esp_flash_read", back)?;
         let decrypt = json!({ "action": "decrypt", "chip": self.chip.id, "key_file": "fe.key", "output_dir": "plain",
@@ -241,9 +239,9 @@ impl Bench {
     }
 }
 
-/// What a chip with this content says when it starts.
-fn started(chip: &Chip, dir: &Path, name: &str, flash: &[u8], efuse: &[u8]) -> Result<Value, Stop> {
-    let port = format!("sim://{}-{name}", chip.id);
+/// What a chip with this content says when it starts. The boot is imitated: the images hold no code.
+fn started(chip: &Chip, dir: &Path, flash: &[u8], efuse: &[u8]) -> Result<Value, Stop> {
+    let port = format!("sim://{}-demo", chip.id);
     let ctx = context(dir)?;
     call(&ctx, "esp_security_info", json!({ "port": port }))?;
     let device = ctx.ports.simulated().into_iter().find(|device| device.url() == port);
