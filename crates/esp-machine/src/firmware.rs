@@ -8,7 +8,8 @@ use esp_sim::firmware::{Firmware, Start};
 use esp_sim::nor::{Nor, SECTOR};
 
 use crate::events::{Input, What};
-use crate::machine::{Config, Machine};
+use crate::machine::{Config, Machine, rom_name};
+use crate::rom::built_in;
 
 /// Notes that are kept at most until somebody takes them.
 const MOST_NOTES: usize = 200;
@@ -29,6 +30,12 @@ pub fn firmware(chip: &'static Chip, revision: u16) -> Option<Box<dyn Firmware>>
     config.revision = revision;
     let machine = Machine::new(config).ok()?;
     Some(Box::new(Engine { machine, origin: 0, usb: false, notes: Vec::new() }))
+}
+
+/// Whether [`firmware`] has an engine for this chip as it comes from the factory: its machine is known and its ROM built in.
+pub fn runs(chip: &Chip) -> bool {
+    let rom = crate::chip::board(chip.id).map(|board| rom_name(board, chip.factory.revision));
+    rom.is_some_and(|rom| built_in().any(|name| name == rom))
 }
 
 impl Engine {

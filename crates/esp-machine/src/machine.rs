@@ -409,7 +409,7 @@ impl Machine {
 }
 
 /// The ROM of the newest revision that is not newer than the chip's.
-fn rom_name(board: &'static Board, revision: u16) -> &'static str {
+pub(crate) fn rom_name(board: &'static Board, revision: u16) -> &'static str {
     let known = board.roms.iter().filter_map(|(least, name)| Some((least.parse::<u16>().ok()?, name)));
     let fitting = known.filter(|(least, _)| *least <= revision).max_by_key(|(least, _)| *least);
     fitting

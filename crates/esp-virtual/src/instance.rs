@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use esp_model::chip;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_whole;
@@ -14,7 +15,7 @@ use crate::{BootMode, VirtualError};
 pub enum Backend {
     /// Espressif's QEMU: runs the chip's code.
     Qemu,
-    /// The simulator: loaders, flash, eFuses and boot messages, but no code.
+    /// Our own device: imitates loaders, flash, eFuses and, without the mask ROM of its chip, boot messages.
     Builtin,
 }
 
@@ -53,6 +54,13 @@ pub struct Config {
     pub keep: bool,
     /// Its files stay when it is stopped.
     pub persist: bool,
+}
+
+impl Config {
+    /// Whether the device runs the firmware in its flash, or only imitates the boot.
+    pub fn runs_code(&self) -> bool {
+        self.backend == Backend::Qemu || chip::by_name(&self.chip).is_some_and(esp_machine::firmware::runs)
+    }
 }
 
 /// A TCP port of this machine that leads to one of the chip.

@@ -85,7 +85,11 @@ fn lives_between_calls_and_is_a_port_like_any_other() {
     let world = world();
     let device = world.call("esp_qemu_start", json!({"chip_type": "esp32c3", "backend": "builtin"}));
     assert_eq!((&device["id"], &device["state"]), (&json!("esp32c3-1"), &json!("running")));
-    assert_eq!((&device["virtual"], &device["runs_code"]), (&json!(true), &json!(false)));
+    assert_eq!((&device["virtual"], &device["runs_code"]), (&json!(true), &json!(true)));
+    // No mask ROM of this chip is published.
+    let imitated = world.call("esp_qemu_start", json!({"chip_type": "esp8266", "backend": "builtin"}));
+    assert_eq!(imitated["runs_code"], json!(false));
+    world.call("esp_qemu_stop", json!({"id": imitated["id"]}));
     let port = &device["port"];
     let scanned = world.call("esp_scan_ports", json!({}));
     assert!(scanned["ports"].as_array().unwrap().iter().any(|found| found["port"] == *port), "{scanned}");

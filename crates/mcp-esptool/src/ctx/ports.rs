@@ -221,6 +221,11 @@ impl Ports {
 /// The name of the simulated device that imitates boots on every chip, as the demonstration needs it.
 const IMITATED: &str = "demo";
 
+/// Whether a simulated device of this chip and name runs the firmware in its flash.
+pub fn simulated_runs_code(chip: &str, name: Option<&str>) -> bool {
+    name != Some(IMITATED) && esp_model::chip::by_name(chip).is_some_and(esp_machine::firmware::runs)
+}
+
 /// A serial port in a few words: its product, or its driver.
 fn describe(found: &FoundPort) -> String {
     let usb = found.usb.as_ref();

@@ -10,7 +10,6 @@ use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::port::Port;
 use esp_model::recipe::{Measure, Test, Values, number};
-use esp_virtual::instance::Backend;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use super::content::filled;
 use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
 use crate::ctx::device::Connected;
+use crate::ctx::ports::simulated_runs_code;
 use crate::error::{Code, ToolError};
 use crate::tools::args;
 use crate::tools::chip::load_ram;
@@ -219,13 +219,11 @@ pub fn with_console(
     Ok(judge(prepared, test, found, values))
 }
 
-/// A simulated chip boots, but runs no application.
+/// Whether the device runs its firmware: some virtual ones only imitate the boot.
 fn runs_code(ctx: &Ctx, port: &str) -> bool {
     match port.parse::<PortUrl>() {
-        Ok(PortUrl::Sim { .. }) => false,
-        Ok(PortUrl::Qemu(id)) => {
-            ctx.virtuals.manager.status(&id).is_ok_and(|status| status.config.backend == Backend::Qemu)
-        }
+        Ok(PortUrl::Sim { chip, name }) => simulated_runs_code(&chip, name.as_deref()),
+        Ok(PortUrl::Qemu(id)) => ctx.virtuals.manager.status(&id).is_ok_and(|status| status.config.runs_code()),
         _ => true,
     }
 }
@@ -239,7 +237,7 @@ fn find(text: &str, (expect, fail): &(Regex, Option<Regex>), seconds: f64, runs_
             let group = groups.get(1).or_else(|| groups.get(0));
             Found::Value(group.map_or_else(String::new, |group| group.as_str().chars().take(200).collect()))
         }
-        None if !runs_code => Found::Nothing("this virtual device runs no application".into()),
+        None if !runs_code => Found::Nothing("this virtual device imitates the boot and runs no application".into()),
         None => Found::Wrong(format!("{expect} was not seen within {seconds} s")),
     }
 }

@@ -385,7 +385,7 @@ fn efuses_certificates_rows_and_consoles_are_part_of_a_recipe() {
     let macs = json!({"action": "add_pool", "pool": "macs", "kind": "mac", "first": "24:0a:c4:10:00:00", "step": 4, "count": 9});
     bench.call("esp_ledger", macs);
     bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
-    let input = json!({"port": sim("a"), "config": "blink.toml"});
+    let input = json!({"port": sim("demo"), "config": "blink.toml"});
     let first = bench.call("esp_factory_program", input.clone());
     assert_eq!(first["verdict"], "pass", "{first:?}");
     let step = |out: &Map<String, Value>, name: &str| {
@@ -393,13 +393,13 @@ fn efuses_certificates_rows_and_consoles_are_part_of_a_recipe() {
         steps.into_iter().find(|step| step["name"] == name).unwrap_or_else(|| panic!("{name}: {out:?}"))
     };
     assert_eq!(step(&first, "eFuses")["value"], "burned");
-    // Not run is not passed.
+    // This device imitates the boot: not run is not passed.
     assert_eq!(step(&first, "self test")["verdict"], "unknown");
-    assert_eq!(bench.factory_value(&sim("a"), "gain"), Some(nvs::Value::U16(7)));
-    let flash = bench.flash(&sim("a"));
+    assert_eq!(bench.factory_value(&sim("demo"), "gain"), Some(nvs::Value::U16(7)));
+    let flash = bench.flash(&sim("demo"));
     let entries = esp_model::secure_cert::read(&flash[0x11_0000..0x11_2000]).unwrap();
     assert_eq!((entries.len(), entries[0].kind), (1, esp_model::secure_cert::kind::DEVICE_CERT));
-    let macs = bench.call("esp_mac_address_read", json!({"port": sim("a")}));
+    let macs = bench.call("esp_mac_address_read", json!({"port": sim("demo")}));
     assert!(json!(macs).to_string().to_lowercase().contains("24:0a:c4:10:00:00"), "{macs:?}");
     let again = bench.call("esp_factory_program", input.clone());
     assert_eq!((&again["verdict"], &again["written_bytes"]), (&json!("pass"), &json!(0)), "{again:?}");

@@ -161,7 +161,9 @@ impl Tool for Start {
     fn summary(out: &Out) -> String {
         let mut text = out.device.to_string();
         if !out.device.runs_code {
-            text += "\nit answers as loader, flash and eFuses do, but runs no firmware";
+            text += "\nit imitates loaders, flash, eFuses and boot messages, but runs no firmware: no mask ROM of this chip is built in";
+        } else if out.device.backend == "builtin" {
+            text += "\nin normal boot it runs the firmware in flash by the chip's own mask ROM; in download mode the loaders are imitated";
         }
         if let Some(note) = &out.note {
             text += &format!(" ({note})");

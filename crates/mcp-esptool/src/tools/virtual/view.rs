@@ -50,7 +50,8 @@ pub struct View {
     pub state: String,
     /// How it was started last.
     pub boot_mode: Option<Boot>,
-    /// It runs the firmware's code. The built-in simulator does not: it plays loaders, flash, eFuses and boot messages.
+    /// It runs the firmware in flash after a reset into normal boot. The built-in device does so for chips whose mask ROM is
+    /// built in; for the others it imitates the boot messages. In download mode it always imitates the loaders.
     pub runs_code: bool,
     /// Always true.
     #[serde(rename = "virtual")]
@@ -98,7 +99,7 @@ impl View {
             backend: if config.backend == Backend::Qemu { "qemu".into() } else { "builtin".into() },
             state: state.into(),
             boot_mode: status.about.boot_mode.map(Boot::from),
-            runs_code: config.backend == Backend::Qemu,
+            runs_code: config.runs_code(),
             is_virtual: true,
             rfc2217: status.record.as_ref().map(|record| url("rfc2217", record.rfc2217_port)),
             socket: status.record.as_ref().map(|record| url("socket", record.socket_port)),
