@@ -1,7 +1,8 @@
 //! UARTs. What is sent appears at once; what is received arrives byte by byte at the line's rate.
 //!
-//! RXFIFO_FULL: set when a byte comes and the count reaches the threshold, cleared by INT_CLR (until the next byte) and
-//! when reading brings the count below the threshold. ROM loaders depend on exactly this.
+//! RXFIFO_FULL follows the number of received bytes: INT_CLR clears it, and while the count is at the threshold it comes
+//! back a few cycles later, as it takes that long through the bus. ROM loaders depend on both: they clear and enable the
+//! interrupt while bytes wait, and say only behind that which UART its handler is to read.
 
 use std::collections::VecDeque;
 
@@ -18,6 +19,8 @@ const TX_DONE: u32 = 1 << 14;
 const DEPTH: usize = 128;
 /// Bytes are held back from here on: a host does not overrun a virtual line.
 const ALMOST_FULL: usize = 120;
+/// Processor cycles until a cleared RXFIFO_FULL is there again.
+const RETURN_CYCLES: u64 = 8;
 /// Input that is kept for a UART; a host that sends more waits.
 const MOST_INPUT: usize = 1 << 20;
 
@@ -66,6 +69,8 @@ pub struct Uart {
     /// When the next byte comes, and when the timeout is.
     next_byte: u64,
     timeout: u64,
+    /// When RXFIFO_FULL comes back after it was cleared.
+    full_again: u64,
 }
 
 impl Uart {
@@ -102,6 +107,7 @@ impl Uart {
             tail: Vec::new(),
             next_byte: NEVER,
             timeout: NEVER,
+            full_again: NEVER,
         }
     }
 
@@ -132,7 +138,19 @@ impl Uart {
     }
 
     fn schedule(&mut self, ctx: &mut Ctx<'_>) {
-        ctx.wake(self.next_byte.min(self.timeout));
+        ctx.wake(self.next_byte.min(self.timeout).min(self.full_again));
+    }
+
+    fn is_full(&self, ctx: &mut Ctx<'_>) -> bool {
+        self.fifo.len() >= self.threshold(ctx).max(1)
+    }
+
+    /// Bytes still wait though the interrupt was cleared: it comes back.
+    fn return_full(&mut self, ctx: &mut Ctx<'_>) {
+        if self.raw & RXFIFO_FULL == 0 && self.full_again == NEVER && self.is_full(ctx) {
+            let cycle = 1_000_000 / u64::from(ctx.shared.cpu_mhz.max(1));
+            self.full_again = ctx.shared.now + RETURN_CYCLES * cycle;
+        }
     }
 
     fn push(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
@@ -142,7 +160,7 @@ impl Uart {
         if self.fifo.len() < DEPTH {
             self.fifo.push_back(byte);
         }
-        if self.fifo.len() >= self.threshold(ctx).max(1) {
+        if self.is_full(ctx) {
             self.raw |= RXFIFO_FULL;
         }
         self.timeout = ctx.shared.now + 2 * self.byte_time(ctx);
@@ -187,7 +205,7 @@ impl Device for Uart {
         match offset {
             0 => {
                 let byte = self.take();
-                if self.fifo.len() < self.threshold(ctx).max(1) {
+                if !self.is_full(ctx) {
                     self.raw &= !RXFIFO_FULL;
                 }
                 if self.fifo.is_empty() {
@@ -240,6 +258,7 @@ impl Device for Uart {
         if self.next_byte == NEVER && !self.waiting.is_empty() {
             self.next_byte = ctx.shared.now + self.byte_time(ctx);
         }
+        self.return_full(ctx);
         self.schedule(ctx);
         self.update(ctx);
     }
@@ -257,6 +276,12 @@ impl Device for Uart {
                 if !self.waiting.is_empty() {
                     self.next_byte = now + self.byte_time(ctx);
                 }
+            }
+        }
+        if self.full_again <= now {
+            self.full_again = NEVER;
+            if self.is_full(ctx) {
+                self.raw |= RXFIFO_FULL;
             }
         }
         if self.timeout <= now {
@@ -291,6 +316,7 @@ impl Device for Uart {
         self.fast = false;
         self.tail.clear();
         self.timeout = NEVER;
+        self.full_again = NEVER;
         self.next_byte = NEVER;
         if !self.waiting.is_empty() {
             self.next_byte = ctx.shared.now + SECOND / 1000;
