@@ -1,6 +1,7 @@
 //! Exceptions, interrupts, the timers and debug exceptions.
 
 use crate::cpu::Fault;
+use crate::memory::READ;
 use crate::soc::Soc;
 
 use super::{EXCM, Xtensa};
@@ -11,6 +12,8 @@ use super::{EXCM, Xtensa};
 pub enum Trap {
     Illegal = 0,
     Syscall = 1,
+    /// An access of less than a word to memory of the instruction bus, or a store to memory that is only read.
+    LoadStoreError = 3,
     Interrupt = 4,
     Alloca = 5,
     DivideByZero = 6,
@@ -156,6 +159,7 @@ impl Xtensa {
     /// Takes an interrupt when one is there.
     pub(super) fn interrupt(&mut self, soc: &mut Soc) {
         let raised = self.look(soc);
+        self.held_back = raised & (self.interrupts.enable | LEVELS[NMI_LEVEL as usize]) != 0;
         let Some(level) = self.pending_level(raised) else { return };
         self.waiting = false;
         match level {
@@ -232,12 +236,24 @@ impl Xtensa {
     pub(super) fn set_ps(&mut self, value: u32) {
         self.ps = value & 0x0007_0f3f;
         self.update_room();
-        self.attention = true;
+        // Interrupts that wait may be taken now; one that comes later ends the slice by itself.
+        self.attention |= self.held_back;
     }
 
     /// Which exception an access that nothing answers is.
-    pub(super) fn refused(&mut self, _fault: Fault, address: u32, store: bool) -> Trap {
+    pub(super) fn refused(&mut self, soc: &Soc, _fault: Fault, address: u32, store: bool) -> Trap {
         self.fault_address = address;
-        if store { Trap::StoreProhibited } else { Trap::LoadProhibited }
+        match store {
+            true if soc.memory.entry(address) & READ != 0 => Trap::LoadStoreError,
+            true => Trap::StoreProhibited,
+            false => Trap::LoadProhibited,
+        }
+    }
+
+    /// An access that the instruction bus does not carry out: it has whole words only.
+    #[cold]
+    pub(super) fn not_a_word(&mut self, address: u32, size: u32) -> Trap {
+        self.fault_address = address;
+        if size == 4 { Trap::Alignment } else { Trap::LoadStoreError }
     }
 }

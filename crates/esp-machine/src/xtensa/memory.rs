@@ -5,6 +5,13 @@ use crate::soc::Soc;
 use super::Xtensa;
 use super::exceptions::Trap;
 
+/// Memory of the core's instruction bus (`XCHAL_INSTRAM…` and `XCHAL_INSTROM…` of ESP-IDF's `core-isa.h`; nothing else is in
+/// this range on any chip): whole words only. Elsewhere unaligned accesses are carried out.
+#[inline(always)]
+fn is_code_bus(address: u32) -> bool {
+    address >> 26 == 0x4000_0000 >> 26
+}
+
 impl Xtensa {
     #[inline(always)]
     fn watch(&mut self, address: u32, store: bool) -> Result<(), Trap> {
@@ -17,7 +24,10 @@ impl Xtensa {
     fn load_slow(&mut self, soc: &mut Soc, address: u32, size: u32) -> Result<u32, Trap> {
         soc.cycle = self.cycles;
         soc.shared.pc = self.pc;
-        soc.load(address, size).map_err(|fault| self.refused(fault, address, false))
+        if is_code_bus(address) && (size < 4 || address & 3 != 0) {
+            return Err(self.not_a_word(address, size));
+        }
+        soc.load(address, size).map_err(|fault| self.refused(soc, fault, address, false))
     }
 
     #[cold]
@@ -25,15 +35,18 @@ impl Xtensa {
     fn store_slow(&mut self, soc: &mut Soc, address: u32, size: u32, value: u32) -> Result<(), Trap> {
         soc.cycle = self.cycles;
         soc.shared.pc = self.pc;
-        soc.store(address, size, value).map_err(|fault| self.refused(fault, address, true))
+        if is_code_bus(address) && (size < 4 || address & 3 != 0) {
+            return Err(self.not_a_word(address, size));
+        }
+        soc.store(address, size, value).map_err(|fault| self.refused(soc, fault, address, true))
     }
 
     #[inline(always)]
     pub(super) fn load32(&mut self, soc: &mut Soc, address: u32) -> Result<u32, Trap> {
         self.watch(address, false)?;
         match soc.memory.load32(address) {
-            Some(word) => Ok(word),
-            None => self.load_slow(soc, address, 4),
+            Some(word) if address & 3 == 0 || !is_code_bus(address) => Ok(word),
+            _ => self.load_slow(soc, address, 4),
         }
     }
 
@@ -41,8 +54,8 @@ impl Xtensa {
     pub(super) fn load16(&mut self, soc: &mut Soc, address: u32) -> Result<u32, Trap> {
         self.watch(address, false)?;
         match soc.memory.load16(address) {
-            Some(half) => Ok(half.into()),
-            None => self.load_slow(soc, address, 2),
+            Some(half) if !is_code_bus(address) => Ok(half.into()),
+            _ => self.load_slow(soc, address, 2),
         }
     }
 
@@ -50,27 +63,36 @@ impl Xtensa {
     pub(super) fn load8(&mut self, soc: &mut Soc, address: u32) -> Result<u32, Trap> {
         self.watch(address, false)?;
         match soc.memory.load8(address) {
-            Some(byte) => Ok(byte.into()),
-            None => self.load_slow(soc, address, 1),
+            Some(byte) if !is_code_bus(address) => Ok(byte.into()),
+            _ => self.load_slow(soc, address, 1),
         }
     }
 
     #[inline(always)]
     pub(super) fn store32(&mut self, soc: &mut Soc, address: u32, value: u32) -> Result<(), Trap> {
         self.watch(address, true)?;
-        if soc.memory.store32(address, value) { Ok(()) } else { self.store_slow(soc, address, 4, value) }
+        let whole = address & 3 == 0 || !is_code_bus(address);
+        if whole && soc.memory.store32(address, value) { Ok(()) } else { self.store_slow(soc, address, 4, value) }
     }
 
     #[inline(always)]
     pub(super) fn store16(&mut self, soc: &mut Soc, address: u32, value: u32) -> Result<(), Trap> {
         self.watch(address, true)?;
-        if soc.memory.store16(address, value as u16) { Ok(()) } else { self.store_slow(soc, address, 2, value) }
+        if !is_code_bus(address) && soc.memory.store16(address, value as u16) {
+            Ok(())
+        } else {
+            self.store_slow(soc, address, 2, value)
+        }
     }
 
     #[inline(always)]
     pub(super) fn store8(&mut self, soc: &mut Soc, address: u32, value: u32) -> Result<(), Trap> {
         self.watch(address, true)?;
-        if soc.memory.store8(address, value as u8) { Ok(()) } else { self.store_slow(soc, address, 1, value) }
+        if !is_code_bus(address) && soc.memory.store8(address, value as u8) {
+            Ok(())
+        } else {
+            self.store_slow(soc, address, 1, value)
+        }
     }
 
     /// `S32C1I`: stores when the word is the expected one; what stood there. Must be aligned.

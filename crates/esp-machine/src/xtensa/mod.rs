@@ -46,6 +46,8 @@ pub struct Xtensa {
     limit: u64,
     /// Interrupts, PS or timers have changed: they are looked at before the next instruction.
     attention: bool,
+    /// An enabled interrupt waits for a lower level.
+    held_back: bool,
     /// WAITI has been executed.
     waiting: bool,
     loop_begin: u32,
@@ -117,6 +119,7 @@ impl Xtensa {
             idle: 0,
             limit: 0,
             attention: false,
+            held_back: false,
             waiting: false,
             loop_begin: 0,
             loop_end: 0,

@@ -74,11 +74,17 @@ impl Xtensa {
             }
             5 | 90 | 97..=99 | 106 | 236 | 237 => self.kept[number as usize & 0xff] = value,
             89 => {}
-            96 => self.ibreak_enable = value & 3,
+            96 => {
+                self.ibreak_enable = value & 3;
+                self.update_watching();
+            }
             104 => self.ddr = value,
             128 | 129 => self.ibreak[number as usize & 1] = value,
             144 | 145 => self.dbreak[number as usize & 1] = value,
-            160 | 161 => self.dbreak_control[number as usize & 1] = value & 0xc000_003f,
+            160 | 161 => {
+                self.dbreak_control[number as usize & 1] = value & 0xc000_003f;
+                self.update_watching();
+            }
             177..=183 => self.epc[number as usize - 176] = value,
             192 => self.depc = value,
             194..=199 => self.eps[number as usize - 192] = value,
@@ -102,7 +108,6 @@ impl Xtensa {
             176 | 208 | 235 => {}
             _ => return Err(Trap::Illegal),
         }
-        self.update_watching();
         Ok(())
     }
 

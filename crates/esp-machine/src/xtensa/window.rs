@@ -105,6 +105,7 @@ impl Xtensa {
     /// `RFWO` and `RFWU`: back from a handler that has saved or restored the registers of this window.
     pub(super) fn return_from_window(&mut self, restored: bool) -> u32 {
         self.ps &= !EXCM;
+        self.attention |= self.held_back;
         let bit = 1 << self.window_base();
         self.window_start = if restored { self.window_start | bit } else { self.window_start & !bit };
         self.set_window_base(self.ps >> 8 & 0xf);

@@ -270,3 +270,38 @@ fn a_breakpoint_stops_before_its_instruction_and_is_passed_over_then() {
     step(&mut machine, 1);
     assert_eq!(a(&mut machine, 2), 2);
 }
+
+#[test]
+fn the_instruction_bus_carries_whole_words_only() {
+    // L8UI, L32I, S8I and S32I a2, a3, 0; the last one to the mask ROM.
+    let cases = [
+        (0x00_0322, CODE + 0x100, 3),
+        (0x00_2322, CODE + 0x102, 9),
+        (0x00_4322, CODE + 0x100, 3),
+        (0x00_6322, 0x4000_0100, 3),
+    ];
+    for (word, address, cause) in cases {
+        let mut machine = run(&[word], &[(3, address)], 1);
+        let core = core(&mut machine);
+        assert_eq!((core.cause, core.fault_address, core.epc[1]), (cause, address, CODE), "{word:#x} {address:#x}");
+    }
+    let mut machine = machine(&[0x00_2322]);
+    machine.poke(DATA, &[0, 0x78, 0x56, 0x34, 0x12]);
+    core(&mut machine).set_a(3, DATA + 1);
+    step(&mut machine, 1);
+    assert_eq!(a(&mut machine, 2), 0x1234_5678, "the data bus is not as strict");
+}
+
+#[test]
+fn an_interrupt_that_waited_for_a_window_handler_is_taken_when_it_returns() {
+    // RFWO.
+    let mut machine = machine(&[0x00_3400]);
+    let core = core(&mut machine);
+    core.write_special(228, 1 << 7).unwrap();
+    core.write_special(226, 1 << 7).unwrap();
+    core.epc[1] = CODE + 0x20;
+    core.set_ps(WOE | EXCM);
+    step(&mut machine, 2);
+    let core = core_of(&mut machine);
+    assert_eq!((core.cause, core.epc[1]), (4, CODE + 0x20));
+}
