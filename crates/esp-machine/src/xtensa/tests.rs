@@ -2,6 +2,7 @@ use super::decode::{constant_of, decode, offset_of};
 use super::kind::{Kind, Op, Options};
 
 mod programs;
+mod sweep;
 mod units;
 
 const ALL: &str = "lx6 loops mac16 s32c1i booleans float";
@@ -16,7 +17,7 @@ fn operands(op: &Op, pc: u32) -> (Vec<u8>, Option<i64>) {
         | Ssi | Lsiu | Ssiu => (vec![t, s], number),
         L32r => (vec![t], Some(i64::from(pc.wrapping_add(op.imm as u32)))),
         Movi | Rsr | Wsr | Xsr => (vec![t], number),
-        Mov | Nsa | Nsau | Movsp | Rer | Wer => (vec![t, s], None),
+        Mov | Nsa | Nsau | Movsp | Rer | Wer | Tlb => (vec![t, s], None),
         Neg | Abs => (vec![r, t], None),
         Slli | Sext | Clamps => (vec![r, s], number),
         Srai | Srli => (vec![r, t], number),
