@@ -1,7 +1,7 @@
-//! Other people's tools as oracles: installs them, runs them, counts what ran and what was skipped.
+//! Other people's tools as oracles: installs them, runs them, counts what ran and what was ignored.
 //!
 //! Shared by the `reference` test binaries of several crates (`#[path]`). A missing *tool* is a failure in CI
-//! (`CI` is set) and a counted skip elsewhere; a missing *corpus* is a counted skip everywhere.
+//! (`CI` is set) and an ignored test elsewhere; a missing *corpus* is an ignored test everywhere.
 #![allow(dead_code, clippy::disallowed_types, clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Why a test did not run.
 #[derive(Debug, Clone)]
@@ -44,31 +44,31 @@ pub fn fail<T>(text: impl Into<String>) -> Result<T, Stop> {
 static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
 static RAN: Mutex<usize> = Mutex::new(0);
 
-/// One test against a reference.
+/// One test against a reference: *ignored*, with the reason, when nothing could be compared.
 pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + Send + 'static) -> Trial {
     let name = name.into();
     let label = name.clone();
-    Trial::test(name, move || match body() {
+    Trial::ignorable_test(name, move || match body() {
         Ok(()) => {
             *RAN.lock().unwrap() += 1;
-            Ok(())
+            Ok(Completion::Completed)
         }
         Err(Stop::Failed(text)) => Err(Failed::from(text)),
         Err(Stop::Skipped(Skip(reason))) => {
-            SKIPPED.lock().unwrap().entry(reason).or_default().push(label);
-            Ok(())
+            SKIPPED.lock().unwrap().entry(reason.clone()).or_default().push(label);
+            Ok(Completion::ignored_with(reason))
         }
     })
 }
 
-/// Runs the trials and says at the end how many compared something and how many did not, and why.
+/// Runs the trials and says at the end how many compared something and how many were ignored, and why.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     let skipped = SKIPPED.lock().unwrap();
     let count: usize = skipped.values().map(Vec::len).sum();
-    eprintln!("reference tests: {} compared, {} failed, {count} skipped", RAN.lock().unwrap(), conclusion.num_failed);
+    eprintln!("reference tests: {} compared, {} failed, {count} ignored", RAN.lock().unwrap(), conclusion.num_failed);
     for (reason, names) in skipped.iter() {
-        eprintln!("  skipped {} ({}): {reason}", names.len(), names.join(", "));
+        eprintln!("  ignored {} ({}): {reason}", names.len(), names.join(", "));
     }
     conclusion.exit_code()
 }
