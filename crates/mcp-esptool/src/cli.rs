@@ -11,13 +11,13 @@ use esp_model::job::{Job, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, Sources};
 use crate::ctx::Ctx;
-use crate::ctx::confirm::Act;
-use crate::error::{Class, ToolError};
 use crate::factory::cli::RecipeCommand;
+use crate::ops::config::{Config, Sources};
+use crate::ops::error::{Class, ToolError};
+use crate::ops::guard::confirm::Act;
 use crate::tool::Entry;
-use crate::{docs, doctor, factory, logs, mcp, selftest, sim, terminal, tools};
+use crate::{docs, doctor, factory, logs, mcp, ops, selftest, sim, terminal, tool, tools};
 
 /// Date of this version, for the manual.
 const DATE: &str = "2026-11-22";
@@ -402,13 +402,13 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Path>) -> Result<(), Failure> {
     let entry = tools::find(name).ok_or_else(|| {
-        let near = tools::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+        let near = ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
         Failure::Usage(match near {
             Some(near) => format!("there is no tool `{name}`; did you mean `{near}`?"),
             None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),
         })
     })?;
-    let mut input = tools::aliases::translate(name, arguments(args)?);
+    let mut input = tool::aliases::translate(name, arguments(args)?);
     // Asking for the schema of a call without a report would only take time.
     let takes = |name: &str| entry.input_schema().get("properties").is_some_and(|known| known.get(name).is_some());
     if let (Some(_), true, Some(fields)) = (junit, junit.is_some() && takes("details"), input.as_object_mut()) {
@@ -418,7 +418,7 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Pa
     cancel_when_told_to_end(job.clone());
     let result = entry.call(ctx, &job, input);
     bar.finish_and_clear();
-    ctx.jobs.wait_all();
+    ctx.app.jobs.wait_all();
     if let Some(path) = junit {
         let report = factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
         std::fs::write(path, report).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;

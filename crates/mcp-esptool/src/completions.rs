@@ -55,7 +55,7 @@ fn partitions(ctx: &Ctx, port: Option<&str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::ops::config::Config;
 
     #[test]
     fn names_of_all_kinds_are_found_by_their_beginning() {

@@ -7,20 +7,17 @@
 
 pub mod cli;
 pub mod completions;
-pub mod config;
 pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
-pub mod error;
 pub mod factory;
 pub mod http;
 pub mod install;
 pub mod logs;
 pub mod mcp;
-pub mod own_file;
+pub mod ops;
 pub mod prompts;
-pub mod random;
 mod render;
 pub mod resources;
 pub mod selftest;
@@ -29,3 +26,5 @@ pub mod sim;
 pub mod terminal;
 pub mod tool;
 pub mod tools;
+
+pub use ops::error;

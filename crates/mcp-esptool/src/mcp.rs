@@ -37,10 +37,9 @@ use tokio_util::sync::CancellationToken;
 pub use list::{list_json, listed_json};
 
 use crate::ctx::Ctx;
-use crate::ctx::caller::Caller;
-use crate::tools;
-use crate::tools::schema::listed::Detail;
-use crate::{completions, logs, prompts, resources};
+use crate::ops::caller::Caller;
+use crate::tool::schema::listed::Detail;
+use crate::{completions, logs, prompts, resources, tools};
 
 /// What a client's model reads before its first call; below 1,000 characters.
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
@@ -398,19 +397,19 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let entry = tools::find(&request.name).filter(|entry| self.ctx.surface.has(entry));
+        let entry = tools::find(&request.name).filter(|entry| self.ctx.app.surface.has(entry));
         let entry = entry.ok_or_else(|| unknown_tool(&request.name))?;
         let mut request = request;
         if request.name != entry.name {
             let input = request.arguments.take().map_or(Value::Null, Value::Object);
-            request.arguments = tools::aliases::translate(&request.name, input).as_object().cloned();
+            request.arguments = crate::tool::aliases::translate(&request.name, input).as_object().cloned();
         }
         self.call(entry, request, &context).await
     }
 }
 
 fn unknown_tool(name: &str) -> ErrorData {
-    let near = tools::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+    let near = crate::ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
     let advice = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
     ErrorData::invalid_params(Cow::from(format!("unknown tool: {name}{advice}")), None)
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::events::Event;
-use crate::error::ToolError;
+use crate::ops::error::ToolError;
 use crate::tool::Entry;
 use crate::tools;
 

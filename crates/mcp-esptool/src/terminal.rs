@@ -16,11 +16,11 @@ use esp_model::job::Job;
 use esp_model::port::Port;
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::Risk;
-use crate::tools::args::PortUrl;
-use crate::tools::diagnostics::capture::{self, Crash, Names};
-use crate::tools::diagnostics::findings;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::capture::{self, Crash, Names};
+use crate::ops::boot::findings;
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
 
 /// Arguments of `monitor`.
 #[derive(Debug, clap::Args)]

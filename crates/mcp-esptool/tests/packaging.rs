@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mcp_esptool::config::KEYS;
+use mcp_esptool::ops::config::KEYS;
 use serde_json::Value;
 
 fn root() -> PathBuf {

@@ -75,7 +75,7 @@ fn chips_are_named_only_in_chips() {
 fn every_error_code_is_used() {
     let mut text: String = sources().iter().map(|(_, text)| code(text)).collect();
     text += &fs::read_to_string(root().join("crates/esp-model/console/findings.toml")).unwrap();
-    for code in mcp_esptool::error::Code::ALL {
+    for code in mcp_esptool::ops::error::Code::ALL {
         let used = text.contains(&format!("Code::{code:?}")) || text.contains(&format!("\"{code}\""));
         assert!(used, "nothing uses `{code}` of hints.toml");
     }
@@ -87,7 +87,7 @@ fn error_codes_are_compared_as_types() {
     for (path, text) in sources() {
         let text = code(&text);
         for compared in ["code.as_str()", "code.to_string() ==", ".code == \"", ".code != \"", "(error.code, \""] {
-            let own = path.parent().is_some_and(|folder| folder.ends_with("mcp-esptool/src/error"));
+            let own = path.parent().is_some_and(|folder| folder.ends_with("mcp-esptool/src/ops/error"));
             assert!(own || !text.contains(compared), "{}: {compared}", path.display());
         }
     }

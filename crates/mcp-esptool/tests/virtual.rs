@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
-use mcp_esptool::config::{Config, Sources};
 use mcp_esptool::ctx::Ctx;
+use mcp_esptool::ops::config::{Config, Sources};
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 

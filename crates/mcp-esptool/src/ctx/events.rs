@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use crate::ctx::Ctx;
-use crate::tool::{Entry, Risk};
+use crate::ops::guard::Risk;
+use crate::tool::Entry;
 
 /// How often the ports are looked at while somebody wants to know.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -58,8 +59,8 @@ impl Events {
 impl Ctx {
     /// Listens to what changes. While somebody listens, the ports are looked at every second; none is opened.
     pub fn listen(&self) -> Receiver<Event> {
-        let receiver = self.events.sender.subscribe();
-        if !self.events.watching.swap(true, Ordering::AcqRel) {
+        let receiver = self.app.events.sender.subscribe();
+        if !self.app.events.watching.swap(true, Ordering::AcqRel) {
             let ctx = self.clone();
             std::thread::spawn(move || watch(&ctx));
         }
@@ -72,16 +73,16 @@ fn watch(ctx: &Ctx) {
     let mut known = look();
     loop {
         std::thread::sleep(PERIOD);
-        if ctx.events.sender.receiver_count() == 0 {
-            ctx.events.watching.store(false, Ordering::Release);
-            let again = ctx.events.sender.receiver_count() > 0;
-            if !again || ctx.events.watching.swap(true, Ordering::AcqRel) {
+        if ctx.app.events.sender.receiver_count() == 0 {
+            ctx.app.events.watching.store(false, Ordering::Release);
+            let again = ctx.app.events.sender.receiver_count() > 0;
+            if !again || ctx.app.events.watching.swap(true, Ordering::AcqRel) {
                 return;
             }
         }
         let now = look();
         if now != known {
-            ctx.events.tell(Event::Ports);
+            ctx.app.events.tell(Event::Ports);
             known = now;
         }
     }

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
-use crate::ctx::caller::Caller;
-use crate::ctx::confirm::random_bytes;
-use crate::error::{Code, ToolError};
 use crate::logs;
+use crate::ops::caller::Caller;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::confirm::random_bytes;
 use crate::tool::{Entry, Reply};
 
 /// Finished jobs that are remembered.

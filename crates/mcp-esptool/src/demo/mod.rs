@@ -1,7 +1,6 @@
 //! `mcp-esptool demo`: starts the server as a child, speaks MCP to it, and takes a virtual chip from blank to booted.
 
 mod client;
-pub mod firmware;
 
 use std::fs;
 use std::io;
@@ -10,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::print;
+use crate::ops::firmware::sample;
 use client::Client;
 
 /// The device of the demonstration.
@@ -35,7 +35,7 @@ pub fn run() -> Result<(), String> {
 
     step(&mut client, "esp_detect_chip", json!({"port": PORT}))?;
     let chip = esp_model::chip::by_name(PORT.trim_start_matches("sim://").trim_end_matches("-demo"));
-    let parts = firmware::make(chip.ok_or("the demo's chip is missing")?)?;
+    let parts = sample::make(chip.ok_or("the demo's chip is missing")?)?;
     let mut files = Vec::new();
     for part in &parts {
         fs::write(dir.path().join(part.name), &part.bytes).map_err(text)?;

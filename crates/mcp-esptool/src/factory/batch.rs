@@ -14,7 +14,7 @@ use super::desk::Desk;
 use super::report::Report;
 use super::unit::{self, Order};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// How long a unit that was told to stop may take before it is left behind.
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ pub fn run(
     let mut waiting = ports.iter();
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     let mut done: BTreeMap<String, Report> = BTreeMap::new();
-    ports.iter().for_each(|port| ctx.floor.begin(port, true));
+    ports.iter().for_each(|port| ctx.app.floor.begin(port, true));
     loop {
         while running.len() < options.parallel.max(1) && !job.is_cancelled() {
             let Some(port) = waiting.next() else { break };
@@ -119,7 +119,7 @@ fn start(
     send: mpsc::Sender<Report>,
     timeout: Duration,
 ) -> Result<Running, ToolError> {
-    let job = ctx.floor.job(port);
+    let job = ctx.app.floor.job(port);
     let (ctx, desk, order, own) = (ctx.clone(), desk.clone(), order.clone(), job.clone());
     let name = port.to_owned();
     let work = move || {
@@ -142,7 +142,7 @@ fn given_up(ctx: &Ctx, port: &str, error: &ToolError) -> Report {
     let mut report = Report::new(port);
     report.error = Some(format!("{}: {}", error.code, error.message));
     report.failure = Some(error.clone());
-    ctx.floor.end(port, &report.verdict, report.error.as_deref());
+    ctx.app.floor.end(port, &report.verdict, report.error.as_deref());
     report
 }
 

@@ -12,11 +12,11 @@ use super::recipe::{Prepared, below};
 use super::steps::Step;
 use super::unit::Work;
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
+use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use crate::ops::efuse::refusal;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::session::device::Connected;
 use crate::tools::security::burn::{self, Item};
-use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-use crate::tools::security::refusal;
 
 /// What the recipe asks for, with this unit's values.
 pub fn requests(
@@ -65,7 +65,7 @@ impl Work<'_> {
     pub(super) fn burn(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
         let (Some(plan), Some(unit)) = (&self.order.prepared.recipe.efuse, &self.unit) else { return Ok(()) };
         let (ctx, desk, prepared) = (self.ctx, self.desk, &self.order.prepared);
-        let efuses = engine::read(connected, self.job)?;
+        let efuses = pipeline::read(connected, self.job)?;
         let (settled, promise) = settled(ctx, desk, unit, &efuses, prepared, plan, &self.values)?;
         let (run, note) = (self.report.run, settled.note());
         let burned = self.carry_out(connected, plan, &settled.open, &promise)?;
@@ -98,7 +98,7 @@ impl Work<'_> {
     ) -> Result<Outcome, ToolError> {
         let (ctx, job, prepared) = (self.ctx, self.job, &self.order.prepared);
         let profile = if plan.profile == "development" { Purpose::Development } else { Purpose::Production };
-        let planned = engine::carry_out(ctx, job, connected, requests, &Intent { profile, ..Intent::default() })?;
+        let planned = pipeline::carry_out(ctx, job, connected, requests, &Intent { profile, ..Intent::default() })?;
         if let Some(refused) = &planned.burn_refused {
             let mac = self.values.get("base_mac").map_or("", String::as_str);
             return Err(refusal::not_allowed(mac, refused, &planned));
@@ -113,6 +113,6 @@ impl Work<'_> {
         }
         let body = serde_json::to_value(promise).unwrap_or_default();
         self.desk.with(|ledger| ledger.record(self.report.run, promise::EVENT, &body))?;
-        engine::carry_out(ctx, job, connected, requests, &Intent { profile, token: Some(token), ..Intent::default() })
+        pipeline::carry_out(ctx, job, connected, requests, &Intent { profile, token: Some(token), ..Intent::default() })
     }
 }

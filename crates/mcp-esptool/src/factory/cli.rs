@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use super::recipe::Prepared;
 use super::rehearsal;
 use crate::ctx::Ctx;
-use crate::demo::firmware;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::sample;
+use crate::ops::flash::project;
+use crate::ops::guard::Risk;
 use crate::tool::Reply;
-use crate::tool::Risk;
 use crate::tools;
-use crate::tools::flash::project;
 
 /// Partitions of a new recipe: NVS for the application, factory data apart from it.
 const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
@@ -106,7 +106,7 @@ fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> R
                 known.ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{named}`")))?;
             chip_name = known.id.to_owned();
             let failed = |error: String| ToolError::new(Code::Internal, error);
-            for part in firmware::make(known).map_err(failed)? {
+            for part in sample::make(known).map_err(failed)? {
                 let bytes = if part.name == "partition-table.bin" { table()? } else { part.bytes };
                 keep(part.name, &bytes)?;
                 images.push((part.name.to_owned(), part.address));
@@ -165,8 +165,8 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
     if !io::stdin().is_terminal() {
         return Err(ToolError::new(Code::NotConfirmed, "void-gap asks a person: run it in a terminal"));
     }
-    let station = &ctx.desk.station;
-    eprintln!("ledger {} of station {station}", ctx.desk.place());
+    let station = &ctx.app.desk.station;
+    eprintln!("ledger {} of station {station}", ctx.app.desk.place());
     eprintln!(
         "This copy goes on, all other copies end. Free values that another copy is known to have issued, and the next"
     );
@@ -176,7 +176,7 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
     if typed.trim() != station {
         return Err(ToolError::new(Code::NotConfirmed, "this is not the station's name"));
     }
-    let voided = ctx.desk.with(|ledger| ledger.void_gap(count.into()))?;
+    let voided = ctx.app.desk.with(|ledger| ledger.void_gap(count.into()))?;
     let text = format!("{voided} values are out of use; this ledger issues again");
     Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
 }

@@ -10,7 +10,7 @@ use esp_model::secure_cert::{self, Entry, kind};
 
 use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// A unit's content.
 pub struct Content {

@@ -5,14 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use esp_ledger::{Ledger, LedgerError};
 
-use crate::config::Config;
-use crate::error::{Code, ToolError};
-use crate::own_file;
+use crate::ops::config::Config;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::own_file;
 
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
 pub struct Desk {
     ledger: Mutex<Option<Ledger>>,
     url: String,
+    /// The same, where it is a file.
+    file: Option<PathBuf>,
     /// Where it is kept what the ledger's file has issued, outside of it.
     marks: Option<PathBuf>,
     /// The station's name.
@@ -33,13 +35,15 @@ impl Desk {
             name => name.to_owned(),
         };
         let marks = Some(config.state_dir().join("ledger-marks"));
-        Self { ledger: Mutex::default(), url, marks, station, operator: config.text("operator").to_owned() }
+        let operator = config.text("operator").to_owned();
+        Self { ledger: Mutex::default(), url, file: config.ledger_file(), marks, station, operator }
     }
 
     /// A ledger of its own, for a rehearsal.
     pub fn at(path: &Path, station: &str) -> Self {
         let (url, station) = (path.display().to_string(), station.to_owned());
-        Self { ledger: Mutex::default(), url, marks: None, station, operator: String::new() }
+        let file = Some(path.to_owned());
+        Self { ledger: Mutex::default(), url, file, marks: None, station, operator: String::new() }
     }
 
     /// Where the ledger is, without a password.
@@ -58,9 +62,9 @@ impl Desk {
     }
 
     fn open(&self) -> Result<Ledger, ToolError> {
-        if let Some(file) = file_of(&self.url) {
+        if let Some(file) = &self.file {
             let failed = |error: std::io::Error| ToolError::new(Code::LedgerUnreachable, error.to_string());
-            own_file::private(&file).map_err(failed)?;
+            own_file::private(file).map_err(failed)?;
         }
         let ledger = Ledger::open(&self.url, &self.station, &computer())?;
         Ok(match &self.marks {
@@ -68,19 +72,6 @@ impl Desk {
             None => ledger,
         })
     }
-}
-
-/// The ledger's file, where it is one.
-pub fn file(config: &Config) -> Option<PathBuf> {
-    match config.text("ledger") {
-        "" => Some(config.state_dir().join("ledger.db")),
-        url => file_of(url),
-    }
-}
-
-fn file_of(url: &str) -> Option<PathBuf> {
-    let is_file = !url.contains("://") && !url.contains("dbname=") && !url.contains(":memory:");
-    is_file.then(|| PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)))
 }
 
 /// Something that a copy of the ledger on another computer would not have.

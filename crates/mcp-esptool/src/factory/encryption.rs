@@ -15,8 +15,8 @@ use super::content::{Content, filled};
 use super::desk::Desk;
 use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::session::device::Connected;
 use crate::tools::security::flash_encrypt::flash_key;
 
 /// Bytes that the cipher takes at once.

@@ -11,9 +11,9 @@ use super::content::{self, Scope};
 use super::encryption::{self, Sealed};
 use super::steps::Step;
 use super::unit::Work;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tools::flash::{files, keep};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::{files, keep};
+use crate::ops::session::device::Connected;
 
 impl Work<'_> {
     pub(super) fn build(&mut self, connected: &mut Connected) -> Result<(), ToolError> {

@@ -18,11 +18,11 @@ use super::recipe::Prepared;
 use super::report::Report;
 use super::steps::{self, Step};
 use crate::ctx::Ctx;
-use crate::ctx::device::{Connected, mac_text};
-use crate::error::{Code, ToolError};
-use crate::tools::args::PortUrl;
-use crate::tools::flash::keep;
-use crate::tools::security::engine;
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::keep;
+use crate::ops::session::device::{Connected, mac_text};
 
 /// Inspects one unit. The report's steps are what was looked at.
 pub fn inspect(
@@ -198,7 +198,7 @@ impl<'a> Inspection<'a> {
     /// Burning the recipe's eFuses again must change nothing.
     fn efuses(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
         let Some(plan) = &self.prepared.recipe.efuse else { return Ok(()) };
-        let efuses = engine::read(connected, self.job)?;
+        let efuses = pipeline::read(connected, self.job)?;
         let (settled, _) = burn::settled(self.ctx, self.desk, &self.unit, &efuses, self.prepared, plan, &self.values)?;
         let mut again = Burn::new(efuses);
         let missing = settled.open.iter().try_for_each(|request| again.add(request)).and_then(|()| again.steps());

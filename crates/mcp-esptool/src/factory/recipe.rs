@@ -8,9 +8,9 @@ use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
 use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tools::flash::belongs;
-use crate::tools::flash::files::{self, Piece};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::belongs;
+use crate::ops::flash::files::{self, Piece};
 
 /// A recipe that is ready to be followed.
 pub struct Prepared {

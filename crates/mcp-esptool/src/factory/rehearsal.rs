@@ -14,7 +14,7 @@ use super::recipe::Prepared;
 use super::report::Report;
 use super::unit::{self, Order};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// The device of the rehearsal.
 const NAME: &str = "rehearsal";
@@ -69,7 +69,7 @@ pub fn check(ctx: &Ctx, job: &Job, path: &str, values: &BTreeMap<String, String>
     let second = unit::produce(ctx, &desk, job, &port, &order);
     ctx.devices.sessions.forget(&port);
     ctx.ports.remove_simulated(&port);
-    ctx.floor.forget(&port);
+    ctx.app.floor.forget(&port);
     let repeats = second.error.is_some() || second.identities == first.identities;
     if !repeats {
         outcome.findings.push("error, rehearsal: a second run issued other identities".into());

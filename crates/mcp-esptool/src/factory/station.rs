@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::floor::now_ms;
 use crate::ctx::Ctx;
-use crate::error::ToolError;
+use crate::ops::error::ToolError;
 use crate::tools::production::ledger::history;
 
 /// The page. It loads nothing from elsewhere; its data comes from the routes below.
@@ -60,9 +60,9 @@ fn script_safe(value: &Value) -> String {
 
 /// Slots, yield, pools, failures and the last runs.
 pub fn status(ctx: &Ctx) -> Value {
-    let (version, slots) = ctx.floor.look();
+    let (version, slots) = ctx.app.floor.look();
     json!({
-        "station": ctx.desk.station, "ledger": ctx.desk.place(), "now_ms": now_ms(), "version": version,
+        "station": ctx.app.desk.station, "ledger": ctx.app.desk.place(), "now_ms": now_ms(), "version": version,
         "slots": slots, "production": production(ctx),
     })
 }
@@ -71,7 +71,7 @@ pub fn status(ctx: &Ctx) -> Value {
 fn production(ctx: &Ctx) -> Value {
     static CACHED: Cached = Mutex::new(None);
     let mut cached = CACHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let place = ctx.desk.place();
+    let place = ctx.app.desk.place();
     if let Some((at, value)) = &*cached
         && at.elapsed() < LEDGER_AGE
         && value["place"] == *place
@@ -79,6 +79,7 @@ fn production(ctx: &Ctx) -> Value {
         return value.clone();
     }
     let asked = ctx
+        .app
         .desk
         .with(|ledger| Ok((ledger.run_counts()?, ledger.top_failures(5)?, ledger.runs(None, 20)?, ledger.pools()?)));
     let value = match asked {
@@ -118,7 +119,7 @@ async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
     let start = (ctx, None::<(u64, Instant)>);
     let events = futures_util::stream::unfold(start, |(ctx, sent)| async move {
         loop {
-            let version = ctx.floor.version();
+            let version = ctx.app.floor.version();
             let due = sent.is_none_or(|(before, at)| before != version || at.elapsed() >= LEDGER_AGE);
             if due {
                 let own = ctx.clone();
@@ -135,7 +136,7 @@ async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
 
 async fn unit(State(ctx): State<Ctx>, Path(mac): Path<String>) -> Response {
     let found: Option<Result<Option<Value>, ToolError>> =
-        blocking(move || ctx.desk.with(|ledger| history(ledger, &Unit::new(&mac)))).await;
+        blocking(move || ctx.app.desk.with(|ledger| history(ledger, &Unit::new(&mac)))).await;
     match found {
         Some(Ok(Some(found))) => json_of(StatusCode::OK, &found),
         Some(Ok(None)) => json_of(StatusCode::NOT_FOUND, &json!({"error": "the ledger does not know this unit"})),

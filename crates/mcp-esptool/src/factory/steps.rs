@@ -17,13 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::content::filled;
 use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::ctx::ports::simulated_runs_code;
-use crate::error::{Code, ToolError};
-use crate::tools::args;
+use crate::ops::args;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::keep;
+use crate::ops::session::device::Connected;
+use crate::ops::session::ports::simulated_runs_code;
 use crate::tools::chip::load_ram;
-use crate::tools::flash::keep;
-use crate::tools::security::{engine, read};
+use crate::tools::security::read;
 
 /// Seconds that a console test waits when it does not say.
 const USUAL_S: f64 = 5.0;
@@ -139,7 +140,7 @@ fn region_md5(
 }
 
 fn efuse(connected: &mut Connected, job: &Job, name: &str) -> Result<Found, ToolError> {
-    let efuses = engine::read(connected, job)?;
+    let efuses = pipeline::read(connected, job)?;
     let field = read::field(&efuses, name)?;
     if efuses.holds_secret(field) {
         return Ok(Found::Nothing("it is a key: its value is not looked at".into()));

@@ -17,9 +17,9 @@ use super::recipe::Prepared;
 use super::report::Report;
 use super::steps;
 use crate::ctx::Ctx;
-use crate::ctx::device::{Connected, mac_text};
-use crate::error::{Class, Code, ToolError};
-use crate::tools::args::PortUrl;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Class, Code, ToolError};
+use crate::ops::session::device::{Connected, mac_text};
 
 /// What is done to each unit of a batch.
 pub struct Order {
@@ -54,7 +54,7 @@ impl Order {
 
 /// Produces one unit. Whatever happens is in the report, and in the ledger as far as it can be reached.
 pub fn produce(ctx: &Ctx, desk: &Desk, job: &Job, port: &str, order: &Order) -> Report {
-    ctx.floor.begin(port, false);
+    ctx.app.floor.begin(port, false);
     let mut work = Work {
         ctx,
         desk,
@@ -72,7 +72,7 @@ pub fn produce(ctx: &Ctx, desk: &Desk, job: &Job, port: &str, order: &Order) -> 
     let result = work.all();
     work.finish(result);
     let report = work.report;
-    ctx.floor.end(port, &report.verdict, report.error.as_deref());
+    ctx.app.floor.end(port, &report.verdict, report.error.as_deref());
     report
 }
 
@@ -121,7 +121,7 @@ impl Work<'_> {
     fn again(&mut self, error: &ToolError) {
         self.report.retries += 1;
         let retries = self.report.retries;
-        self.ctx.floor.change(&self.report.port, |slot| slot.retries = retries);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.retries = retries);
         tracing::warn!("{}: {}; trying again", self.report.port, error.message);
     }
 
@@ -185,7 +185,7 @@ impl Work<'_> {
         });
         self.unit = Some(unit);
         let mac = self.report.mac.clone().unwrap_or_default();
-        self.ctx.floor.change(&self.report.port, |slot| slot.mac = mac);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.mac = mac);
         Ok(())
     }
 
@@ -212,14 +212,14 @@ impl Work<'_> {
         };
         self.values = prepared.recipe.values(&unit.base_mac, &self.report.identities, row.as_ref());
         let identities = self.report.identities.clone();
-        self.ctx.floor.change(&self.report.port, |slot| slot.identities = identities);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.identities = identities);
         Ok(())
     }
 
     pub(super) fn begin(&mut self, phase: &'static str) {
         let (before, since) = std::mem::replace(&mut self.phase, (phase, Instant::now()));
         *self.report.phases_s.entry(before.into()).or_default() += since.elapsed().as_secs_f64();
-        self.ctx.floor.phase(&self.report.port, phase);
+        self.ctx.app.floor.phase(&self.report.port, phase);
     }
 }
 

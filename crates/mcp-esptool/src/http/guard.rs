@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 
 use futures_util::StreamExt;
 
-use crate::ctx::caller::Caller;
 use crate::http::limits::{self, Limits, Open};
 use crate::http::{Auth, Options, Peer, token};
 use crate::mcp::HttpSessions;
+use crate::ops::caller::Caller;
 
 /// Longest time for a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);

@@ -16,9 +16,9 @@ use rsa::{BoxedUint, pkcs1v15};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::error::{Code, ToolError};
 use crate::http::{Auth, Options};
+use crate::ops::config::Config;
+use crate::ops::error::{Code, ToolError};
 
 /// Difference between clocks that is let pass, in seconds.
 const LEEWAY: u64 = 30;

@@ -2,10 +2,10 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use crate::config::Config;
-use crate::error::{Code, ToolError};
 use crate::http::oauth::OAuth;
 use crate::http::token;
+use crate::ops::config::Config;
+use crate::ops::error::{Code, ToolError};
 
 /// Where it listens when only `--http` is given.
 pub const USUAL_ADDRESS: &str = "127.0.0.1:8080";

@@ -13,8 +13,8 @@ use super::notify::CallLog;
 use super::progress::{ProgressSender, forward};
 use super::{CancelOnDrop, ERROR_META, Server, confirm, tasks};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
 use crate::logs;
+use crate::ops::error::{Code, ToolError};
 use crate::tool::{Entry, Reply};
 
 impl Server {

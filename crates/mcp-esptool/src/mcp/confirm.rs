@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
-use crate::ctx::confirm::Act;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::confirm::Act;
 use crate::tool::Reply;
 
 /// The one question.

@@ -8,10 +8,9 @@ use rmcp::model::{ErrorData, MetaObject, PaginatedRequestParams, Tool, ToolAnnot
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
-use crate::resources;
 use crate::tool::Entry;
-use crate::tools;
-use crate::tools::schema::listed::{self, Detail};
+use crate::tool::schema::listed::{self, Detail};
+use crate::{resources, tools};
 
 /// Longest list, in bytes of JSON; it says as much of each tool as fits.
 const LONGEST: usize = 60 * 1024;
@@ -20,7 +19,7 @@ const LONGEST_CHOICE: usize = 15 * 1024;
 
 /// The tools that are offered, in their order.
 pub(super) fn list(ctx: &Ctx) -> Vec<Tool> {
-    let limit = if ctx.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
+    let limit = if ctx.app.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
     let [.., least] = Detail::ALL;
     let detail = Detail::ALL.into_iter().find(|detail| fits(ctx, *detail, limit)).unwrap_or(least);
     tools::offered(ctx).map(|entry| show(entry, detail)).collect()

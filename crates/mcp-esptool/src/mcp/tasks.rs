@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::call::answer;
 use crate::ctx::Ctx;
 use crate::ctx::jobs::{JobView, State};
-use crate::error::ToolError;
 use crate::logs;
+use crate::ops::error::ToolError;
 use crate::tool::Entry;
 
 /// A call that takes longer becomes a task.
@@ -49,19 +49,19 @@ pub(super) async fn run(
     if !at_once {
         let (waiting, job, of) = (ctx.clone(), Job::new(), id.clone());
         let stop = super::CancelOnDrop(job.clone());
-        let mut wait = tokio::task::spawn_blocking(move || waiting.jobs.wait(&waiting.caller, &of, SHORT, &job));
+        let mut wait = tokio::task::spawn_blocking(move || waiting.app.jobs.wait(&waiting.caller, &of, SHORT, &job));
         tokio::select! {
             _ = &mut wait => {}
             () = context.ct.cancelled() => {
                 stop.0.cancel();
-                let _ = ctx.jobs.cancel(&ctx.caller, &id);
+                let _ = ctx.app.jobs.cancel(&ctx.caller, &id);
             }
         }
     }
-    match ctx.jobs.outcome(&ctx.caller, &id) {
+    match ctx.app.jobs.outcome(&ctx.caller, &id) {
         Ok(Some(result)) => Ok(answer(result).into()),
         _ => {
-            let task = ctx.jobs.view(&ctx.caller, &id).map_err(|error| no_task(&error))?;
+            let task = ctx.app.jobs.view(&ctx.caller, &id).map_err(|error| no_task(&error))?;
             Ok(CallToolResponse::Task(CreateTaskResult::new(task_of(&task))))
         }
     }
@@ -69,8 +69,8 @@ pub(super) async fn run(
 
 /// How far a task is, with its result at the end.
 pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
-    let view = ctx.jobs.view(&ctx.caller, id).map_err(|error| no_task(&error))?;
-    let outcome = ctx.jobs.outcome(&ctx.caller, id).map_err(|error| no_task(&error))?;
+    let view = ctx.app.jobs.view(&ctx.caller, id).map_err(|error| no_task(&error))?;
+    let outcome = ctx.app.jobs.outcome(&ctx.caller, id).map_err(|error| no_task(&error))?;
     let payload = match (view.state, outcome) {
         (State::Cancelled, _) => TaskPayload::Cancelled,
         (_, Some(result)) => match serde_json::to_value(answer(result)) {
@@ -84,12 +84,12 @@ pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
 
 /// Asks a task to stop.
 pub(super) fn cancel(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.jobs.cancel(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
+    ctx.app.jobs.cancel(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
 }
 
 /// A task that waits for input does not exist here: questions are asked before the work begins.
 pub(super) fn update(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.jobs.view(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
+    ctx.app.jobs.view(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
 }
 
 fn no_task(error: &ToolError) -> ErrorData {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::jobs::JobView;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct JobTool;
@@ -66,16 +67,16 @@ impl Tool for JobTool {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let Some(id) = &input.job_id else {
             return match input.action {
-                Action::List => Ok(Out { jobs: ctx.jobs.list(&ctx.caller) }),
+                Action::List => Ok(Out { jobs: ctx.app.jobs.list(&ctx.caller) }),
                 _ => Err(ToolError::new(Code::MissingParameter, "the parameter `job_id` is missing")),
             };
         };
         let view = match input.action {
-            Action::List | Action::Status => ctx.jobs.view(&ctx.caller, id)?,
-            Action::Cancel => ctx.jobs.cancel(&ctx.caller, id)?,
+            Action::List | Action::Status => ctx.app.jobs.view(&ctx.caller, id)?,
+            Action::Cancel => ctx.app.jobs.cancel(&ctx.caller, id)?,
             Action::Wait => {
                 let timeout = Duration::from_secs(input.timeout_s.unwrap_or(30).min(600));
-                ctx.jobs.wait(&ctx.caller, id, timeout, job)?
+                ctx.app.jobs.wait(&ctx.caller, id, timeout, job)?
             }
         };
         Ok(Out { jobs: vec![view] })

@@ -1,9 +1,6 @@
 //! The tools: one file each, one line each in [`ALL`].
 
-pub mod aliases;
-pub mod args;
 pub mod chip;
-pub mod device;
 pub mod diagnostics;
 pub mod firmware;
 pub mod flash;
@@ -11,12 +8,11 @@ pub mod job;
 pub mod ota;
 pub mod partition;
 pub mod production;
-pub mod schema;
 pub mod security;
-pub mod surface;
 pub mod r#virtual;
 
 use crate::ctx::Ctx;
+use crate::tool::aliases;
 use crate::tool::{Entry, entry};
 
 /// All tools, in the order in which they are listed.
@@ -110,13 +106,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     ALL.iter().find(|entry| entry.name == name)
 }
 
-/// The name nearest to `name` among `known`, if one is near enough to be a slip of the pen.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
-}
-
 /// The tools that this server offers, in the list's order.
 pub fn offered(ctx: &Ctx) -> impl Iterator<Item = &'static Entry> + '_ {
-    ALL.iter().filter(|entry| ctx.policy.offers(entry) && ctx.surface.has(entry))
+    ALL.iter().filter(|entry| ctx.policy.offers(&entry.operation()) && ctx.app.surface.has(entry))
 }

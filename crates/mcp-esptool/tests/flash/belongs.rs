@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, chip, flash, noise, other_chip, table};
 
 /// A folder of right and wrong files for a chip.
 fn files(bench: &Bench, chip: &esp_model::chip::Chip) {
-    let parts = firmware::make(chip).unwrap();
+    let parts = sample::make(chip).unwrap();
     let [boot, rows, app]: [Vec<u8>; 3] = std::array::from_fn(|index| parts[index].bytes.clone());
     let mut merged = vec![0xff; 0x1_0000];
     let base = chip.flash.bootloader_offset as usize;

@@ -6,10 +6,10 @@ use esp_model::chip::{self, Chip};
 use esp_model::job::Job;
 use esp_model::partition::{Options, Table};
 use esp_sim::SimDevice;
-use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::demo::firmware;
-use mcp_esptool::error::ToolError;
+use mcp_esptool::ops::config::{Config, Origin};
+use mcp_esptool::ops::error::ToolError;
+use mcp_esptool::ops::firmware::sample;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
 use serde_json::{Map, Value};
@@ -89,7 +89,7 @@ pub fn flash(device: &SimDevice, address: u32, length: usize) -> Vec<u8> {
 
 /// A firmware that the simulated chip boots, with a table at 0x8000.
 pub fn firmware(device: &SimDevice) {
-    for part in firmware::make(chip()).unwrap() {
+    for part in sample::make(chip()).unwrap() {
         load(device, part.address, &part.bytes);
     }
 }

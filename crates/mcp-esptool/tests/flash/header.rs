@@ -3,7 +3,7 @@
 use std::fs;
 
 use esp_model::image;
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -11,7 +11,7 @@ use crate::bench::{Bench, chip, flash, load, other_chip, table};
 
 /// A build folder whose bootloader names 4 MB, with these flash settings.
 fn build(bench: &Bench, chip: &esp_model::chip::Chip, settings: &Value, rows: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let parts = firmware::make(chip).unwrap();
+    let parts = sample::make(chip).unwrap();
     let (boot, app) = (parts[0].bytes.clone(), parts[2].bytes.clone());
     let folder = bench.path("project");
     fs::create_dir_all(&folder).unwrap();

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use esp_model::chip::{Chip, SecureBootScheme};
 use esp_model::image::{AppDesc, Header, hex, uf2};
 use esp_model::secure::boot_v2;
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, chip, flash, load, noise, other_chip, table};
 
 /// Bootloader, table and app of the demonstration.
 fn demo(chip: &Chip) -> [Vec<u8>; 3] {
-    let mut parts = firmware::make(chip).unwrap().into_iter().map(|part| part.bytes);
+    let mut parts = sample::make(chip).unwrap().into_iter().map(|part| part.bytes);
     std::array::from_fn(|_| parts.next().unwrap())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use esp_model::job::Job;
 use esp_model::partition::otadata::{Otadata, State};
 use esp_sim::SimDevice;
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::firmware::sample;
 use mcp_esptool::tools;
 use serde_json::{Map, Value, json};
 
@@ -30,7 +30,7 @@ fn build(bench: &Bench, name: &str) {
     let folder = bench.path(name);
     fs::create_dir_all(&folder).unwrap();
     let mut files = Map::new();
-    for part in firmware::make(chip()).unwrap() {
+    for part in sample::make(chip()).unwrap() {
         fs::write(folder.join(part.name), &part.bytes).unwrap();
         files.insert(format!("{:#x}", part.address), json!(part.name));
     }
@@ -206,7 +206,7 @@ fn the_smallest_repair_comes_first() {
 /// Two slots with the same sound app; otadata selects the second.
 fn two_slots(bench: &Bench, name: &str, change: impl FnOnce(&mut esp_sim::Config)) -> (SimDevice, String) {
     let (device, port) = bench.device(name, change);
-    let parts = firmware::make(chip()).unwrap();
+    let parts = sample::make(chip()).unwrap();
     load(&device, chip().flash.bootloader_offset, &parts[0].bytes);
     load(&device, 0x8000, &table(OTA, 0x8000));
     for slot in [0x1_0000, 0x11_0000] {
@@ -336,7 +336,7 @@ fn an_app_that_cannot_start_is_replaced_from_the_build() {
 fn a_device_that_is_in_use_ends_the_ladder_with_the_holders_name() {
     let bench = Bench::new();
     let (_, port) = bench.device("held", |_| ());
-    let url = Some(mcp_esptool::tools::args::PortUrl(port.clone()));
+    let url = Some(mcp_esptool::ops::args::PortUrl(port.clone()));
     let held = bench.ctx.lease_port(url.as_ref(), &Job::new()).unwrap();
     let out = recover(&bench, &port, json!({}));
     assert_eq!(out["verdict"], "needs_hands");

@@ -8,9 +8,9 @@ use esp_model::chip::{self, Chip};
 use esp_model::image::FlashMode;
 use esp_model::job::Job;
 use libtest_mimic::Trial;
-use mcp_esptool::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::config::{Config, Origin};
+use mcp_esptool::ops::firmware::sample;
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ fn ours_first(id: &'static str) -> Result<(), Stop> {
     call(&ctx, "esp_secure_sign", json!({ "action": "generate_key", "scheme": "rsa3072", "output_file": "sb.pem" }))?;
     let sim = start(id, &dir.join("efuse.bin"))?;
     let mut files = Vec::new();
-    for part in firmware::make(chip).map_err(Stop::Failed)? {
+    for part in sample::make(chip).map_err(Stop::Failed)? {
         let is_bootloader = part.address == chip.flash.bootloader_offset;
         fs::write(dir.join(part.name), if is_bootloader { bootloader(chip)? } else { &part.bytes })?;
         let mut file = part.name.to_owned();

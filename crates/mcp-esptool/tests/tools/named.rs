@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use mcp_esptool::error;
+use mcp_esptool::ops::error;
 use mcp_esptool::tool::Entry;
+use mcp_esptool::tool::schema::listed::{Detail, input};
 use mcp_esptool::tools::ALL;
-use mcp_esptool::tools::schema::listed::{Detail, input};
 use regex::Regex;
 use serde_json::Value;
 

@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Warm;
-use crate::error::ToolError;
-use crate::error::{Code, attempt_text};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, ToolError, attempt_text};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Warm;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Connect;

@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ctx::device::{Connected, mac_text};
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
-use crate::tools::device::Device;
+use crate::ops::args::OnlyPort;
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::session::device::{Connected, mac_text};
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Detect;

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::detect::{self, detect};
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
+use crate::ops::args::OnlyPort;
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Info;

@@ -6,13 +6,14 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::boot_log::{self, BootLog};
 use crate::ctx::Ctx;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::flash::belongs;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::log::{self, BootLog};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::belongs;
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct LoadRam;
@@ -85,7 +86,7 @@ impl Tool for LoadRam {
             // The program finds the line at the loader's rate, and most leave it there.
             true => {
                 let baud = Some(port.baud());
-                Some(boot_log::capture(&mut *port, chip, input.capture_s, None, None, baud, job)?)
+                Some(log::capture(&mut *port, chip, input.capture_s, None, None, baud, job)?)
             }
             false => None,
         };

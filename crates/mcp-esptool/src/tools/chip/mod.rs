@@ -1,6 +1,5 @@
 //! Chip control tools.
 
-pub mod boot_log;
 pub mod connect;
 pub mod detect;
 pub mod info;

@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::ctx::confirm::Act;
-use crate::ctx::device::{Connected, Warm};
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::chip::boot_log::{self, BootLog};
-use crate::tools::device::Device;
-use crate::tools::flash::belongs;
-use crate::tools::flash::{backup, files, keep, project};
+use crate::ops::args::PortUrl;
+use crate::ops::boot::log::{self, BootLog};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::{belongs, files, keep, project};
+use crate::ops::guard::Risk;
+use crate::ops::guard::confirm::Act;
+use crate::ops::session::device::{Connected, Warm};
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
+use crate::tools::flash::backup;
 
 /// The tool.
 pub struct Recover;
@@ -309,7 +310,7 @@ fn listen(
     connected: Connected,
     ladder: &mut Ladder,
 ) -> Result<Option<Connected>, ToolError> {
-    let console = boot_log::restart(connected, job, LISTEN_S)?;
+    let console = log::restart(connected, job, LISTEN_S)?;
     let good = matches!(console.verdict.as_str(), "looks_right" | "app_loaded");
     ladder.note("start and listen", good, console.line());
     let verdict = console.verdict.clone();

@@ -4,12 +4,13 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::boot_log::{self, BootLog};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::log::{self, BootLog};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct RunFirmware;
@@ -52,12 +53,12 @@ impl Tool for RunFirmware {
         let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
         let device = Device::read(&mut connected, job)?;
         let chip = connected.loader.chip();
-        let reset = boot_log::start_by(&mut connected, job)?;
+        let reset = log::start_by(&mut connected, job)?;
         let started_by = if reset.is_some() { "hard-reset" } else { "soft-reset" };
         let mut port = connected.loader.into_port();
         if input.capture_s > 0.0 || input.until.is_some() {
             let seconds = if input.capture_s > 0.0 { input.capture_s } else { 10.0 };
-            let log = boot_log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, None, job)?;
+            let log = log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, None, job)?;
             return Ok(Out { device, started_by: started_by.into(), console: Some(log) });
         }
         if let Some(reset) = reset {

@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use esp_link::monitor::{CaptureOptions, Pattern, SendWhen, Stopped};
 use esp_link::reset::Sequence;
-use esp_model::console::{Decoder, Summary};
+use esp_model::console::Decoder;
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::capture::{self, Crash, Names};
-use super::findings::{Known, known_line};
-use super::unprintable;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::capture::{self, Crash, Names};
+use crate::ops::boot::findings::{Known, known_line};
+use crate::ops::boot::unprintable;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct ConsoleCapture;
@@ -273,9 +274,4 @@ pub fn tail(lines: &[esp_model::console::Line]) -> String {
         shown.push(text);
     }
     shown.into_iter().rev().collect()
-}
-
-/// Nothing in a summary calls for attention.
-pub fn is_quiet(summary: &Summary) -> bool {
-    summary.panics == 0 && summary.brown_outs == 0 && summary.watchdogs == 0 && !summary.boot_loop
 }

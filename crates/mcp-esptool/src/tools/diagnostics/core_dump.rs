@@ -8,12 +8,14 @@ use esp_model::symbols::Program;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::elf_files::elf_file;
-use super::{evidence, log_decode};
+use super::log_decode;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::boot::evidence;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::elf_files::elf_file;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct CoreDumpAnalyze;

@@ -13,12 +13,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::capture::{self, Crash, Names};
 use super::console::{is_zero, json};
-use super::findings::{Known, known_line};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
+use crate::ops::boot::capture::{self, Crash, Names};
+use crate::ops::boot::findings::{Known, known_line};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct LogDecode;

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct MemoryDump;

@@ -8,13 +8,14 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{self, NotMeasurable};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{PortUrl, parse_number};
-use crate::tools::device::Device;
+use crate::ops::args::{PortUrl, parse_number};
+use crate::ops::boot::evidence::{self, NotMeasurable};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct PerformanceProfile;

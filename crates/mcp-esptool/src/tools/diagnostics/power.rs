@@ -10,14 +10,15 @@ use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::capture;
-use super::evidence::{Finding, NotMeasurable, reset_cause};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::capture;
+use crate::ops::boot::evidence::{Finding, NotMeasurable, reset_cause};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct PowerAnalysis;

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct RegisterDump;

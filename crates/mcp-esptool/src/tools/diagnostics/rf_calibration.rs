@@ -6,13 +6,14 @@ use esp_model::partition::{DATA, DATA_NVS, DATA_PHY};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::evidence::{self, Finding, NotMeasurable};
 use crate::ctx::Ctx;
-use crate::ctx::device::{Connected, mac_text};
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
-use crate::tools::device::Device;
+use crate::ops::args::OnlyPort;
+use crate::ops::boot::evidence::{self, Finding, NotMeasurable};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::session::device::{Connected, mac_text};
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct RfCalibrationCheck;

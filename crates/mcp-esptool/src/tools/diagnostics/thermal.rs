@@ -4,12 +4,13 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::evidence::{Finding, NotMeasurable};
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
-use crate::tools::device::Device;
+use crate::ops::args::OnlyPort;
+use crate::ops::boot::evidence::{Finding, NotMeasurable};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct ThermalStatus;

@@ -18,14 +18,15 @@ use esp_model::partition::{APP, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{chip_named, sha256};
-use super::facts::{
+use crate::ctx::Ctx;
+use crate::ops::error::ToolError;
+use crate::ops::firmware::common::{chip_named, sha256};
+use crate::ops::firmware::facts::{
     ImageFacts, PartitionFacts, Problem, content_kind, image_facts, image_problems, kind_name, partition_bytes,
     partition_facts, table_of,
 };
-use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Analyze;

@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::bootloader_build::{BootConfig, Source, finish, make};
-use super::common::{Written, app_image, chip_named, flash_settings, stem, write};
-use super::facts::{PartitionFacts, partition_facts};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::parse_number;
-use crate::tools::flash::files::Piece;
+use crate::ops::args::parse_number;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::common::{Written, app_image, chip_named, flash_settings, stem, write};
+use crate::ops::firmware::facts::{PartitionFacts, partition_facts};
+use crate::ops::flash::files::Piece;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct AppPrepare;
@@ -225,7 +226,11 @@ fn bootloader(
     if let Some(path) = &input.bootloader_file {
         let bytes = ctx.files.read_some(path)?;
         // A signed bootloader stays as it is; its header is then the one that holds.
-        let settings = if super::common::is_signed(&bytes) { FlashSettings::default() } else { flash.settings.clone() };
+        let settings = if crate::ops::firmware::common::is_signed(&bytes) {
+            FlashSettings::default()
+        } else {
+            flash.settings.clone()
+        };
         return Ok((finish(chip, bytes, &settings)?, format!("`{path}`")));
     }
     let config = BootConfig {

@@ -8,10 +8,11 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::build_log::{self, Diagnostic};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::build_log::{self, Diagnostic};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct ArduinoBuild;

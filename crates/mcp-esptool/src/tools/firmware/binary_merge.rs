@@ -8,13 +8,14 @@ use esp_model::partition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Written, chip_named, flash_settings, word, write, write_parts};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, Number};
-use crate::tools::flash::belongs;
-use crate::tools::flash::files::Piece;
+use crate::ops::args::{FileAt, Number};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::common::{Written, chip_named, flash_settings, word, write, write_parts};
+use crate::ops::flash::belongs;
+use crate::ops::flash::files::Piece;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct BinaryMerge;
@@ -133,7 +134,9 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let chip = chip.ok_or_else(|| {
         ToolError::new(Code::MissingParameter, "none of the files names its chip").next("give chip_type")
     })?;
-    let signed = |part: &&Part| part.address == chip.flash.bootloader_offset && super::common::is_signed(&part.data);
+    let signed = |part: &&Part| {
+        part.address == chip.flash.bootloader_offset && crate::ops::firmware::common::is_signed(&part.data)
+    };
     if !flash.is_keep() && parts.iter().any(|part| signed(&part)) {
         return Err(ToolError::new(Code::ImageSigned, "the bootloader is signed: its header cannot be changed"));
     }
@@ -195,7 +198,7 @@ fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
         kind::Kind::MergedFlash => {
             if let Some(layout) = kind::flash_layout(&bytes) {
                 chip = Some(layout.chip);
-                named = super::facts::flash_parts(&layout, &bytes);
+                named = crate::ops::firmware::facts::flash_parts(&layout, &bytes);
                 whole_sectors(&mut named, layout.base(), &bytes);
                 between(&named, layout.base(), &bytes)
             } else {

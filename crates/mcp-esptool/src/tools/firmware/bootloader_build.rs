@@ -11,11 +11,12 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Written, chip_named, flash_settings, is_signed, write};
-use super::idf;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::common::{Written, chip_named, flash_settings, is_signed, write};
+use crate::ops::firmware::idf;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct BootloaderBuild;

@@ -7,11 +7,12 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Written, chip_named, mode_named, stem, word, write};
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::Number;
+use crate::ops::args::Number;
+use crate::ops::error::ToolError;
+use crate::ops::firmware::common::{Written, chip_named, mode_named, stem, word, write};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct ElfToBinary;

@@ -9,13 +9,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::build_log::{self, Diagnostic};
-use super::common::chip_named;
-use super::idf;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::flash::project;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::build_log::{self, Diagnostic};
+use crate::ops::firmware::common::chip_named;
+use crate::ops::firmware::idf;
+use crate::ops::flash::project;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct IdfBuild;

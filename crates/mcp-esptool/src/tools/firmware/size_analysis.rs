@@ -8,11 +8,12 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{chip_named, stem};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Picture, Risk, Tool};
-use crate::tools::args::Number;
+use crate::ops::args::Number;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::common::{chip_named, stem};
+use crate::ops::guard::Risk;
+use crate::tool::{Picture, Tool};
 
 /// The tool.
 pub struct SizeAnalysis;

@@ -10,13 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backup::kind_of;
-use super::keep::{self, Found};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::ToolError;
-use crate::tool::{Picture, Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::ToolError;
+use crate::ops::flash::keep::{self, Found};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::{Picture, Tool};
 use crate::tools::partition::analyze;
 
 /// The tool.

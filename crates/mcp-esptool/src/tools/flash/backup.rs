@@ -1,7 +1,5 @@
 //! `esp_flash_backup`: the whole flash as files that can be put back, named by their content.
 
-mod manifest;
-
 use std::io;
 
 use esp_model::job::Job;
@@ -11,15 +9,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-pub use self::manifest::{Entry, MANIFEST, Manifest, Padded};
-use super::keep::{self, Found};
-use super::resume;
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::keep::{self, Found};
+use crate::ops::flash::manifest;
+pub use crate::ops::flash::manifest::{Entry, MANIFEST, Manifest, Padded};
+use crate::ops::flash::resume;
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Backup;
@@ -251,7 +251,7 @@ impl Work<'_> {
         let summary = crate::tools::security::read::summary(connected, job)?;
         let text =
             serde_json::to_vec_pretty(&summary).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
-        let sha256 = crate::tools::firmware::common::sha256(&text);
+        let sha256 = crate::ops::firmware::common::sha256(&text);
         let mut file = self.ctx.files.create(&format!("{}/objects/{}", self.dir, manifest::object_name(&sha256)))?;
         io::Write::write_all(&mut file, &text)
             .map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;

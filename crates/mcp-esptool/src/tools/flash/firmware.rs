@@ -7,16 +7,17 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, Piece, PieceView};
-use super::header::{self, SizeChoice, SizeWord, Wanted};
-use super::project::{self, Project};
-use super::{belongs, checks};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::files::{self, Piece, PieceView};
+use crate::ops::flash::header::{self, SizeChoice, SizeWord, Wanted};
+use crate::ops::flash::project::{self, Project};
+use crate::ops::flash::{belongs, checks};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 use crate::tools::firmware::app_prepare;
 
 /// The tool.

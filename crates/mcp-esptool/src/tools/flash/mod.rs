@@ -2,22 +2,11 @@
 
 pub mod analyze;
 pub mod backup;
-pub(crate) mod belongs;
-pub(crate) mod checks;
 pub mod erase;
-pub mod files;
 pub mod firmware;
-pub(crate) mod header;
-pub(crate) mod keep;
 pub mod optimize;
-pub(crate) mod outlook;
-pub(crate) mod part;
-pub(crate) mod piece;
-pub mod project;
 pub mod read;
-pub mod release;
 pub mod restore;
-pub(crate) mod resume;
 pub mod sfdp_read;
 pub mod size_detect;
 pub mod status;

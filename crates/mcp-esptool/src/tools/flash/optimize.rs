@@ -11,16 +11,17 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{keep, part};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::chip::boot_log::{self, BootLog};
-use crate::tools::device::Device;
-use crate::tools::firmware::common;
-use crate::tools::ota::boot_check;
+use crate::ops::args::PortUrl;
+use crate::ops::boot::check;
+use crate::ops::boot::log::{self, BootLog};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::firmware::common;
+use crate::ops::flash::{keep, part};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Optimize;
@@ -234,7 +235,7 @@ fn patch(
     if settings.is_keep() {
         return Ok(None);
     }
-    let mut state = boot_check::state_of(connected, job)?;
+    let mut state = check::state_of(connected, job)?;
     if out.signed || state.secure_boot.as_ref().is_some_and(|boot| boot.enabled.is_some()) {
         return Err(ToolError::new(
             Code::ImageSigned,
@@ -253,7 +254,7 @@ fn patch(
     if set_flash(chip, offset, &mut after, &settings)? != Patched::Done || after == before {
         return Ok(None);
     }
-    let report = boot_check::walk(connected, job, &state, &Config::default(), vec![(offset, after.clone())])?;
+    let report = check::walk(connected, job, &state, &Config::default(), vec![(offset, after.clone())])?;
     if let Some(step) = report.failure() {
         let text = format!("with the new header the start would stop: {}", step.text);
         return Err(ToolError::new(Code::BootProofFailed, text).seen("stage", step.stage.name()));
@@ -325,5 +326,5 @@ fn prove(ctx: &Ctx, job: &Job, input: &In, patch: Patch) -> Result<Applied, Tool
 
 fn start(ctx: &Ctx, job: &Job, input: &In) -> Result<BootLog, ToolError> {
     let (_lease, connected) = ctx.take_device(input.port.as_ref(), job)?;
-    boot_log::restart(connected, job, LISTEN_S)
+    log::restart(connected, job, LISTEN_S)
 }

@@ -5,12 +5,13 @@ use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resume;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::resume;
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Read;

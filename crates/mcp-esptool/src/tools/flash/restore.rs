@@ -8,13 +8,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::backup::{Entry, Manifest};
-use super::keep::{self, Copy, Found, Region};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::keep::{self, Copy, Found, Region};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Restore;

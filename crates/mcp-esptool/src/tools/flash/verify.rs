@@ -4,12 +4,13 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, PieceView};
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::error::ToolError;
+use crate::ops::flash::files::{self, PieceView};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Verify;

@@ -6,9 +6,9 @@ pub mod package;
 
 use esp_model::image;
 
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tools::flash::belongs;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::belongs;
+use crate::ops::session::device::Connected;
 
 /// Refuses an image that this chip would not start from a partition of `room` bytes.
 pub(crate) fn check_app(name: &str, app: &[u8], connected: &mut Connected, room: u32) -> Result<(), ToolError> {

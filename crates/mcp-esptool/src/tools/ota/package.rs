@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct PackageCreate;
@@ -206,7 +207,7 @@ fn private_key(ctx: &Ctx, path: &str) -> Result<PrivateKey, ToolError> {
 
 fn sign(key: &PrivateKey, text: &[u8]) -> Result<Vec<u8>, ToolError> {
     let digest = Sha256::digest(text);
-    let signed = crate::random::with(|random| key.sign(&digest, random))?;
+    let signed = crate::ops::random::with(|random| key.sign(&digest, random))?;
     signed.map_err(|error| ToolError::new(Code::KeyInvalid, error.to_string()))
 }
 

@@ -10,14 +10,15 @@ use esp_model::partition::{self, Options, Partition, Subtypes, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_device;
-use super::rows::RowOut;
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::partition::on_device;
+use crate::ops::partition::rows::RowOut;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Analyze;

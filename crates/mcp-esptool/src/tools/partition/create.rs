@@ -5,10 +5,11 @@ use esp_model::partition::Table;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Layout, RowOut, TableOptions};
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::partition::rows::{Layout, RowOut, TableOptions};
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Create;

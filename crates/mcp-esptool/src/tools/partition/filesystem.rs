@@ -6,12 +6,13 @@ use esp_model::partition::{DATA, Partition, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_device;
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::partition::on_device;
+use crate::ops::session::device::Connected;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Extract;

@@ -5,14 +5,15 @@ use esp_model::partition::{self, Options, Subtypes, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_device;
-use super::rows::RowOut;
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{Number, PortUrl};
-use crate::tools::device::Device;
-use crate::tools::flash::keep::Copy;
+use crate::ops::args::{Number, PortUrl};
+use crate::ops::error::ToolError;
+use crate::ops::flash::keep::Copy;
+use crate::ops::guard::Risk;
+use crate::ops::partition::on_device;
+use crate::ops::partition::rows::RowOut;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Flash;

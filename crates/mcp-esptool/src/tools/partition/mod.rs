@@ -6,13 +6,11 @@ pub mod filesystem;
 pub mod flash;
 pub mod nvs;
 mod nvs_help;
-pub mod on_device;
 pub mod ota_setup;
 pub mod read;
-pub mod rows;
 
-use crate::error::{Code, ToolError};
-use crate::tools::args::Number;
+use crate::ops::args::Number;
+use crate::ops::error::{Code, ToolError};
 
 /// Flash address of the partition table, 0x8000 when it is not given.
 pub(crate) fn offset(number: Option<Number>) -> Result<u32, ToolError> {

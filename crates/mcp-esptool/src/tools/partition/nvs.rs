@@ -14,9 +14,10 @@ use serde_json::Value as Json;
 
 use super::nvs_help::{csv_text, doubts, whole_pages};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::Number;
+use crate::ops::args::Number;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct NvsCreate;
@@ -350,7 +351,7 @@ fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Co
 /// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
 fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
     let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
-    let table = crate::tools::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
+    let table = crate::ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
     let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
     let cut = found.first().and_then(|one| {
         let start = one.offset.checked_sub(layout.base())? as usize;
@@ -438,7 +439,7 @@ fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolErr
         return Ok((Some(Keys::from_bytes(&*derived).map_err(|error| bad(error.to_string()))?), None));
     }
     let Some(path) = &input.generate_key_file else { return Ok((None, None)) };
-    let fresh = crate::random::with(nvs_keys::generate)?;
+    let fresh = crate::ops::random::with(nvs_keys::generate)?;
     let mut file = ctx.files.create(path)?;
     let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}"));
     std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;

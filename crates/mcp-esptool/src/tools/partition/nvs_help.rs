@@ -4,7 +4,7 @@ use esp_model::nvs::{self, CsvError, Near, NvsError, ValueError};
 
 use super::nvs::FindingOut;
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// Below this an image is read-only (the reference generator warns of it too).
 const WRITABLE: u64 = 0x3000;

@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::factory::Scope;
 use crate::factory::batch::{self, Options, Stats};
-use crate::factory::ports;
 use crate::factory::recipe::Prepared;
 use crate::factory::report::Report;
 use crate::factory::unit::Order;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::FileAt;
-use crate::tools::flash::project;
+use crate::factory::{Scope, ports};
+use crate::ops::args::FileAt;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::project;
+use crate::ops::guard::{Production, Risk};
+use crate::tool::Tool;
 
 /// The tool.
 pub struct BatchProgram;
@@ -74,6 +74,7 @@ impl Tool for BatchProgram {
     const ABOUT: &'static str = "Program many devices side by side with a recipe or firmware; each has its own verdict, and a hung or \
          unplugged one holds back nobody. Repeating it goes on where it was.";
     const RISK: Risk = Risk::Destroys;
+    const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     const FILES: bool = true;
@@ -91,7 +92,7 @@ impl Tool for BatchProgram {
         let timeout = timeout.map_err(|_| ToolError::new(Code::BadParameter, "timeout_s is no time"))?;
         let parallel = input.parallel.map_or(ports.len(), |count| count as usize);
         let began = Instant::now();
-        let mut units = batch::run(ctx, &ctx.desk, job, &ports, &order, Options { timeout, parallel });
+        let mut units = batch::run(ctx, &ctx.app.desk, job, &ports, &order, Options { timeout, parallel });
         let stats = batch::stats(&units, began.elapsed());
         let passed = units.iter().all(Report::passed);
         let recipe = order.prepared.hash.clone();

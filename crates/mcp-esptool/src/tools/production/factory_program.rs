@@ -7,13 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::factory::Scope;
 use crate::factory::rehearsal::{self, Outcome};
 use crate::factory::report::Report;
-use crate::factory::unit;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::factory::{Scope, unit};
+use crate::ops::args::PortUrl;
+use crate::ops::error::ToolError;
+use crate::ops::guard::{Production, Risk};
+use crate::tool::Tool;
 
 /// The tool.
 pub struct FactoryProgram;
@@ -51,6 +51,7 @@ impl Tool for FactoryProgram {
     const ABOUT: &'static str = "Follow a recipe on one device: identity from the ledger, images, factory data, eFuses, tests, record. \
          Repeating it is safe: the same board keeps its identity, only what differs is written.";
     const RISK: Risk = Risk::Destroys;
+    const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
@@ -63,7 +64,7 @@ impl Tool for FactoryProgram {
         }
         let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
         let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
-        finished(unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order))
+        finished(unit::produce(ctx, &ctx.app.desk, job, &url.to_string(), &order))
     }
 
     fn summary(out: &Out) -> String {

@@ -9,13 +9,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
 use crate::factory::recipe::Prepared;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::flash::keep::{self, Copy, Region};
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::keep::{self, Copy, Region};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct FactoryReset;
@@ -177,7 +178,7 @@ fn reduced(
     let contents = nvs::read(&bytes);
     let mut issued: Vec<String> = Vec::new();
     if let Some(mac) = &device.mac {
-        let own = ctx.desk.with(|ledger| ledger.of_unit(&Unit::new(mac)))?;
+        let own = ctx.app.desk.with(|ledger| ledger.of_unit(&Unit::new(mac)))?;
         issued.extend(own.into_iter().filter(|one| one.state != State::Void).map(|one| one.value));
     }
     let is_issued = |value: &nvs::Value| match value {

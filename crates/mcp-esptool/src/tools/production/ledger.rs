@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::own_file;
-use crate::tool::{Risk, Tool};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::{Production, Risk};
+use crate::ops::own_file;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct LedgerTool;
@@ -112,6 +113,7 @@ impl Tool for LedgerTool {
     const ABOUT: &'static str = "The ledger of production: pools of serials and MACs, units with their history, labels, leases for offline \
          stations, export, check, backup. A value is issued once and never comes back.";
     const RISK: Risk = Risk::Irreversible;
+    const PRODUCTION: Production = Production::KeepsBooks;
     const LEAST_RISK: Risk = Risk::Reads;
     const CONFIRMS: bool = false;
     const FILES: bool = true;
@@ -143,7 +145,7 @@ impl Tool for LedgerTool {
             Action::Void | Action::Quarantine => retire(ctx, &input)?,
             Action::Lend | Action::Borrow | Action::Report | Action::Merge | Action::EndLease => lease(ctx, &input)?,
         };
-        Ok(Out { action: input.action, ledger: ctx.desk.place(), passed: true, text, data })
+        Ok(Out { action: input.action, ledger: ctx.app.desk.place(), passed: true, text, data })
     }
 
     fn summary(out: &Out) -> String {
@@ -157,21 +159,21 @@ fn needed<'a, T>(value: &'a Option<T>, name: &str) -> Result<&'a T, ToolError> {
 
 fn status(ctx: &Ctx) -> Result<(String, Json), ToolError> {
     let (pools, runs, last) =
-        ctx.desk.with(|ledger| Ok((ledger.pools()?, ledger.run_counts()?, ledger.runs(None, 10)?)))?;
-    let mut text = format!("{} at {}", ctx.desk.station, ctx.desk.place());
+        ctx.app.desk.with(|ledger| Ok((ledger.pools()?, ledger.run_counts()?, ledger.runs(None, 10)?)))?;
+    let mut text = format!("{} at {}", ctx.app.desk.station, ctx.app.desk.place());
     for pool in &pools {
         let counts: Vec<String> = pool.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
         text += &format!("\npool {} ({}): {}", pool.name, pool.kind, counts.join(", "));
     }
     let counts: Vec<String> = runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
     text += &format!("\nruns: {}", if counts.is_empty() { "none".into() } else { counts.join(", ") });
-    Ok((text, json!({"station": ctx.desk.station, "pools": pools, "runs": runs, "last_runs": last})))
+    Ok((text, json!({"station": ctx.app.desk.station, "pools": pools, "runs": runs, "last_runs": last})))
 }
 
 fn add_pool(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let (pool, kind) = (needed(&input.pool, "pool")?, needed(&input.kind, "kind")?);
     let values = values(ctx, input)?;
-    let added = ctx.desk.with(|ledger| ledger.add_pool(pool, kind, &values))?;
+    let added = ctx.app.desk.with(|ledger| ledger.add_pool(pool, kind, &values))?;
     Ok((format!("{added} values in pool {pool}"), json!({"pool": pool, "added": added})))
 }
 
@@ -210,7 +212,7 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
 
 fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let unit = Unit::new(needed(&input.unit, "unit")?);
-    let found = ctx.desk.with(|ledger| history(ledger, &unit))?;
+    let found = ctx.app.desk.with(|ledger| history(ledger, &unit))?;
     let found = found
         .ok_or_else(|| ToolError::new(Code::LedgerUnknown, format!("the ledger knows no unit {}", unit.base_mac)))?;
     let shown = |one: &Json| {
@@ -243,8 +245,8 @@ pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerE
 fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let file = needed(&input.file, "file")?;
     let bytes = match file.rsplit_once('.').map(|(_, end)| end) {
-        Some("csv") => ctx.desk.with(Ledger::export_csv)?,
-        Some("json") => format!("{:#}\n", ctx.desk.with(Ledger::export_json)?),
+        Some("csv") => ctx.app.desk.with(Ledger::export_csv)?,
+        Some("json") => format!("{:#}\n", ctx.app.desk.with(Ledger::export_json)?),
         _ => return Err(ToolError::new(Code::BadParameter, "the export's name ends in .csv or .json")),
     };
     let written = ctx.files.keep(file, bytes.as_bytes())?.display().to_string();
@@ -252,14 +254,14 @@ fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
 }
 
 fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
-    let (problems, events) = ctx.desk.with(|ledger| Ok((ledger.verify()?, ledger.events(None)?.len())))?;
+    let (problems, events) = ctx.app.desk.with(|ledger| Ok((ledger.verify()?, ledger.events(None)?.len())))?;
     let lines: Vec<String> = problems.iter().map(|one| format!("{}: {}", one.what, one.problem)).collect();
     let text = match lines.is_empty() {
         true => format!("{events} events in unbroken chains, no value and no unit used twice"),
         false => lines.join("\n"),
     };
     let data = json!({"problems": problems, "events": events});
-    Ok(Out { action: Action::Verify, ledger: ctx.desk.place(), passed: lines.is_empty(), text, data })
+    Ok(Out { action: Action::Verify, ledger: ctx.app.desk.place(), passed: lines.is_empty(), text, data })
 }
 
 fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
@@ -270,7 +272,7 @@ fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     own_file::private_dir(&state).map_err(failed)?;
     let folder = tempfile::Builder::new().prefix("backup-").tempdir_in(state).map_err(failed)?;
     let copy = folder.path().join("ledger.db");
-    ctx.desk.with(|ledger| ledger.backup(&copy))?;
+    ctx.app.desk.with(|ledger| ledger.backup(&copy))?;
     let mut output = ctx.files.create(file)?;
     std::fs::File::open(&copy).and_then(|mut copy| std::io::copy(&mut copy, &mut output)).map_err(failed)?;
     let path = output.finish_secret()?;
@@ -280,7 +282,7 @@ fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
 /// The payload that the unit's last passed run recorded: the same for every print.
 fn label(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let unit = Unit::new(needed(&input.unit, "unit")?);
-    let record = ctx.desk.with(|ledger| ledger.last_event(&unit, "record"))?;
+    let record = ctx.app.desk.with(|ledger| ledger.last_event(&unit, "record"))?;
     let record: Option<Json> = record.and_then(|event| serde_json::from_str(&event.body).ok());
     let payload = record.as_ref().and_then(|record| record["label"].as_str()).map(str::to_owned);
     let payload = payload.ok_or_else(|| {
@@ -289,7 +291,7 @@ fn label(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             format!("the last run of unit {} did not pass, or its recipe has no label", unit.base_mac),
         )
     })?;
-    let prints = ctx.desk.with(|ledger| {
+    let prints = ctx.app.desk.with(|ledger| {
         let mut prints = 0;
         for identity in
             ledger.of_unit(&unit)?.into_iter().filter(|one| one.state >= State::Verified && one.state != State::Void)
@@ -309,11 +311,11 @@ fn retire(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let reason = needed(&input.reason, "reason")?;
     if input.action == Action::Quarantine {
         let key = Unit::new(needed(&input.unit, "unit")?).key()?;
-        ctx.desk.with(|ledger| ledger.quarantine(&key, reason))?;
+        ctx.app.desk.with(|ledger| ledger.quarantine(&key, reason))?;
         return Ok((format!("unit {key} is quarantined"), json!({"unit": key})));
     }
     let (kind, value) = (needed(&input.kind, "kind")?, needed(&input.value, "value")?);
-    let void = ctx.desk.with(|ledger| {
+    let void = ctx.app.desk.with(|ledger| {
         let found = ledger.find(kind, value)?.ok_or_else(|| LedgerError::Unknown(format!("{kind} {value}")))?;
         ledger.void(found.id, reason)
     })?;
@@ -329,7 +331,7 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             let (count, file) = (*needed(&input.count, "count")?, needed(&input.file, "file")?);
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             let hours = i64::from(input.hours.unwrap_or(72));
-            let lease = ctx.desk.with(|ledger| ledger.lend(pool, station, count, hours))?;
+            let lease = ctx.app.desk.with(|ledger| ledger.lend(pool, station, count, hours))?;
             let text = serde_json::to_string_pretty(&lease).map_err(bad)?;
             let file = ctx.files.keep(file, text.as_bytes())?.display().to_string();
             Ok((format!("lease {}: {count} of {pool} for {station}, in {file}", lease.id), json!(lease)))
@@ -337,12 +339,12 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
         Action::Borrow => {
             let lease: Lease =
                 serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
-            let added = ctx.desk.with(|ledger| ledger.borrow(&lease))?;
+            let added = ctx.app.desk.with(|ledger| ledger.borrow(&lease))?;
             Ok((format!("{added} values of {} from lease {}", lease.pool, lease.id), json!({"added": added})))
         }
         Action::Report => {
             let (pool, file) = (needed(&input.pool, "pool")?, needed(&input.file, "file")?);
-            let report = ctx.desk.with(|ledger| ledger.report(pool))?;
+            let report = ctx.app.desk.with(|ledger| ledger.report(pool))?;
             let text = serde_json::to_string_pretty(&report).map_err(bad)?;
             let file = ctx.files.keep(file, text.as_bytes())?.display().to_string();
             Ok((format!("{} values in {file}", report.len()), json!({"file": file, "values": report.len()})))
@@ -351,12 +353,12 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             let report: Vec<Identity> =
                 serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
             let lease = number()?;
-            let steps = ctx.desk.with(|ledger| ledger.merge(lease, &report))?;
+            let steps = ctx.app.desk.with(|ledger| ledger.merge(lease, &report))?;
             Ok((format!("{steps} steps taken over"), json!({"steps": steps})))
         }
         _ => {
             let lease = number()?;
-            let void = ctx.desk.with(|ledger| ledger.end_lease(lease, input.lost))?;
+            let void = ctx.app.desk.with(|ledger| ledger.end_lease(lease, input.lost))?;
             Ok((format!("lease {lease} has ended; {void} values are void"), json!({"void": void})))
         }
     }

@@ -12,10 +12,10 @@ pub mod values;
 use std::sync::Arc;
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
 use crate::factory::Scope;
 use crate::factory::recipe::Prepared;
 use crate::factory::unit::Order;
+use crate::ops::error::ToolError;
 
 /// Reconnections when the call does not say.
 const RETRIES: u32 = 3;
@@ -29,6 +29,6 @@ fn order(ctx: &Ctx, recipe: &str, scope: Scope, retries: Option<u32>) -> Result<
 fn accepted(ctx: &Ctx, prepared: Prepared, scope: Scope, retries: Option<u32>) -> Result<Arc<Order>, ToolError> {
     ctx.policy.allows_production(&prepared.hash, prepared.is_locked)?;
     let order = Order::new(prepared, scope, retries.unwrap_or(RETRIES));
-    order.register(&ctx.desk)?;
+    order.register(&ctx.app.desk)?;
     Ok(Arc::new(order))
 }

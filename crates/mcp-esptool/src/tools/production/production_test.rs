@@ -5,13 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::mac_text;
-use crate::error::{Code, ToolError};
 use crate::factory::recipe::Prepared;
 use crate::factory::report::Report;
 use crate::factory::steps;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::mac_text;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct ProductionTest;
@@ -65,7 +66,7 @@ impl Tool for ProductionTest {
             unit.is_virtual = connected.is_virtual();
             if let Some(known) = connected.identify(job)? {
                 let mac = mac_text(&known.mac);
-                let own = ctx.desk.with(|ledger| ledger.of_unit(&esp_ledger::Unit::new(&mac)))?;
+                let own = ctx.app.desk.with(|ledger| ledger.of_unit(&esp_ledger::Unit::new(&mac)))?;
                 for (name, from) in &prepared.recipe.identity {
                     let live = own.iter().find(|one| one.pool == from.pool && one.state != esp_ledger::State::Void);
                     unit.identities.extend(live.map(|one| (name.clone(), one.value.clone())));

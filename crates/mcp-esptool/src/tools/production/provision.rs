@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::factory::Scope;
 use crate::factory::report::Report;
-use crate::factory::unit;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::factory::{Scope, unit};
+use crate::ops::args::PortUrl;
+use crate::ops::error::ToolError;
+use crate::ops::guard::{Production, Risk};
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Provision;
@@ -42,6 +42,7 @@ impl Tool for Provision {
     const ABOUT: &'static str = "One transaction: reserve the identity, build its NVS and certificate partitions, write, read back, verified. \
          Firmware stays as it is.";
     const RISK: Risk = Risk::Destroys;
+    const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     type In = In;
@@ -50,7 +51,7 @@ impl Tool for Provision {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
         let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
-        let unit = unit::produce(ctx, &ctx.desk, job, &url.to_string(), &order);
+        let unit = unit::produce(ctx, &ctx.app.desk, job, &url.to_string(), &order);
         match unit.failure.clone() {
             Some(error) => Err(error),
             None => Ok(Out { passed: unit.passed(), unit }),

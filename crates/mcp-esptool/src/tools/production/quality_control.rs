@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
 use crate::factory::quality;
 use crate::factory::recipe::Prepared;
 use crate::factory::report::Report;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
+use crate::ops::args::PortUrl;
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct QualityControl;
@@ -46,7 +47,7 @@ impl Tool for QualityControl {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let prepared = Prepared::load(ctx, &input.config)?.checked()?;
-        let unit = quality::inspect(ctx, &ctx.desk, job, input.port.as_ref(), &prepared)?;
+        let unit = quality::inspect(ctx, &ctx.app.desk, job, input.port.as_ref(), &prepared)?;
         Ok(Out { passed: unit.passed(), unit })
     }
 

@@ -13,12 +13,13 @@ use serde_json::{Map, Value as Json};
 
 use super::factory_reset::FACTORY_DATA;
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::flash::keep;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::keep;
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 use crate::tools::partition::nvs::value_of;
 
 /// The tool for calibration.
@@ -162,12 +163,12 @@ fn write(
         }
         let image = nvs::edit(&before, &changes, None)?;
         let ids: Vec<i64> = issued.values().map(|identity| identity.id).collect();
-        ctx.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Writing))?;
+        ctx.app.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Writing))?;
         let mut parts = [Part::bytes(address, image)];
         let written = connected.loader.write_flash(job, &mut parts, &WriteOptions::default());
         written.map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
         read_back(connected, job, (address, size), &changes)?;
-        ctx.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Verified))?;
+        ctx.app.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Verified))?;
         let identities = issued.into_iter().map(|(key, identity)| (key, identity.value)).collect();
         Ok(Out { device, partition: name, namespace, written: data.keys().cloned().collect(), identities })
     })
@@ -194,12 +195,12 @@ fn issue(ctx: &Ctx, unit: &Unit, data: &Map<String, Json>) -> Result<BTreeMap<St
     let mut issued = BTreeMap::new();
     for (key, json) in data {
         if let Some(pool) = json.get("pool").and_then(Json::as_str) {
-            issued.insert(key.clone(), ctx.desk.with(|ledger| ledger.reserve(pool, unit))?);
+            issued.insert(key.clone(), ctx.app.desk.with(|ledger| ledger.reserve(pool, unit))?);
             continue;
         }
         let text = json.as_str().or_else(|| json.get("value")?.as_str());
         let Some(text) = text else { continue };
-        let found = ctx.desk.with(|ledger| anywhere(ledger, text))?;
+        let found = ctx.app.desk.with(|ledger| anywhere(ledger, text))?;
         let own = unit.key()?;
         match found {
             Some(identity) if identity.unit.as_deref() == Some(&own) => {}

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::security::engine::{self, Purpose};
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::pipeline::{self, Purpose};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Audit;
@@ -162,7 +163,7 @@ impl Tool for Audit {
             let device = Device::read(connected, job)?;
             let flags = connected.loader.security_info(job).ok();
             let secure = connected.loader.mode() == Mode::SecureDownload;
-            let efuses = if secure { None } else { Some(engine::read(connected, job)?) };
+            let efuses = if secure { None } else { Some(pipeline::read(connected, job)?) };
             let found = found(connected, efuses.as_ref(), flags.as_ref(), input.profile);
             let worst = found.iter().map(|row| row.level).max().unwrap_or(Level::Info);
             let rows = found.iter().map(show).collect();

@@ -8,12 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-use crate::tools::security::{keys, read};
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::keys;
+use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
+use crate::tools::security::read;
 
 /// The tool.
 pub struct Burn;
@@ -150,7 +152,7 @@ impl Tool for Burn {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let mut requests = Vec::new();
             if let Some(name) = &input.efuse_name {
                 requests.push(field(&efuses, name, input.value.as_deref())?);
@@ -162,7 +164,7 @@ impl Tool for Burn {
                 return Err(ToolError::new(Code::MissingParameter, "nothing to burn: give efuse_name or burns"));
             }
             let intent = Intent { profile: input.profile, token: input.confirm_token.as_deref(), ..Intent::default() };
-            let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
+            let outcome = pipeline::carry_out(ctx, job, connected, &requests, &intent)?;
             Ok(Out { device, outcome })
         })
     }

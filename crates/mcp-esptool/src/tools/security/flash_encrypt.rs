@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, PortUrl};
-use crate::tools::device::Device;
-use crate::tools::security::keys;
+use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::efuse::keys;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Encrypt;

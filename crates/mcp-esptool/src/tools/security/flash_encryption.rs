@@ -12,13 +12,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, PortUrl};
-use crate::tools::device::Device;
-use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-use crate::tools::security::{flash_encrypt, keys};
+use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::efuse::keys;
+use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
+use crate::tools::security::flash_encrypt;
 
 /// `esp_encryption_enable`.
 pub struct Enable;
@@ -94,7 +96,7 @@ impl Tool for Enable {
     fn run(ctx: &Ctx, job: &Job, input: EnableIn) -> Result<Out, ToolError> {
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let revision = connected.loader.revision().unwrap_or(0);
             let (chip, data) = (connected.loader.chip(), connected.loader.chip().at(revision));
             let encryption = encryption(data)?;
@@ -122,7 +124,7 @@ impl Tool for Enable {
             let flash = Some(FlashContent::Encrypted);
             let intent = Intent { profile: profile(input.mode), flash, token, images, ..Intent::default() };
             // Confirmed: the images first, then the bits.
-            let outcome = engine::carry_out_after(ctx, job, connected, &requests, &intent, |connected| {
+            let outcome = pipeline::carry_out_after(ctx, job, connected, &requests, &intent, |connected| {
                 written_bytes = write(job, connected, &mut parts)?;
                 Ok(())
             })?;
@@ -147,13 +149,13 @@ impl Tool for Configure {
     fn run(ctx: &Ctx, job: &Job, input: ConfigureIn) -> Result<Out, ToolError> {
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let data = connected.loader.chip().at(connected.loader.revision().unwrap_or(0));
             let requests = turn_on(&efuses, encryption(data)?, input.mode);
             let flash = input.encrypts_at_boot.then_some(FlashContent::EncryptsAtBoot);
             let token = input.confirm_token.as_deref();
             let intent = Intent { profile: profile(input.mode), flash, token, ..Intent::default() };
-            let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
+            let outcome = pipeline::carry_out(ctx, job, connected, &requests, &intent)?;
             Ok(Out { device, mode: input.mode, written_bytes: 0, outcome })
         })
     }

@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
-use crate::tools::device::Device;
+use crate::ops::args::OnlyPort;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 use crate::tools::security::audit::{self, Row};
-use crate::tools::security::engine;
 
 /// The tool.
 pub struct Info;
@@ -46,7 +47,7 @@ impl Tool for Info {
             let device = Device::read(connected, job)?;
             let flags = connected.loader.security_info(job).ok();
             let secure_download = connected.loader.mode() == Mode::SecureDownload;
-            let efuses = if secure_download { None } else { Some(engine::read(connected, job)?) };
+            let efuses = if secure_download { None } else { Some(pipeline::read(connected, job)?) };
             let purposes = efuses.iter().flat_map(|efuses| {
                 efuses.table.blocks.iter().filter_map(|block| Some((block.name.clone(), efuses.purpose(block)?)))
             });

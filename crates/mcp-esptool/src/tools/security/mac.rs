@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ctx::device::mac_text;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::OnlyPort;
-use crate::tools::device::Device;
-use crate::tools::security::engine;
+use crate::ops::args::OnlyPort;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::mac_text;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Mac;
@@ -56,7 +57,7 @@ impl Tool for Mac {
     fn run(ctx: &Ctx, job: &Job, input: OnlyPort) -> Result<Out, ToolError> {
         ctx.with_device(input.port(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let identity = connected.identify(job)?;
             let identity =
                 identity.ok_or_else(|| ToolError::new(Code::SecureDownload, "the MAC address cannot be read"))?;

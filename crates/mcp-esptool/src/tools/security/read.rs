@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::security::engine;
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Read;
@@ -72,7 +73,7 @@ impl Tool for Read {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let fields = match &input.efuse_name {
                 Some(name) => vec![one(&efuses, field(&efuses, name)?)],
                 None => all(&efuses, input.active),
@@ -101,7 +102,7 @@ fn errors(efuses: &Efuses) -> Vec<String> {
 
 /// All eFuses by name, for a file. Secrets are not in it.
 pub fn summary(connected: &mut Connected, job: &Job) -> Result<serde_json::Value, ToolError> {
-    let efuses = engine::read(connected, job)?;
+    let efuses = pipeline::read(connected, job)?;
     Ok(serde_json::json!({"fields": all(&efuses, false), "errors": errors(&efuses)}))
 }
 
@@ -110,7 +111,7 @@ pub fn field(efuses: &Efuses, name: &str) -> Result<&'static Field, ToolError> {
     let table = efuses.table;
     table.field(name).ok_or_else(|| {
         let error = ToolError::new(Code::UnknownEfuse, format!("this chip has no eFuse `{name}`"));
-        match crate::tools::nearest(name, table.fields.iter().map(|field| field.name.as_str())) {
+        match crate::ops::nearest(name, table.fields.iter().map(|field| field.name.as_str())) {
             Some(near) => error.next(format!("did you mean {near}?")),
             None => error,
         }

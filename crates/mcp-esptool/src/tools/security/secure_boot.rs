@@ -11,13 +11,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
-use crate::tools::security::engine::{self, Intent, Outcome, Purpose};
-use crate::tools::security::{flash_encrypt, keys};
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::keys;
+use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::session::device::Connected;
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
+use crate::tools::security::flash_encrypt;
 
 mod version_1;
 
@@ -82,7 +84,7 @@ impl Tool for Enable {
         let public: Vec<_> = files.map(|path| keys::public(ctx, path)).collect::<Result<_, _>>()?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
-            let efuses = engine::read(connected, job)?;
+            let efuses = pipeline::read(connected, job)?;
             let chip = connected.loader.chip().at(connected.loader.revision().unwrap_or(0));
             let scheme = public.first().map_or(Scheme::Rsa3072, esp_model::secure::PublicKey::scheme);
             let boot = boot(chip, scheme)?;
@@ -103,7 +105,7 @@ impl Tool for Enable {
                 token: input.confirm_token.as_deref(),
                 ..Intent::default()
             };
-            let outcome = engine::carry_out(ctx, job, connected, &requests, &intent)?;
+            let outcome = pipeline::carry_out(ctx, job, connected, &requests, &intent)?;
             let scheme = if boot.scheme == SecureBootScheme::V2Rsa { "v2_rsa" } else { "v2_ecdsa" };
             Ok(Out { device, scheme: scheme.into(), outcome })
         })

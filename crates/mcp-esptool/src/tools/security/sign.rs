@@ -8,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::security::keys;
-use crate::tools::security::pkcs11::Module;
+use crate::ops::efuse::keys;
+use crate::ops::efuse::pkcs11::Module;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Sign;

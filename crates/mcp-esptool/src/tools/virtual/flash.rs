@@ -7,14 +7,15 @@ use esp_virtual::{VirtualError, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::content;
 use super::status::plain;
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
-use crate::error::{Code, FlashState, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, Number};
-use crate::tools::flash::files::PieceView;
+use crate::ops::args::{FileAt, Number};
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::files::PieceView;
+use crate::ops::guard::Risk;
+use crate::ops::r#virtual::content;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Flash;

@@ -8,13 +8,14 @@ use esp_virtual::manager::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::content;
-use super::twin::{self, Twin};
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::{FileAt, Number, PortUrl};
+use crate::ops::args::{FileAt, Number, PortUrl};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::r#virtual::content;
+use crate::ops::r#virtual::twin::{self, Twin};
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Start;

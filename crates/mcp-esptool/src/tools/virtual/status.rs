@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::view::View;
 use crate::ctx::Ctx;
-use crate::error::ToolError;
-use crate::tool::{Risk, Tool};
+use crate::ops::error::ToolError;
+use crate::ops::guard::Risk;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct Status;

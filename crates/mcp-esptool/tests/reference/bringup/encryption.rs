@@ -6,7 +6,7 @@ use std::path::Path;
 use esp_model::chip::{self, Chip, FlashCipher};
 use libtest_mimic::Trial;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::demo::firmware;
+use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 
 use super::{call, confirmed, context, has_state, theirs};
@@ -43,7 +43,7 @@ impl Bench {
         let dir = scratch(&format!("bringup-{id}-{mode}"));
         let Some(chip) = chip::by_name(id) else { return fail("no chip") };
         let mut files = Vec::new();
-        for part in firmware::make(chip).map_err(Stop::Failed)? {
+        for part in sample::make(chip).map_err(Stop::Failed)? {
             // What is encrypted is written in whole units.
             let mut bytes = part.bytes;
             bytes.resize(bytes.len().next_multiple_of(32), 0xff);

@@ -5,9 +5,9 @@ use esp_model::flash::status::{Protection, RegisterLock};
 use esp_model::job::Job;
 
 use super::{Ladder, Verdict};
-use crate::ctx::device::Connected;
-use crate::error::ToolError;
-use crate::tools::flash::part;
+use crate::ops::error::ToolError;
+use crate::ops::flash::part;
+use crate::ops::session::device::Connected;
 
 /// The flash answers as the device is wired and strapped.
 pub fn answers(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Result<bool, ToolError> {

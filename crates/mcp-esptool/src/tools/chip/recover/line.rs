@@ -11,8 +11,8 @@ use esp_model::job::Job;
 
 use super::{Ladder, Verdict};
 use crate::ctx::Ctx;
-use crate::ctx::device::Connected;
-use crate::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
+use crate::ops::session::device::Connected;
 
 /// Climbs until somebody answers; `None`: nobody does, and the ladder says why.
 pub fn connect(

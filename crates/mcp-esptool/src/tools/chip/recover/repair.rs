@@ -8,12 +8,12 @@ use esp_model::partition::otadata::{Otadata, State};
 use esp_model::partition::{self, Partition, Table};
 
 use super::Ladder;
-use crate::ctx::device::Connected;
-use crate::error::{FlashState, ToolError};
-use crate::tools::chip::boot_log::BootLog;
-use crate::tools::flash::files::Piece;
-use crate::tools::flash::keep;
-use crate::tools::ota::boot_check;
+use crate::ops::boot::check;
+use crate::ops::boot::log::BootLog;
+use crate::ops::error::{FlashState, ToolError};
+use crate::ops::flash::files::Piece;
+use crate::ops::flash::keep;
+use crate::ops::session::device::Connected;
 
 /// A change that may help.
 pub struct Change {
@@ -29,8 +29,8 @@ pub struct Change {
 
 /// Walks the boot chain; true when the start would stop.
 pub fn diagnose(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Result<bool, ToolError> {
-    let device = boot_check::state_of(connected, job)?;
-    let report = boot_check::walk(connected, job, &device, &Config::default(), Vec::new())?;
+    let device = check::state_of(connected, job)?;
+    let report = check::walk(connected, job, &device, &Config::default(), Vec::new())?;
     match report.failure() {
         Some(step) => {
             ladder.note(format!("boot chain: {}", step.stage.name()), false, step.text.clone());
@@ -135,9 +135,9 @@ fn is_damaged(connected: &mut Connected, job: &Job, address: u32, size: u32) -> 
 
 /// With the change the boot chain goes through; where it does not look there, the change may help.
 pub fn would_help(connected: &mut Connected, job: &Job, change: &Change) -> Result<bool, ToolError> {
-    let device: Device = boot_check::state_of(connected, job)?;
-    let report = boot_check::walk(connected, job, &device, &Config::default(), change.parts.clone())?;
-    let now = boot_check::walk(connected, job, &device, &Config::default(), Vec::new())?;
+    let device: Device = check::state_of(connected, job)?;
+    let report = check::walk(connected, job, &device, &Config::default(), change.parts.clone())?;
+    let now = check::walk(connected, job, &device, &Config::default(), Vec::new())?;
     Ok(report.starts() && (change.beyond_the_chain || !now.starts() || report.app != now.app))
 }
 

@@ -1,9 +1,5 @@
 //! `esp_diagnostic_report`: one folder that a maintainer could act on.
 
-mod pictures;
-mod recording;
-mod redact;
-
 use std::fmt::Write as _;
 
 use esp_model::job::Job;
@@ -12,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
-use crate::error::{Code, ToolError};
-use crate::tool::{Risk, Tool};
-use crate::tools::args::PortUrl;
-use crate::tools::device::Device;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::Risk;
+use crate::ops::report::{pictures, recording, redact};
+use crate::ops::session::identity::Device;
+use crate::tool::Tool;
 
 /// The tool.
 pub struct DiagnosticReport;
@@ -137,7 +135,7 @@ fn ask(ctx: &Ctx, job: &Job, tool: &str, parameters: &str, port: &str) -> Result
 /// Name, offset and size of each partition; empty when there is no table.
 fn connected_table(ctx: &Ctx, job: &Job, input: &In) -> Result<Vec<(String, u64, u64)>, ToolError> {
     ctx.with_device(input.port.as_ref(), job, |connected| {
-        let table = super::evidence::partition_table(connected, job)?;
+        let table = crate::ops::boot::evidence::partition_table(connected, job)?;
         let rows = table.map(|table| table.partitions).unwrap_or_default().into_iter();
         Ok(rows.map(|row| (row.name.clone(), u64::from(row.offset), u64::from(row.size))).collect())
     })

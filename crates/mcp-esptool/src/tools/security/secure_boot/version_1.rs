@@ -5,7 +5,7 @@ use esp_model::secure::boot_v1;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::error::{Code, FlashState};
+use crate::ops::error::{Code, FlashState};
 
 /// Bytes of the key (ESP-IDF, "Secure Boot").
 const KEY: usize = 32;
@@ -26,7 +26,7 @@ pub fn enable(ctx: &Ctx, job: &Job, input: &In, key: Zeroizing<Vec<u8>>) -> Resu
         let boot = known.ok_or_else(|| {
             ToolError::new(Code::NotSupportedByChip, format!("the {} has no secure boot version 1", chip.name))
         })?;
-        let efuses = engine::read(connected, job)?;
+        let efuses = pipeline::read(connected, job)?;
         let mut requests = vec![Request::Field { name: boot.enable.clone(), value: vec![1] }];
         requests.splice(..0, key_request(&efuses, &key));
         let bootloader = bootloader(connected, job)?;
@@ -37,7 +37,7 @@ pub fn enable(ctx: &Ctx, job: &Job, input: &In, key: Zeroizing<Vec<u8>>) -> Resu
             ..Intent::default()
         };
         let prepare = |connected: &mut Connected| write_digest(connected, job, &bootloader, &key);
-        let outcome = engine::carry_out_after(ctx, job, connected, &requests, &intent, prepare)?;
+        let outcome = pipeline::carry_out_after(ctx, job, connected, &requests, &intent, prepare)?;
         Ok(Out { device, scheme: "v1".into(), outcome })
     })
 }
@@ -70,7 +70,7 @@ fn bootloader(connected: &mut Connected, job: &Job) -> Result<Vec<u8>, ToolError
 /// Writes start value, digest and bootloader, as the ROM wants them, from address 0.
 fn write_digest(connected: &mut Connected, job: &Job, bootloader: &[u8], key: &[u8]) -> Result<(), ToolError> {
     let mut start = [0; boot_v1::IV];
-    crate::ctx::confirm::random_bytes(&mut start)?;
+    crate::ops::guard::confirm::random_bytes(&mut start)?;
     let file = boot_v1::digest_bootloader(bootloader, key, &start)
         .map_err(|error| ToolError::new(Code::BadKey, error.to_string()))?;
     let written = connected.loader.write_flash(job, &mut [Part::bytes(0, file)], &WriteOptions::default());

@@ -1,0 +1,8 @@
+//! How a device starts: what its flash says, and what its console says.
+
+pub mod capture;
+pub mod check;
+pub mod evidence;
+pub mod findings;
+pub mod log;
+pub mod unprintable;

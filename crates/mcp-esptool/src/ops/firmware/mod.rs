@@ -1,0 +1,8 @@
+//! Firmware files: what they are, and the builds that they come from.
+
+pub mod build_log;
+pub mod common;
+pub mod elf_files;
+pub mod facts;
+pub mod idf;
+pub mod sample;

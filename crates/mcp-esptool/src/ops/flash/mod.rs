@@ -1,0 +1,14 @@
+//! Flash: what is written where, what is kept before, and what must fit.
+
+pub mod belongs;
+pub mod checks;
+pub mod files;
+pub mod header;
+pub mod keep;
+pub mod manifest;
+pub mod outlook;
+pub mod part;
+pub mod piece;
+pub mod project;
+pub mod release;
+pub mod resume;

@@ -1,0 +1,9 @@
+//! From the name of a port to a loader that answers, kept warm for the next call.
+
+pub mod bauds;
+pub mod deadline;
+pub mod device;
+pub mod identity;
+pub mod ports;
+pub mod sessions;
+pub mod virtuals;

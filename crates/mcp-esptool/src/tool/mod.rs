@@ -1,0 +1,248 @@
+//! What a tool is: one file, one type, one line in [`crate::tools::ALL`].
+//!
+//! The server, the command line, the generated documents and the snapshots all read the same list.
+
+pub mod aliases;
+pub mod schema;
+pub mod surface;
+
+use std::time::Instant;
+
+use esp_model::job::Job;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::guard::{Operation, Production, Risk};
+use crate::ops::session::deadline::Deadline;
+use crate::render;
+
+/// One tool. `In`'s field comments are the parameters' descriptions.
+pub trait Tool {
+    /// The name on the wire: `esp_flash_read`.
+    const NAME: &'static str;
+    /// The name for people: "Read flash".
+    const TITLE: &'static str;
+    /// What it does, when to use it, in one to three sentences.
+    const ABOUT: &'static str;
+    /// The worst that any call of it can do: the hints say this.
+    const RISK: Risk;
+    /// The least that a call of it does: the tool is offered where the policy allows this.
+    const LEAST_RISK: Risk = Self::RISK;
+    /// A call again with the same parameters changes nothing more.
+    const IDEMPOTENT: bool = !matches!(Self::RISK, Risk::Irreversible);
+    /// Its first call may return a plan that waits for a person's confirmation.
+    const CONFIRMS: bool = matches!(Self::RISK, Risk::Irreversible);
+    /// It may run for long: it then takes `background: true` and returns a job.
+    const LONG: bool = false;
+    /// It creates or changes files on this computer.
+    const FILES: bool = false;
+    /// What of it a line in production may do.
+    const PRODUCTION: Production = Production::Closed;
+    /// Its parameters. Unknown ones are refused before this is read.
+    type In: DeserializeOwned + JsonSchema;
+    /// Its result; always a JSON object.
+    type Out: Serialize + JsonSchema;
+
+    /// What a call with these parameters can do at worst, between [`Self::LEAST_RISK`] and [`Self::RISK`]. The policy
+    /// decides by this.
+    fn risk(_: &Self::In) -> Risk {
+        Self::RISK
+    }
+
+    /// Does the work. Blocks; checks `job` for cancellation and reports progress to it.
+    fn run(ctx: &Ctx, job: &Job, input: Self::In) -> Result<Self::Out, ToolError>;
+
+    /// The result in one to three lines, for people.
+    fn summary(out: &Self::Out) -> String;
+
+    /// Pictures that go with the result.
+    fn pictures(_: &Self::Out) -> Vec<Picture> {
+        Vec::new()
+    }
+}
+
+/// The four hints that MCP knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Hints {
+    /// Changes neither a device's persistent state nor files.
+    pub read_only: bool,
+    /// May overwrite or remove something.
+    pub destructive: bool,
+    /// Calling it again with the same parameters changes nothing more.
+    pub idempotent: bool,
+    /// Deals with more than the devices and files that it is given.
+    pub open_world: bool,
+}
+
+/// A picture for people and models that can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// `image/png`
+    pub mime: &'static str,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a call gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The summary, and below it the facts of `data` in compact form.
+    pub text: String,
+    /// The result, as the tool's output schema says.
+    pub data: Map<String, Value>,
+    /// Pictures that go with it.
+    pub pictures: Vec<Picture>,
+}
+
+/// One line of the list of tools.
+pub struct Entry {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// The name for people.
+    pub title: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// The set it belongs to: `chip`, `flash` …
+    pub set: &'static str,
+    /// The worst that any call of it can do.
+    pub risk: Risk,
+    /// The least that a call of it does.
+    pub least: Risk,
+    /// A call again with the same parameters changes nothing more.
+    pub idempotent: bool,
+    /// Its first call may return a plan that waits for a person's confirmation.
+    pub confirms: bool,
+    /// It takes `background`.
+    pub long: bool,
+    /// It writes files on this computer.
+    pub files: bool,
+    /// What of it a line in production may do.
+    production: Production,
+    input: fn() -> Map<String, Value>,
+    output: fn() -> Map<String, Value>,
+    risk_of: fn(&Value) -> Result<Risk, ToolError>,
+    run: fn(&Ctx, &Job, Value) -> Result<Reply, ToolError>,
+}
+
+/// Makes the list's line for a tool.
+pub const fn entry<T: Tool>(set: &'static str) -> Entry {
+    Entry {
+        name: T::NAME,
+        title: T::TITLE,
+        about: T::ABOUT,
+        set,
+        risk: T::RISK,
+        least: T::LEAST_RISK,
+        idempotent: T::IDEMPOTENT,
+        confirms: T::CONFIRMS,
+        long: T::LONG,
+        files: T::FILES,
+        production: T::PRODUCTION,
+        input: || schema::of_input::<T::In>(T::LONG),
+        output: || schema::of_output::<T::Out>(T::LONG),
+        risk_of: risk_of::<T>,
+        run: run::<T>,
+    }
+}
+
+fn risk_of<T: Tool>(input: &Value) -> Result<Risk, ToolError> {
+    if T::LEAST_RISK == T::RISK {
+        return Ok(T::RISK);
+    }
+    let input = T::In::deserialize(input).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?;
+    Ok(T::risk(&input).clamp(T::LEAST_RISK, T::RISK))
+}
+
+fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+    let input = serde_json::from_value(input).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?;
+    let out = T::run(ctx, job, input)?;
+    let (summary, pictures) = (T::summary(&out), T::pictures(&out));
+    let facts = render::facts(&out, &summary);
+    let text = [summary.trim_end(), facts.trim_end()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n");
+    match serde_json::to_value(&out) {
+        Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
+        Ok(other) => Err(ToolError::new(Code::Internal, format!("the result is not an object: {other}"))),
+        Err(error) => Err(ToolError::new(Code::Internal, format!("the result cannot be written as JSON: {error}"))),
+    }
+}
+
+impl Entry {
+    /// The schema of the parameters. Made anew each time: that takes microseconds, and keeping all of them megabytes.
+    pub fn input_schema(&self) -> Map<String, Value> {
+        (self.input)()
+    }
+
+    /// The schema of the result, with descriptions.
+    pub fn output_schema(&self) -> Map<String, Value> {
+        (self.output)()
+    }
+
+    /// The four hints, from the risk.
+    pub fn hints(&self) -> Hints {
+        Hints {
+            read_only: self.risk == Risk::Reads && !self.files,
+            destructive: self.risk >= Risk::Writes,
+            idempotent: self.idempotent,
+            open_world: false,
+        }
+    }
+
+    /// As the policy sees it.
+    pub fn operation(&self) -> Operation {
+        Operation { name: self.name, least: self.least, files: self.files, production: self.production }
+    }
+
+    /// Checks the parameters against the schema, then the policy, then runs the tool (or starts it as a job).
+    ///
+    /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
+    pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+        let mut input = schema::check(input, self.input_schema())?;
+        // What no call may do is refused before this one's parameters are looked at.
+        ctx.policy.allows_call(&self.operation(), self.least)?;
+        let background = self.long && take_background(&mut input);
+        ctx.policy.allows_call(&self.operation(), (self.risk_of)(&input)?)?;
+        if background {
+            return ctx.app.jobs.start(ctx.clone(), self, input);
+        }
+        self.call_checked(ctx, job, input)
+    }
+
+    /// Runs the tool with parameters that are known to fit its schema.
+    pub(crate) fn call_checked(&self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
+        let _span = tracing::info_span!("tool", name = self.name).entered();
+        let port = input.get("port").and_then(Value::as_str).map(str::to_string);
+        let _running = ctx.app.calls.begin(job);
+        let began = Instant::now();
+        let deadline = ctx.policy.max_call().map(|limit| Deadline::start(job.clone(), limit));
+        let result = (self.run)(&ctx.for_tool(self.name), job, input);
+        let result = match deadline {
+            Some(deadline) => deadline.explain(result),
+            None => result,
+        };
+        let took = began.elapsed().as_secs_f64();
+        match &result {
+            Ok(reply) => {
+                tracing::info!("{} took {took:.1} s", self.name);
+                ctx.app.events.after_call(self, port.as_deref(), Some(&reply.data));
+            }
+            Err(error) => {
+                tracing::info!("{} failed after {took:.1} s: {}", self.name, error.code);
+                ctx.app.events.after_call(self, port.as_deref(), None);
+            }
+        }
+        result
+    }
+}
+
+fn take_background(input: &mut Value) -> bool {
+    let taken = input.as_object_mut().and_then(|fields| fields.remove("background"));
+    taken.and_then(|value| value.as_bool()).unwrap_or(false)
+}
