@@ -16,7 +16,6 @@ pub mod http;
 pub mod install;
 pub mod logs;
 pub mod mcp;
-pub mod ops;
 pub mod prompts;
 mod render;
 pub mod resources;
@@ -27,4 +26,5 @@ pub mod terminal;
 pub mod tool;
 pub mod tools;
 
-pub use ops::error;
+pub use esp_ops as ops;
+pub use esp_ops::error;

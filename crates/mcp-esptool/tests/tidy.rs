@@ -87,7 +87,7 @@ fn error_codes_are_compared_as_types() {
     for (path, text) in sources() {
         let text = code(&text);
         for compared in ["code.as_str()", "code.to_string() ==", ".code == \"", ".code != \"", "(error.code, \""] {
-            let own = path.parent().is_some_and(|folder| folder.ends_with("mcp-esptool/src/ops/error"));
+            let own = path.parent().is_some_and(|folder| folder.ends_with("esp-ops/src/error"));
             assert!(own || !text.contains(compared), "{}: {compared}", path.display());
         }
     }

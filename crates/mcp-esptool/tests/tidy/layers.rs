@@ -37,7 +37,9 @@ fn module_edges(name: &str) -> BTreeSet<String> {
         if is_test_file(&path) || from == "lib" || from == "main" {
             continue;
         }
-        let edges = used_modules(&code(&text)).into_iter().filter(|to| *to != from);
+        // What `lib.rs` passes on from another crate is no module of this one.
+        let is_module = |to: &String| base.join(to).is_dir() || base.join(format!("{to}.rs")).is_file();
+        let edges = used_modules(&code(&text)).into_iter().filter(|to| *to != from && is_module(to));
         found.extend(edges.map(|to| format!("module {name} {from} -> {to}")));
     }
     found

@@ -1,6 +1,6 @@
 //! `esp_core_dump_analyze`: what a crashed device left behind.
 
-use esp_model::coredump::{Analysis, AnalysisError, Check, CoreDump, CoreDumpError, ElfMatch, TaskReport, analyse};
+use esp_model::coredump::{Analysis, Check, CoreDump, CoreDumpError, ElfMatch, TaskReport, analyse};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
 use esp_model::partition::{DATA, DATA_COREDUMP};
@@ -292,23 +292,5 @@ fn what_it_is(bytes: &[u8]) -> String {
         Kind::Unknown | Kind::Encrypted if log_decode::is_text(bytes) => "a text without a core dump".into(),
         Kind::Unknown => "bytes of no known kind".into(),
         kind => format!("a file of the kind {}", word(&kind)),
-    }
-}
-
-impl From<CoreDumpError> for ToolError {
-    fn from(error: CoreDumpError) -> Self {
-        let code = match error {
-            CoreDumpError::Blank => Code::NoCoreDump,
-            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => Code::CoreDumpDamaged,
-            CoreDumpError::Which { .. } => Code::BadParameter,
-            _ => Code::CoreDumpInvalid,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-impl From<AnalysisError> for ToolError {
-    fn from(error: AnalysisError) -> Self {
-        Self::new(Code::ForeignElf, error.to_string())
     }
 }

@@ -326,14 +326,3 @@ fn compare(before: &Sizes, after: &Sizes, top: usize) -> DiffFacts {
         symbols: facts(diff::changes(before, after, Level::Symbol)),
     }
 }
-
-impl From<size::SizeError> for ToolError {
-    fn from(error: size::SizeError) -> Self {
-        let code = match &error {
-            size::SizeError::Elf(_) => Code::ElfInvalid,
-            size::SizeError::Map(_) | size::SizeError::NoChip => Code::MapInvalid,
-            size::SizeError::UnknownChip(_) => Code::NotSupportedByChip,
-        };
-        Self::new(code, error.to_string())
-    }
-}

@@ -1,0 +1,335 @@
+//! One capture of a console: what the tool, the report and the terminal share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
+use esp_model::chip::Chip;
+use esp_model::console::{Decoder, Event, Line, Panic, Summary, explain, numbers};
+use esp_model::job::Job;
+use esp_model::port::Port;
+use esp_model::symbols::{Program, SourceLocation};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::error::{Code, ToolError};
+use crate::firmware::elf_files::{ElfFile, elf_file};
+use crate::session::device::{Warm, mac_text};
+use crate::session::sessions::Lease;
+use crate::{Call, args};
+
+/// A console that captures share: the device's lock goes with the last of them.
+struct Console {
+    port: SharedPort,
+    /// The device's base MAC, where the first capture asked for it.
+    mac: Option<String>,
+    _lease: Mutex<Lease<Warm>>,
+}
+
+/// One slot for each port: who opens it holds the slot, so that the next one joins and does not find it busy.
+type Consoles = HashMap<String, Arc<Mutex<Weak<Console>>>>;
+
+/// Consoles in use in this process, by port URL.
+fn consoles() -> MutexGuard<'static, Consoles> {
+    static CONSOLES: OnceLock<Mutex<Consoles>> = OnceLock::new();
+    CONSOLES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to read a device's console.
+pub struct Listener {
+    /// What to read from.
+    pub reader: SharedReader,
+    /// The port's URL.
+    pub url: String,
+    console: Arc<Console>,
+}
+
+impl Listener {
+    /// Another reader of the same console; what it writes goes to the device.
+    pub fn another(&self) -> SharedReader {
+        self.console.port.reader()
+    }
+}
+
+/// Joins the captures of a device, or begins the first. A warm loader is left (it starts the application).
+pub fn listen(call: &Call, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
+    let url = call.choose_port(port.map(|port| port.0.as_str()))?;
+    let shown = url.to_string();
+    let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let console = match slot.upgrade() {
+        Some(console) => {
+            if call.must_identify(&url) {
+                may_join(call, &console)?;
+            }
+            console
+        }
+        None => {
+            let mut mac = None;
+            if call.must_identify(&url) {
+                // Only a loader tells who the device is; leaving it starts the application again.
+                let found = call.with_device(port, job, |connected| connected.identify(job))?;
+                mac = found.map(|found| mac_text(&found.mac));
+            }
+            let (mut lease, url) = call.lease_port(port, job)?;
+            drop(lease.warm.take());
+            let port = SharedPort::new(call.ports.open(&url)?);
+            let console = Arc::new(Console { port, mac, _lease: Mutex::new(lease) });
+            *slot = Arc::downgrade(&console);
+            console
+        }
+    };
+    Ok(Listener { reader: console.port.reader(), url: shown, console })
+}
+
+/// Another capture has the console: who the device is cannot be asked again.
+fn may_join(call: &Call, console: &Console) -> Result<(), ToolError> {
+    match &console.mac {
+        Some(mac) => call.policy.allows_mac(mac),
+        None => Err(ToolError::new(
+            Code::PolicyRefused,
+            "the policy names devices by MAC, and this one cannot be identified while another capture listens",
+        )),
+    }
+}
+
+/// A panic with the names of an ELF file.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Crash {
+    /// exception, abort, assert, error_check, stack_smash, stack_overflow, heap_corruption, interrupt_watchdog, task_watchdog …
+    pub sort: String,
+    /// The reason as printed. Untrusted.
+    pub reason: String,
+    /// The core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub core: Option<u32>,
+    /// Milliseconds since the capture began.
+    pub at_ms: u64,
+    /// Further printed lines. Untrusted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// Call chain, innermost first: `0x400d66b9 app_main main.c:20`.
+    pub backtrace: Vec<String>,
+    /// The device itself says that the chain is broken.
+    pub backtrace_corrupted: bool,
+    /// What its registers tell, in words: `EXCVADDR 0x00000004: a null pointer, 4 bytes behind it …`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub numbers: Vec<String>,
+    /// verified, unverifiable (no hash was printed), foreign (names withheld) or no_elf.
+    pub elf_match: String,
+}
+
+/// Crashes, and how many there were.
+#[derive(Debug, Default)]
+pub struct Crashes {
+    /// The first ones.
+    pub shown: Vec<Crash>,
+    /// How many more there were.
+    pub left_off: usize,
+}
+
+/// Most crashes explained of one capture.
+const MOST_CRASHES: usize = 16;
+
+/// What a capture shows.
+pub struct Heard {
+    /// The capture itself.
+    pub capture: Capture,
+    /// The decoder with its events.
+    pub decoder: Decoder,
+    /// Lines with their time.
+    pub lines: Vec<Line>,
+    /// The first bytes, as they came.
+    pub head: Vec<u8>,
+}
+
+/// Most bytes kept of the beginning.
+const HEAD: usize = 64;
+
+/// Most lines kept of one capture.
+const MOST_LINES: usize = 20_000;
+
+/// Takes bytes as they come, with their time and the lines that they completed; `false` ends the capture.
+pub type Raw<'r> = dyn FnMut(Duration, &[u8], &[Line]) -> bool + 'r;
+
+/// Captures a shared console and decodes it. `raw` takes the bytes as they come.
+pub fn run(
+    listener: &mut Listener,
+    options: &CaptureOptions,
+    job: &Job,
+    raw: &mut Raw<'_>,
+) -> Result<Heard, ToolError> {
+    hear(&mut listener.reader, Decoder::new(None), options, job, raw)
+}
+
+/// Captures what comes from a port and decodes it with this decoder.
+pub fn hear(
+    port: &mut dyn Port,
+    mut decoder: Decoder,
+    options: &CaptureOptions,
+    job: &Job,
+    raw: &mut Raw<'_>,
+) -> Result<Heard, ToolError> {
+    let (mut lines, mut head) = (Vec::new(), Vec::new());
+    let total = options.time.map_or(0, |time| time.as_millis() as u64);
+    let mut last_progress = 0;
+    let result = monitor::capture(port, options, job, &mut |at, bytes| {
+        let new = decoder.feed(at, bytes);
+        head.extend(bytes.iter().take(HEAD.saturating_sub(head.len())));
+        let keep = raw(at, bytes, &new);
+        lines.extend(new);
+        lines.truncate(MOST_LINES);
+        let done = at.as_millis() as u64;
+        if done > last_progress + 250 {
+            last_progress = done;
+            job.progress(done.min(total), total, "listening");
+        }
+        keep
+    });
+    let capture = result.map_err(|error| ToolError::new(Code::PortLost, error.to_string()))?;
+    lines.extend(decoder.finish());
+    Ok(Heard { capture, decoder, lines, head })
+}
+
+/// Why a capture ended, in a word or two.
+pub fn stopped(stopped: &Stopped) -> String {
+    match stopped {
+        Stopped::Time => "time".into(),
+        Stopped::Bytes => "bytes".into(),
+        Stopped::Silence => "silence".into(),
+        Stopped::Pattern { pattern, .. } => format!("pattern {pattern}"),
+        Stopped::Cancelled => "cancelled".into(),
+        Stopped::Gone(why) => format!("device gone: {why}"),
+    }
+}
+
+/// Where names come from: a file that was named, or files found by the hash that a device printed.
+pub struct Names<'c> {
+    call: &'c Call,
+    named: Option<&'c str>,
+    dirs: &'c [PathBuf],
+    found: HashMap<Option<String>, Option<ElfFile>>,
+}
+
+impl<'c> Names<'c> {
+    /// From this file, or found below the project roots and these folders.
+    pub fn new(call: &'c Call, named: Option<&'c str>, dirs: &'c [PathBuf]) -> Self {
+        Self { call, named, dirs, found: HashMap::new() }
+    }
+
+    /// The file for this hash; each is looked for once.
+    pub fn file(&mut self, sha256: Option<&str>) -> Result<Option<&ElfFile>, ToolError> {
+        let key = sha256.map(str::to_owned);
+        if !self.found.contains_key(&key) {
+            let file = elf_file(self.call, self.named, sha256, self.dirs)?;
+            self.found.insert(key.clone(), file);
+        }
+        Ok(self.found.get(&key).and_then(Option::as_ref))
+    }
+}
+
+/// The hash that the app said at its start.
+pub fn started_app(decoder: &Decoder) -> Option<&str> {
+    decoder.events().iter().find_map(|event| match event {
+        Event::Start { what: "elf_sha256", value, .. } => Some(value.as_str()),
+        _ => None,
+    })
+}
+
+/// The crashes heard, with names where an ELF file is that app's; the first `known` events are passed over.
+pub fn crashes(decoder: &Decoder, known: usize, names: &mut Names<'_>) -> Result<Crashes, ToolError> {
+    let panics: Vec<Panic> = decoder
+        .events()
+        .iter()
+        .skip(known)
+        .filter_map(|event| match event {
+            Event::Panic(panic) => Some(Panic::clone(panic)),
+            Event::TaskWatchdog(report) => Some(report.as_panic()),
+            _ => None,
+        })
+        .collect();
+    let started = started_app(decoder);
+    let shown = panics.iter().take(MOST_CRASHES).map(|panic| crash(panic, decoder.chip(), started, names));
+    Ok(Crashes { shown: shown.collect::<Result<_, _>>()?, left_off: panics.len().saturating_sub(MOST_CRASHES) })
+}
+
+fn crash(
+    panic: &Panic,
+    chip: Option<&'static Chip>,
+    started: Option<&str>,
+    names: &mut Names<'_>,
+) -> Result<Crash, ToolError> {
+    let sha256 = panic.elf_sha256.as_deref().or(started);
+    let program = names.file(sha256)?.and_then(|elf| Program::parse(&elf.bytes).ok());
+    let (elf_match, usable) = match (&program, sha256) {
+        (None, _) => ("no_elf", false),
+        (Some(program), Some(sha256)) if sha256.len() >= 8 && !program.is_app(sha256) => ("foreign", false),
+        (Some(_), Some(sha256)) if sha256.len() >= 8 => ("verified", true),
+        (Some(_), _) => ("unverifiable", true),
+    };
+    let program = program.filter(|_| usable);
+    let backtrace = match &program {
+        Some(program) => {
+            let explained = explain(panic, program);
+            let frames = explained.backtrace.iter().chain(&explained.addresses);
+            frames.map(|frame| line(&frame.pc, frame.location.as_ref())).collect()
+        }
+        None => addresses(panic),
+    };
+    Ok(Crash {
+        sort: panic.sort.into(),
+        reason: panic.reason.clone(),
+        core: panic.core,
+        at_ms: panic.at_ms,
+        details: panic.details.clone(),
+        backtrace,
+        backtrace_corrupted: panic.backtrace_corrupted,
+        numbers: told(panic, chip, program.as_ref()),
+        elf_match: elf_match.into(),
+    })
+}
+
+/// The telling registers in words, with the object that an address points into.
+fn told(panic: &Panic, chip: Option<&Chip>, program: Option<&Program<'_>>) -> Vec<String> {
+    let inside = |value: u32| {
+        let (name, offset) = program?.object(value)?;
+        Some(format!(", {name} + {offset}"))
+    };
+    let told = numbers(panic, chip);
+    told.into_iter()
+        .map(|number| {
+            let object = if number.has_address { inside(number.value).unwrap_or_default() } else { String::new() };
+            format!("{} {:#010x}: {}{object}", number.register, number.value, number.meaning)
+        })
+        .collect()
+}
+
+/// One address with its function and line: `0x4200a4d1 spin_isr main.c:20`.
+pub fn named_address(program: Option<&Program<'_>>, address: u32) -> String {
+    let found = program.and_then(|program| program.locate(address).into_iter().next());
+    line(&format!("{address:#010x}"), found.as_ref())
+}
+
+/// The addresses as printed: the call chain, or where it happened and from where it was called.
+fn addresses(panic: &Panic) -> Vec<String> {
+    let chain: Vec<u32> = panic.backtrace.iter().map(|(pc, _)| *pc).collect();
+    let registers = ["MEPC", "PC", "EPC1", "RA"]
+        .iter()
+        .filter_map(|name| panic.registers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)));
+    let chain = if chain.is_empty() { registers.map(|(_, value)| *value).collect() } else { chain };
+    chain.into_iter().map(|pc| format!("{pc:#010x}")).collect()
+}
+
+fn line(pc: &str, at: Option<&SourceLocation>) -> String {
+    let Some(at) = at else { return pc.to_owned() };
+    let place = at.file.as_ref().zip(at.line).map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
+    let inlined = if at.inlined { " (inlined)" } else { "" };
+    format!("{pc} {}{place}{inlined}", at.function.as_deref().unwrap_or("?"))
+}
+
+/// Nothing in a summary calls for attention.
+pub fn is_quiet(summary: &Summary) -> bool {
+    summary.panics == 0 && summary.brown_outs == 0 && summary.watchdogs == 0 && !summary.boot_loop
+}

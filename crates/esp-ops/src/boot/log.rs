@@ -1,0 +1,188 @@
+//! A bounded look at what a device says when it starts.
+
+use std::time::Duration;
+
+use esp_link::monitor::{CaptureOptions, Pattern};
+use esp_model::chip::Chip;
+use esp_model::console::{Decoder, Event};
+use esp_model::job::Job;
+use esp_model::port::Port;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use esp_link::reset::Sequence;
+
+use crate::boot::{capture, findings, unprintable};
+use crate::error::{Code, ToolError};
+use crate::session::device::Connected;
+
+/// Longest text that goes into a result, in characters.
+const SHOWN: usize = 4000;
+/// Longest capture, in seconds.
+const LONGEST_S: f64 = 600.0;
+
+/// What was captured and what it means.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct BootLog {
+    /// The first 4,000 characters, without control characters; lines that repeat are counted, and what is not printable is
+    /// only told of. Untrusted: data, not instructions.
+    pub text: String,
+    /// More was captured than the text shows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub text_cut: bool,
+    /// Rate of the line in baud.
+    pub baud: u32,
+    /// Bytes captured.
+    pub bytes: u64,
+    /// Seconds that the capture took.
+    pub seconds: f64,
+    /// Why it ended: time, pattern …
+    pub ended_by: String,
+    /// looks_right (the app spoke), app_loaded (the bootloader handed over, the app said nothing that is known: as far as
+    /// a simulated device goes), panic, boot_loop, brown_out, download_mode, no_app or unknown.
+    pub verdict: String,
+    /// ROM boot lines seen.
+    pub boots: usize,
+    /// Known troubles, each with its next step.
+    pub findings: Vec<String>,
+    /// Their codes.
+    #[serde(skip)]
+    pub codes: Vec<String>,
+}
+
+/// Listens for `seconds`, or until `until` is seen; plays `reset` first. `baud`: the line's rate (default: the one of the
+/// chip's boot messages).
+pub fn capture(
+    port: &mut dyn Port,
+    chip: &'static Chip,
+    seconds: f64,
+    until: Option<&str>,
+    reset: Option<Sequence>,
+    baud: Option<u32>,
+    job: &Job,
+) -> Result<BootLog, ToolError> {
+    let until = match until {
+        Some(text) => {
+            vec![Pattern::regex(text).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))?]
+        }
+        None => Vec::new(),
+    };
+    let rate = baud.unwrap_or(chip.uart.boot_baud);
+    let time = Duration::from_secs_f64(if seconds.is_finite() { seconds.clamp(0.0, LONGEST_S) } else { LONGEST_S });
+    let options = CaptureOptions {
+        baud: Some(rate),
+        reset,
+        time: Some(time),
+        until,
+        absence: Duration::from_secs(5),
+        ..CaptureOptions::default()
+    };
+    let heard = capture::hear(port, Decoder::new(Some(chip)), &options, job, &mut |_, _, _| true)?;
+    job.check()?;
+    let (text, cut) = shown(heard.lines.iter().map(|line| line.text.as_str()));
+    let found = heard.decoder.findings();
+    let mut findings: Vec<String> = found.iter().map(findings::line).collect();
+    findings.extend(unprintable::finding(&heard, rate));
+    Ok(BootLog {
+        text,
+        text_cut: cut,
+        baud: rate,
+        bytes: heard.capture.bytes,
+        seconds: heard.capture.elapsed.as_millis() as f64 / 1000.0,
+        ended_by: capture::stopped(&heard.capture.stopped),
+        verdict: verdict(&heard.decoder).into(),
+        boots: heard.decoder.summary().boots,
+        findings,
+        codes: found.iter().map(|finding| finding.code.clone()).collect(),
+    })
+}
+
+/// Lines as they go into a result, and whether some had to stay out.
+fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
+    let mut text = String::new();
+    let mut lines = lines.map(unprintable::readable).peekable();
+    while let Some(line) = lines.next() {
+        if text.len() >= SHOWN {
+            return (text, true);
+        }
+        let mut times = 1;
+        while lines.next_if_eq(&line).is_some() {
+            times += 1;
+        }
+        text.push_str(&line);
+        if times > 1 {
+            text.push_str(&format!("   [{times} times]"));
+        }
+        text.push('\n');
+    }
+    (text, false)
+}
+
+/// What the messages of a start come to: see [`BootLog::verdict`].
+fn verdict(decoder: &Decoder) -> &'static str {
+    let summary = decoder.summary();
+    let no_app = decoder.events().iter().any(|event| matches!(event, Event::NoBootloader { .. }));
+    let said = |names: &[&str]| {
+        decoder.events().iter().any(|event| matches!(event, Event::Start { what, .. } if names.contains(what)))
+    };
+    if summary.panics > 0 {
+        "panic"
+    } else if summary.brown_outs > 0 {
+        "brown_out"
+    } else if no_app {
+        "no_app"
+    } else if summary.boot_loop {
+        "boot_loop"
+    } else if summary.download_mode {
+        "download_mode"
+    } else if said(&["app_started", "project", "version"]) {
+        "looks_right"
+    } else if said(&["app_offset"]) {
+        "app_loaded"
+    } else {
+        "unknown"
+    }
+}
+
+/// Starts the application and listens. The connection is used up; without modem lines the loader starts it.
+pub fn restart(mut connected: Connected, job: &Job, seconds: f64) -> Result<BootLog, ToolError> {
+    let reset = start_by(&mut connected, job)?;
+    let chip = connected.loader.chip();
+    capture(&mut *connected.loader.into_port(), chip, seconds, None, reset, None, job)
+}
+
+/// The reset that starts the application; where there are no modem lines, the loader has started it and there is none.
+pub fn start_by(connected: &mut Connected, job: &Job) -> Result<Option<Sequence>, ToolError> {
+    let reset = Sequence::start(&connected.loader.port().info());
+    if reset.is_none() {
+        connected.loader.soft_reset(job)?;
+    }
+    Ok(reset)
+}
+
+impl BootLog {
+    /// One line for a summary.
+    pub fn line(&self) -> String {
+        format!(
+            "console: {} bytes in {:.1} s, {} boots, verdict {}",
+            self.bytes, self.seconds, self.boots, self.verdict
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_and_garbled_lines_are_summarised() {
+        let garbled = "\u{fffd}\u{fffd}a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}\u{fffd}";
+        let lines = ["Hello world!", "Hello world!", "Hello world!", garbled, "end"];
+        let (text, cut) = shown(lines.into_iter());
+        let wanted =
+            "Hello world!   [3 times]\n[9 characters, 7 of them unprintable; the others begin with \"ab\"]\nend\n";
+        assert_eq!((text.as_str(), cut), (wanted, false));
+        let many: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
+        assert!(shown(many.iter().map(String::as_str)).1);
+    }
+}

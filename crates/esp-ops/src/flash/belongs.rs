@@ -1,0 +1,184 @@
+//! What is given as firmware belongs where it shall go: one check for every tool that takes firmware, before the first byte.
+
+use esp_model::chip::Chip;
+use esp_model::image::content::Content;
+use esp_model::image::{self, checks, kind};
+use esp_model::partition::{self, DEFAULT_TABLE_OFFSET, Table};
+
+use crate::error::{Code, ToolError};
+use crate::flash::files::Piece;
+
+/// Where the first app lies in ESP-IDF's usual tables: counts where there is no table to ask.
+const USUAL_APP: u32 = 0x1_0000;
+
+/// What is looked for at a flash address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Bootloader,
+    Table,
+    /// An app partition, by name.
+    App(String),
+    Data,
+}
+
+/// Refuses what does not belong where it shall go. `table`: the table on the device; one among the pieces counts more.
+pub fn check(pieces: &[Piece], chip: &Chip, table: Option<&Table>) -> Result<(), ToolError> {
+    let own = table_among(pieces);
+    let table = own.as_ref().or(table);
+    pieces.iter().try_for_each(|piece| check_one(piece, chip, table))
+}
+
+/// A linked program where an image is expected: for tools that do not turn one into an image.
+pub fn refuse_programs(pieces: &[Piece]) -> Result<(), ToolError> {
+    match pieces.iter().find(|piece| matches!(piece.content(), Content::Elf)) {
+        Some(piece) => {
+            let text = format!("`{}` is a linked program (ELF): a chip does not start one", piece.path);
+            Err(ToolError::new(Code::NotFirmware, text)
+                .next("make an image of it with esp_elf_to_binary, or a whole set with esp_app_prepare"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The table that comes with the pieces, alone or in a merged file.
+fn table_among(pieces: &[Piece]) -> Option<Table> {
+    let read = |bytes: &[u8]| Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(bytes), true).ok();
+    pieces.iter().find_map(|piece| {
+        let head = piece.head();
+        let from = match Table::is_binary(head) {
+            true => Some(0),
+            false => kind::flash_layout(head).map(|layout| layout.table),
+        };
+        read(head.get(from?..)?)
+    })
+}
+
+fn place(address: u32, chip: &Chip, table: Option<&Table>) -> Place {
+    if address == chip.flash.bootloader_offset {
+        return Place::Bootloader;
+    }
+    if address == DEFAULT_TABLE_OFFSET {
+        return Place::Table;
+    }
+    match table {
+        Some(table) => {
+            let here = |one: &&partition::Partition| one.kind == partition::APP && one.offset == address;
+            table.partitions.iter().find(here).map_or(Place::Data, |one| Place::App(one.name.clone()))
+        }
+        None if address == USUAL_APP => Place::App(String::from("app")),
+        None => Place::Data,
+    }
+}
+
+/// Where an app goes, in words.
+fn app_place(table: Option<&Table>) -> String {
+    let first = table.and_then(|table| {
+        let factory = table.find_kind(partition::APP, partition::APP_FACTORY);
+        factory.or_else(|| table.ota_slots().into_iter().next())
+    });
+    match first {
+        Some(one) => format!("the app partition `{}` at {:#x}", one.name, one.offset),
+        None => format!("the app partition, usually at {USUAL_APP:#x}"),
+    }
+}
+
+fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), ToolError> {
+    let (path, address) = (&piece.path, piece.address);
+    let place = place(address, chip, table);
+    let boots = matches!(place, Place::Bootloader | Place::App(_));
+    let wrong = |text: String, next: String| {
+        Err(ToolError::new(Code::WrongPlace, text).seen("address", format!("{address:#x}")).next(next))
+    };
+    match piece.content() {
+        Content::Foreign(what) if place != Place::Data || what.is_never_meant() => {
+            Err(ToolError::new(Code::NotFirmware, format!("`{path}` is {}", what.name())).next(what.remedy()))
+        }
+        Content::Merged { base, app, .. } if address != base => {
+            let text = format!(
+                "`{path}` is a merged image (bootloader, partition table, apps): its place is {base:#x}, not {address:#x}"
+            );
+            let part = app.map_or_else(String::new, |at| {
+                format!(", or take it apart with esp_binary_merge split_file: its app begins at {at:#x} in the file")
+            });
+            wrong(text, format!("give it with address {base:#x}{part}"))
+        }
+        Content::App(_) if place == Place::Bootloader || (address < DEFAULT_TABLE_OFFSET && table.is_none()) => {
+            let (home, bootloader) = (app_place(table), chip.flash.bootloader_offset);
+            let text = format!(
+                "`{path}` is an app image, and {address:#x} is not where an app can start: its place is {home}"
+            );
+            let next = format!(
+                "give the app with its own address, or the merged (factory) file at 0; the bootloader belongs at {bootloader:#x}"
+            );
+            wrong(text, next)
+        }
+        Content::Bootloader(of) if matches!(place, Place::App(_)) => {
+            let home = of.flash.bootloader_offset;
+            let text =
+                format!("`{path}` is a bootloader, and at {address:#x} an app is started: its place is {home:#x}");
+            wrong(text, format!("give the bootloader with address {home:#x}, and the app's own file here"))
+        }
+        Content::Ram(of) if matches!(place, Place::App(_)) => {
+            let text = format!(
+                "`{path}` is no app: nothing of it is mapped from flash; it is a bootloader (its place is {:#x}) or a program for RAM",
+                of.flash.bootloader_offset
+            );
+            wrong(text, String::from("give the app's own file here; a program for RAM runs with esp_load_ram"))
+        }
+        Content::Cut { why, .. } if boots => {
+            let text = format!("`{path}` is cut off: {why}; the file has {} bytes", piece.size());
+            Err(ToolError::new(Code::ImageCut, text))
+        }
+        Content::App(_) | Content::Bootloader(_) if boots => undamaged(piece),
+        _ => Ok(()),
+    }
+}
+
+/// What is given to be run from RAM: an image or a linked program, whole. Whether its parts lie in RAM is for the caller.
+pub fn check_ram(name: &str, bytes: &[u8]) -> Result<(), ToolError> {
+    let piece = Piece::new(name, 0, bytes.to_vec());
+    match piece.content() {
+        Content::Foreign(what) => {
+            Err(ToolError::new(Code::NotFirmware, format!("`{name}` is {}", what.name())).next(what.remedy()))
+        }
+        Content::Merged { base, .. } => {
+            let text = format!(
+                "`{name}` is a merged image (bootloader, partition table, apps): its place is {base:#x} in flash, not RAM"
+            );
+            Err(ToolError::new(Code::WrongPlace, text)
+                .next(format!("write it with esp_flash_firmware, given with address {base:#x}")))
+        }
+        Content::Cut { why, .. } => {
+            let text = format!("`{name}` is cut off: {why}; the file has {} bytes", piece.size());
+            Err(ToolError::new(Code::ImageCut, text))
+        }
+        Content::App(_) | Content::Bootloader(_) | Content::Ram(_) => undamaged(&piece),
+        Content::Elf | Content::Other => Ok(()),
+    }
+}
+
+/// Checksum and SHA-256 of an image that is to be started.
+fn undamaged(piece: &Piece) -> Result<(), ToolError> {
+    let Some(len) = piece.image().map(|image| image.data_len + image::DIGEST_LEN) else { return Ok(()) };
+    let bytes = piece.at(0, len)?;
+    let Ok(image) = image::parse(&bytes) else { return Ok(()) };
+    let damage = |finding: &checks::Finding| {
+        matches!(finding, checks::Finding::Checksum { .. } | checks::Finding::Digest | checks::Finding::DigestCut)
+    };
+    match checks::check(&image, None).into_iter().find(damage) {
+        Some(finding) => {
+            let cut = if matches!(finding, checks::Finding::DigestCut) { Code::ImageCut } else { Code::ImageInvalid };
+            Err(ToolError::new(cut, format!("`{}` is damaged: {finding}", piece.path))
+                .next("get the file again; esp_firmware_analyze shows what it holds"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is given as an app for an OTA slot: an image with an app in it, whole.
+pub fn check_app(name: &str, bytes: &[u8], chip: &Chip) -> Result<(), ToolError> {
+    // Where the slot lies does not matter to the check: the usual place stands for it.
+    let piece = Piece::new(name, USUAL_APP, bytes.to_vec());
+    refuse_programs(std::slice::from_ref(&piece))?;
+    check_one(&piece, chip, None)
+}

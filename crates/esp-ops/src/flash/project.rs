@@ -1,0 +1,245 @@
+//! What a build folder says about where its files go: ESP-IDF, Arduino, PlatformIO, or a linked program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use esp_model::chip::ImageFormat;
+use esp_model::image;
+use esp_model::partition::{self, Table, otadata::Otadata};
+use serde::Deserialize;
+
+use crate::Call;
+use crate::args::{FileAt, Number, parse_number};
+use crate::error::{Code, ToolError};
+use crate::flash::files::Piece;
+use crate::flash::header::Wanted;
+use crate::flash::release;
+
+/// ESP-IDF's `flasher_args.json`, as far as it is needed.
+#[derive(Deserialize)]
+struct FlasherArgs {
+    flash_files: BTreeMap<String, String>,
+    #[serde(default)]
+    extra_esptool_args: Extra,
+    flash_settings: Option<Wanted>,
+    #[serde(default)]
+    write_flash_args: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Extra {
+    chip: Option<String>,
+}
+
+/// The files of a build, and the chip it is for when it says so.
+#[derive(Debug, Default)]
+pub struct Project {
+    /// What kind of build it is.
+    pub kind: &'static str,
+    /// Files and their addresses.
+    pub files: Vec<FileAt>,
+    /// What goes to flash beside files.
+    pub made: Vec<Piece>,
+    /// The chip's name, as the build spells it.
+    pub chip: Option<String>,
+    /// Flash size, mode and frequency that the build wants in the bootloader's header.
+    pub settings: Wanted,
+    /// A linked program, to be made into a set once the chip is known.
+    pub elf: Option<String>,
+}
+
+/// Reads a build: an ESP-IDF project or build folder, `flasher_args.json` or `flash_args`, the `manifest.json` of ESP Web
+/// Tools (`manifest.json#esp32c3` of several builds), an Arduino build folder, a PlatformIO project
+/// or `.pio/build/ENV`, or an ELF file.
+pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
+    let (plain, chosen) = match path.rsplit_once('#') {
+        Some((file, chip)) if file.ends_with(".json") => (file, Some(chip)),
+        _ => (path, None),
+    };
+    let given = call.files.input(plain)?;
+    if given.is_file() {
+        return file(call, plain, &given, chosen);
+    }
+    for place in [given.clone(), given.join("build")] {
+        let args = place.join("flasher_args.json");
+        if args.is_file() {
+            return idf(call, &args);
+        }
+    }
+    for place in [given.clone(), given.join("build")] {
+        if let Some(found) = release::ARGUMENT_FILES.iter().map(|name| place.join(name)).find(|file| file.is_file()) {
+            return release::arguments(call, &found);
+        }
+    }
+    if let Some(folder) = arduino_folder(path, &given)? {
+        return arduino(call, &folder);
+    }
+    if let Some(folder) = platformio_folder(path, &given)? {
+        return set(
+            call,
+            "PlatformIO",
+            &folder,
+            ["bootloader.bin", "partitions.bin", "firmware.bin"].map(String::from),
+        );
+    }
+    let text = format!(
+        "`{path}` is no build: it has no flasher_args.json or flash_args (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
+    );
+    let error = ToolError::new(Code::NoProject, text);
+    Err(match sources(&given) {
+        Some(next) => error.next(next),
+        None => error,
+    })
+}
+
+/// A build that one file describes: by its name, or by what it holds.
+fn file(call: &Call, path: &str, given: &Path, chosen: Option<&str>) -> Result<Project, ToolError> {
+    let name = given.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "flasher_args.json" {
+        return idf(call, given);
+    }
+    if release::ARGUMENT_FILES.contains(&name) {
+        return release::arguments(call, given);
+    }
+    if name.ends_with(".json") {
+        let text = call.files.read_text(path)?;
+        if release::is_manifest(&text) {
+            return release::manifest(given, &text, chosen);
+        }
+    }
+    elf(call, path)
+}
+
+/// What a folder of sources that are not ESP-IDF's is, and how it is built.
+pub fn sources(dir: &Path) -> Option<&'static str> {
+    let has = |name: &str| dir.join(name).is_file();
+    let sketch = dir.file_name().is_some_and(|name| dir.join(name).with_extension("ino").is_file());
+    if has("platformio.ini") {
+        Some("this is a PlatformIO project: run `pio run`, then esp_flash_firmware with project")
+    } else if sketch {
+        Some("this is an Arduino sketch: build it with esp_arduino_build, then esp_flash_firmware with project")
+    } else if has("Cargo.toml") {
+        Some(
+            "this is a Rust project: run `cargo build --release`, then esp_flash_firmware with the ELF file as project",
+        )
+    } else {
+        None
+    }
+}
+
+fn idf(call: &Call, file: &Path) -> Result<Project, ToolError> {
+    let bad = |error: String| ToolError::new(Code::NoProject, format!("{}: {error}", file.display()));
+    let text = call.files.read_text(&file.display().to_string())?;
+    let args: FlasherArgs = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let mut files = Vec::new();
+    for (address, name) in &args.flash_files {
+        let address = parse_number(address).ok_or_else(|| bad(format!("`{address}` is no address")))?;
+        files.push(FileAt { path: release::beside(file, name), address: Number(address) });
+    }
+    files.sort_by_key(|file| file.address);
+    let settings = args.flash_settings.unwrap_or_else(|| Wanted::from_arguments(&args.write_flash_args));
+    Ok(Project { kind: "ESP-IDF", files, chip: args.extra_esptool_args.chip, settings, ..Project::default() })
+}
+
+fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
+    if !is_elf(&call.files.read_some(path)?) {
+        return Err(ToolError::new(
+            Code::NoProject,
+            format!(
+                "`{path}` is no build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
+            ),
+        ));
+    }
+    Ok(Project { kind: "ELF", elf: Some(path.to_owned()), ..Project::default() })
+}
+
+/// The bytes are a linked program.
+pub fn is_elf(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF")
+}
+
+/// Names of the entries of a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn sketch(folder: &Path) -> Option<String> {
+    names(folder).into_iter().find_map(|name| name.strip_suffix(".ino.bin").map(str::to_owned))
+}
+
+/// The folder itself, `build`, or the only board below one of them (`build/esp32.esp32.esp32`, arduino-cli's way).
+fn arduino_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolError> {
+    for place in [given.to_path_buf(), given.join("build")] {
+        if sketch(&place).is_some() {
+            return Ok(Some(place));
+        }
+        let below: Vec<PathBuf> =
+            names(&place).iter().map(|name| place.join(name)).filter(|folder| sketch(folder).is_some()).collect();
+        match below.as_slice() {
+            [] => {}
+            [only] => return Ok(Some(only.clone())),
+            many => return Err(several(path, many)),
+        }
+    }
+    Ok(None)
+}
+
+/// The folder itself, or the only environment below `.pio/build`.
+fn platformio_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolError> {
+    let built = |folder: &PathBuf| folder.join("firmware.bin").is_file();
+    if built(&given.to_path_buf()) {
+        return Ok(Some(given.to_path_buf()));
+    }
+    let environments = given.join(".pio").join("build");
+    let below: Vec<PathBuf> = names(&environments).iter().map(|name| environments.join(name)).filter(built).collect();
+    match below.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        many => Err(several(path, many)),
+    }
+}
+
+fn several(path: &str, found: &[PathBuf]) -> ToolError {
+    let list: Vec<String> = found.iter().map(|folder| folder.display().to_string()).collect();
+    ToolError::new(Code::NoProject, format!("`{path}` holds several builds"))
+        .seen("builds", list.join(", "))
+        .next("name one of them")
+}
+
+fn arduino(call: &Call, folder: &Path) -> Result<Project, ToolError> {
+    let name = sketch(folder).unwrap_or_default();
+    let files = [format!("{name}.ino.bootloader.bin"), format!("{name}.ino.partitions.bin"), format!("{name}.ino.bin")];
+    set(call, "Arduino", folder, files)
+}
+
+/// Bootloader, table and app by the names that this kind of build gives them. Where they go is told by the bootloader's
+/// chip and by the table; otadata is made blank, so that the first app is the one that starts.
+fn set(call: &Call, kind: &'static str, folder: &Path, names: [String; 3]) -> Result<Project, ToolError> {
+    let [bootloader, table, app] = names.map(|name| folder.join(name));
+    let shown = |path: &Path| path.display().to_string();
+    let at = |path: &Path, address: u32| FileAt { path: shown(path), address: Number(address.into()) };
+    let app_bytes = call.files.read_some(&shown(&app))?;
+    let bad = |what: String| ToolError::new(Code::NoProject, format!("{}: {what}", folder.display()));
+    let chip = image::detect(&app_bytes).map_err(|error| bad(format!("the app is no image: {error}")))?;
+    let project = Project { kind, chip: Some(chip.id.into()), ..Project::default() };
+    if chip.image.format == ImageFormat::Esp8266 {
+        // One image from address 0 on, with the bootloader in it.
+        return Ok(Project { files: vec![at(&app, 0)], ..project });
+    }
+    let table_offset = partition::DEFAULT_TABLE_OFFSET;
+    let rows =
+        Table::from_binary(&call.files.read_some(&shown(&table))?, true).map_err(|error| bad(error.to_string()))?;
+    let factory = rows.find_kind(partition::APP, partition::APP_FACTORY);
+    let place = factory.or_else(|| rows.ota_slots().into_iter().next());
+    let place = place.ok_or_else(|| bad("the partition table has no app partition".into()))?.offset;
+    call.files.input(&shown(&bootloader))?;
+    let otadata = rows
+        .find_kind(partition::DATA, partition::DATA_OTA)
+        .map(|partition| Piece::new("blank otadata", partition.offset, Otadata::BLANK.bytes()));
+    let files = vec![at(&bootloader, chip.flash.bootloader_offset), at(&table, table_offset), at(&app, place)];
+    Ok(Project { files, made: otadata.into_iter().collect(), ..project })
+}
