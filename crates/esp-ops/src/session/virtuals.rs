@@ -26,7 +26,7 @@ impl Virtuals {
     /// Reads the settings; looks at nothing yet.
     pub fn new(config: &Config) -> Self {
         let program = config.path("program").or_else(|| std::env::current_exe().ok());
-        let program = program.unwrap_or_else(|| PathBuf::from(env!("CARGO_PKG_NAME")));
+        let program = program.unwrap_or_else(|| PathBuf::from("mcp-esptool"));
         let limit = config.number("virtual_limit");
         let host = move |dir: &Path| {
             let mut command = Command::new(&program);
