@@ -1,8 +1,8 @@
 //! UARTs. What is sent appears at once; what is received arrives byte by byte at the line's rate.
 //!
-//! RXFIFO_FULL follows the number of received bytes: INT_CLR clears it, and while the count is at the threshold it comes
-//! back a few cycles later, as it takes that long through the bus. ROM loaders depend on both: they clear and enable the
-//! interrupt while bytes wait, and say only behind that which UART its handler is to read.
+//! RXFIFO_FULL follows the number of received bytes; an interrupt reaches the core a few cycles after the store that enables
+//! it. ROM loaders depend on both: they clear and enable it while bytes wait, and note only behind that which UART its
+//! handler is to read.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ const TX_DONE: u32 = 1 << 14;
 const DEPTH: usize = 128;
 /// Bytes are held back from here on: a host does not overrun a virtual line.
 const ALMOST_FULL: usize = 120;
-/// Processor cycles until a cleared RXFIFO_FULL is there again.
-const RETURN_CYCLES: u64 = 8;
+/// Processor cycles from a store to the interrupt registers until the core sees its effect.
+const LATENCY: u64 = 8;
 /// Input that is kept for a UART; a host that sends more waits.
 const MOST_INPUT: usize = 1 << 20;
 
@@ -69,8 +69,10 @@ pub struct Uart {
     /// When the next byte comes, and when the timeout is.
     next_byte: u64,
     timeout: u64,
-    /// When RXFIFO_FULL comes back after it was cleared.
-    full_again: u64,
+    /// The interrupt does not come before: its registers were just written.
+    quiet_until: u64,
+    /// The interrupt is active.
+    active: bool,
 }
 
 impl Uart {
@@ -107,7 +109,8 @@ impl Uart {
             tail: Vec::new(),
             next_byte: NEVER,
             timeout: NEVER,
-            full_again: NEVER,
+            quiet_until: 0,
+            active: false,
         }
     }
 
@@ -133,24 +136,21 @@ impl Uart {
     }
 
     fn update(&mut self, ctx: &mut Ctx<'_>) {
-        let active = (self.raw | TXFIFO_EMPTY) & ctx.get(0xc) != 0;
-        ctx.shared.source(self.source, active);
-    }
-
-    fn schedule(&mut self, ctx: &mut Ctx<'_>) {
-        ctx.wake(self.next_byte.min(self.timeout).min(self.full_again));
+        let active = self.raw(ctx) & ctx.get(0xc) != 0;
+        self.active = active && (self.active || ctx.shared.now >= self.quiet_until);
+        ctx.shared.source(self.source, self.active);
+        let raised = if active && !self.active { self.quiet_until } else { NEVER };
+        ctx.wake(self.next_byte.min(self.timeout).min(raised));
     }
 
     fn is_full(&self, ctx: &mut Ctx<'_>) -> bool {
         self.fifo.len() >= self.threshold(ctx).max(1)
     }
 
-    /// Bytes still wait though the interrupt was cleared: it comes back.
-    fn return_full(&mut self, ctx: &mut Ctx<'_>) {
-        if self.raw & RXFIFO_FULL == 0 && self.full_again == NEVER && self.is_full(ctx) {
-            let cycle = 1_000_000 / u64::from(ctx.shared.cpu_mhz.max(1));
-            self.full_again = ctx.shared.now + RETURN_CYCLES * cycle;
-        }
+    /// INT_RAW.
+    fn raw(&self, ctx: &mut Ctx<'_>) -> u32 {
+        let full = if self.is_full(ctx) { RXFIFO_FULL } else { 0 };
+        self.raw | TXFIFO_EMPTY | full
     }
 
     fn push(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
@@ -159,9 +159,6 @@ impl Uart {
         }
         if self.fifo.len() < DEPTH {
             self.fifo.push_back(byte);
-        }
-        if self.is_full(ctx) {
-            self.raw |= RXFIFO_FULL;
         }
         self.timeout = ctx.shared.now + 2 * self.byte_time(ctx);
     }
@@ -213,13 +210,12 @@ impl Device for Uart {
                 }
                 if self.next_byte == NEVER && !self.waiting.is_empty() {
                     self.next_byte = ctx.shared.now + self.byte_time(ctx);
-                    self.schedule(ctx);
                 }
                 self.update(ctx);
                 byte.into()
             }
-            4 => self.raw | TXFIFO_EMPTY,
-            8 => (self.raw | TXFIFO_EMPTY) & ctx.get(0xc),
+            4 => self.raw(ctx),
+            8 => self.raw(ctx) & ctx.get(0xc),
             0x1c => ctx.read(offset) & !0x03ff_03ff | self.fifo.len() as u32,
             _ if self.pointers && offset == self.at.mem_rx_status => {
                 let (read, length) = (self.taken & 0x7f, self.fifo.len() as u32);
@@ -258,8 +254,9 @@ impl Device for Uart {
         if self.next_byte == NEVER && !self.waiting.is_empty() {
             self.next_byte = ctx.shared.now + self.byte_time(ctx);
         }
-        self.return_full(ctx);
-        self.schedule(ctx);
+        if matches!(offset, 0xc | 0x10) {
+            self.quiet_until = ctx.shared.now + LATENCY * 1_000_000 / u64::from(ctx.shared.cpu_mhz.max(1));
+        }
         self.update(ctx);
     }
 
@@ -278,19 +275,12 @@ impl Device for Uart {
                 }
             }
         }
-        if self.full_again <= now {
-            self.full_again = NEVER;
-            if self.is_full(ctx) {
-                self.raw |= RXFIFO_FULL;
-            }
-        }
         if self.timeout <= now {
             self.timeout = NEVER;
             if !self.fifo.is_empty() {
                 self.raw |= RXFIFO_TOUT;
             }
         }
-        self.schedule(ctx);
         self.update(ctx);
     }
 
@@ -303,7 +293,7 @@ impl Device for Uart {
         self.waiting.extend(bytes.iter().take(room));
         if self.next_byte == NEVER && !self.waiting.is_empty() {
             self.next_byte = ctx.shared.now + self.byte_time(ctx);
-            self.schedule(ctx);
+            self.update(ctx);
         }
         true
     }
@@ -316,13 +306,12 @@ impl Device for Uart {
         self.fast = false;
         self.tail.clear();
         self.timeout = NEVER;
-        self.full_again = NEVER;
+        (self.quiet_until, self.active) = (0, false);
         self.next_byte = NEVER;
         if !self.waiting.is_empty() {
             self.next_byte = ctx.shared.now + SECOND / 1000;
         }
         ctx.put(self.at.mem_rx_status, 0);
-        self.schedule(ctx);
         self.update(ctx);
     }
 
