@@ -5,4 +5,6 @@ pub mod keys;
 pub mod marks;
 pub mod pipeline;
 pub mod pkcs11;
+pub mod read;
 pub mod refusal;
+pub mod request;

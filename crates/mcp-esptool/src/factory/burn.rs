@@ -14,9 +14,9 @@ use super::unit::Work;
 use crate::ctx::Ctx;
 use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
 use crate::ops::efuse::refusal;
+use crate::ops::efuse::request::{self, Item};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::session::device::Connected;
-use crate::tools::security::burn::{self, Item};
 
 /// What the recipe asks for, with this unit's values.
 pub fn requests(
@@ -26,7 +26,7 @@ pub fn requests(
     plan: &EfusePlan,
     values: &Values,
 ) -> Result<Vec<Request>, ToolError> {
-    plan.burn.iter().map(|table| burn::request(ctx, efuses, &item(prepared, table, values)?)).collect()
+    plan.burn.iter().map(|table| request::of(ctx, efuses, &item(prepared, table, values)?)).collect()
 }
 
 /// An item with its templates filled; its files are below the recipe's folder.

@@ -15,9 +15,9 @@ use super::content::{Content, filled};
 use super::desk::Desk;
 use super::recipe::{Placed, Prepared, below};
 use crate::ctx::Ctx;
+use crate::ops::efuse::keys;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::session::device::Connected;
-use crate::tools::security::flash_encrypt::flash_key;
 
 /// Bytes that the cipher takes at once.
 const UNIT: usize = 16;
@@ -160,7 +160,7 @@ fn host_key(
     let Some(encryption) = &prepared.recipe.encryption else { return Ok(None) };
     let file = below(&prepared.folder, &filled(prepared, &encryption.key_file, values)?);
     let config = connected.efuse_number("FLASH_CRYPT_CONFIG", job)?.map_or(FULL_TWEAK, |config| config as u8);
-    let key = flash_key(ctx, connected.loader.chip(), &file, config)?;
+    let key = keys::flash(ctx, connected.loader.chip(), &file, config)?;
     let revision = connected.loader.revision().unwrap_or(0);
     let address = connected.loader.chip().at(revision).flash.bootloader_offset;
     let mut head = connected.loader.read_flash_bytes(job, address, 32)?;

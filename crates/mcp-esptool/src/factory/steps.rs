@@ -19,12 +19,12 @@ use super::recipe::{Prepared, below};
 use crate::ctx::Ctx;
 use crate::ops::args;
 use crate::ops::efuse::pipeline;
+use crate::ops::efuse::read;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::ram;
 use crate::ops::flash::keep;
 use crate::ops::session::device::Connected;
 use crate::ops::session::ports::simulated_runs_code;
-use crate::tools::chip::load_ram;
-use crate::tools::security::read;
 
 /// Seconds that a console test waits when it does not say.
 const USUAL_S: f64 = 5.0;
@@ -203,7 +203,7 @@ pub fn with_console(
     let mut line = match &test.what {
         Measure::Ram { file, .. } => {
             let path = below(&prepared.folder, file);
-            let (segments, entry) = load_ram::program(&path, &ctx.files.read_some(&path)?, chip)?;
+            let (segments, entry) = ram::program(&path, &ctx.files.read_some(&path)?, chip)?;
             connected.loader.run_in_ram(job, &segments, entry)?
         }
         _ if info.modem_lines => {
