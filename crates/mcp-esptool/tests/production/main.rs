@@ -256,7 +256,9 @@ fn locked_recipes_flash_the_bytes_that_were_checked() {
             }
         });
         for _ in 0..200 {
-            let Ok(prepared) = esp_factory::prepared::Prepared::load(&bench.ctx.station(), "blink.toml") else { continue };
+            let Ok(prepared) = esp_factory::prepared::Prepared::load(&bench.ctx.station(), "blink.toml") else {
+                continue;
+            };
             let app = prepared.images.iter().find(|image| image.name == "app.bin").unwrap();
             loaded += usize::from(*app.bytes == good);
             if *app.bytes != good {
