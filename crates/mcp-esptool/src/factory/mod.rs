@@ -2,4 +2,5 @@
 
 pub mod cli;
 pub mod junit;
+#[cfg(feature = "http")]
 pub mod station;
