@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use esp_machine::{Config, Machine, What};
+use esp_machine::{Config, Input, Machine, What};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Err(_) => Config::new(&chip, 4 << 20),
     }
     .ok_or("no machine for this chip")?;
-    let mut trace = false;
+    let (mut trace, mut sync) = (false, false);
     for word in words {
         match word.split_once('=') {
             Some((offset, file)) => {
@@ -24,12 +24,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 config.flash.load(offset, &std::fs::read(file)?);
             }
             None if word == "download" => config.download = true,
+            None if word == "sync" => sync = true,
             None => trace = true,
         }
     }
     let started = std::time::Instant::now();
     let mut machine = Machine::new(config)?;
     println!("made in {:?}", started.elapsed());
+    // SYNC requests of the loader protocol, every 30 ms.
+    let request = [&[0xc0, 0, 8, 0x24, 0, 0, 0, 0, 0, 7, 7, 0x12, 0x20][..], &[0x55; 32], &[0xc0]].concat();
+    for attempt in 1..=if sync { 8 } else { 0 } {
+        machine.input(attempt * 30_000_000_000, Input::Uart { port: 0, bytes: request.clone() });
+    }
     if let Ok(steps) = std::env::var("STEPS") {
         for _ in 0..steps.parse::<u64>()? {
             let core = machine.cores[0].get();

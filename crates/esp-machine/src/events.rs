@@ -47,6 +47,15 @@ pub enum What {
         /// Where the processor was.
         pc: u32,
     },
+    /// A program polls the radio, which is not there, and goes on doing so.
+    RadioNotEmulated {
+        /// The register.
+        address: u32,
+        /// Its name, when the register files know it.
+        name: String,
+        /// Where the processor was.
+        pc: u32,
+    },
     /// A register that nothing models was touched for the first time.
     Unmodelled {
         /// Its address.

@@ -49,13 +49,24 @@ impl Engine {
     }
 
     fn note(&mut self, what: &What) {
-        let What::Unmodelled { address, name, pc, write } = what else { return };
+        let place = |pc: u32| {
+            let function = self.machine.rom().function_in_rom(pc);
+            format!("{pc:#010x}{}", function.map_or(String::new(), |function| format!(" ({function})")))
+        };
+        let note = match what {
+            What::RadioNotEmulated { address, name, pc } => format!(
+                "radio_not_emulated: the program at {} polls {name} ({address:#010x}) of the radio, which is not there; \
+                 it will wait for ever",
+                place(*pc)
+            ),
+            What::Unmodelled { address, name, pc, write } => {
+                let done = if *write { "written" } else { "read" };
+                format!("{name} ({address:#010x}) was {done} at {}; it keeps what is written", place(*pc))
+            }
+            _ => return,
+        };
         if self.notes.len() < MOST_NOTES {
-            let function = self.machine.rom().function_in_rom(*pc);
-            let place = function.map_or(String::new(), |function| format!(" ({function})"));
-            let done = if *write { "written" } else { "read" };
-            self.notes
-                .push(format!("{name} ({address:#010x}) was {done} at {pc:#010x}{place}; it keeps what is written"));
+            self.notes.push(note);
         }
     }
 }

@@ -506,6 +506,7 @@ impl Soc {
             anchor: (0, 0),
             watched,
             clock_changed: false,
+            radio: crate::soc::RadioPolls::default(),
         }
     }
 
@@ -532,6 +533,7 @@ impl Soc {
     fn reset(&mut self, request: ResetRequest, now: u64) {
         self.shared.now = now;
         self.shared.asleep = false;
+        self.radio = crate::soc::RadioPolls::default();
         self.shared.second_core = None;
         let keeps: Vec<bool> = self.devices.iter().map(|device| device.keeps() && !request.whole).collect();
         for page in &mut self.pages {

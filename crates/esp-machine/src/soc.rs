@@ -8,6 +8,22 @@ use crate::interrupts::Interrupts;
 use crate::memory::{EXEC, IO, Memory, READ, SHIFT, WRITE};
 use crate::registers::{NOBODY, PLAIN, RegisterPage};
 
+/// A program that polls the radio for this long (picoseconds) waits for what will not come.
+const RADIO_PATIENCE: u64 = 50_000_000_000;
+/// Polls that are further apart belong to different waits.
+const RADIO_PAUSE: u64 = 1_000_000_000;
+/// Fewer polls are a program that looks now and then.
+const RADIO_POLLS: u32 = 1000;
+
+/// How long a program has been polling the radio's registers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RadioPolls {
+    first: u64,
+    last: u64,
+    count: u32,
+    told: bool,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Soc {
@@ -33,6 +49,8 @@ pub struct Soc {
     pub watched: Vec<u32>,
     /// The processor's clock may be another now.
     pub clock_changed: bool,
+    /// Reads of the radio's registers that follow each other.
+    pub radio: RadioPolls,
 }
 
 impl Soc {
@@ -139,10 +157,19 @@ impl Soc {
         self.shared.now = self.time(self.cycle);
         let address = self.canonical(address);
         let entry = self.memory.entry(address);
-        let Some(page) = self.pages.get((entry >> SHIFT) as usize) else { return Err(Fault::Access) };
+        if self.pages.get((entry >> SHIFT) as usize).is_none() {
+            return Err(Fault::Access);
+        }
         if self.board.cache.index != 0 && address == self.board.cache.table {
             return Ok(self.shared.mmu.entry(self.shared.mmu.index));
         }
+        if self.board.radio.iter().any(|[first, last]| (*first..=*last).contains(&address)) {
+            self.radio_read(address);
+        }
+        if let Some(active) = self.active_sources(address) {
+            return Ok(active);
+        }
+        let Some(page) = self.pages.get((entry >> SHIFT) as usize) else { return Err(Fault::Access) };
         let owner = page.owner[(address as usize & 0xfff) / 256];
         if owner >= PLAIN {
             let value = page.read(address);
@@ -152,6 +179,32 @@ impl Soc {
             return Ok(value);
         }
         Ok(self.device(owner.into(), |device, ctx| device.read(ctx, address.wrapping_sub(ctx.base))).unwrap_or(0))
+    }
+
+    /// Sees it when a program waits for the radio.
+    fn radio_read(&mut self, address: u32) {
+        let (now, polls) = (self.shared.now, &mut self.radio);
+        if now.saturating_sub(polls.last) > RADIO_PAUSE {
+            (polls.first, polls.count) = (now, 0);
+        }
+        (polls.last, polls.count) = (now, polls.count.saturating_add(1));
+        if !polls.told && polls.count > RADIO_POLLS && now.saturating_sub(polls.first) > RADIO_PATIENCE {
+            polls.told = true;
+            let name = self.board.register_name(address);
+            let what = What::RadioNotEmulated { address, name, pc: self.shared.pc };
+            self.shared.events.push(Event { time: now, what });
+        }
+    }
+
+    /// The registers of the matrix that show which sources are active, 32 a word.
+    fn active_sources(&self, address: u32) -> Option<u32> {
+        let map = &self.board.interrupts;
+        let word = address.wrapping_sub(map.status) / 4;
+        if map.status == 0 || word >= map.sources.div_ceil(32) {
+            return None;
+        }
+        let sources = self.shared.sources.get(word as usize / 2).copied().unwrap_or(0);
+        Some((sources >> (32 * (word % 2))) as u32)
     }
 
     fn write_register(&mut self, address: u32, value: u32) -> Result<(), Fault> {

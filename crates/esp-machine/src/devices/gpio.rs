@@ -1,16 +1,58 @@
 //! GPIO: output latches, inputs as something outside drives them, edge and level interrupts, the strapping register.
 
-use crate::chip::Peripheral;
+use crate::chip::{Board, Peripheral};
 use crate::device::{Ctx, Device};
 use crate::events::{Input, What};
+use crate::registers::Block;
 
-/// See the module. The second bank (pins 32 and up) has its registers behind those of the first.
+/// Offsets of a register in the first bank (pins below 32) and the second; [`NONE`] for what a chip does not have.
+type Banks = [u32; 2];
+const NONE: u32 = u32::MAX;
+
+/// Where the registers are, by the names of the register file.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    out: Banks,
+    enable: Banks,
+    input: Banks,
+    status: Banks,
+    /// What of the interrupt status reaches the processor.
+    processor: Banks,
+    strap: u32,
+    /// First of the PINn registers.
+    pins: u32,
+}
+
+impl Layout {
+    fn new(block: Option<&Block>) -> Self {
+        let at = |names: &[&str]| names.iter().find_map(|name| block?.offset(name)).unwrap_or(NONE);
+        Self {
+            out: [at(&["OUT"]), at(&["OUT1"])],
+            enable: [at(&["ENABLE"]), at(&["ENABLE1"])],
+            input: [at(&["IN"]), at(&["IN1"])],
+            status: [at(&["STATUS"]), at(&["STATUS1"])],
+            processor: [at(&["PCPU_INT", "PROCPU_INT"]), at(&["PCPU_INT1", "PROCPU_INT1"])],
+            strap: at(&["STRAP"]),
+            pins: at(&["PIN0"]),
+        }
+    }
+
+    /// Set and clear registers stand behind the register they change.
+    fn set_or_clear(&self, offset: u32) -> Option<(u32, bool)> {
+        let all = [self.out, self.enable, self.status];
+        all.as_flattened().iter().filter(|at| **at != NONE).find_map(|at| match offset.wrapping_sub(*at) {
+            4 => Some((*at, true)),
+            8 => Some((*at, false)),
+            _ => None,
+        })
+    }
+}
+
+/// See the module.
 #[derive(Debug, Clone)]
 pub struct Gpio {
     source: u32,
-    strap: u32,
-    /// First of the PINn registers.
-    pins_at: u32,
+    at: Layout,
     count: u32,
     /// Driven pins as they were seen last.
     shown: u64,
@@ -18,18 +60,11 @@ pub struct Gpio {
     inputs: u64,
 }
 
-/// Offsets of the first and the second bank.
-const OUT: [u32; 2] = [0x4, 0x10];
-const ENABLE: [u32; 2] = [0x20, 0x2c];
-const IN: [u32; 2] = [0x3c, 0x40];
-const STATUS: [u32; 2] = [0x44, 0x50];
-
 impl Gpio {
-    pub fn new(it: &'static Peripheral) -> Self {
+    pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         Self {
             source: it.sources.first().copied().unwrap_or(u32::MAX),
-            strap: it.number_or("strap", 0x38),
-            pins_at: it.number_or("pins_at", 0x74),
+            at: Layout::new(board.block(&it.name)),
             count: it.number_or("pins", 22),
             shown: 0,
             driven: 0,
@@ -37,20 +72,30 @@ impl Gpio {
         }
     }
 
-    fn pair(ctx: &mut Ctx<'_>, at: [u32; 2]) -> u64 {
-        u64::from(ctx.get(at[0])) | u64::from(ctx.get(at[1])) << 32
+    fn pair(ctx: &mut Ctx<'_>, at: Banks) -> u64 {
+        let [low, high] = at.map(|offset| if offset == NONE { 0 } else { ctx.get(offset) });
+        u64::from(low) | u64::from(high) << 32
     }
 
     /// Levels on the pins: what the chip drives, what the outside drives, else low.
     fn levels(&mut self, ctx: &mut Ctx<'_>) -> u64 {
-        let (out, enable) = (Self::pair(ctx, OUT), Self::pair(ctx, ENABLE));
+        let (out, enable) = (Self::pair(ctx, self.at.out), Self::pair(ctx, self.at.enable));
         let [level, mask] = ctx.shared.pins;
         out & enable | level & mask & !enable
     }
 
+    /// The interrupt status of the pins whose interrupts are let through to the processor.
+    fn enabled_status(&self, ctx: &mut Ctx<'_>, bank: usize) -> u32 {
+        let first = 32 * bank as u32;
+        let enabled = (first..self.count.min(first + 32))
+            .filter(|pin| ctx.get(self.at.pins + 4 * pin) >> 13 & 0x1f != 0)
+            .fold(0, |mask, pin| mask | 1 << (pin % 32));
+        ctx.get(self.at.status[bank & 1]) & enabled
+    }
+
     fn settle(&mut self, ctx: &mut Ctx<'_>) {
         let levels = self.levels(ctx);
-        let enable = Self::pair(ctx, ENABLE);
+        let enable = Self::pair(ctx, self.at.enable);
         let changed = ((self.shown ^ levels) | (self.driven ^ enable)) & enable;
         for number in (0..64u8).filter(|number| changed >> number & 1 != 0) {
             ctx.say(What::Pin { number, level: levels >> number & 1 != 0 });
@@ -59,7 +104,7 @@ impl Gpio {
         let before = std::mem::replace(&mut self.inputs, levels);
         let mut active = false;
         for pin in 0..self.count {
-            let conf = ctx.get(self.pins_at + 4 * pin);
+            let conf = ctx.get(self.at.pins + 4 * pin);
             let (was, is) = (before >> pin & 1 != 0, levels >> pin & 1 != 0);
             let fires = match conf >> 7 & 7 {
                 1 => !was && is,
@@ -69,7 +114,7 @@ impl Gpio {
                 5 => is,
                 _ => false,
             };
-            let at = STATUS[pin as usize / 32];
+            let at = self.at.status[pin as usize / 32 & 1];
             let bit = 1 << (pin % 32);
             if fires {
                 let status = ctx.get(at);
@@ -81,32 +126,21 @@ impl Gpio {
     }
 }
 
-/// Set and clear registers stand behind the register they change.
-fn set_or_clear(offset: u32) -> Option<(u32, bool)> {
-    [OUT, ENABLE, STATUS].iter().flatten().find_map(|at| match offset.wrapping_sub(*at) {
-        4 => Some((*at, true)),
-        8 => Some((*at, false)),
-        _ => None,
-    })
-}
-
 impl Device for Gpio {
     fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
-        if offset == self.strap {
+        if offset == self.at.strap {
             return ctx.shared.straps;
         }
-        let levels = self.levels(ctx);
-        match offset {
-            _ if offset == IN[0] => levels as u32,
-            _ if offset == IN[1] => (levels >> 32) as u32,
-            // What of the interrupt status reaches the processor.
-            0x5c => ctx.get(STATUS[0]),
+        let bank = |banks: Banks| banks.iter().position(|at| *at == offset);
+        match (bank(self.at.input), bank(self.at.processor)) {
+            (Some(bank), _) => (self.levels(ctx) >> (32 * bank)) as u32,
+            (_, Some(bank)) => self.enabled_status(ctx, bank),
             _ => ctx.read(offset),
         }
     }
 
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
-        if let Some((at, set)) = set_or_clear(offset) {
+        if let Some((at, set)) = self.at.set_or_clear(offset) {
             let old = ctx.get(at);
             ctx.put(at, if set { old | value } else { old & !value });
         } else {

@@ -43,7 +43,7 @@ const KINDS: &[(&str, Make)] = &[
     ("random", |_, it| Box::new(misc::Random::new(it))),
     ("clock_counter", |_, it| Box::new(misc::Counter::new(it))),
     ("usb_serial_jtag", |_, it| Box::new(usb::UsbSerialJtag::new(it))),
-    ("gpio", |_, it| Box::new(gpio::Gpio::new(it))),
+    ("gpio", |board, it| Box::new(gpio::Gpio::new(board, it))),
     ("i2c", |_, it| Box::new(i2c::I2c::new(it))),
     ("mmu_table", |_, _| Box::new(mmu::MmuTable)),
 ];

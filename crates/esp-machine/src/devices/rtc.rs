@@ -19,6 +19,8 @@ pub struct Rtc {
     raw: u32,
     /// Time at which a deep sleep ends; `None` when awake.
     wake_at: Option<u64>,
+    /// The timer wakes the chip: a bit that can only be written.
+    timer_armed: bool,
 }
 
 impl Rtc {
@@ -30,6 +32,7 @@ impl Rtc {
             watchdog: Watchdog::default(),
             raw: 0,
             wake_at: None,
+            timer_armed: false,
         }
     }
 
@@ -72,9 +75,8 @@ impl Rtc {
     fn sleep(&mut self, ctx: &mut Ctx<'_>) {
         let timer =
             self.register("sleep_timer").map(|at| u64::from(ctx.get(at)) | u64::from(ctx.get(at + 4) & 0xffff) << 32);
-        let armed = self.register("sleep_timer").is_some_and(|at| ctx.get(at + 4) & 1 << 16 != 0);
         let wanted = timer
-            .filter(|_| armed)
+            .filter(|_| self.timer_armed)
             .map_or(NEVER / 2, |ticks| (u128::from(ticks) * u128::from(SECOND) / u128::from(self.hz.max(1))) as u64);
         self.wake_at = Some(wanted.max(ctx.shared.now + 1));
         ctx.shared.asleep = true;
@@ -120,6 +122,9 @@ impl Device for Rtc {
             self.request(ctx, self.it.number_or("cause_system", 3), false, false);
         } else if self.is("cpu_reset", offset) && value & 1 << self.it.number_or("cpu_reset_bit", 5) != 0 {
             self.request(ctx, self.it.number_or("cause_cpu", 12), false, true);
+        } else if self.register("sleep_timer").is_some_and(|at| at + 4 == offset) {
+            self.timer_armed = value & 1 << 16 != 0;
+            ctx.store(offset, value);
         } else if self.is("sleep", offset) && value & 1 << 31 != 0 {
             ctx.store(offset, value);
             self.sleep(ctx);
@@ -156,6 +161,7 @@ impl Device for Rtc {
         self.watchdog = Watchdog::default();
         self.raw = 0;
         self.wake_at = None;
+        self.timer_armed = false;
         if let Some(conf) = self.register("wdt_config") {
             let before = ctx.get(conf);
             ctx.put(conf, before & !(1 << 31));

@@ -49,6 +49,12 @@ pub struct TimerGroup {
     interrupts: u32,
     hz: u64,
     crystal_hz: u64,
+    /// Register (of another block) that chooses the timers' clock; the watchdog's stands behind it.
+    clock_at: Option<u32>,
+    /// Its choices.
+    choices: [u64; 3],
+    /// Bit of the watchdog's CONFIG0 that takes the crystal.
+    watchdog_crystal: u32,
     slow_hz: [u64; 3],
     causes: [u32; 2],
 }
@@ -64,6 +70,10 @@ impl TimerGroup {
             interrupts: it.number_or("interrupts", 0x70),
             hz: u64::from(it.number_or("mhz", 80)) * 1_000_000,
             crystal_hz: u64::from(it.number_or("crystal_mhz", 40)) * 1_000_000,
+            clock_at: it.set.get("clock_at").copied(),
+            choices: ["choice_0_khz", "choice_1_khz", "choice_2_khz"]
+                .map(|name| u64::from(it.number_or(name, 40_000)) * 1000),
+            watchdog_crystal: it.set.get("watchdog_crystal_bit").map_or(0, |bit| 1 << (bit & 31)),
             slow_hz: [it.number_or("slow_hz", 136_000).into(), it.number_or("fast_256_hz", 68_359).into(), 32_768],
             causes: [it.number_or("cause_system", 7), it.number_or("cause_cpu", 11)],
         }
@@ -72,13 +82,26 @@ impl TimerGroup {
     fn divider(conf: u32) -> u64 {
         match conf >> 13 & 0xffff {
             0 => 0x1_0000,
+            1 => 2,
             divider => divider.into(),
         }
     }
 
-    fn clock(&self, conf: u32) -> u64 {
-        // Bit 9 takes the crystal; newer chips choose elsewhere and have it reserved.
-        if conf & 1 << 9 != 0 { self.crystal_hz } else { self.hz }
+    /// The clock chosen by the register at this distance from the first.
+    fn chosen(&self, ctx: &mut Ctx<'_>, offset: u32) -> Option<u64> {
+        let choice = ctx.get_at(self.clock_at? + offset) >> 20 & 3;
+        self.choices.get(choice as usize).copied()
+    }
+
+    fn clock(&self, ctx: &mut Ctx<'_>, conf: u32) -> u64 {
+        // Bit 9 takes the crystal on chips that choose here.
+        let own = if conf & 1 << 9 != 0 { self.crystal_hz } else { self.hz };
+        self.chosen(ctx, 0).unwrap_or(own)
+    }
+
+    fn watchdog_clock(&self, ctx: &mut Ctx<'_>) -> u64 {
+        let own = if ctx.get(0x48) & self.watchdog_crystal != 0 { self.crystal_hz } else { self.hz };
+        self.chosen(ctx, 4).unwrap_or(own)
     }
 
     fn count(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
@@ -88,7 +111,7 @@ impl TimerGroup {
             return timer.count;
         }
         let passed = u128::from(ctx.shared.now.saturating_sub(timer.since));
-        let ticks = (passed * u128::from(self.clock(conf)) / u128::from(SECOND * Self::divider(conf))) as u64;
+        let ticks = (passed * u128::from(self.clock(ctx, conf)) / u128::from(SECOND * Self::divider(conf))) as u64;
         let count = if conf & 1 << 30 != 0 { timer.count.wrapping_add(ticks) } else { timer.count.wrapping_sub(ticks) };
         count & COUNT_MASK
     }
@@ -110,14 +133,15 @@ impl TimerGroup {
         if left > COUNT_MASK / 2 {
             return ctx.shared.now;
         }
-        let time = u128::from(left) * u128::from(SECOND * Self::divider(conf)) / u128::from(self.clock(conf).max(1));
+        let clock = self.clock(ctx, conf).max(1);
+        let time = u128::from(left) * u128::from(SECOND * Self::divider(conf)) / u128::from(clock);
         ctx.shared.now.saturating_add(u64::try_from(time).unwrap_or(NEVER / 2) + u64::from(left != 0))
     }
 
     fn stages(&self, ctx: &mut Ctx<'_>) -> ([u64; 4], [Action; 4]) {
         let prescale = u64::from(ctx.get(0x4c) >> 16).max(1);
         let conf = ctx.get(0x48);
-        let tick = prescale.saturating_mul(SECOND / 1_000_000) * 1_000_000 / self.hz.max(1);
+        let tick = prescale.saturating_mul(SECOND) / self.watchdog_clock(ctx).max(1);
         let length = |ctx: &mut Ctx<'_>, stage: u32| u64::from(ctx.get(0x50 + 4 * stage)).saturating_mul(tick);
         let lengths = [length(ctx, 0), length(ctx, 1), length(ctx, 2), length(ctx, 3)];
         (lengths, [29, 27, 25, 23].map(|bit| Action::from_bits(conf >> bit & 3)))

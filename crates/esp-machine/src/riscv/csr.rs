@@ -15,7 +15,7 @@ pub struct Csrs {
     pub mintthresh: u32,
     /// Current interrupt level in bits 31:24, as MINTSTATUS has it.
     mintstatus: u32,
-    /// mtvec mode 3: interrupts come from a CLIC.
+    /// Interrupts come from a CLIC, whatever mode stands in mtvec: these cores have no other.
     pub clic: bool,
     /// Added to the cycle counter: software has set it.
     offset: u32,
@@ -78,10 +78,7 @@ impl RiscV {
     pub(super) fn write_csr(&mut self, number: u32, value: u32) {
         match number {
             0x300 => self.csr.mstatus = value & 0x0022_1888 | 0x1800,
-            0x305 => {
-                self.csr.mtvec = value;
-                self.csr.clic = value & 3 == 3;
-            }
+            0x305 => self.csr.mtvec = value,
             0x307 => self.csr.mtvt = value & !0x3f,
             0x341 => self.csr.mepc = value & !1,
             0x342 => self.csr.mcause = value,

@@ -7,6 +7,7 @@ mod csr;
 mod decode;
 mod execute;
 
+use crate::chip::InterruptStyle;
 use crate::cpu::{Cpu, Exit};
 use crate::soc::Soc;
 use decode::Op;
@@ -154,6 +155,7 @@ impl Cpu for RiscV {
     fn run(&mut self, soc: &mut Soc, budget: u64) -> Exit {
         let end = self.cycles.saturating_add(budget);
         soc.shared.stop = false;
+        self.csr.clic = soc.board.interrupts.style == InterruptStyle::Clic;
         self.interrupt(soc);
         while self.cycles < end && !soc.shared.stop {
             let frame = match soc.code(self.pc) {

@@ -1,0 +1,215 @@
+//! Blocks of the chips, driven by their registers: watchdogs, deep sleep, SHA by DMA, USB-Serial-JTAG, the core-local
+//! interrupt controller. The processor only waits.
+#![cfg(feature = "roms")]
+#![allow(clippy::unwrap_used, clippy::disallowed_types, missing_docs)]
+
+use esp_machine::{Config, Event, Input, Machine, What};
+use sha2::{Digest as _, Sha256};
+
+const MICROSECOND: u64 = 1_000_000;
+const MILLISECOND: u64 = 1000 * MICROSECOND;
+/// `j .`
+const HERE: u32 = 0x6f;
+
+/// A chip whose processor stands in a loop at `code`, in its RAM.
+fn parked(chip: &str, code: u32) -> Machine {
+    let mut machine = Machine::new(Config::new(chip, 4 << 20).unwrap()).unwrap();
+    assert!(machine.poke(code, &HERE.to_le_bytes()));
+    machine.cores[0].get_mut().set_pc(code);
+    machine
+}
+
+fn store(machine: &mut Machine, address: u32, value: u32) {
+    machine.soc.cycle = machine.cycles();
+    machine.soc.store(address, 4, value).unwrap();
+}
+
+fn load(machine: &mut Machine, address: u32) -> u32 {
+    machine.soc.cycle = machine.cycles();
+    machine.soc.load(address, 4).unwrap()
+}
+
+/// The first reset in this time: when, and its cause.
+fn first_reset(machine: &mut Machine, time: u64) -> Option<(u64, u32)> {
+    machine.most_resets = 1;
+    machine.run(machine.now() + time);
+    machine.take_events().into_iter().find_map(|event| match event.what {
+        What::Reset { cause, .. } => Some((event.time, cause)),
+        _ => None,
+    })
+}
+
+fn near(found: u64, wanted: u64) -> bool {
+    found.abs_diff(wanted) < MICROSECOND
+}
+
+const TIMG0: u32 = 0x6001_f000;
+const RTC: u32 = 0x6000_8000;
+const KEY: u32 = 0x50d8_3aa1;
+
+/// The C3's timer-group watchdog with one stage of 100 µs.
+fn timer_watchdog(action: u32) -> Machine {
+    let mut machine = parked("esp32c3", 0x4038_0000);
+    // 80 MHz / 800: 10 µs a tick.
+    for (offset, value) in [(0x64, KEY), (0x4c, 800 << 16), (0x50, 10), (0x48, 1 << 31 | action << 29)] {
+        store(&mut machine, TIMG0 + offset, value);
+    }
+    machine
+}
+
+#[test]
+fn a_timer_watchdog_resets_the_chip_or_the_processor_in_its_time() {
+    let (time, cause) = first_reset(&mut timer_watchdog(3), MILLISECOND).unwrap();
+    assert!(near(time, 100 * MICROSECOND) && cause == 7, "{time} {cause}");
+    let (_, cause) = first_reset(&mut timer_watchdog(2), MILLISECOND).unwrap();
+    assert_eq!(cause, 0xb);
+    let mut fed = timer_watchdog(3);
+    fed.run(60 * MICROSECOND);
+    store(&mut fed, TIMG0 + 0x60, 1);
+    let (time, _) = first_reset(&mut fed, MILLISECOND).unwrap();
+    assert!(near(time, 160 * MICROSECOND), "{time}");
+}
+
+#[test]
+fn a_timer_watchdog_is_closed_without_its_key() {
+    let mut machine = timer_watchdog(3);
+    store(&mut machine, TIMG0 + 0x64, 0);
+    store(&mut machine, TIMG0 + 0x48, 0);
+    assert!(first_reset(&mut machine, MILLISECOND).is_some());
+}
+
+#[test]
+fn a_timer_watchdog_can_count_the_crystal() {
+    let mut machine = timer_watchdog(3);
+    store(&mut machine, TIMG0 + 0x48, 1 << 31 | 3 << 29 | 1 << 21);
+    let (time, _) = first_reset(&mut machine, MILLISECOND).unwrap();
+    assert!(near(time, 200 * MICROSECOND), "{time}");
+}
+
+#[test]
+fn the_rtc_watchdog_resets_with_the_cause_of_its_action() {
+    for (action, wanted) in [(2, 0xd), (3, 9), (4, 0x10)] {
+        let mut machine = parked("esp32c3", 0x4038_0000);
+        for (offset, value) in [(0xa8, KEY), (0x94, 136), (0x90, 1 << 31 | action << 28)] {
+            store(&mut machine, RTC + offset, value);
+        }
+        let (time, cause) = first_reset(&mut machine, 10 * MILLISECOND).unwrap();
+        // 136 ticks of 136 kHz, and the first stage counts double.
+        assert!(time.abs_diff(2 * MILLISECOND) < 20 * MICROSECOND && cause == wanted, "{action}: {time} {cause}");
+    }
+}
+
+#[test]
+fn deep_sleep_ends_with_the_timer_and_keeps_rtc_memory() {
+    let mut machine = parked("esp32c3", 0x4038_0000);
+    machine.run(MILLISECOND);
+    assert!(machine.poke(0x5000_0010, b"kept"));
+    store(&mut machine, RTC + 0xc, 1 << 31);
+    let now = load(&mut machine, RTC + 0x10);
+    for (offset, value) in [(4, now + 1360), (8, 1 << 16), (0x18, 1 << 31)] {
+        store(&mut machine, RTC + offset, value);
+    }
+    let before = machine.instructions();
+    let (time, cause) = first_reset(&mut machine, 100 * MILLISECOND).unwrap();
+    assert!(time.abs_diff(11 * MILLISECOND) < 20 * MICROSECOND && cause == 5, "{time} {cause}");
+    assert_eq!(machine.instructions(), before, "nothing runs in deep sleep");
+    assert_eq!(machine.peek(0x5000_0010, 4), b"kept");
+    assert_eq!(load(&mut machine, RTC + 0x38) & 0x3f, 5);
+}
+
+/// The SHA unit hashes what a chain of two descriptors brings.
+fn hashed_by_dma(chip: &str, ram: u32, sha: u32, dma: u32) -> Vec<u8> {
+    let mut machine = parked(chip, ram + 0x1_0000);
+    let mut message = b"twelve bytes".repeat(8);
+    let bits = (message.len() as u64 * 8).to_be_bytes();
+    message.push(0x80);
+    message.resize(120, 0);
+    message.extend(bits);
+    assert!(machine.poke(ram + 0x1000, &message[..48]) && machine.poke(ram + 0x2000, &message[48..]));
+    let chain =
+        [[1 << 31 | 48 << 12 | 48, ram + 0x1000, ram + 0x110], [1 << 31 | 1 << 30 | 80 << 12 | 80, ram + 0x2000, 0]];
+    for (at, words) in [ram + 0x100, ram + 0x110].into_iter().zip(chain) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert!(machine.poke(at, &bytes));
+    }
+    let link = dma + 0xe0;
+    store(&mut machine, link + 0x20, 7);
+    store(&mut machine, link, (ram + 0x100) & 0xf_ffff | 1 << 21);
+    for (offset, value) in [(0, 2), (0xc, 2), (0x1c, 1)] {
+        store(&mut machine, sha + offset, value);
+    }
+    (0..8).flat_map(|index| load(&mut machine, sha + 0x40 + 4 * index).to_le_bytes()).collect()
+}
+
+#[test]
+fn the_sha_unit_hashes_what_dma_brings() {
+    let wanted = Sha256::digest(b"twelve bytes".repeat(8)).to_vec();
+    assert_eq!(hashed_by_dma("esp32c3", 0x3fc8_0000, 0x6003_b000, 0x6003_f000), wanted);
+    assert_eq!(hashed_by_dma("esp32c6", 0x4080_0000, 0x6008_9000, 0x6008_0000), wanted);
+}
+
+#[test]
+fn usb_serial_jtag_carries_bytes_both_ways_and_interrupts() {
+    let usb = 0x6004_3000;
+    let mut machine = parked("esp32c3", 0x4038_0000);
+    assert_eq!(load(&mut machine, usb + 4) & 0b110, 0b010, "room to send, nothing received");
+    store(&mut machine, usb + 0x10, 1 << 2);
+    machine.input(MILLISECOND, Input::Usb(b"ab".to_vec()));
+    machine.run(2 * MILLISECOND);
+    assert_ne!(machine.soc.shared.sources[0] >> 26 & 1, 0, "received: interrupt");
+    assert_eq!(load(&mut machine, usb + 4) & 0b100, 0b100);
+    assert_eq!([load(&mut machine, usb), load(&mut machine, usb)], [b'a'.into(), b'b'.into()]);
+    assert_eq!(load(&mut machine, usb + 4) & 0b100, 0);
+    store(&mut machine, usb + 0x14, 1 << 2);
+    assert_eq!(machine.soc.shared.sources[0] >> 26 & 1, 0, "cleared");
+    store(&mut machine, usb, b'x'.into());
+    let sent: Vec<Event> = machine.take_events();
+    assert!(sent.iter().any(|event| event.what == What::Usb(b'x')), "{sent:?}");
+}
+
+fn lui(register: u32, upper: u32) -> u32 {
+    upper << 12 | register << 7 | 0x37
+}
+
+fn addi(register: u32, immediate: u32) -> u32 {
+    immediate << 20 | register << 15 | register << 7 | 0x13
+}
+
+fn csrw(csr: u32, register: u32) -> u32 {
+    csr << 20 | register << 15 | 1 << 12 | 0x73
+}
+
+/// A C5 that waits with interrupts on; line 21 of its CLIC has this level, the threshold is that one.
+fn with_clic(level: u32, threshold: u32) -> Machine {
+    let mut machine = parked("esp32c5", 0x4080_0000);
+    let program = [
+        lui(5, 0x40801),
+        csrw(0x307, 5),
+        addi(5, 3),
+        csrw(0x305, 5),
+        addi(6, threshold),
+        csrw(0x347, 6),
+        // csrsi mstatus, 8; then wfi for ever.
+        0x3004_6073,
+        0x1050_0073,
+        0xffdf_f06f,
+    ];
+    let bytes: Vec<u8> = program.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    assert!(machine.poke(0x4080_0000, &bytes));
+    assert!(machine.poke(0x4080_1000 + 4 * 21, &0x4080_2000u32.to_le_bytes()));
+    assert!(machine.poke(0x4080_2000, &HERE.to_le_bytes()));
+    // Level, vectored, enabled.
+    store(&mut machine, 0x2080_1000 + 4 * 21, level << 24 | 1 << 16 | 1 << 8);
+    store(&mut machine, 0x6001_0000 + 4 * 23, 21);
+    machine.run(100 * MICROSECOND);
+    assert_ne!(machine.cores[0].get().pc(), 0x4080_2000, "nothing is pending yet");
+    store(&mut machine, 0x600c_5090, 1);
+    machine.run(200 * MICROSECOND);
+    machine
+}
+
+#[test]
+fn the_core_local_controller_takes_levels_above_the_threshold_to_their_vector() {
+    assert_eq!(with_clic(0x40, 0x20).cores[0].get().pc(), 0x4080_2000);
+    assert_ne!(with_clic(0x40, 0x60).cores[0].get().pc(), 0x4080_2000);
+}
