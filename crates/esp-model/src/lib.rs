@@ -19,6 +19,7 @@ pub mod nvs;
 pub mod ota;
 pub mod partition;
 pub mod port;
+pub mod recipe;
 pub mod secure;
 pub mod secure_cert;
 pub mod symbols;

@@ -30,6 +30,9 @@ pub struct Config {
     pub backend: Backend,
     /// How it starts.
     pub boot_mode: BootMode,
+    /// The built-in device's download mode is the chip's own ROM, not the imitation of it.
+    #[serde(default)]
+    pub loader_by_rom: bool,
     /// Flash size in bytes.
     pub flash_size: u64,
     /// The emulator's program.
@@ -80,6 +83,7 @@ impl Config {
             chip: chip.into(),
             backend,
             boot_mode: BootMode::Download,
+            loader_by_rom: false,
             flash_size: 4 << 20,
             program: None,
             psram_mb: None,

@@ -70,6 +70,9 @@ pub struct Args {
     /// Crystal in MHz
     #[arg(long, value_name = "MHZ")]
     pub crystal: Option<u32>,
+    /// What answers in download mode: our imitation of the loaders, or the chip's own mask ROM
+    #[arg(long, value_enum, default_value_t = Loader::Imitation)]
+    pub engine: Loader,
     /// How the lines reach the chip
     #[arg(long, value_enum, default_value_t = Via::Bridge)]
     pub via: Via,
@@ -92,6 +95,15 @@ pub struct Args {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// What answers in download mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loader {
+    /// The imitation: every chip, faults, timing of the flash
+    Imitation,
+    /// The mask ROM, and the stub that is uploaded to it
+    Rom,
 }
 
 /// How the lines reach the chip.
@@ -146,6 +158,14 @@ impl Args {
         config.pacing = self.baud_pacing;
         config.flash_timing = if self.flash_timing { FlashTiming::typical() } else { FlashTiming::NONE };
         config.seed = self.seed;
+        config.firmware = Some(esp_machine::firmware::firmware);
+        config.loader_by_rom = self.engine == Loader::Rom;
+        if config.loader_by_rom && !esp_machine::firmware::runs(chip) {
+            return Err(usage(format!(
+                "no mask ROM of the {} is built in: its loader can only be imitated",
+                chip.name
+            )));
+        }
         let mut faults = Faults::default();
         for fault in &self.faults {
             faults.add(fault).map_err(|e| usage(e.to_string()))?;

@@ -1,5 +1,5 @@
-//! The simulator as an engine: imitates loaders, flash, eFuses and boot messages of every chip, and needs nothing
-//! installed.
+//! The simulator as an engine: imitates loaders, flash, eFuses and boot messages of every chip, runs the firmware (and, when
+//! asked, the loader in ROM) of those whose ROM is built in, and needs nothing installed.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,25 +13,31 @@ use super::{Engine, EngineState};
 use crate::instance::{Config, Directory};
 use crate::{BootMode, VirtualError};
 
+/// Notes that are kept at most.
+const MOST_NOTES: usize = 200;
+
 /// A simulated chip and the files behind it.
 pub struct Imitation {
     config: esp_sim::Config,
     flash: Option<PathBuf>,
     efuse: Option<PathBuf>,
     running: Option<(VirtualChip, Files)>,
-    born: Instant,
+    clock: Clock,
     mode: BootMode,
     /// Shortest wait between two looks at the chip, where there is one at all.
     frame: Duration,
     reset_on_disconnect: bool,
     problem: Option<String>,
+    /// What the firmware met that is not modelled.
+    notes: Vec<String>,
 }
 
 impl Imitation {
     /// The chip of a virtual device.
     pub(super) fn for_device(config: &Config, dir: &Directory) -> Result<Self, VirtualError> {
         let chip = chip::by_name(&config.chip).ok_or_else(|| VirtualError::NoEmulation(config.chip.clone()))?;
-        let simulated = sim_config(chip, &config.id, config.flash_size)?;
+        let mut simulated = sim_config(chip, &config.id, config.flash_size)?;
+        simulated.loader_by_rom = config.loader_by_rom;
         Ok(Self { mode: config.boot_mode, ..Self::new(simulated, Some(dir.flash()), Some(dir.efuse())) })
     }
 
@@ -42,11 +48,12 @@ impl Imitation {
             flash,
             efuse,
             running: None,
-            born: Instant::now(),
+            clock: Clock::start(),
             mode: BootMode::Normal,
             frame: Duration::ZERO,
             reset_on_disconnect: false,
             problem: None,
+            notes: Vec::new(),
         }
     }
 
@@ -64,13 +71,18 @@ impl Imitation {
         Ok(made)
     }
 
+    fn now(&mut self) -> Duration {
+        let bounded = self.running.as_ref().is_some_and(|(chip, _)| chip.runs_firmware());
+        self.clock.now(bounded)
+    }
+
     fn start(&mut self) -> Result<(), VirtualError> {
         let (flash, efuse) = (self.flash.as_deref(), self.efuse.as_deref());
         let mut files = Files::open(flash, efuse, self.config.flash_size)?;
         let mut chip = VirtualChip::new(&self.config);
         let path = flash.or(efuse).unwrap_or("".as_ref());
         files.load(&mut chip).map_err(VirtualError::file(path))?;
-        self.born = Instant::now();
+        self.clock = Clock::start();
         self.running = Some((chip, files));
         Ok(())
     }
@@ -82,10 +94,35 @@ fn sim_config(chip: &'static Chip, name: &str, flash_size: u64) -> Result<esp_si
     let flash_size = u32::try_from(flash_size).ok().filter(|_| possible).ok_or(VirtualError::FlashSize(flash_size))?;
     Ok(esp_sim::Config {
         flash_size,
-        // Firmware in flash runs; loaders are imitated.
+        // Firmware in flash runs.
         firmware: Some(esp_machine::firmware::firmware),
         ..esp_sim::Config::new(chip, name).unpaced()
     })
+}
+
+/// The chip's time: real time, as far as its code can keep up with it.
+struct Clock {
+    born: Instant,
+    /// Real time that was not given to the chip.
+    lost: Duration,
+    last: Duration,
+}
+
+impl Clock {
+    /// As much as a chip that runs code is driven at once: the line is looked at in between.
+    const MOST: Duration = Duration::from_millis(20);
+
+    fn start() -> Self {
+        Self { born: Instant::now(), lost: Duration::ZERO, last: Duration::ZERO }
+    }
+
+    fn now(&mut self, bounded: bool) -> Duration {
+        let wanted = self.born.elapsed().saturating_sub(self.lost).max(self.last);
+        let now = if bounded { wanted.min(self.last + Self::MOST) } else { wanted };
+        self.lost += wanted - now;
+        self.last = now;
+        now
+    }
 }
 
 impl Engine for Imitation {
@@ -94,7 +131,7 @@ impl Engine for Imitation {
             self.start()?;
         }
         self.mode = mode;
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = &mut self.running {
             chip.hold_boot_pin(mode == BootMode::Download);
             chip.power_cycle(now);
@@ -110,21 +147,21 @@ impl Engine for Imitation {
     }
 
     fn agree_baud(&mut self, baud: u32) {
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = &mut self.running {
             chip.agree_baud(now, baud);
         }
     }
 
     fn left(&mut self) {
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = self.running.as_mut().filter(|_| self.reset_on_disconnect) {
             chip.power_cycle(now);
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = &mut self.running {
             chip.send(now, bytes);
         }
@@ -132,7 +169,7 @@ impl Engine for Imitation {
     }
 
     fn set_lines(&mut self, dtr: bool, rts: bool) -> Result<(), VirtualError> {
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = &mut self.running {
             chip.set_lines(now, dtr, rts);
         }
@@ -140,7 +177,7 @@ impl Engine for Imitation {
     }
 
     fn set_baud(&mut self, baud: u32) {
-        let now = self.born.elapsed();
+        let now = self.now();
         if let Some((chip, _)) = &mut self.running {
             chip.set_host_baud(now, Some(baud));
         }
@@ -148,7 +185,7 @@ impl Engine for Imitation {
 
     fn poll(&mut self, sent: &mut Vec<u8>) -> Duration {
         const LONG: Duration = Duration::from_secs(60);
-        let now = self.born.elapsed();
+        let now = self.now();
         let Some((chip, files)) = &mut self.running else { return LONG };
         let mut buf = [0; 16 * 1024];
         loop {
@@ -159,11 +196,15 @@ impl Engine for Imitation {
             sent.extend_from_slice(buf.get(..count).unwrap_or_default());
         }
         self.problem = files.save(chip).err().map(|error| error.to_string());
-        let wait = chip.next_event().map_or(LONG, |next| next.saturating_sub(self.born.elapsed()));
+        let wait = chip.next_event().map_or(LONG, |next| next.saturating_sub(now));
         if wait.is_zero() { wait } else { wait.max(self.frame) }
     }
 
     fn state(&mut self) -> EngineState {
+        if let Some((chip, _)) = &mut self.running {
+            let room = MOST_NOTES.saturating_sub(self.notes.len());
+            self.notes.extend(chip.firmware_notes().into_iter().take(room));
+        }
         EngineState {
             running: self.running.is_some(),
             boot_mode: Some(match &self.running {
@@ -174,6 +215,7 @@ impl Engine for Imitation {
             emulator_pid: None,
             version: Some(env!("CARGO_PKG_VERSION").into()),
             problem: self.problem.clone(),
+            notes: self.notes.clone(),
         }
     }
 

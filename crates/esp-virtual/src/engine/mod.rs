@@ -77,4 +77,7 @@ pub struct EngineState {
     pub version: Option<String>,
     /// Why it does not run, where it should.
     pub problem: Option<String>,
+    /// What the firmware met that is not modelled.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }

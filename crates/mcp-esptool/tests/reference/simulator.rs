@@ -66,8 +66,13 @@ pub struct Sim {
 
 impl Sim {
     pub fn start(chip: &str, line: Line, link: &Path) -> Result<Self, Stop> {
+        Self::with(chip, line, link, &[])
+    }
+
+    /// One with more options.
+    pub fn with(chip: &str, line: Line, link: &Path, options: &[&str]) -> Result<Self, Stop> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
-        command.args(["sim", chip]).stderr(Stdio::piped()).stdin(Stdio::null());
+        command.args(["sim", chip]).args(options).stderr(Stdio::piped()).stdin(Stdio::null());
         match line {
             Line::Tcp => command.args(["--tcp", "127.0.0.1:0"]),
             Line::Rfc2217 => command.args(["--rfc2217", "127.0.0.1:0"]),
@@ -132,7 +137,7 @@ impl Esptool {
     }
 
     /// Runs one command that must say something.
-    fn expect(&mut self, command: &str, text: &str) -> Result<(), Stop> {
+    pub fn expect(&mut self, command: &str, text: &str) -> Result<(), Stop> {
         let said = self.run(command)?;
         if said.contains(text) { Ok(()) } else { fail(format!("esptool {command}: no {text:?} in {said}")) }
     }
@@ -146,7 +151,7 @@ impl Drop for Esptool {
 }
 
 /// Half noise, half of one kind, so that compression has something to do.
-fn test_data(length: usize) -> Vec<u8> {
+pub fn test_data(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9u32;
     let noise = std::iter::repeat_with(move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -293,13 +298,18 @@ fn espflash(chip: &str) -> Result<(), Stop> {
     if ["esp8266", "esp32e22", "esp32h21", "esp32h4", "esp32s31"].contains(&chip) {
         return Ok(());
     }
+    espflash_on(chip, SIZE, &[])
+}
+
+/// espflash's commands on a simulator with these options, with so many bytes.
+pub fn espflash_on(chip: &str, size: usize, options: &[&str]) -> Result<(), Stop> {
     let listed = reference::listed_terminal()?;
     let program = reference::espflash()?;
-    let dir = scratch(&format!("espflash-{chip}"));
-    let data = test_data(SIZE);
+    let dir = scratch(&format!("espflash-{chip}{}", options.concat()));
+    let data = test_data(size);
     let (input, output) = (dir.join("in.bin"), dir.join("out.bin"));
     fs::write(&input, &data)?;
-    let sim = Sim::start(chip, Line::Pty, &dir.join("tty"))?;
+    let sim = Sim::with(chip, Line::Pty, &dir.join("tty"), options)?;
     // espflash only opens ports that the system lists, and no pseudo terminal is: in a mount namespace of its own the
     // terminal stands in the place of one that is.
     let terminal = fs::canonicalize(&sim.url)?;

@@ -477,6 +477,7 @@ impl Engine for Qemu {
             emulator_pid: self.running.as_ref().map(|running| running.process.id()),
             version: self.running.as_ref().map(|running| running.qmp.version.clone()),
             problem: self.problem.clone(),
+            notes: Vec::new(),
         }
     }
 }

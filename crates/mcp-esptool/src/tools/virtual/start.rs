@@ -36,6 +36,17 @@ pub enum Wanted {
     Builtin,
 }
 
+/// What answers in download mode on the built-in device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loader {
+    /// Our imitation of the chip's loaders.
+    #[default]
+    Imitation,
+    /// The chip's own mask ROM, and the stub that is uploaded to it.
+    Rom,
+}
+
 /// A TCP port of this computer that leads to one of the chip.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +68,8 @@ pub struct In {
     backend: Wanted,
     /// `download` (default) or `normal`.
     boot_mode: Option<Boot>,
+    /// The built-in device's download mode: `imitation` (default, fast) or `rom`, the chip's own mask ROM.
+    engine: Option<Loader>,
     /// Its name (default CHIP-1, CHIP-2 …). The name of a device that is there starts it again on its files.
     id: Option<String>,
     /// Flash content from address 0: a merged image.
@@ -146,7 +159,7 @@ impl Tool for Start {
         }
         let twin = input.clone_from.as_ref().map(|port| twin::copy(ctx, job, port)).transpose()?;
         let chip = chip_of(&input, twin.as_ref())?;
-        let (backend, program, note) = backend(ctx, chip, input.backend)?;
+        let (backend, program, note) = backend(ctx, chip, input.backend, input.engine == Some(Loader::Rom))?;
         let config = config(ctx, &input, chip, backend, program, twin.as_ref())?;
         let flash = flash_of(ctx, &input, chip, config.flash_size, twin.as_ref())?;
         let efuse = efuse_of(ctx, &input, chip, backend, twin.as_ref())?;
@@ -164,7 +177,14 @@ impl Tool for Start {
         if !out.device.runs_code {
             text += "\nit imitates loaders, flash, eFuses and boot messages, but runs no firmware: no mask ROM of this chip is built in";
         } else if out.device.backend == "builtin" {
-            text += "\nin normal boot it runs the firmware in flash by the chip's own mask ROM; in download mode the loaders are imitated";
+            let loader = if out.device.download_by == "rom" {
+                "the ROM's own loader answers"
+            } else {
+                "the loaders are imitated (engine=rom takes the ROM's own)"
+            };
+            text += &format!(
+                "\nin normal boot it runs the firmware in flash by the chip's own mask ROM; in download mode {loader}"
+            );
         }
         if let Some(note) = &out.note {
             text += &format!(" ({note})");
@@ -224,8 +244,8 @@ fn chip_of(input: &In, twin: Option<&Twin>) -> Result<&'static Chip, ToolError> 
 
 type Chosen = (Backend, Option<std::path::PathBuf>, Option<String>);
 
-fn backend(ctx: &Ctx, chip: &Chip, wanted: Wanted) -> Result<Chosen, ToolError> {
-    if wanted == Wanted::Builtin {
+fn backend(ctx: &Ctx, chip: &Chip, wanted: Wanted, rom: bool) -> Result<Chosen, ToolError> {
+    if wanted == Wanted::Builtin || (wanted == Wanted::Auto && rom) {
         return Ok((Backend::Builtin, None, None));
     }
     match ctx.virtuals.emulator(chip) {
@@ -255,9 +275,20 @@ fn config(
         let text = "PSRAM, network, forwarded ports and GDB need QEMU; the built-in simulator has none of them";
         return Err(ToolError::new(Code::BadParameter, text));
     }
+    let loader_by_rom = input.engine == Some(Loader::Rom);
+    if loader_by_rom && !(backend == Backend::Builtin && esp_machine::firmware::runs(chip)) {
+        let text = match backend {
+            Backend::Qemu => "engine=rom is for the built-in device; QEMU always runs the ROM".into(),
+            Backend::Builtin => {
+                format!("engine=rom needs the mask ROM of the {}, and none is built into this program", chip.name)
+            }
+        };
+        return Err(ToolError::new(Code::BadParameter, text));
+    }
     let size = input.flash_size.map(|size| size.0).or(twin.map(|twin| twin.flash_size));
     Ok(Config {
         boot_mode: input.boot_mode.unwrap_or_default().into(),
+        loader_by_rom,
         flash_size: size.unwrap_or(4 << 20),
         program,
         psram_mb: input.psram_mb,

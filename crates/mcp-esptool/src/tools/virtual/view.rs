@@ -51,8 +51,10 @@ pub struct View {
     /// How it was started last.
     pub boot_mode: Option<Boot>,
     /// It runs the firmware in flash after a reset into normal boot. The built-in device does so for chips whose mask ROM is
-    /// built in; for the others it imitates the boot messages. In download mode it always imitates the loaders.
+    /// built in; for the others it imitates the boot messages.
     pub runs_code: bool,
+    /// What answers in download mode: `imitation`, `rom` (the chip's own, with engine=rom) or `emulator`.
+    pub download_by: String,
     /// Always true.
     #[serde(rename = "virtual")]
     pub is_virtual: bool,
@@ -80,6 +82,9 @@ pub struct View {
     pub persist: bool,
     /// Why it does not run, where it should.
     pub problem: Option<String>,
+    /// What the firmware met that the built-in device does not model: register, place and function.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl View {
@@ -100,6 +105,11 @@ impl View {
             state: state.into(),
             boot_mode: status.about.boot_mode.map(Boot::from),
             runs_code: config.runs_code(),
+            download_by: match (config.backend, config.loader_by_rom) {
+                (Backend::Qemu, _) => "emulator".into(),
+                (_, true) => "rom".into(),
+                (_, false) => "imitation".into(),
+            },
             is_virtual: true,
             rfc2217: status.record.as_ref().map(|record| url("rfc2217", record.rfc2217_port)),
             socket: status.record.as_ref().map(|record| url("socket", record.socket_port)),
@@ -113,6 +123,7 @@ impl View {
             keep: config.keep,
             persist: config.persist,
             problem: status.about.problem.clone(),
+            notes: status.about.notes.clone(),
         }
     }
 }
@@ -130,6 +141,9 @@ impl std::fmt::Display for View {
         }
         if let Some(problem) = &self.problem {
             write!(f, "; {problem}")?;
+        }
+        if let Some(radio) = self.notes.iter().find(|note| note.starts_with("radio_not_emulated")) {
+            write!(f, "\n{radio}")?;
         }
         Ok(())
     }

@@ -1,32 +1,32 @@
 //! eFuses of a recipe: the same plan, rehearsal, confirmation and read-back as for a single burn.
 
-use crate::recipe::{EfusePlan, Values};
 use esp_ledger::Unit;
 use esp_model::efuse::{Efuses, Request};
+use esp_model::recipe::{EfusePlan, Values};
 use serde_json::{Value as Json, json};
 
 use super::content::filled;
 use super::desk::Desk;
 use super::promise::{self, Promise, Settled};
+use super::recipe::{Prepared, below};
 use super::steps::Step;
 use super::unit::Work;
-use crate::Station;
-use crate::prepared::{Prepared, below};
-use esp_ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
-use esp_ops::efuse::refusal;
-use esp_ops::efuse::request::{self, Item};
-use esp_ops::error::{Code, ToolError};
-use esp_ops::session::device::Connected;
+use crate::ctx::Ctx;
+use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use crate::ops::efuse::refusal;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::session::device::Connected;
+use crate::tools::security::burn::{self, Item};
 
 /// What the recipe asks for, with this unit's values.
 pub fn requests(
-    station: &Station,
+    ctx: &Ctx,
     efuses: &Efuses,
     prepared: &Prepared,
     plan: &EfusePlan,
     values: &Values,
 ) -> Result<Vec<Request>, ToolError> {
-    plan.burn.iter().map(|table| request::of(&station.call, efuses, &item(prepared, table, values)?)).collect()
+    plan.burn.iter().map(|table| burn::request(ctx, efuses, &item(prepared, table, values)?)).collect()
 }
 
 /// An item with its templates filled; its files are below the recipe's folder.
@@ -44,7 +44,7 @@ fn item(prepared: &Prepared, table: &toml::Table, values: &Values) -> Result<Ite
 
 /// What of the recipe is still to be burned, and what is burned and hidden by the ledger's word.
 pub fn settled(
-    station: &Station,
+    ctx: &Ctx,
     desk: &Desk,
     unit: &Unit,
     efuses: &Efuses,
@@ -54,7 +54,7 @@ pub fn settled(
 ) -> Result<(Settled, Promise), ToolError> {
     let event = desk.with(|ledger| ledger.last_event(unit, promise::EVENT))?;
     let told: Option<Promise> = event.and_then(|event| serde_json::from_str(&event.body).ok());
-    let asked = requests(station, efuses, prepared, plan, values)?;
+    let asked = requests(ctx, efuses, prepared, plan, values)?;
     let (resolved, counts) = promise::resolve(efuses, asked, told.as_ref(), &prepared.hash)?;
     let promise = Promise::of(&prepared.hash, &resolved, counts);
     Ok((promise::settle(efuses, resolved, told.as_ref()), promise))
@@ -64,9 +64,9 @@ impl Work<'_> {
     /// The device's real state decides what is left to do: a crash may have come after any bit.
     pub(super) fn burn(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
         let (Some(plan), Some(unit)) = (&self.order.prepared.recipe.efuse, &self.unit) else { return Ok(()) };
-        let (station, desk, prepared) = (self.station, self.desk, &self.order.prepared);
+        let (ctx, desk, prepared) = (self.ctx, self.desk, &self.order.prepared);
         let efuses = pipeline::read(connected, self.job)?;
-        let (settled, promise) = settled(station, desk, unit, &efuses, prepared, plan, &self.values)?;
+        let (settled, promise) = settled(ctx, desk, unit, &efuses, prepared, plan, &self.values)?;
         let (run, note) = (self.report.run, settled.note());
         let burned = self.carry_out(connected, plan, &settled.open, &promise)?;
         let about =
@@ -96,10 +96,9 @@ impl Work<'_> {
         requests: &[Request],
         promise: &Promise,
     ) -> Result<Outcome, ToolError> {
-        let (station, job, prepared) = (self.station, self.job, &self.order.prepared);
+        let (ctx, job, prepared) = (self.ctx, self.job, &self.order.prepared);
         let profile = if plan.profile == "development" { Purpose::Development } else { Purpose::Production };
-        let planned =
-            pipeline::carry_out(&station.call, job, connected, requests, &Intent { profile, ..Intent::default() })?;
+        let planned = pipeline::carry_out(ctx, job, connected, requests, &Intent { profile, ..Intent::default() })?;
         if let Some(refused) = &planned.burn_refused {
             let mac = self.values.get("base_mac").map_or("", String::as_str);
             return Err(refusal::not_allowed(mac, refused, &planned));
@@ -107,22 +106,13 @@ impl Work<'_> {
         let Some(token) = planned.confirm_token.as_deref() else { return Ok(planned) };
         if !connected.is_virtual() {
             let text = "the policy does not name this recipe in burn_recipes";
-            if !station.call.policy.allows_recipe(&prepared.hash) {
+            if !ctx.policy.allows_recipe(&prepared.hash) {
                 return Err(ToolError::new(Code::BurnNotAllowed, text).seen("recipe", prepared.hash.as_str()));
             }
-            station
-                .call
-                .confirmations
-                .approve(&planned.plan, self.values.get("base_mac").map_or("", String::as_str))?;
+            ctx.confirmations.approve(&planned.plan, self.values.get("base_mac").map_or("", String::as_str))?;
         }
         let body = serde_json::to_value(promise).unwrap_or_default();
         self.desk.with(|ledger| ledger.record(self.report.run, promise::EVENT, &body))?;
-        pipeline::carry_out(
-            &station.call,
-            job,
-            connected,
-            requests,
-            &Intent { profile, token: Some(token), ..Intent::default() },
-        )
+        pipeline::carry_out(ctx, job, connected, requests, &Intent { profile, token: Some(token), ..Intent::default() })
     }
 }

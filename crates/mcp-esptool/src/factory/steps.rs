@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::recipe::{Measure, Test, Values, number};
 use esp_link::monitor::{self, CaptureOptions, Pattern, Stopped};
 use esp_link::port::PortUrl;
 use esp_link::reset::Sequence;
@@ -10,21 +9,22 @@ use esp_model::efuse::Shown;
 use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::port::Port;
+use esp_model::recipe::{Measure, Test, Values, number};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::content::filled;
-use crate::Station;
-use crate::prepared::{Prepared, below};
-use esp_ops::args;
-use esp_ops::efuse::pipeline;
-use esp_ops::efuse::read;
-use esp_ops::error::{Code, ToolError};
-use esp_ops::firmware::ram;
-use esp_ops::flash::keep;
-use esp_ops::session::device::Connected;
-use esp_ops::session::ports::simulated_runs_code;
+use super::recipe::{Prepared, below};
+use crate::ctx::Ctx;
+use crate::ops::args;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::keep;
+use crate::ops::session::device::Connected;
+use crate::ops::session::ports::simulated_runs_code;
+use crate::tools::chip::load_ram;
+use crate::tools::security::read;
 
 /// Seconds that a console test waits when it does not say.
 const USUAL_S: f64 = 5.0;
@@ -180,7 +180,7 @@ fn nvs_value(
 
 /// Runs a test that starts the application, or a program in RAM.
 pub fn with_console(
-    station: &Station,
+    ctx: &Ctx,
     job: &Job,
     port: &str,
     prepared: &Prepared,
@@ -196,14 +196,14 @@ pub fn with_console(
     let bad = |error: regex::Error| ToolError::new(Code::RecipeInvalid, format!("test {}: {error}", test.name));
     let patterns = (Regex::new(expect).map_err(bad)?, fail.map(Regex::new).transpose().map_err(bad)?);
     let seconds = seconds.unwrap_or(USUAL_S).clamp(0.1, LONGEST_S);
-    let (_lease, mut connected) = station.call.take_device(Some(&url), job)?;
+    let (_lease, mut connected) = ctx.take_device(Some(&url), job)?;
     let chip = connected.loader.chip();
     let info = connected.loader.port().info();
     let mut reset = None;
     let mut line = match &test.what {
         Measure::Ram { file, .. } => {
             let path = below(&prepared.folder, file);
-            let (segments, entry) = ram::program(&path, &station.call.files.read_some(&path)?, chip)?;
+            let (segments, entry) = load_ram::program(&path, &ctx.files.read_some(&path)?, chip)?;
             connected.loader.run_in_ram(job, &segments, entry)?
         }
         _ if info.modem_lines => {
@@ -216,17 +216,15 @@ pub fn with_console(
         }
     };
     let text = listen(&mut *line, chip.uart.boot_baud, reset, seconds, expect, fail, job)?;
-    let found = find(&text, &patterns, seconds, runs_code(station, port));
+    let found = find(&text, &patterns, seconds, runs_code(ctx, port));
     Ok(judge(prepared, test, found, values))
 }
 
 /// Whether the device runs its firmware: some virtual ones only imitate the boot.
-fn runs_code(station: &Station, port: &str) -> bool {
+fn runs_code(ctx: &Ctx, port: &str) -> bool {
     match port.parse::<PortUrl>() {
         Ok(PortUrl::Sim { chip, name }) => simulated_runs_code(&chip, name.as_deref()),
-        Ok(PortUrl::Qemu(id)) => {
-            station.call.virtuals.manager.status(&id).is_ok_and(|status| status.config.runs_code())
-        }
+        Ok(PortUrl::Qemu(id)) => ctx.virtuals.manager.status(&id).is_ok_and(|status| status.config.runs_code()),
         _ => true,
     }
 }

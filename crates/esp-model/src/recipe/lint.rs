@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Measure, NvsValue, Recipe, Template, number, revision, units::Rows};
-use esp_model::chip;
-use esp_model::literal::quantity;
-use esp_model::nvs;
-use esp_model::partition::Table;
+use crate::chip;
+use crate::literal::quantity;
+use crate::nvs;
+use crate::partition::Table;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -160,7 +160,7 @@ impl Lints<'_> {
         for data in &self.recipe.nvs {
             let place = format!("nvs {}", data.partition);
             if let Some(found) = self.context.table.as_ref().and_then(|table| table.find(&data.partition))
-                && (found.kind, found.subtype) != (esp_model::partition::DATA, esp_model::partition::DATA_NVS)
+                && (found.kind, found.subtype) != (crate::partition::DATA, crate::partition::DATA_NVS)
             {
                 self.error(&place, "this partition is not of type data, subtype nvs");
             }

@@ -1,8 +1,8 @@
 //! A unit's flash: what it shall hold, the write, and what is read back.
 
-use crate::recipe::Measure;
 use esp_ledger::State;
 use esp_link::flash::{Part, Shared, WriteOptions};
+use esp_model::recipe::Measure;
 use esp_model::secure_cert;
 use md5::{Digest, Md5};
 use serde_json::json;
@@ -11,9 +11,9 @@ use super::content::{self, Scope};
 use super::encryption::{self, Sealed};
 use super::steps::Step;
 use super::unit::Work;
-use esp_ops::error::{Code, FlashState, ToolError};
-use esp_ops::flash::{files, keep};
-use esp_ops::session::device::Connected;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::{files, keep};
+use crate::ops::session::device::Connected;
 
 impl Work<'_> {
     pub(super) fn build(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
@@ -23,7 +23,7 @@ impl Work<'_> {
             _ => keep::table(connected, self.job, None)?.map(|found| found.table),
         };
         let table = on_unit.as_ref().or(prepared.table.as_ref());
-        let mut content = content::build(self.station, prepared, table, &self.values, self.order.scope)?;
+        let mut content = content::build(self.ctx, prepared, table, &self.values, self.order.scope)?;
         if content.placed.is_empty() && prepared.recipe.efuse.is_none() {
             return Err(ToolError::new(Code::NothingToDo, "the recipe writes nothing"));
         }
@@ -32,7 +32,7 @@ impl Work<'_> {
             let revision = connected.loader.revision();
             files::check_images(&[placed.piece()], connected.loader.chip(), revision, flash_size)?;
         }
-        encryption::protect(self.station, self.job, connected, prepared, &self.values, table, &mut content)?;
+        encryption::protect(self.ctx, self.job, connected, prepared, &self.values, table, &mut content)?;
         self.content = Some(content);
         self.no_foreign_identity(connected)
     }
@@ -81,7 +81,7 @@ impl Work<'_> {
         self.record["regions"] = json!(regions);
         self.write_by_chip(connected)?;
         let Some(content) = &self.content else { return Ok(()) };
-        let part = |placed: &crate::prepared::Placed| Part {
+        let part = |placed: &super::recipe::Placed| Part {
             address: placed.address,
             source: Box::new(Shared(placed.bytes.clone())),
         };
@@ -129,7 +129,7 @@ impl Work<'_> {
         self.report.written_bytes += written;
         self.record["sealed"] = json!(sealed);
         // Only the application that boots shows that it is right: a console test that must pass says so.
-        let boots = |test: &&crate::recipe::Test| matches!(test.what, Measure::Console { .. }) && !test.optional;
+        let boots = |test: &&esp_model::recipe::Test| matches!(test.what, Measure::Console { .. }) && !test.optional;
         let text = format!("{} regions, encrypted by the chip: without its key nobody can compare them", sealed.len());
         let step = Step::unknown("encrypted content", text);
         let optional = self.order.prepared.recipe.tests.iter().any(|test| boots(&test));

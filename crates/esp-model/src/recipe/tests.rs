@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::partition::{Options, Table};
 use crate::testing::mutate;
-use esp_model::partition::{Options, Table};
 
 const TABLE: &str = "nvs,data,nvs,0x9000,0x4000\nfctry,data,nvs,0xd000,0x3000\nfactory,app,factory,0x10000,1M\n";
 

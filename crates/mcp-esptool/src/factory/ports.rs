@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use esp_ops::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// Most ports of one batch: more is a slip of the pen.
 const MOST: usize = 1024;

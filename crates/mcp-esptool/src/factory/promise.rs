@@ -8,8 +8,8 @@
 use esp_model::efuse::{Block, Burn, Efuses, KeyPurpose, Request, bits};
 use serde::{Deserialize, Serialize};
 
-use esp_ops::efuse::marks::fingerprint;
-use esp_ops::error::ToolError;
+use crate::ops::efuse::marks::fingerprint;
+use crate::ops::error::ToolError;
 
 /// The event's name in the ledger.
 pub const EVENT: &str = "efuse_intent";

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::steps::{Step, Verdict};
-use esp_ops::error::{Code, ToolError};
+use crate::ops::error::{Code, ToolError};
 
 /// What became of a unit.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use esp_ledger::{Ledger, LedgerError, Unit};
-use serde_json::{Value as Json, json};
+use esp_ledger::{Ledger, LedgerError};
 
-use esp_ops::config::Config;
-use esp_ops::error::{Code, ToolError};
-use esp_ops::own_file;
+use crate::ops::config::Config;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::own_file;
 
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
 pub struct Desk {
@@ -73,19 +72,6 @@ impl Desk {
             None => ledger,
         })
     }
-}
-
-/// A unit with its identities and its runs, each with what it measured. None when it is not known.
-pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerError> {
-    let Some(device) = ledger.device(unit)? else { return Ok(None) };
-    let identities = ledger.of_unit(unit)?;
-    let mut runs = Vec::new();
-    for run in ledger.runs(Some(unit), 50)? {
-        let measured = ledger.measurements(run.id)?;
-        runs.push(json!({"run": run, "measured": measured}));
-    }
-    let record = ledger.last_event(unit, "record")?.and_then(|event| serde_json::from_str::<Json>(&event.body).ok());
-    Ok(Some(json!({"device": device, "identities": identities, "runs": runs, "last_record": record})))
 }
 
 /// Something that a copy of the ledger on another computer would not have.

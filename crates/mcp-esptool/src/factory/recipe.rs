@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
 use esp_model::chip::{self, Chip};
 use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
+use esp_model::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
 
-use crate::Station;
-use esp_ops::error::{Code, ToolError};
-use esp_ops::flash::belongs;
-use esp_ops::flash::files::{self, Piece};
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::belongs;
+use crate::ops::flash::files::{self, Piece};
 
 /// A recipe that is ready to be followed.
 pub struct Prepared {
@@ -60,18 +60,18 @@ impl Placed {
 
 impl Prepared {
     /// Reads the recipe and its files. Errors of the linter are findings, not errors, so that all of them can be shown.
-    pub fn load(station: &Station, path: &str) -> Result<Self, ToolError> {
-        let text = station.call.files.read_text(path)?;
+    pub fn load(ctx: &Ctx, path: &str) -> Result<Self, ToolError> {
+        let text = ctx.files.read_text(path)?;
         let folder = path.rfind(['/', '\\']).map_or("", |at| path.get(..=at).unwrap_or_default()).to_owned();
-        Self::of(station, text, folder)
+        Self::of(ctx, text, folder)
     }
 
     /// The same for a text whose files are below `folder`.
-    pub fn of(station: &Station, text: String, folder: String) -> Result<Self, ToolError> {
+    pub fn of(ctx: &Ctx, text: String, folder: String) -> Result<Self, ToolError> {
         let recipe = Recipe::parse(&text).map_err(|error| ToolError::new(Code::RecipeInvalid, error.to_string()))?;
         let mut bytes: BTreeMap<String, Arc<Vec<u8>>> = BTreeMap::new();
         for file in recipe.files() {
-            if let Ok(read) = station.call.files.read_some(&below(&folder, file)) {
+            if let Ok(read) = ctx.files.read_some(&below(&folder, file)) {
                 bytes.insert(file.to_owned(), Arc::new(read));
             }
         }

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::desk::Desk;
 use super::report::Report;
 use super::unit::{self, Order};
-use crate::Station;
-use esp_ops::error::{Code, ToolError};
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
 
 /// How long a unit that was told to stop may take before it is left behind.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ struct Running {
 
 /// Produces all units. The reports are in the order of the ports.
 pub fn run(
-    station: &Station,
+    ctx: &Ctx,
     desk: &Arc<Desk>,
     job: &Job,
     ports: &[String],
@@ -69,14 +69,14 @@ pub fn run(
     let mut waiting = ports.iter();
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     let mut done: BTreeMap<String, Report> = BTreeMap::new();
-    ports.iter().for_each(|port| station.floor.begin(port, true));
+    ports.iter().for_each(|port| ctx.app.floor.begin(port, true));
     loop {
         while running.len() < options.parallel.max(1) && !job.is_cancelled() {
             let Some(port) = waiting.next() else { break };
-            let started = start(station, desk, order, port, send.clone(), options.timeout);
+            let started = start(ctx, desk, order, port, send.clone(), options.timeout);
             match started {
                 Ok(unit) => drop(running.insert(port.clone(), unit)),
-                Err(error) => drop(done.insert(port.clone(), given_up(station, port, &error))),
+                Err(error) => drop(done.insert(port.clone(), given_up(ctx, port, &error))),
             }
         }
         if running.is_empty() {
@@ -104,28 +104,28 @@ pub fn run(
         for port in left {
             running.remove(&port);
             let error = ToolError::new(Code::UnitHangs, "the device does not let go of its line; it was left behind");
-            done.insert(port.clone(), given_up(station, &port, &error));
+            done.insert(port.clone(), given_up(ctx, &port, &error));
         }
     }
     let cancelled = ToolError::new(Code::Cancelled, "the batch was cancelled before this unit");
-    ports.iter().map(|port| done.remove(port).unwrap_or_else(|| given_up(station, port, &cancelled))).collect()
+    ports.iter().map(|port| done.remove(port).unwrap_or_else(|| given_up(ctx, port, &cancelled))).collect()
 }
 
 fn start(
-    station: &Station,
+    ctx: &Ctx,
     desk: &Arc<Desk>,
     order: &Arc<Order>,
     port: &str,
     send: mpsc::Sender<Report>,
     timeout: Duration,
 ) -> Result<Running, ToolError> {
-    let job = station.floor.job(port);
-    let (station, desk, order, own) = (station.clone(), desk.clone(), order.clone(), job.clone());
+    let job = ctx.app.floor.job(port);
+    let (ctx, desk, order, own) = (ctx.clone(), desk.clone(), order.clone(), job.clone());
     let name = port.to_owned();
     let work = move || {
-        let produced = std::panic::AssertUnwindSafe(|| unit::produce(&station, &desk, &own, &name, &order));
+        let produced = std::panic::AssertUnwindSafe(|| unit::produce(&ctx, &desk, &own, &name, &order));
         let mut report = std::panic::catch_unwind(produced).unwrap_or_else(|_| {
-            given_up(&station, &name, &ToolError::new(Code::Internal, "the work on this unit broke off"))
+            given_up(&ctx, &name, &ToolError::new(Code::Internal, "the work on this unit broke off"))
         });
         if own.is_cancelled() && report.verdict == "aborted" {
             report.error = Some(format!("unit_timeout: not done within {} s, or cancelled", timeout.as_secs_f64()));
@@ -138,11 +138,11 @@ fn start(
     Ok(Running { job, until: Instant::now() + timeout, told: None })
 }
 
-fn given_up(station: &Station, port: &str, error: &ToolError) -> Report {
+fn given_up(ctx: &Ctx, port: &str, error: &ToolError) -> Report {
     let mut report = Report::new(port);
     report.error = Some(format!("{}: {}", error.code, error.message));
     report.failure = Some(error.clone());
-    station.floor.end(port, &report.verdict, report.error.as_deref());
+    ctx.app.floor.end(port, &report.verdict, report.error.as_deref());
     report
 }
 

@@ -3,38 +3,38 @@
 
 use std::collections::BTreeMap;
 
-use crate::recipe::Values;
 use esp_ledger::{State, Unit};
 use esp_link::flash::Part;
 use esp_model::efuse::Burn;
 use esp_model::job::Job;
+use esp_model::recipe::Values;
 use serde_json::Value as Json;
 
 use super::burn;
 use super::content::{self, Scope};
 use super::desk::Desk;
 use super::encryption::{self, Sealed};
+use super::recipe::Prepared;
 use super::report::Report;
 use super::steps::{self, Step};
-use crate::Station;
-use crate::prepared::Prepared;
-use esp_ops::args::PortUrl;
-use esp_ops::efuse::pipeline;
-use esp_ops::error::{Code, ToolError};
-use esp_ops::flash::keep;
-use esp_ops::session::device::{Connected, mac_text};
+use crate::ctx::Ctx;
+use crate::ops::args::PortUrl;
+use crate::ops::efuse::pipeline;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::keep;
+use crate::ops::session::device::{Connected, mac_text};
 
 /// Inspects one unit. The report's steps are what was looked at.
 pub fn inspect(
-    station: &Station,
+    ctx: &Ctx,
     desk: &Desk,
     job: &Job,
     port: Option<&PortUrl>,
     prepared: &Prepared,
 ) -> Result<Report, ToolError> {
     let mut inspection = None;
-    station.call.with_device(port, job, |connected| {
-        let mut one = Inspection::new(station, desk, job, prepared, connected)?;
+    ctx.with_device(port, job, |connected| {
+        let mut one = Inspection::new(ctx, desk, job, prepared, connected)?;
         one.look(connected)?;
         inspection = Some(one);
         Ok(())
@@ -42,14 +42,14 @@ pub fn inspect(
     let Some(mut one) = inspection else { return Err(ToolError::new(Code::Internal, "nothing was inspected")) };
     for test in prepared.recipe.tests.iter().filter(|test| test.what.leaves_loader()) {
         let port = one.report.port.clone();
-        one.report.steps.push(steps::with_console(station, job, &port, prepared, test, &one.values)?);
+        one.report.steps.push(steps::with_console(ctx, job, &port, prepared, test, &one.values)?);
     }
     one.report.judge();
     Ok(one.report)
 }
 
 struct Inspection<'a> {
-    station: &'a Station,
+    ctx: &'a Ctx,
     desk: &'a Desk,
     job: &'a Job,
     prepared: &'a Prepared,
@@ -60,7 +60,7 @@ struct Inspection<'a> {
 
 impl<'a> Inspection<'a> {
     fn new(
-        station: &'a Station,
+        ctx: &'a Ctx,
         desk: &'a Desk,
         job: &'a Job,
         prepared: &'a Prepared,
@@ -75,7 +75,7 @@ impl<'a> Inspection<'a> {
         let same = connected.loader.chip().id == prepared.chip.id;
         report.steps.push(Step::of("chip", same, known.description));
         let unit = Unit::new(&mac_text(&known.mac));
-        Ok(Self { station, desk, job, prepared, unit, values: Values::new(), report })
+        Ok(Self { ctx, desk, job, prepared, unit, values: Values::new(), report })
     }
 
     fn look(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
@@ -148,8 +148,8 @@ impl<'a> Inspection<'a> {
         connected.loader.attach_flash(job, None)?;
         let on_unit = keep::table(connected, job, None)?.map(|found| found.table);
         let table = prepared.table.as_ref().or(on_unit.as_ref());
-        let mut wanted = content::build(self.station, prepared, table, &self.values, Scope::Full)?;
-        encryption::protect(self.station, job, connected, prepared, &self.values, table, &mut wanted)?;
+        let mut wanted = content::build(self.ctx, prepared, table, &self.values, Scope::Full)?;
+        encryption::protect(self.ctx, job, connected, prepared, &self.values, table, &mut wanted)?;
         let sealed = encryption::sealed_before(self.desk, &self.unit)?;
         for placed in &wanted.by_chip {
             let now = Sealed::ask(connected, job, placed)?;
@@ -199,8 +199,7 @@ impl<'a> Inspection<'a> {
     fn efuses(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
         let Some(plan) = &self.prepared.recipe.efuse else { return Ok(()) };
         let efuses = pipeline::read(connected, self.job)?;
-        let (settled, _) =
-            burn::settled(self.station, self.desk, &self.unit, &efuses, self.prepared, plan, &self.values)?;
+        let (settled, _) = burn::settled(self.ctx, self.desk, &self.unit, &efuses, self.prepared, plan, &self.values)?;
         let mut again = Burn::new(efuses);
         let missing = settled.open.iter().try_for_each(|request| again.add(request)).and_then(|()| again.steps());
         let steps = &mut self.report.steps;

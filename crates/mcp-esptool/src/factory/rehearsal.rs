@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::content::Scope;
 use super::desk::Desk;
+use super::recipe::Prepared;
 use super::report::Report;
 use super::unit::{self, Order};
-use crate::Station;
-use crate::prepared::Prepared;
-use esp_ops::error::{Code, ToolError};
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
 
 /// The device of the rehearsal.
 const NAME: &str = "rehearsal";
@@ -39,17 +39,12 @@ pub struct Outcome {
 }
 
 /// Checks a recipe and follows it twice on a fresh simulated chip. `values` are identities for the rehearsal by name.
-pub fn check(
-    station: &Station,
-    job: &Job,
-    path: &str,
-    values: &BTreeMap<String, String>,
-) -> Result<Outcome, ToolError> {
-    let prepared = Prepared::load(station, path)?;
-    let shown = |finding: &crate::recipe::Finding| {
+pub fn check(ctx: &Ctx, job: &Job, path: &str, values: &BTreeMap<String, String>) -> Result<Outcome, ToolError> {
+    let prepared = Prepared::load(ctx, path)?;
+    let shown = |finding: &esp_model::recipe::Finding| {
         let severity = match finding.severity {
-            crate::recipe::Severity::Error => "error",
-            crate::recipe::Severity::Warning => "warning",
+            esp_model::recipe::Severity::Error => "error",
+            esp_model::recipe::Severity::Warning => "warning",
         };
         format!("{severity}, {}: {}", finding.place, finding.text)
     };
@@ -66,15 +61,15 @@ pub fn check(
     }
     let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
     let dir = tempfile::tempdir().map_err(failed)?;
-    let port = device(station, &prepared)?;
+    let port = device(ctx, &prepared)?;
     let desk = desk(dir.path(), &prepared, values)?;
     let order = Order::new(prepared, Scope::Full, 0);
     order.register(&desk)?;
-    let first = unit::produce(station, &desk, job, &port, &order);
-    let second = unit::produce(station, &desk, job, &port, &order);
-    station.call.devices.sessions.forget(&port);
-    station.call.ports.remove_simulated(&port);
-    station.floor.forget(&port);
+    let first = unit::produce(ctx, &desk, job, &port, &order);
+    let second = unit::produce(ctx, &desk, job, &port, &order);
+    ctx.devices.sessions.forget(&port);
+    ctx.ports.remove_simulated(&port);
+    ctx.app.floor.forget(&port);
     let repeats = second.error.is_some() || second.identities == first.identities;
     if !repeats {
         outcome.findings.push("error, rehearsal: a second run issued other identities".into());
@@ -89,7 +84,7 @@ pub fn check(
     Ok(outcome)
 }
 
-fn device(station: &Station, prepared: &Prepared) -> Result<String, ToolError> {
+fn device(ctx: &Ctx, prepared: &Prepared) -> Result<String, ToolError> {
     let url = format!("sim://{}-{NAME}", prepared.chip.id);
     let end =
         prepared.images.iter().map(|image| u64::from(image.address) + image.bytes.len() as u64).max().unwrap_or(0);
@@ -99,8 +94,9 @@ fn device(station: &Station, prepared: &Prepared) -> Result<String, ToolError> {
     let size = u32::try_from(size).map_err(|_| ToolError::new(Code::AddressOutOfRange, "no flash is that large"))?;
     let mut config = esp_sim::Config::new(prepared.chip, NAME).unpaced();
     config.flash_size = size;
-    config.revision = prepared.recipe.chip.min_revision.as_deref().and_then(crate::recipe::revision).filter(|r| *r > 0);
-    station.call.ports.add_simulated(esp_sim::SimDevice::new(&config, url.clone()));
+    config.revision =
+        prepared.recipe.chip.min_revision.as_deref().and_then(esp_model::recipe::revision).filter(|r| *r > 0);
+    ctx.ports.add_simulated(esp_sim::SimDevice::new(&config, url.clone()));
     Ok(url)
 }
 

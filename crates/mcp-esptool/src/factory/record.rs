@@ -8,7 +8,7 @@ use serde_json::json;
 use super::content;
 use super::steps::{Step, Verdict};
 use super::unit::Work;
-use esp_ops::error::ToolError;
+use crate::ops::error::ToolError;
 
 impl Work<'_> {
     pub(super) fn finish(&mut self, result: Result<(), ToolError>) {

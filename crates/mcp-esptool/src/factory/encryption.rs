@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use crate::recipe::Values;
 use esp_ledger::Unit;
 use esp_link::flash::SECTOR;
 use esp_model::job::Job;
 use esp_model::partition::{self, Partition, Table};
+use esp_model::recipe::Values;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::content::{Content, filled};
 use super::desk::Desk;
-use crate::Station;
-use crate::prepared::{Placed, Prepared, below};
-use esp_ops::efuse::keys;
-use esp_ops::error::{Code, FlashState, ToolError};
-use esp_ops::session::device::Connected;
+use super::recipe::{Placed, Prepared, below};
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::session::device::Connected;
+use crate::tools::security::flash_encrypt::flash_key;
 
 /// Bytes that the cipher takes at once.
 const UNIT: usize = 16;
@@ -65,7 +65,7 @@ pub fn sealed_before(desk: &Desk, unit: &Unit) -> Result<Vec<Sealed>, ToolError>
 /// Makes content fit for a unit with flash encryption on: encrypted here where the recipe names the unit's key, marked
 /// for the chip to encrypt where its loader still may, refused with the reason otherwise.
 pub fn protect(
-    station: &Station,
+    ctx: &Ctx,
     job: &Job,
     connected: &mut Connected,
     prepared: &Prepared,
@@ -87,7 +87,7 @@ pub fn protect(
     if hit.is_empty() {
         return Ok(());
     }
-    if let Some(key) = host_key(station, job, connected, prepared, values)? {
+    if let Some(key) = host_key(ctx, job, connected, prepared, values)? {
         let sealed = hit.iter().map(|placed| encrypted(&key, placed)).collect::<Result<Vec<_>, _>>()?;
         if let Some(cert) = &mut content.cert
             && let Some(own) = sealed.iter().find(|placed| placed.address == cert.address)
@@ -151,7 +151,7 @@ fn split(placed: &Placed, ranges: &[(u64, u64)]) -> Vec<(bool, Placed)> {
 
 /// The key from the recipe's file, if the unit can be said to have it.
 fn host_key(
-    station: &Station,
+    ctx: &Ctx,
     job: &Job,
     connected: &mut Connected,
     prepared: &Prepared,
@@ -160,7 +160,7 @@ fn host_key(
     let Some(encryption) = &prepared.recipe.encryption else { return Ok(None) };
     let file = below(&prepared.folder, &filled(prepared, &encryption.key_file, values)?);
     let config = connected.efuse_number("FLASH_CRYPT_CONFIG", job)?.map_or(FULL_TWEAK, |config| config as u8);
-    let key = keys::flash(&station.call, connected.loader.chip(), &file, config)?;
+    let key = flash_key(ctx, connected.loader.chip(), &file, config)?;
     let revision = connected.loader.revision().unwrap_or(0);
     let address = connected.loader.chip().at(revision).flash.bootloader_offset;
     let mut head = connected.loader.read_flash_bytes(job, address, 32)?;

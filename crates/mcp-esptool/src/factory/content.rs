@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::recipe::{NvsData, Template, Values};
 use esp_model::nvs::{self, Builder, Value, Version};
 use esp_model::partition::{Partition, Table};
+use esp_model::recipe::{NvsData, Template, Values};
 use esp_model::secure_cert::{self, Entry, kind};
 
-use crate::Station;
-use crate::prepared::{Placed, Prepared, below};
-use esp_ops::error::{Code, ToolError};
+use super::recipe::{Placed, Prepared, below};
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
 
 /// A unit's content.
 pub struct Content {
@@ -49,7 +49,7 @@ pub enum Scope {
 
 /// Makes a unit's content.
 pub fn build(
-    station: &Station,
+    ctx: &Ctx,
     prepared: &Prepared,
     table: Option<&Table>,
     values: &Values,
@@ -65,11 +65,11 @@ pub fn build(
     }
     for data in &prepared.recipe.nvs {
         let found = place(table, &data.partition)?;
-        let (image, nvs) = nvs_image(station, prepared, data, found, values)?;
+        let (image, nvs) = nvs_image(ctx, prepared, data, found, values)?;
         content.placed.push(Placed { name: data.partition.clone(), address: found.offset, bytes: Arc::new(image) });
         content.nvs.push(nvs);
     }
-    if let Some(placed) = certificates(station, prepared, table, values)? {
+    if let Some(placed) = certificates(ctx, prepared, table, values)? {
         content.placed.push(placed.clone());
         content.cert = Some(placed);
     }
@@ -90,7 +90,7 @@ pub fn filled(prepared: &Prepared, text: &str, values: &Values) -> Result<String
 }
 
 fn nvs_image(
-    station: &Station,
+    ctx: &Ctx,
     prepared: &Prepared,
     data: &NvsData,
     found: &Partition,
@@ -105,8 +105,7 @@ fn nvs_image(
             let (text, is_file) = wanted.source().ok_or_else(|| at(key, "neither value nor file".into()))?;
             let full = filled(prepared, &text, values)?;
             let source = if is_file { "file" } else { "data" };
-            let mut files =
-                |path: &str| station.call.files.read(&below(&prepared.folder, path)).map_err(|error| error.message);
+            let mut files = |path: &str| ctx.files.read(&below(&prepared.folder, path)).map_err(|error| error.message);
             let value = nvs::encode_value(wanted.kind(), source, &full, &mut files);
             let value = value.map_err(|error| at(key, error.to_string()))?;
             builder.entry(index, key, &value).map_err(|error| at(key, error.to_string()))?;
@@ -136,7 +135,7 @@ fn identity_of(prepared: &Prepared, text: &str) -> Option<String> {
 }
 
 fn certificates(
-    station: &Station,
+    ctx: &Ctx,
     prepared: &Prepared,
     table: Option<&Table>,
     values: &Values,
@@ -151,7 +150,7 @@ fn certificates(
     let mut entries = Vec::new();
     for (kind, file) in files.into_iter().filter_map(|(kind, file)| Some((kind, file?))) {
         let file = filled(prepared, file, values)?;
-        entries.push(Entry::from_file(kind, &station.call.files.read_some(&below(&prepared.folder, &file))?));
+        entries.push(Entry::from_file(kind, &ctx.files.read_some(&below(&prepared.folder, &file))?));
     }
     let size = secure_cert::SIZE.min(found.size as usize);
     let bytes =

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::recipe::{self, Values};
 use esp_ledger::{Identity, Unit};
 use esp_link::flash::Packed;
 use esp_model::chip::Chip;
 use esp_model::job::Job;
+use esp_model::recipe::{self, Values};
 use serde_json::json;
 
 use super::content::{Content, Scope};
 use super::desk::Desk;
+use super::recipe::Prepared;
 use super::report::Report;
 use super::steps;
-use crate::Station;
-use crate::prepared::Prepared;
-use esp_ops::args::PortUrl;
-use esp_ops::error::{Class, Code, ToolError};
-use esp_ops::session::device::{Connected, mac_text};
+use crate::ctx::Ctx;
+use crate::ops::args::PortUrl;
+use crate::ops::error::{Class, Code, ToolError};
+use crate::ops::session::device::{Connected, mac_text};
 
 /// What is done to each unit of a batch.
 pub struct Order {
@@ -53,10 +53,10 @@ impl Order {
 }
 
 /// Produces one unit. Whatever happens is in the report, and in the ledger as far as it can be reached.
-pub fn produce(station: &Station, desk: &Desk, job: &Job, port: &str, order: &Order) -> Report {
-    station.floor.begin(port, false);
+pub fn produce(ctx: &Ctx, desk: &Desk, job: &Job, port: &str, order: &Order) -> Report {
+    ctx.app.floor.begin(port, false);
     let mut work = Work {
-        station,
+        ctx,
         desk,
         job,
         order,
@@ -72,13 +72,13 @@ pub fn produce(station: &Station, desk: &Desk, job: &Job, port: &str, order: &Or
     let result = work.all();
     work.finish(result);
     let report = work.report;
-    station.floor.end(port, &report.verdict, report.error.as_deref());
+    ctx.app.floor.end(port, &report.verdict, report.error.as_deref());
     report
 }
 
 /// A unit in work.
 pub(super) struct Work<'a> {
-    pub(super) station: &'a Station,
+    pub(super) ctx: &'a Ctx,
     pub(super) desk: &'a Desk,
     pub(super) job: &'a Job,
     pub(super) order: &'a Order,
@@ -95,13 +95,13 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     fn all(&mut self) -> Result<(), ToolError> {
-        let (station, job, order) = (self.station, self.job, self.order);
+        let (ctx, job, order) = (self.ctx, self.job, self.order);
         let url = PortUrl(self.report.port.clone());
         let mut attempt = 0;
         loop {
             self.report.steps.clear();
             self.begin("connect");
-            match station.call.with_device(Some(&url), job, |connected| self.on_device(connected)) {
+            match ctx.with_device(Some(&url), job, |connected| self.on_device(connected)) {
                 Err(error) if error.code.class() == Class::Line && attempt < order.retries && !job.is_cancelled() => {
                     attempt += 1;
                     self.again(&error);
@@ -111,7 +111,7 @@ impl Work<'_> {
         }
         for test in order.prepared.recipe.tests.iter().filter(|test| test.what.leaves_loader()) {
             self.begin("test");
-            let step = steps::with_console(station, job, &url.0, &order.prepared, test, &self.values)?;
+            let step = steps::with_console(ctx, job, &url.0, &order.prepared, test, &self.values)?;
             self.report.steps.push(step);
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Work<'_> {
     fn again(&mut self, error: &ToolError) {
         self.report.retries += 1;
         let retries = self.report.retries;
-        self.station.floor.change(&self.report.port, |slot| slot.retries = retries);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.retries = retries);
         tracing::warn!("{}: {}; trying again", self.report.port, error.message);
     }
 
@@ -185,7 +185,7 @@ impl Work<'_> {
         });
         self.unit = Some(unit);
         let mac = self.report.mac.clone().unwrap_or_default();
-        self.station.floor.change(&self.report.port, |slot| slot.mac = mac);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.mac = mac);
         Ok(())
     }
 
@@ -212,14 +212,14 @@ impl Work<'_> {
         };
         self.values = prepared.recipe.values(&unit.base_mac, &self.report.identities, row.as_ref());
         let identities = self.report.identities.clone();
-        self.station.floor.change(&self.report.port, |slot| slot.identities = identities);
+        self.ctx.app.floor.change(&self.report.port, |slot| slot.identities = identities);
         Ok(())
     }
 
     pub(super) fn begin(&mut self, phase: &'static str) {
         let (before, since) = std::mem::replace(&mut self.phase, (phase, Instant::now()));
         *self.report.phases_s.entry(before.into()).or_default() += since.elapsed().as_secs_f64();
-        self.station.floor.phase(&self.report.port, phase);
+        self.ctx.app.floor.phase(&self.report.port, phase);
     }
 }
 

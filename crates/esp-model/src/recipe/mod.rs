@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use esp_model::literal::quantity;
+use crate::literal::quantity;
 
 pub use example::example;
 pub use lint::{Context, Finding, Severity, lint};
@@ -388,7 +388,7 @@ impl Recipe {
 }
 
 impl NvsValue {
-    /// The type as [`esp_model::nvs::encode_value`] names it.
+    /// The type as [`crate::nvs::encode_value`] names it.
     pub fn kind(&self) -> &str {
         match self {
             Self::Number(_) => "i32",
