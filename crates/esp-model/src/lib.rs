@@ -18,6 +18,7 @@ pub mod literal;
 pub mod nvs;
 pub mod ota;
 pub mod partition;
+pub mod picture;
 pub mod port;
 pub mod recipe;
 pub mod secure;

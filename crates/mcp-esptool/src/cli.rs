@@ -280,7 +280,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::VirtualHost { dir }) => {
             esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
-        Some(Command::Docs { dir }) => Ok(docs::write(&dir)?),
+        Some(Command::Docs { dir }) => Ok(docs::write(&dir, command())?),
     }
 }
 

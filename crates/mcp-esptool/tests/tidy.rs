@@ -95,7 +95,7 @@ fn error_codes_are_compared_as_types() {
 
 #[test]
 fn generated_documents_are_fresh() {
-    for (name, text) in mcp_esptool::docs::pages() {
+    for (name, text) in mcp_esptool::docs::pages(mcp_esptool::cli::command()) {
         let path = root().join("docs").join(name);
         let there = fs::read_to_string(&path).unwrap_or_default();
         assert!(there == text, "docs/{name} is old: run `cargo run -- docs`");

@@ -70,6 +70,19 @@ pub struct Entry {
     pub example: String,
 }
 
+impl Entry {
+    /// The line of the example that a person would search for: the first one that a pattern matches, else the one that
+    /// reports the crash or the reset.
+    pub fn symptom(&self) -> &str {
+        const REPORTS: [&str; 6] = ["panic'ed", "abort()", "Exception", "task_wdt", "rst cause", "rst:"];
+        let patterns: Vec<Regex> = self.line.list().iter().filter_map(|text| Regex::new(&ascii(text)).ok()).collect();
+        let lines = || self.example.lines().map(str::trim).filter(|line| !line.is_empty());
+        let caught = || lines().find(|line| patterns.iter().any(|pattern| pattern.is_match(super::bare(line))));
+        let report = || REPORTS.iter().find_map(|word| lines().find(|line| line.contains(word)));
+        caught().or_else(report).or_else(|| lines().next()).unwrap_or_default()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {

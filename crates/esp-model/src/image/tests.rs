@@ -278,6 +278,30 @@ fn a_picture_is_drawn() {
 }
 
 #[test]
+fn labels_of_a_picture_fit_or_are_left_out() {
+    let leaf = |name: &str, bytes| treemap::Node::leaf(name, 1, bytes);
+    let names = ["libesp_driver_gpio.a", "port.c.obj", "x", "a_name_that_is_far_too_long_for_its_place"];
+    let parts = names.iter().zip([400_000, 60_000, 3_000, 2_000]).map(|(name, bytes)| leaf(name, bytes)).collect();
+    let picture = treemap::Node::inner("esp32".into(), 0, parts).picture(400, 200);
+    let texts: Vec<(f64, &str)> = picture
+        .shapes
+        .iter()
+        .filter_map(|shape| match shape {
+            crate::picture::Shape::Text { x, text, .. } => Some((*x, text.as_str())),
+            crate::picture::Shape::Area { .. } => None,
+        })
+        .collect();
+    assert!(texts.iter().any(|(_, text)| *text == "libesp_driver_gpio.a 391 KB"), "{texts:?}");
+    assert!(!texts.iter().any(|(_, text)| text.starts_with("a_name")), "{texts:?}");
+    for (x, text) in texts {
+        let whole =
+            names.iter().any(|name| text == *name || text.strip_prefix(name).is_some_and(|rest| rest.ends_with('B')));
+        assert!(whole || text.starts_with("esp32"), "{text}");
+        assert!(x + text.len() as f64 * crate::picture::ADVANCE <= 400.0, "{text}");
+    }
+}
+
+#[test]
 fn damaged_images_do_not_panic() {
     let esp8266 = elf(&[(".text", 0x4010_0000, vec![1; 40]), (".irom0.text", 0x4020_1010, vec![2; 100])]);
     let second = Settings { version: 2, ..Settings::default() };

@@ -6,6 +6,7 @@ pub mod files;
 pub mod header;
 pub mod keep;
 pub mod manifest;
+pub mod map;
 pub mod outlook;
 pub mod part;
 pub mod piece;

@@ -51,7 +51,7 @@ pub fn run() -> Result<(), String> {
         return Err(format!("the demo went wrong: verdict {}", booted["console"]["verdict"]));
     }
     say(&format!(
-        "blank to booted in {:.1} s. Next: `mcp-esptool tools`, or add the server to your MCP client (README).",
+        "flashed and booted in {:.1} s. Next: `mcp-esptool tools`, or add the server to your MCP client (README).",
         began.elapsed().as_secs_f64()
     ))
 }

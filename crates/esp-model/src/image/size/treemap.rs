@@ -1,14 +1,8 @@
 //! A picture of a build: areas are bytes; memories hold archives, archives hold objects.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
-
 use super::{Sizes, short_name};
-
-mod font;
+pub use crate::picture::Rect;
+use crate::picture::{Picture, Shape, fits, human};
 
 /// A node of the tree that is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +15,6 @@ pub struct Node {
     pub group: usize,
     /// Parts, the largest first.
     pub children: Vec<Node>,
-}
-
-/// A placed rectangle in pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rect {
-    /// Left edge.
-    pub x: f64,
-    /// Upper edge.
-    pub y: f64,
-    /// Width.
-    pub w: f64,
-    /// Height.
-    pub h: f64,
 }
 
 /// A rectangle that is drawn.
@@ -52,7 +33,7 @@ pub struct Tile {
 }
 
 /// Height of a frame's title in pixels.
-const TITLE: f64 = 14.0;
+const TITLE: f64 = 15.0;
 
 /// The tree of a build: memory, archive, object.
 pub fn tree(sizes: &Sizes) -> Node {
@@ -93,14 +74,10 @@ impl Node {
         Self { label: label.into(), bytes, group, children: Vec::new() }
     }
 
-    /// The tree as SVG; each rectangle tells its name and bytes when pointed at.
-    pub fn svg(&self, width: u32, height: u32) -> String {
-        svg_of(self, width, height)
-    }
-
-    /// The tree as PNG with 8 bits for each of red, green and blue.
-    pub fn png(&self, width: u32, height: u32) -> Vec<u8> {
-        png_of(self, width, height)
+    /// The tree as a picture; each rectangle tells its name and bytes when pointed at.
+    pub fn picture(&self, width: u32, height: u32) -> Picture {
+        let tiles = layout(self, width, height);
+        Picture { width, height, shapes: tiles.iter().flat_map(shapes).collect() }
     }
 }
 
@@ -188,118 +165,28 @@ fn color(group: usize, depth: usize) -> [u8; 3] {
     if depth == 0 { [245, 245, 245] } else { base.map(lighten) }
 }
 
-fn text_of(tile: &Tile) -> String {
-    format!("{} {}", tile.label, tile.bytes)
+/// A rectangle and what is written on it: name and size where both fit, the name alone where it fits, else nothing. A
+/// number is never cut.
+fn shapes(tile: &Tile) -> Vec<Shape> {
+    let Rect { x, y, w, h } = tile.rect;
+    let title = format!("{}: {} bytes", tile.label, tile.bytes);
+    let mut shapes = vec![Shape::Area { rect: tile.rect, color: tile.color, title }];
+    let text = label(tile, w - 6.0).filter(|_| h >= TITLE);
+    shapes.extend(text.map(|text| Shape::Text { x: x + 3.0, y: y + 12.0, text }));
+    shapes
+}
+
+fn label(tile: &Tile, width: f64) -> Option<String> {
+    let whole = format!("{} {}", tile.label, human(tile.bytes));
+    [whole, tile.label.clone()].into_iter().find(|text| fits(text, width))
 }
 
 /// The picture as SVG; each rectangle tells its name and bytes when pointed at.
 pub fn svg(sizes: &Sizes, width: u32, height: u32) -> String {
-    svg_of(&tree(sizes), width, height)
-}
-
-fn svg_of(root: &Node, width: u32, height: u32) -> String {
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-         height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n"
-    );
-    for tile in layout(root, width, height) {
-        let Rect { x, y, w, h } = tile.rect;
-        let [r, g, b] = tile.color;
-        let name = escape(&tile.label);
-        let _ = write!(
-            out,
-            "<g><title>{name}: {} bytes</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" \
-             fill=\"#{r:02x}{g:02x}{b:02x}\" stroke=\"#ffffff\" stroke-width=\"0.5\"/>",
-            tile.bytes
-        );
-        if w > 40.0 && h > TITLE {
-            let room = (w / 6.5) as usize;
-            let text: String = text_of(&tile).chars().take(room).collect();
-            let _ = write!(out, "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>", x + 3.0, y + 11.0, escape(&text));
-        }
-        out.push_str("</g>\n");
-    }
-    out.push_str("</svg>\n");
-    out
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    tree(sizes).picture(width, height).svg()
 }
 
 /// The picture as PNG with 8 bits for each of red, green and blue.
 pub fn png(sizes: &Sizes, width: u32, height: u32) -> Vec<u8> {
-    png_of(&tree(sizes), width, height)
-}
-
-fn png_of(root: &Node, width: u32, height: u32) -> Vec<u8> {
-    let (width, height) = (width.clamp(1, 8192), height.clamp(1, 8192));
-    let mut canvas = Canvas { width: width as usize, pixels: vec![255; (width * height * 3) as usize] };
-    for tile in layout(root, width, height) {
-        canvas.tile(&tile);
-    }
-    encode_png(&canvas.pixels, width, height)
-}
-
-struct Canvas {
-    width: usize,
-    pixels: Vec<u8>,
-}
-
-impl Canvas {
-    fn set(&mut self, x: usize, y: usize, color: [u8; 3]) {
-        if x >= self.width {
-            return;
-        }
-        let at = (y * self.width + x) * 3;
-        if let Some(pixel) = self.pixels.get_mut(at..at + 3) {
-            pixel.copy_from_slice(&color);
-        }
-    }
-
-    fn tile(&mut self, tile: &Tile) {
-        let Rect { x, y, w, h } = tile.rect;
-        let (x0, y0, x1, y1) = (x as usize, y as usize, (x + w) as usize, (y + h) as usize);
-        for y in y0..y1 {
-            for x in x0..x1 {
-                let edge = x == x0 || y == y0;
-                self.set(x, y, if edge { [255, 255, 255] } else { tile.color });
-            }
-        }
-        if x1.saturating_sub(x0) < 24 || y1.saturating_sub(y0) < 12 {
-            return;
-        }
-        let mut at = x0 + 3;
-        for glyph in text_of(tile).chars().map(font::glyph) {
-            if at + font::ADVANCE > x1 {
-                break;
-            }
-            for (dx, dy) in font::pixels(glyph) {
-                self.set(at + dx, y0 + 3 + dy, [20, 20, 20]);
-            }
-            at += font::ADVANCE;
-        }
-    }
-}
-
-fn encode_png(pixels: &[u8], width: u32, height: u32) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(pixels.len() + height as usize);
-    for row in pixels.chunks(width as usize * 3) {
-        raw.push(0); // no filter
-        raw.extend_from_slice(row);
-    }
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    // Writing to memory does not fail.
-    let packed = encoder.write_all(&raw).and_then(|()| encoder.finish()).unwrap_or_default();
-
-    let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut head = [width.to_be_bytes(), height.to_be_bytes()].concat();
-    head.extend([8, 2, 0, 0, 0]); // 8 bits, RGB
-    for (kind, data) in [(b"IHDR", head.as_slice()), (b"IDAT", &packed), (b"IEND", &[])] {
-        out.extend((data.len() as u32).to_be_bytes());
-        let body = [kind.as_slice(), data].concat();
-        out.extend_from_slice(&body);
-        out.extend(crc32fast::hash(&body).to_be_bytes());
-    }
-    out
+    tree(sizes).picture(width, height).png()
 }

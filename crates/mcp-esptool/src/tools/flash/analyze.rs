@@ -2,18 +2,18 @@
 
 use esp_link::flash::{BLOCK, SECTOR};
 use esp_model::image::kind;
-use esp_model::image::size::treemap::{Node, UNUSED};
 use esp_model::image::{self, Header};
 use esp_model::job::Job;
 use esp_model::partition::{Area, AreaKind, Table};
+use esp_model::picture::{Picture as Drawing, flash_map, human};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backup::kind_of;
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
 use crate::ops::error::ToolError;
 use crate::ops::flash::keep::{self, Found};
+use crate::ops::flash::map::{kind_in_map, kind_of};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
@@ -31,7 +31,7 @@ pub struct In {
     /// Flash address of the partition table (default: found).
     #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
-    /// Where to write the picture; the ending .svg or .png decides.
+    /// Where to write the picture (the flash in the order of addresses); the ending .svg or .png decides.
     picture_file: Option<String>,
     /// Show the picture in the answer.
     #[serde(default)]
@@ -86,8 +86,6 @@ pub struct Out {
     picture: Option<Vec<u8>>,
 }
 
-/// Pixels of the picture.
-const SIZE: (u32, u32) = (1200, 800);
 /// Sectors of an area that are read for its entropy, at most.
 const SAMPLES: usize = 4;
 
@@ -106,13 +104,13 @@ impl Tool for Analyze {
         let table_offset =
             input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()?;
         let mut out = ctx.with_device(input.port.as_ref(), job, |connected| run(job, connected, table_offset))?;
-        let tree = tree(&out);
+        let map = map(&out);
         if let Some(path) = &input.picture_file {
             let svg = path.to_ascii_lowercase().ends_with(".svg");
-            let bytes = if svg { tree.svg(SIZE.0, SIZE.1).into_bytes() } else { tree.png(SIZE.0, SIZE.1) };
+            let bytes = if svg { map.svg().into_bytes() } else { map.png() };
             out.picture_file = Some(ctx.files.write(path, &bytes)?.display().to_string());
         }
-        out.picture = input.show_picture.then(|| tree.png(SIZE.0, SIZE.1));
+        out.picture = input.show_picture.then(|| map.png());
         Ok(out)
     }
 
@@ -251,27 +249,21 @@ fn other(
     Ok((kind.and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default(), at))
 }
 
-/// The picture's tree: areas, each with what is used and what is blank.
-fn tree(out: &Out) -> Node {
-    let group = |area: &AreaOut| match area.kind.split('/').next() {
-        Some("app") => 0,
-        Some("data") => 1,
-        Some("bootloader") => 2,
-        Some("partition_table") => 3,
-        Some("gap") => UNUSED,
-        _ => 4,
+/// The picture: all areas in the order of their addresses.
+fn map(out: &Out) -> Drawing {
+    let about = |area: &AreaOut| match area.about.as_str() {
+        "" => area.content.clone(),
+        about => format!("{}, {about}", area.content),
     };
-    let area = |area: &AreaOut| {
-        let group = group(area);
-        let label = format!("{} ({})", area.name, area.content);
-        match area.used_bytes {
-            None => Node::leaf(label, group, area.size_bytes.into()),
-            Some(used) => {
-                let group = if used == 0 { UNUSED } else { group };
-                let blank = Node::leaf("blank", UNUSED, (area.size_bytes - used).into());
-                Node::inner(label, group, vec![Node::leaf("used", group, used.into()), blank])
-            }
-        }
+    let region = |area: &AreaOut| flash_map::Region {
+        name: area.name.clone(),
+        about: about(area),
+        address: area.address,
+        size: area.size_bytes,
+        used: area.used_bytes,
+        kind: kind_in_map(&area.kind),
     };
-    Node::inner(out.device.chip.clone(), 0, out.areas.iter().map(area).collect())
+    let regions: Vec<_> = out.areas.iter().map(region).collect();
+    let title = format!("{}, {} of flash", out.device.chip, human(out.flash_size_bytes.into()));
+    flash_map::draw(&title, out.flash_size_bytes, &regions)
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use esp_model::job::Job;
-use esp_model::partition::{self, Area, AreaKind, Subtypes};
+use esp_model::partition::Area;
 use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::ops::error::{Code, ToolError};
 use crate::ops::flash::keep::{self, Found};
 use crate::ops::flash::manifest;
 pub use crate::ops::flash::manifest::{Entry, MANIFEST, Manifest, Padded};
+use crate::ops::flash::map::kind_of;
 use crate::ops::flash::resume;
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
@@ -173,21 +174,6 @@ fn begin(
         areas: Vec::new(),
         earlier: Vec::new(),
     })
-}
-
-/// What an area is, in a word.
-pub(super) fn kind_of(area: &Area) -> String {
-    match area.kind {
-        AreaKind::Bootloader => "bootloader".into(),
-        AreaKind::Table => "partition_table".into(),
-        AreaKind::Gap => "gap".into(),
-        AreaKind::Partition(partition) => {
-            let subtypes = Subtypes::default();
-            let kind = partition::type_name(partition.kind).map_or_else(|| partition.kind.to_string(), str::to_owned);
-            let subtype = subtypes.name(partition.kind, partition.subtype);
-            format!("{kind}/{}", subtype.map_or_else(|| partition.subtype.to_string(), str::to_owned))
-        }
-    }
 }
 
 struct Work<'a> {

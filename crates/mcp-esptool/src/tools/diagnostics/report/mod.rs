@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use esp_model::job::Job;
+use esp_model::picture::{Picture, flash_map, human};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::{keep, map};
 use crate::ops::guard::Risk;
 use crate::ops::report::{pictures, recording, redact};
 use crate::ops::session::identity::Device;
@@ -82,9 +84,9 @@ impl Tool for DiagnosticReport {
                 Err(why) => missing.push(format!("{section}: {why}")),
             }
         }
-        let table = connected_table(ctx, job, &input)?;
+        let map = whole_flash(ctx, job, &input, &device)?;
         let write = |name: &str, bytes: &[u8]| ctx.files.keep(&join(&input, name), bytes);
-        let mut files = vec![write("flash-map.svg", pictures::flash_map(&table).as_bytes())?];
+        let mut files = vec![write("flash-map.svg", map.svg().as_bytes())?];
         let connecting = recording::connecting(ctx, input.port.as_ref(), job)?;
         files.push(write("connecting.trace", connecting.to_string().as_bytes())?);
         let mut traces = vec![("connecting", connecting)];
@@ -132,12 +134,14 @@ fn ask(ctx: &Ctx, job: &Job, tool: &str, parameters: &str, port: &str) -> Result
     }
 }
 
-/// Name, offset and size of each partition; empty when there is no table.
-fn connected_table(ctx: &Ctx, job: &Job, input: &In) -> Result<Vec<(String, u64, u64)>, ToolError> {
+/// The whole flash with its partitions and gaps; what they hold is in the section `partitions`.
+fn whole_flash(ctx: &Ctx, job: &Job, input: &In, device: &Device) -> Result<Picture, ToolError> {
     ctx.with_device(input.port.as_ref(), job, |connected| {
-        let table = crate::ops::boot::evidence::partition_table(connected, job)?;
-        let rows = table.map(|table| table.partitions).unwrap_or_default().into_iter();
-        Ok(rows.map(|row| (row.name.clone(), u64::from(row.offset), u64::from(row.size))).collect())
+        let size = connected.loader.attach_flash(job, None)?;
+        let table = keep::table(connected, job, None).unwrap_or_default();
+        let areas = keep::Found::areas(table.as_ref(), connected, size);
+        let regions: Vec<_> = areas.iter().map(map::region).collect();
+        Ok(flash_map::draw(&format!("{}, {} of flash", device.chip, human(size.into())), size, &regions))
     })
 }
 

@@ -3,6 +3,9 @@
 /// Pixels from one character to the next.
 pub(super) const ADVANCE: usize = 8;
 
+/// Height of a character in pixels.
+pub(super) const HEIGHT: usize = 10;
+
 /// Five rows of three dots, the uppermost row in the highest bits.
 pub(super) fn glyph(c: char) -> u16 {
     match c.to_ascii_uppercase() {
@@ -50,6 +53,13 @@ pub(super) fn glyph(c: char) -> u16 {
         '(' => 0b001_010_010_010_001,
         ')' => 0b100_010_010_010_100,
         '+' => 0b000_010_111_010_000,
+        ',' => 0b000_000_000_010_100,
+        '=' => 0b000_111_000_111_000,
+        '*' => 0b000_101_010_101_000,
+        '[' => 0b011_010_010_010_011,
+        ']' => 0b110_010_010_010_110,
+        '\'' => 0b010_010_000_000_000,
+        '%' => 0b101_001_010_100_101,
         ' ' => 0,
         _ => 0b111_001_010_000_010,
     }

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Makes the pictures of the documentation: sh docs/pictures/make.sh [FOLDER]. A test compares them with what is here.
+set -eu
+out=$(cd "${1:-docs/pictures}" && pwd)
+work=$(mktemp -d)
+trap 'mcp-esptool call esp_qemu_stop id=picture >/dev/null 2>&1; rm -rf "$work"' EXIT
+export MCP_ESPTOOL_STATE_DIR="$work/state"
+mkdir "$work/project" && cd "$work/project"
+
+mcp-esptool recipe new fw/blink.toml --chip esp32c3
+mcp-esptool call esp_partition_create layout=two_ota_spiffs flash_size=4MB output_file=table.bin
+printf 'key,type,encoding,value\nwifi,namespace,,\nssid,data,string,bench\nchannel,data,u8,6\n' > nvs.csv
+mcp-esptool call esp_nvs_partition_create data=nvs.csv size=0x5000 output_file=nvs.bin
+mcp-esptool call esp_qemu_start chip_type=esp32c3 backend=builtin id=picture
+mcp-esptool call esp_flash_firmware port=qemu://picture 'files=[
+  {"path": "fw/bootloader.bin", "address": "0x0"}, {"path": "table.bin", "address": "0x8000"},
+  {"path": "nvs.bin", "address": "0x9000"}, {"path": "fw/app.bin", "address": "0x10000"}]'
+mcp-esptool call esp_flash_analyze port=qemu://picture picture_file=flash-map.svg
+cp flash-map.svg "$out/flash-map.svg"
