@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use esp_debug::symbols::Program;
 use esp_model::boot::{self, Config, Device};
 use esp_model::console::Decoder;
-use esp_model::coredump::{self, Check, CoreDump};
+use esp_model::coredump::{Check, CoreDump};
 use esp_model::image::merge::{self, FlashSettings};
 use esp_model::image::{self, FlashMode, Settings, checks, elf, hex, kind, size, uf2, waste};
 use esp_model::partition::otadata::Otadata;
 use esp_model::partition::{Options, Table};
-use esp_model::symbols::Program;
 use esp_model::wire::{reply::Reply, request::Request, slip};
 use esp_model::{chip, fs, nvs, ota};
 
@@ -113,7 +113,7 @@ pub fn boot_walk(data: &[u8]) {
 /// Core dumps, with their tasks unwound.
 pub fn core_dump(data: &[u8]) {
     if let Ok(dump) = CoreDump::parse(data, Check::Report) {
-        let _ = coredump::analyse(&dump, None, None);
+        let _ = esp_debug::coredump::analyse(&dump, None, None);
     }
 }
 

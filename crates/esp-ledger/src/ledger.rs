@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::LedgerError;
 use crate::db::{Store, Tx, Work};
 use crate::migrate::migrate;
-use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 
 /// How often an operation is repeated when others were faster or the connection broke.
@@ -29,7 +28,7 @@ impl Ledger {
     pub fn open(url: &str, station: &str, computer: &str) -> Result<Self, LedgerError> {
         let central = url.starts_with("postgres://") || url.starts_with("postgresql://") || url.contains("dbname=");
         let store: Box<dyn Store> = if central {
-            Box::new(Postgres::open(url)?)
+            open_central(url)?
         } else {
             Box::new(Sqlite::open(Path::new(url.strip_prefix("sqlite:").unwrap_or(url)))?)
         };
@@ -114,4 +113,14 @@ impl Ledger {
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(feature = "postgres")]
+fn open_central(url: &str) -> Result<Box<dyn Store>, LedgerError> {
+    Ok(Box::new(crate::postgres::Postgres::open(url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_central(_: &str) -> Result<Box<dyn Store>, LedgerError> {
+    Err(LedgerError::Unreachable("this program was built without PostgreSQL (feature `postgres`)".into()))
 }

@@ -12,11 +12,14 @@ mod lease;
 mod ledger;
 mod mark;
 mod migrate;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod query;
 mod record;
 mod sqlite;
+#[cfg(feature = "postgres")]
 mod tls;
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))]
 mod url;
 
 pub use audit::Problem;

@@ -20,10 +20,8 @@ pub mod ota;
 pub mod partition;
 pub mod picture;
 pub mod port;
-pub mod recipe;
 pub mod secure;
 pub mod secure_cert;
-pub mod symbols;
 #[cfg(test)]
 mod testing;
 pub mod wire;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[path = "../../../tests/support/reference.rs"]
 mod reference;
 
-use esp_model::symbols::Program;
+use esp_debug::symbols::Program;
 use reference::{Skip, Stop};
 
 const RUNS: u32 = 20;

@@ -17,7 +17,7 @@ use crate::ops::config::{Config, Sources};
 use crate::ops::error::{Class, ToolError};
 use crate::ops::guard::confirm::Act;
 use crate::tool::Entry;
-use crate::{docs, doctor, factory, logs, mcp, ops, selftest, sim, terminal, tool, tools};
+use crate::{docs, doctor, factory, logs, mcp, ops, selftest, serve, sim, terminal, tool, tools};
 
 /// Date of this version, for the manual.
 const DATE: &str = "2026-11-22";
@@ -59,7 +59,7 @@ enum Command {
     /// Serve MCP on standard input and output (the default when a program starts us), or over HTTP
     Serve {
         /// Serve over HTTP instead, on this address
-        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = crate::http::USUAL_ADDRESS)]
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = serve::HTTP_ADDRESS)]
         http: Option<String>,
     },
     /// Call one tool: `call esp_flash_read port=sim://esp32 address=0x0 size=4K output_file=boot.bin`
@@ -230,10 +230,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         None | Some(Command::Serve { http: None }) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
-        Some(Command::Serve { http: Some(address) }) => {
-            let options = crate::http::Options::new(&config, &address)?;
-            Ok(crate::http::serve(Ctx::new(config)?, options)?)
-        }
+        Some(Command::Serve { http: Some(address) }) => Ok(serve::over_http(config, &address)??),
         Some(Command::Call { tool, args, json, junit }) => {
             call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())
         }

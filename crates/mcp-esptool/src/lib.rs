@@ -12,6 +12,7 @@ pub mod demo;
 pub mod docs;
 pub mod doctor;
 pub mod factory;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod install;
 pub mod logs;
@@ -20,6 +21,7 @@ pub mod prompts;
 mod render;
 pub mod resources;
 pub mod selftest;
+mod serve;
 mod signals;
 pub mod sim;
 pub mod terminal;

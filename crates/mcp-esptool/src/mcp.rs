@@ -5,6 +5,8 @@
 
 mod call;
 mod confirm;
+#[cfg(feature = "http")]
+mod http;
 mod lines;
 mod list;
 mod notify;
@@ -16,7 +18,6 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
-use axum::http::request::Parts;
 use esp_model::job::Job;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CompletionInfo,
@@ -27,17 +28,15 @@ use rmcp::model::{
     ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "http")]
+pub use http::{HttpSessions, http_routes, routes_of};
 pub use list::{list_json, listed_json};
 
 use crate::ctx::Ctx;
-use crate::ops::caller::Caller;
 use crate::tool::schema::listed::Detail;
 use crate::{completions, logs, prompts, resources, tools};
 
@@ -81,44 +80,6 @@ where
     }
 }
 
-/// The sessions of clients over HTTP.
-#[derive(Clone, Default)]
-pub struct HttpSessions(Arc<LocalSessionManager>);
-
-impl HttpSessions {
-    /// There is a session of this id.
-    pub async fn knows(&self, id: &str) -> bool {
-        self.0.sessions.read().await.keys().any(|known| **known == *id)
-    }
-
-    /// How many there are.
-    pub async fn count(&self) -> usize {
-        self.0.sessions.read().await.len()
-    }
-}
-
-/// MCP at `/mcp`, for clients of all revisions. Those that begin with `initialize` get a session.
-pub fn http_routes(ctx: Ctx, sessions: &HttpSessions, max_body_bytes: usize, stop: &CancellationToken) -> axum::Router {
-    routes_of(move || Server::new(ctx.clone()), sessions, max_body_bytes, stop)
-}
-
-/// The same for any server; tests serve fixtures in this way.
-pub fn routes_of<H: ServerHandler>(
-    make: impl Fn() -> H + Send + Sync + 'static,
-    sessions: &HttpSessions,
-    max_body_bytes: usize,
-    stop: &CancellationToken,
-) -> axum::Router {
-    // Host and Origin are checked before a request comes here, by rules that the configuration may widen.
-    let config = StreamableHttpServerConfig::default()
-        .disable_allowed_hosts()
-        .disable_allowed_origins()
-        .with_max_request_body_bytes(max_body_bytes)
-        .with_cancellation_token(stop.clone());
-    let service = StreamableHttpService::new(move || Ok(make()), sessions.0.clone(), config);
-    axum::Router::new().route_service("/mcp", service)
-}
-
 #[derive(Clone)]
 struct Server {
     ctx: Ctx,
@@ -147,8 +108,12 @@ impl Server {
 
     /// What is shared, for a call by whom the HTTP server let in.
     fn called_by(&self, context: &RequestContext<RoleServer>) -> Ctx {
-        let caller = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>());
-        caller.map_or_else(|| self.ctx.clone(), |caller| self.ctx.for_caller(caller.clone()))
+        #[cfg(feature = "http")]
+        if let Some(caller) = http::caller(context) {
+            return self.ctx.for_caller(caller.clone());
+        }
+        let _ = context;
+        self.ctx.clone()
     }
 
     /// The same, as narrow as the request asks for.

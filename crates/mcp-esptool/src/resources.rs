@@ -39,13 +39,16 @@ pub struct Page {
 /// The type of pages for MCP hosts.
 pub const PAGE_TYPE: &str = "text/html;profile=mcp-app";
 
-static PAGES: &[Page] = &[Page {
-    uri: "ui://mcp-esptool/station",
-    title: "Station",
-    about: "Production at this station: slots with progress and verdict, yield, failures, pools, last runs.",
-    tools: &["esp_batch_program", "esp_factory_program"],
-    render: crate::factory::station::snapshot,
-}];
+static PAGES: &[Page] = &[
+    #[cfg(feature = "http")]
+    Page {
+        uri: "ui://mcp-esptool/station",
+        title: "Station",
+        about: "Production at this station: slots with progress and verdict, yield, failures, pools, last runs.",
+        tools: &["esp_batch_program", "esp_factory_program"],
+        render: crate::factory::station::snapshot,
+    },
+];
 
 /// The pages whose tools are offered.
 pub fn pages(ctx: &Ctx) -> impl Iterator<Item = &'static Page> + '_ {

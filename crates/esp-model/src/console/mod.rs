@@ -26,7 +26,7 @@ pub use decoder::{Decoder, Summary};
 pub use event::{Boot, Event, ResetKind, Stage, Watchdog};
 pub use finding::Finding;
 pub use lines::{Line, Lines, MAX_LINE, clean};
-pub use panic::{ExplainedPanic, Panic, explain};
+pub use panic::Panic;
 pub(crate) use prefix::bare;
 
 /// The findings of a whole text.

@@ -8,7 +8,6 @@ mod binary;
 mod container;
 mod elf;
 mod registers;
-mod report;
 mod task;
 mod text;
 
@@ -16,8 +15,7 @@ use serde::Serialize;
 
 pub use container::{Checksum, ChecksumKind, Version};
 pub use registers::{RISCV_NAMES, Registers, XTENSA_NAMES, cause_name};
-pub use report::{Analysis, AnalysisError, ElfMatch, FrameReport, TaskReport, analyse};
-pub use task::{TaskState, Tcb};
+pub use task::TaskState;
 
 use crate::chip::Arch;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use esp_debug::symbols::Program;
 use esp_model::chip::{self, Arch, Chip, ImageFormat};
-use esp_model::symbols::Program;
 use libtest_mimic::Trial;
 use serde_json::json;
 

@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
+use esp_debug::coredump::analyse;
+use esp_debug::panic::explain;
+use esp_debug::symbols::Program;
 use esp_model::chip::Arch;
-use esp_model::console::{Decoder, Event, Panic, explain};
-use esp_model::coredump::{Check, CoreDump, Task, analyse};
-use esp_model::symbols::Program;
+use esp_model::console::{Decoder, Event, Panic};
+use esp_model::coredump::{Check, CoreDump, Task};
 use libtest_mimic::Trial;
 
 use crate::coredump::dumps;

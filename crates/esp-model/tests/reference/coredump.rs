@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::testing::mutate;
+use esp_debug::coredump::{Analysis, ElfMatch, analyse};
+use esp_debug::symbols::Program;
 use esp_model::chip;
-use esp_model::coredump::{Analysis, Check, CoreDump, ElfMatch, analyse};
-use esp_model::symbols::Program;
+use esp_model::coredump::{Check, CoreDump};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

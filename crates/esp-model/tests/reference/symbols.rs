@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::testing::{Random, mutate};
-use esp_model::symbols::{Program, SourceLocation};
+use esp_debug::symbols::{Program, SourceLocation};
 use libtest_mimic::Trial;
 
 use crate::reference::{self, Stop, fail, trial};

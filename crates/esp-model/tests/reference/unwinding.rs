@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use esp_model::coredump::{Analysis, Check, CoreDump, analyse};
-use esp_model::symbols::{Program, Variable};
+use esp_debug::coredump::{Analysis, analyse};
+use esp_debug::symbols::{Program, Variable};
+use esp_model::coredump::{Check, CoreDump};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use esp_debug::panic::explain;
+use esp_debug::symbols::{Program, SourceLocation};
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
 use esp_model::chip::Chip;
-use esp_model::console::{Decoder, Event, Line, Panic, Summary, explain, numbers};
+use esp_model::console::{Decoder, Event, Line, Panic, Summary, numbers};
 use esp_model::job::Job;
 use esp_model::port::Port;
-use esp_model::symbols::{Program, SourceLocation};
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -1,5 +1,7 @@
 //! Keys from files, into files; never into a result, a log or an error.
 
+use esp_model::chip::{Chip, FlashCipher};
+use esp_model::secure::flash_encryption::FlashKey;
 use esp_model::secure::{PrivateKey, PublicKey, SecureError};
 use zeroize::Zeroizing;
 
@@ -25,6 +27,19 @@ pub fn private(call: &Call, path: &str) -> Result<PrivateKey, ToolError> {
 pub fn public(call: &Call, path: &str) -> Result<PublicKey, ToolError> {
     let text = Zeroizing::new(call.files.read_text(path)?);
     PublicKey::from_pem(&text).map_err(|error| ToolError::new(Code::BadKey, format!("`{path}`: {error}")))
+}
+
+/// A flash encryption key with the chip's algorithm.
+pub fn flash(call: &Call, chip: &Chip, path: &str, crypt_config: u8) -> Result<FlashKey, ToolError> {
+    let bytes = raw(call, path)?;
+    let key = match chip.security.flash_encryption.as_ref().map(|encryption| encryption.cipher) {
+        Some(FlashCipher::Esp32Aes) => FlashKey::esp32(&bytes, crypt_config),
+        Some(FlashCipher::XtsAes) => FlashKey::xts(&bytes),
+        None => {
+            return Err(ToolError::new(Code::NotSupportedByChip, format!("the {} has no flash encryption", chip.name)));
+        }
+    };
+    key.map_err(|error| ToolError::new(Code::BadKey, error.to_string()))
 }
 
 /// A new file that only its owner can read. An older file of this name is not overwritten: it may be the only copy.

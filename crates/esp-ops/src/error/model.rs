@@ -1,6 +1,7 @@
 //! Errors of files: core dumps and maps.
 
-use esp_model::coredump::{AnalysisError, CoreDumpError};
+use esp_debug::coredump::AnalysisError;
+use esp_model::coredump::CoreDumpError;
 use esp_model::image::size;
 
 use super::{Code, ToolError};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use esp_model::symbols::Program;
+use esp_debug::symbols::Program;
 
 use crate::Call;
 use crate::error::ToolError;

@@ -5,4 +5,5 @@ pub mod common;
 pub mod elf_files;
 pub mod facts;
 pub mod idf;
+pub mod ram;
 pub mod sample;

@@ -8,14 +8,13 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::factory::desk::Desk;
-use crate::factory::floor::Floor;
 use crate::ops::Call;
 use crate::ops::caller::Caller;
 use crate::ops::config::Config;
 use crate::ops::error::ToolError;
 use crate::ops::guard::policy::Rules;
 use crate::tool::surface::Surface;
+use esp_factory::{Desk, Floor, Station};
 
 /// Handed to every call of a tool; cheap to clone.
 #[derive(Clone)]
@@ -63,6 +62,11 @@ impl Ctx {
             floor: Arc::default(),
         };
         Ok(Self { call: Call::new(config)?, app: Arc::new(app) })
+    }
+
+    /// What production works with in this call.
+    pub fn station(&self) -> Station {
+        Station { call: self.call.clone(), desk: self.app.desk.clone(), floor: self.app.floor.clone() }
     }
 
     fn with(&self, call: Call) -> Self {

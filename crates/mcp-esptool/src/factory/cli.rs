@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
+use esp_factory::recipe;
+use esp_model::chip;
 use esp_model::job::Job;
 use esp_model::partition::{Options, Table};
-use esp_model::{chip, recipe};
 use serde_json::{Map, Value};
 
-use super::recipe::Prepared;
-use super::rehearsal;
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::sample;
@@ -19,6 +18,8 @@ use crate::ops::flash::project;
 use crate::ops::guard::Risk;
 use crate::tool::Reply;
 use crate::tools;
+use esp_factory::prepared::Prepared;
+use esp_factory::rehearsal;
 
 /// Partitions of a new recipe: NVS for the application, factory data apart from it.
 const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
@@ -68,7 +69,7 @@ pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, 
             // A lock that does not hold any more is no hindrance to a new one.
             let text = recipe::lock::body(&ctx.files.read_text(file)?).to_owned();
             let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default());
-            let prepared = Prepared::of(ctx, text, folder.to_owned())?.checked()?;
+            let prepared = Prepared::of(&ctx.station(), text, folder.to_owned())?.checked()?;
             let locked = prepared.locked_text();
             ctx.files.write(file, locked.as_bytes())?;
             let hash = recipe::lock::sha256(locked.as_bytes());
@@ -134,7 +135,7 @@ fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String,
         let (name, value) = text.split_once('=').ok_or_else(bad)?;
         named.insert(name.to_owned(), value.to_owned());
     }
-    let outcome = rehearsal::check(ctx, job, file, &named)?;
+    let outcome = rehearsal::check(&ctx.station(), job, file, &named)?;
     let mut text = outcome.findings.join("\n");
     if let Some(unit) = &outcome.unit {
         let _ = write!(text, "\nrehearsal on {}", unit.line());

@@ -13,10 +13,10 @@ use axum::routing::get;
 use esp_ledger::Unit;
 use serde_json::{Value, json};
 
-use super::floor::now_ms;
 use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
-use crate::tools::production::ledger::history;
+use esp_factory::desk::history;
+use esp_factory::floor::now_ms;
 
 /// The page. It loads nothing from elsewhere; its data comes from the routes below.
 const PAGE: &str = include_str!("station.html");

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use options::{Auth, Options, USUAL_ADDRESS};
+pub use options::{Auth, Options};
 
 use crate::ctx::Ctx;
 use crate::mcp;

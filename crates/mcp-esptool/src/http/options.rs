@@ -7,9 +7,6 @@ use crate::http::token;
 use crate::ops::config::Config;
 use crate::ops::error::{Code, ToolError};
 
-/// Where it listens when only `--http` is given.
-pub const USUAL_ADDRESS: &str = "127.0.0.1:8080";
-
 /// Who may call.
 #[derive(Debug, Clone)]
 pub enum Auth {

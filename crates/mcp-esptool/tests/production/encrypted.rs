@@ -53,9 +53,9 @@ fn decrypted(bench: &Bench, port: &str, at: usize, size: usize) -> Vec<u8> {
 }
 
 fn app_at(bench: &Bench) -> usize {
-    let recipe = esp_model::recipe::Recipe::parse(&fs::read_to_string(bench.path("blink.toml")).unwrap()).unwrap();
+    let recipe = esp_factory::recipe::Recipe::parse(&fs::read_to_string(bench.path("blink.toml")).unwrap()).unwrap();
     let image = recipe.images.iter().find(|image| image.file == "app.bin").unwrap();
-    esp_model::recipe::number(&image.address).unwrap() as usize
+    esp_factory::recipe::number(&image.address).unwrap() as usize
 }
 
 fn holds_everything(bench: &Bench, port: &str) {

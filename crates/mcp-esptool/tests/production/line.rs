@@ -66,7 +66,7 @@ fn a_bad_cable_slows_only_itself_and_a_pulled_plug_is_found_again() {
 fn in_production_only_the_named_recipes_change_devices() {
     let bench = Bench::with_recipe();
     bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
-    let hash = esp_model::recipe::lock::sha256(&fs::read(bench.path("blink.toml")).unwrap());
+    let hash = esp_factory::recipe::lock::sha256(&fs::read(bench.path("blink.toml")).unwrap());
     fs::write(bench.path("policy.toml"), format!("production_recipes = [\"{hash}\"]\n")).unwrap();
     let mut config = mcp_esptool::ops::config::Config::default();
     for (name, value) in [("project_roots", ""), ("state_dir", "state"), ("policy_file", "policy.toml")] {

@@ -256,7 +256,9 @@ fn locked_recipes_flash_the_bytes_that_were_checked() {
             }
         });
         for _ in 0..200 {
-            let Ok(prepared) = mcp_esptool::factory::recipe::Prepared::load(&bench.ctx, "blink.toml") else { continue };
+            let Ok(prepared) = esp_factory::prepared::Prepared::load(&bench.ctx.station(), "blink.toml") else {
+                continue;
+            };
             let app = prepared.images.iter().find(|image| image.name == "app.bin").unwrap();
             loaded += usize::from(*app.bytes == good);
             if *app.bytes != good {
@@ -291,7 +293,7 @@ fn a_recipe_is_bound_to_its_files() {
     assert_eq!((&failed["verdict"], failed.get("label")), (&json!("fail"), None));
     bench.edit("blink.toml", "{serial}", "{serail}");
     let text = fs::read_to_string(bench.path("blink.toml")).unwrap();
-    fs::write(bench.path("bad.toml"), esp_model::recipe::lock::body(&text)).unwrap();
+    fs::write(bench.path("bad.toml"), esp_factory::recipe::lock::body(&text)).unwrap();
     let (text, good) = bench.recipe(&RecipeCommand::Check { file: "bad.toml".into(), values: Vec::new() });
     assert!(!good && text.contains("nothing is called {serail}"), "{text}");
 }

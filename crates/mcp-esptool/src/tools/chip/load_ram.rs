@@ -1,7 +1,6 @@
 //! `esp_load_ram`: run a program from RAM, without wearing the flash.
 
 use esp_model::chip::Chip;
-use esp_model::image;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::boot::log::{self, BootLog};
 use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::firmware::ram;
 use crate::ops::flash::belongs;
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
@@ -70,7 +70,7 @@ impl Tool for LoadRam {
         let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
         let device = Device::read(&mut connected, job)?;
         let chip = connected.loader.chip();
-        let (segments, entry) = program(&input.firmware, &bytes, chip)?;
+        let (segments, entry) = ram::program(&input.firmware, &bytes, chip)?;
         let in_flash = segments.iter().find(|(address, _)| is_flash(chip, *address));
         if let Some((address, _)) = in_flash {
             let text = format!("`{}` has a segment at {address:#010x}, which is mapped to flash", input.firmware);
@@ -103,30 +103,4 @@ impl Tool for LoadRam {
 fn is_flash(chip: &Chip, address: u32) -> bool {
     let within = |range: [u32; 2]| (range[0]..range[1]).contains(&address);
     within(chip.image.irom) || within(chip.image.drom)
-}
-
-/// Load addresses with bytes, and the entry point.
-pub type Program = (Vec<(u32, Vec<u8>)>, u32);
-
-/// The program of an image or an ELF.
-pub fn program(path: &str, bytes: &[u8], chip: &Chip) -> Result<Program, ToolError> {
-    let invalid = |error: String| ToolError::new(Code::ImageInvalid, format!("`{path}`: {error}"));
-    if bytes.starts_with(b"\x7fELF") {
-        let built =
-            image::build(chip, bytes, &image::Settings::default()).map_err(|error| invalid(error.to_string()))?;
-        return match built {
-            image::Built::One(image) | image::Built::Split { ram: image, mapped: None } => program(path, &image, chip),
-            image::Built::Split { mapped: Some((offset, _)), .. } => {
-                let text = format!("`{path}` has a part that is mapped to flash at {offset:#x}");
-                Err(ToolError::new(Code::ImageNotForRam, text))
-            }
-        };
-    }
-    let found = image::parse::parse(bytes).map_err(|error| invalid(error.to_string()))?;
-    if found.chip.id != chip.id {
-        let text = format!("`{path}` is an image for {}, the chip is {}", found.chip.name, chip.name);
-        return Err(ToolError::new(Code::ChipMismatch, text));
-    }
-    let segments = found.segments.iter().filter(|segment| segment.addr != 0);
-    Ok((segments.map(|segment| (segment.addr, segment.data.to_vec())).collect(), found.header.entry))
 }

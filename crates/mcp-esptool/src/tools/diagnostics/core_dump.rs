@@ -1,10 +1,11 @@
 //! `esp_core_dump_analyze`: what a crashed device left behind.
 
-use esp_model::coredump::{Analysis, Check, CoreDump, CoreDumpError, ElfMatch, TaskReport, analyse};
+use esp_debug::coredump::{Analysis, ElfMatch, TaskReport, analyse};
+use esp_debug::symbols::Program;
+use esp_model::coredump::{Check, CoreDump, CoreDumpError};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
 use esp_model::partition::{DATA, DATA_COREDUMP};
-use esp_model::symbols::Program;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +156,7 @@ impl Tool for CoreDumpAnalyze {
         })?;
         let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref(), &[])?;
         let rom = input.rom_elf_file.as_deref().map(|file| ctx.files.read_some(file)).transpose()?;
-        let bad = |error: esp_model::symbols::SymbolError| ToolError::new(Code::ImageInvalid, error.to_string());
+        let bad = |error: esp_debug::symbols::SymbolError| ToolError::new(Code::ImageInvalid, error.to_string());
         let program = elf.as_ref().map(|elf| Program::parse(&elf.bytes)).transpose().map_err(bad)?;
         let rom = rom.as_ref().map(|bytes| Program::parse(bytes)).transpose().map_err(bad)?;
         let analysis = analyse(&dump, program.as_ref(), rom.as_ref())?;
@@ -241,9 +242,9 @@ fn out(source: String, dump: &CoreDump, analysis: Analysis, elf_file: Option<Str
 }
 
 fn task_out(task: TaskReport, variables: bool) -> TaskOut {
-    let frame = |frame: esp_model::coredump::FrameReport| {
+    let frame = |frame: esp_debug::coredump::FrameReport| {
         let at = frame.location;
-        let shown = |v: &esp_model::symbols::Variable| {
+        let shown = |v: &esp_debug::symbols::Variable| {
             format!("{} = {}", v.name, v.value.as_deref().or(v.missing).unwrap_or("unknown"))
         };
         FrameOut {

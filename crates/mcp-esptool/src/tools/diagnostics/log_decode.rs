@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use esp_debug::symbols::Program;
 use esp_model::chip::{self, Chip};
 use esp_model::console::{Decoder, Event};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
-use esp_model::symbols::Program;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

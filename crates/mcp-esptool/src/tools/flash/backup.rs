@@ -234,7 +234,7 @@ impl Work<'_> {
 
     /// The eFuses by name, without keys, as an object of its own.
     fn efuses(&self, job: &Job, connected: &mut Connected) -> Result<String, ToolError> {
-        let summary = crate::tools::security::read::summary(connected, job)?;
+        let summary = crate::ops::efuse::read::summary(connected, job)?;
         let text =
             serde_json::to_vec_pretty(&summary).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
         let sha256 = crate::ops::firmware::common::sha256(&text);

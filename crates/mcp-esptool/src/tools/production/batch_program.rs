@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
-use crate::factory::batch::{self, Options, Stats};
-use crate::factory::recipe::Prepared;
-use crate::factory::report::Report;
-use crate::factory::unit::Order;
-use crate::factory::{Scope, ports};
 use crate::ops::args::FileAt;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::flash::project;
 use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
+use esp_factory::batch::{self, Options, Stats};
+use esp_factory::prepared::Prepared;
+use esp_factory::report::Report;
+use esp_factory::unit::Order;
+use esp_factory::{Scope, ports};
 
 /// The tool.
 pub struct BatchProgram;
@@ -92,7 +92,7 @@ impl Tool for BatchProgram {
         let timeout = timeout.map_err(|_| ToolError::new(Code::BadParameter, "timeout_s is no time"))?;
         let parallel = input.parallel.map_or(ports.len(), |count| count as usize);
         let began = Instant::now();
-        let mut units = batch::run(ctx, &ctx.app.desk, job, &ports, &order, Options { timeout, parallel });
+        let mut units = batch::run(&ctx.station(), &ctx.app.desk, job, &ports, &order, Options { timeout, parallel });
         let stats = batch::stats(&units, began.elapsed());
         let passed = units.iter().all(Report::passed);
         let recipe = order.prepared.hash.clone();
@@ -152,6 +152,6 @@ fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>) -> Result<Prepared, 
     }
     let chip = chip.ok_or_else(|| ToolError::new(Code::ChipUnknown, "no file says which chip it is for"))?;
     let text = format!("[recipe]\nname = \"files\"\n\n[chip]\ntype = \"{chip}\"\n{text}");
-    let prepared = Prepared::of(ctx, text, String::new())?;
-    Prepared::of(ctx, prepared.locked_text(), String::new())
+    let prepared = Prepared::of(&ctx.station(), text, String::new())?;
+    Prepared::of(&ctx.station(), prepared.locked_text(), String::new())
 }

@@ -7,13 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::factory::rehearsal::{self, Outcome};
-use crate::factory::report::Report;
-use crate::factory::{Scope, unit};
 use crate::ops::args::PortUrl;
 use crate::ops::error::ToolError;
 use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
+use esp_factory::rehearsal::{self, Outcome};
+use esp_factory::report::Report;
+use esp_factory::{Scope, unit};
 
 /// The tool.
 pub struct FactoryProgram;
@@ -59,12 +59,12 @@ impl Tool for FactoryProgram {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         if input.rehearse {
-            let outcome = rehearsal::check(ctx, job, &input.config, &BTreeMap::new())?;
+            let outcome = rehearsal::check(&ctx.station(), job, &input.config, &BTreeMap::new())?;
             return Ok(Out { passed: outcome.good, unit: None, rehearsal: Some(outcome) });
         }
         let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
         let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
-        finished(unit::produce(ctx, &ctx.app.desk, job, &url.to_string(), &order))
+        finished(unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order))
     }
 
     fn summary(out: &Out) -> String {

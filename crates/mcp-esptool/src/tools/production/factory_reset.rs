@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::factory::recipe::Prepared;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Copy, Region};
@@ -17,6 +16,7 @@ use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
+use esp_factory::prepared::Prepared;
 
 /// The tool.
 pub struct FactoryReset;
@@ -93,7 +93,7 @@ impl Tool for FactoryReset {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let recipe = input.config.as_deref().map(|path| Prepared::load(ctx, path)?.checked()).transpose()?;
+        let recipe = input.config.as_deref().map(|path| Prepared::load(&ctx.station(), path)?.checked()).transpose()?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             connected.loader.attach_flash(job, None)?;

@@ -1,5 +1,6 @@
 //! `esp_ledger`: the station's ledger: pools, units, leases, labels, export, checks.
 
+use esp_factory::desk;
 use esp_ledger::{Identity, Lease, Ledger, LedgerError, State, Unit, Values};
 use esp_model::job::Job;
 use schemars::JsonSchema;
@@ -212,7 +213,7 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
 
 fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let unit = Unit::new(needed(&input.unit, "unit")?);
-    let found = ctx.app.desk.with(|ledger| history(ledger, &unit))?;
+    let found = ctx.app.desk.with(|ledger| desk::history(ledger, &unit))?;
     let found = found
         .ok_or_else(|| ToolError::new(Code::LedgerUnknown, format!("the ledger knows no unit {}", unit.base_mac)))?;
     let shown = |one: &Json| {
@@ -227,19 +228,6 @@ fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let runs = found["runs"].as_array().map_or(0, Vec::len);
     let text = format!("unit {}: {}; {runs} runs", unit.base_mac, identities.join(", "));
     Ok((text, found))
-}
-
-/// A unit with its identities and its runs, each with what it measured. None when it is not known.
-pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerError> {
-    let Some(device) = ledger.device(unit)? else { return Ok(None) };
-    let identities = ledger.of_unit(unit)?;
-    let mut runs = Vec::new();
-    for run in ledger.runs(Some(unit), 50)? {
-        let measured = ledger.measurements(run.id)?;
-        runs.push(json!({"run": run, "measured": measured}));
-    }
-    let record = ledger.last_event(unit, "record")?.and_then(|event| serde_json::from_str::<Json>(&event.body).ok());
-    Ok(Some(json!({"device": device, "identities": identities, "runs": runs, "last_record": record})))
 }
 
 fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {

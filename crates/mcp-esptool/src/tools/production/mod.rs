@@ -12,17 +12,17 @@ pub mod values;
 use std::sync::Arc;
 
 use crate::ctx::Ctx;
-use crate::factory::Scope;
-use crate::factory::recipe::Prepared;
-use crate::factory::unit::Order;
 use crate::ops::error::ToolError;
+use esp_factory::Scope;
+use esp_factory::prepared::Prepared;
+use esp_factory::unit::Order;
 
 /// Reconnections when the call does not say.
 const RETRIES: u32 = 3;
 
 /// A recipe that is known to the ledger and ready for any number of units.
 fn order(ctx: &Ctx, recipe: &str, scope: Scope, retries: Option<u32>) -> Result<Arc<Order>, ToolError> {
-    accepted(ctx, Prepared::load(ctx, recipe)?.checked()?, scope, retries)
+    accepted(ctx, Prepared::load(&ctx.station(), recipe)?.checked()?, scope, retries)
 }
 
 /// The same for a recipe that was read.

@@ -5,14 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::factory::recipe::Prepared;
-use crate::factory::report::Report;
-use crate::factory::steps;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::mac_text;
 use crate::tool::Tool;
+use esp_factory::prepared::Prepared;
+use esp_factory::report::Report;
+use esp_factory::steps;
 
 /// The tool.
 pub struct ProductionTest;
@@ -50,7 +50,7 @@ impl Tool for ProductionTest {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let prepared = Prepared::load(ctx, &input.test_suite)?;
+        let prepared = Prepared::load(&ctx.station(), &input.test_suite)?;
         // It may start programs in RAM.
         ctx.policy.allows_production(&prepared.hash, prepared.is_locked)?;
         let tests = &prepared.recipe.tests;
@@ -80,7 +80,7 @@ impl Tool for ProductionTest {
             Ok(())
         })?;
         for test in chosen().filter(|test| test.what.leaves_loader()) {
-            let step = steps::with_console(ctx, job, &unit.port, &prepared, test, &values)?;
+            let step = steps::with_console(&ctx.station(), job, &unit.port, &prepared, test, &values)?;
             unit.steps.push(step);
         }
         unit.judge();

@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::factory::report::Report;
-use crate::factory::{Scope, unit};
 use crate::ops::args::PortUrl;
 use crate::ops::error::ToolError;
 use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
+use esp_factory::report::Report;
+use esp_factory::{Scope, unit};
 
 /// The tool.
 pub struct Provision;
@@ -51,7 +51,7 @@ impl Tool for Provision {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
         let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
-        let unit = unit::produce(ctx, &ctx.app.desk, job, &url.to_string(), &order);
+        let unit = unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order);
         match unit.failure.clone() {
             Some(error) => Err(error),
             None => Ok(Out { passed: unit.passed(), unit }),

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::factory::quality;
-use crate::factory::recipe::Prepared;
-use crate::factory::report::Report;
 use crate::ops::args::PortUrl;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
+use esp_factory::prepared::Prepared;
+use esp_factory::quality;
+use esp_factory::report::Report;
 
 /// The tool.
 pub struct QualityControl;
@@ -46,8 +46,8 @@ impl Tool for QualityControl {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let prepared = Prepared::load(ctx, &input.config)?.checked()?;
-        let unit = quality::inspect(ctx, &ctx.app.desk, job, input.port.as_ref(), &prepared)?;
+        let prepared = Prepared::load(&ctx.station(), &input.config)?.checked()?;
+        let unit = quality::inspect(&ctx.station(), &ctx.app.desk, job, input.port.as_ref(), &prepared)?;
         Ok(Out { passed: unit.passed(), unit })
     }
 

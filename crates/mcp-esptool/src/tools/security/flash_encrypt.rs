@@ -1,9 +1,9 @@
 //! `esp_flash_encrypt`: images encrypted on this computer, into files or onto a device.
 
 use esp_link::flash::{Compress, Part, WriteOptions};
-use esp_model::chip::{self, Chip, FlashCipher};
+use esp_model::chip::{self, Chip};
 use esp_model::job::Job;
-use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey, KeyKind};
+use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, KeyKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -148,21 +148,8 @@ fn generate(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     Ok(Out { done: "key made".into(), device: None, output_files: vec![file], written_bytes: 0 })
 }
 
-/// The key with the chip's algorithm.
-pub fn flash_key(ctx: &Ctx, chip: &Chip, path: &str, crypt_config: u8) -> Result<FlashKey, ToolError> {
-    let bytes = keys::raw(ctx, path)?;
-    let key = match chip.security.flash_encryption.as_ref().map(|encryption| encryption.cipher) {
-        Some(FlashCipher::Esp32Aes) => FlashKey::esp32(&bytes, crypt_config),
-        Some(FlashCipher::XtsAes) => FlashKey::xts(&bytes),
-        None => {
-            return Err(ToolError::new(Code::NotSupportedByChip, format!("the {} has no flash encryption", chip.name)));
-        }
-    };
-    key.map_err(|error| ToolError::new(Code::BadKey, error.to_string()))
-}
-
 fn convert(ctx: &Ctx, chip: &Chip, input: &In) -> Result<Vec<(u32, Vec<u8>)>, ToolError> {
-    let key = flash_key(ctx, chip, &input.key_file, input.flash_crypt_config)?;
+    let key = keys::flash(ctx, chip, &input.key_file, input.flash_crypt_config)?;
     let convert = |file: &FileAt| {
         let beyond = || ToolError::new(Code::AddressOutOfRange, format!("`{}`: address is beyond 32 bits", file.path));
         let address = file.address.as_u32().ok_or_else(beyond)?;

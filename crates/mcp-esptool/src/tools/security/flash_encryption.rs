@@ -20,7 +20,6 @@ use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::security::flash_encrypt;
 
 /// `esp_encryption_enable`.
 pub struct Enable;
@@ -102,7 +101,7 @@ impl Tool for Enable {
             let encryption = encryption(data)?;
             covers_bootloader(data, &input.files)?;
             let key = keys::raw(ctx, &input.key_file)?;
-            let cipher = flash_encrypt::flash_key(ctx, chip, &input.key_file, 0xf)?;
+            let cipher = keys::flash(ctx, chip, &input.key_file, 0xf)?;
             let mut requests = Vec::new();
             match (SecurityView { chip: data, efuses: &efuses }).hidden_flash_key() {
                 Some(place) => is_key_of_flash(job, connected, &cipher, &place)?,

@@ -1,6 +1,5 @@
 //! `esp_efuse_read`: all eFuses by name.
 
-use esp_model::efuse::{Efuses, Field, FieldValue, SECRET, Shown, hex};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::efuse::pipeline;
-use crate::ops::error::{Code, ToolError};
+use crate::ops::efuse::read::{self, OneField};
+use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
@@ -40,27 +39,6 @@ pub struct Out {
     errors: Vec<String>,
 }
 
-/// A field.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct OneField {
-    /// Its name.
-    name: String,
-    /// Block number.
-    block: u8,
-    /// Its value; secrets are not shown.
-    value: String,
-    /// What the value stands for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meaning: Option<String>,
-    /// The bits, lowest byte first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw_hex: Option<String>,
-    /// Software can read it.
-    readable: bool,
-    /// It can still be burned.
-    writeable: bool,
-}
-
 impl Tool for Read {
     const NAME: &'static str = "esp_efuse_read";
     const TITLE: &'static str = "Read eFuses";
@@ -75,10 +53,10 @@ impl Tool for Read {
             let device = Device::read(connected, job)?;
             let efuses = pipeline::read(connected, job)?;
             let fields = match &input.efuse_name {
-                Some(name) => vec![one(&efuses, field(&efuses, name)?)],
-                None => all(&efuses, input.active),
+                Some(name) => vec![read::one(&efuses, read::field(&efuses, name)?)],
+                None => read::all(&efuses, input.active),
             };
-            Ok(Out { device, fields, errors: errors(&efuses) })
+            Ok(Out { device, fields, errors: read::errors(&efuses) })
         })
     }
 
@@ -88,64 +66,5 @@ impl Tool for Read {
             [only] => format!("{}\n{} = {}", out.device, only.name, only.meaning.as_ref().unwrap_or(&only.value)),
             many => format!("{}\n{} fields, {faults}", out.device, many.len()),
         }
-    }
-}
-
-/// The blocks in which the chip reports errors.
-fn errors(efuses: &Efuses) -> Vec<String> {
-    let shown = |error: &esp_model::efuse::BlockError| {
-        let lost = if error.fail { ", cannot be corrected" } else { "" };
-        format!("block {}: {} errors{lost}", error.block, error.count)
-    };
-    efuses.errors.iter().map(shown).collect()
-}
-
-/// All eFuses by name, for a file. Secrets are not in it.
-pub fn summary(connected: &mut Connected, job: &Job) -> Result<serde_json::Value, ToolError> {
-    let efuses = pipeline::read(connected, job)?;
-    Ok(serde_json::json!({"fields": all(&efuses, false), "errors": errors(&efuses)}))
-}
-
-/// The field of this name, or an error that names the nearest.
-pub fn field(efuses: &Efuses, name: &str) -> Result<&'static Field, ToolError> {
-    let table = efuses.table;
-    table.field(name).ok_or_else(|| {
-        let error = ToolError::new(Code::UnknownEfuse, format!("this chip has no eFuse `{name}`"));
-        match crate::ops::nearest(name, table.fields.iter().map(|field| field.name.as_str())) {
-            Some(near) => error.next(format!("did you mean {near}?")),
-            None => error,
-        }
-    })
-}
-
-fn all(efuses: &Efuses, active: bool) -> Vec<OneField> {
-    let fields = efuses.table.fields.iter().filter(|field| field.shown);
-    let values = fields.map(|field| (field, efuses.value(field)));
-    let notable = |value: &FieldValue| {
-        !value.readable || !value.writeable || value.error || value.raw.iter().any(|byte| *byte != 0)
-    };
-    values.filter(|(_, value)| !active || notable(value)).map(|(field, value)| show(efuses, field, value)).collect()
-}
-
-fn one(efuses: &Efuses, field: &'static Field) -> OneField {
-    show(efuses, field, efuses.value(field))
-}
-
-fn show(efuses: &Efuses, field: &Field, value: FieldValue) -> OneField {
-    let secret = efuses.holds_secret(field);
-    let shown = match &value.value {
-        Shown::Hidden => "hidden".to_string(),
-        _ if secret => SECRET.into(),
-        other => other.to_string(),
-    };
-    let raw_hex = (!secret && value.readable).then(|| hex(&value.raw, ' '));
-    OneField {
-        name: value.name.into(),
-        block: value.block,
-        value: shown,
-        meaning: value.meaning.filter(|_| !secret),
-        raw_hex,
-        readable: value.readable,
-        writeable: value.writeable,
     }
 }

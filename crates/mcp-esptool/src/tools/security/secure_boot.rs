@@ -19,7 +19,6 @@ use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::security::flash_encrypt;
 
 mod version_1;
 
@@ -129,7 +128,7 @@ fn flash_key(
     match path {
         Some(path) if encrypted => {
             let config = efuses.number("FLASH_CRYPT_CONFIG").unwrap_or(0) as u8;
-            flash_encrypt::flash_key(ctx, chip, path, config).map(Some)
+            keys::flash(ctx, chip, path, config).map(Some)
         }
         None if encrypted => {
             let text = "the flash is encrypted: give flash_key_file, so that the bootloader's signature can be checked";

@@ -1,0 +1,103 @@
+//! The station's ledger.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use esp_ledger::{Ledger, LedgerError, Unit};
+use serde_json::{Value as Json, json};
+
+use esp_ops::config::Config;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::own_file;
+
+/// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
+pub struct Desk {
+    ledger: Mutex<Option<Ledger>>,
+    url: String,
+    /// The same, where it is a file.
+    file: Option<PathBuf>,
+    /// Where it is kept what the ledger's file has issued, outside of it.
+    marks: Option<PathBuf>,
+    /// The station's name.
+    pub station: String,
+    /// Who works at it.
+    pub operator: String,
+}
+
+impl Desk {
+    /// Reads the settings; opens nothing.
+    pub fn new(config: &Config) -> Self {
+        let url = match config.text("ledger") {
+            "" => config.state_dir().join("ledger.db").display().to_string(),
+            url => url.to_owned(),
+        };
+        let station = match config.text("station") {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
+        let marks = Some(config.state_dir().join("ledger-marks"));
+        let operator = config.text("operator").to_owned();
+        Self { ledger: Mutex::default(), url, file: config.ledger_file(), marks, station, operator }
+    }
+
+    /// A ledger of its own, for a rehearsal.
+    pub fn at(path: &Path, station: &str) -> Self {
+        let (url, station) = (path.display().to_string(), station.to_owned());
+        let file = Some(path.to_owned());
+        Self { ledger: Mutex::default(), url, file, marks: None, station, operator: String::new() }
+    }
+
+    /// Where the ledger is, without a password.
+    pub fn place(&self) -> String {
+        esp_ledger::without_password(&self.url)
+    }
+
+    /// Does something with the ledger.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, ToolError> {
+        let mut slot = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = match slot.take() {
+            Some(ledger) => ledger,
+            None => self.open()?,
+        };
+        Ok(work(slot.insert(ledger))?)
+    }
+
+    fn open(&self) -> Result<Ledger, ToolError> {
+        if let Some(file) = &self.file {
+            let failed = |error: std::io::Error| ToolError::new(Code::LedgerUnreachable, error.to_string());
+            own_file::private(file).map_err(failed)?;
+        }
+        let ledger = Ledger::open(&self.url, &self.station, &computer())?;
+        Ok(match &self.marks {
+            Some(folder) => ledger.with_marks(folder),
+            None => ledger,
+        })
+    }
+}
+
+/// A unit with its identities and its runs, each with what it measured. None when it is not known.
+pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerError> {
+    let Some(device) = ledger.device(unit)? else { return Ok(None) };
+    let identities = ledger.of_unit(unit)?;
+    let mut runs = Vec::new();
+    for run in ledger.runs(Some(unit), 50)? {
+        let measured = ledger.measurements(run.id)?;
+        runs.push(json!({"run": run, "measured": measured}));
+    }
+    let record = ledger.last_event(unit, "record")?.and_then(|event| serde_json::from_str::<Json>(&event.body).ok());
+    Ok(Some(json!({"device": device, "identities": identities, "runs": runs, "last_record": record})))
+}
+
+/// Something that a copy of the ledger on another computer would not have.
+fn computer() -> String {
+    let id = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| std::fs::read_to_string(path).ok());
+    id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(host_name)
+}
+
+fn host_name() -> String {
+    let file = std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+    let name = file.filter(|name| !name.is_empty());
+    name.or_else(|| std::env::var("HOSTNAME").ok())
+        .or_else(|| std::env::var("COMPUTERNAME").ok())
+        .unwrap_or_else(|| "station".into())
+}

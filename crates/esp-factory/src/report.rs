@@ -1,0 +1,111 @@
+//! What became of a unit, as results, reports and the station page show it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::steps::{Step, Verdict};
+use esp_ops::error::{Code, ToolError};
+
+/// What became of a unit.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Report {
+    /// The port's URL.
+    pub port: String,
+    /// pass, fail, unknown (something needed was not measured) or aborted.
+    pub verdict: String,
+    /// Chip and revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip: Option<String>,
+    /// Base MAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The device is simulated or emulated.
+    #[serde(rename = "virtual")]
+    pub is_virtual: bool,
+    /// The run's number in the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<i64>,
+    /// What was issued to it, by name.
+    pub identities: BTreeMap<String, String>,
+    /// What was checked.
+    pub steps: Vec<Step>,
+    /// What to print; only when it passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Flash bytes written.
+    pub written_bytes: u64,
+    /// Flash bytes that were right already.
+    pub skipped_bytes: u64,
+    /// Connections that were made again, and restarts of transfers.
+    pub retries: u32,
+    /// Line rate at the end.
+    pub baud: u32,
+    /// Seconds by phase.
+    pub phases_s: BTreeMap<String, f64>,
+    /// Code and what happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The error itself.
+    #[serde(skip)]
+    pub failure: Option<ToolError>,
+}
+
+impl Report {
+    /// Nothing is known of the unit yet.
+    pub fn new(port: &str) -> Self {
+        Self {
+            port: port.into(),
+            verdict: "aborted".into(),
+            chip: None,
+            mac: None,
+            is_virtual: false,
+            run: None,
+            identities: BTreeMap::new(),
+            steps: Vec::new(),
+            label: None,
+            written_bytes: 0,
+            skipped_bytes: 0,
+            retries: 0,
+            baud: 0,
+            phases_s: BTreeMap::new(),
+            error: None,
+            failure: None,
+        }
+    }
+
+    /// All that was needed was measured and right.
+    pub fn passed(&self) -> bool {
+        self.verdict == "pass"
+    }
+
+    /// In one line.
+    pub fn line(&self) -> String {
+        let who = self.mac.as_deref().unwrap_or("unknown device");
+        let identities: Vec<String> = self.identities.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let mut text = format!("{}: {} {who} {}", self.port, self.verdict, identities.join(", ")).trim_end().to_owned();
+        let bad = self.steps.iter().filter(|step| step.verdict != Verdict::Pass && !step.optional);
+        let bad: Vec<&str> = bad.map(|step| step.name.as_str()).collect();
+        if !bad.is_empty() {
+            text += &format!(" (not passed: {})", bad.join(", "));
+        }
+        if let Some(error) = &self.error {
+            text += &format!(" ({error})");
+        }
+        text
+    }
+
+    /// Sets the verdict from the steps and the failure.
+    pub fn judge(&mut self) {
+        let counted = || self.steps.iter().filter(|step| !step.optional).map(|step| step.verdict);
+        self.verdict = match &self.failure {
+            Some(error) if error.code == Code::Cancelled => "aborted",
+            Some(_) => "fail",
+            None if counted().any(|verdict| verdict == Verdict::Fail) => "fail",
+            None if counted().any(|verdict| verdict == Verdict::Unknown) || self.steps.is_empty() => "unknown",
+            None => "pass",
+        }
+        .into();
+    }
+}
