@@ -138,6 +138,19 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         scratch: Option<String>,
     },
+    /// Run another tool's command line: `face esptool flash-id`; also by the program's name (see `link`)
+    Face {
+        /// The tool
+        name: String,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Make links named esptool, espsecure … and wrapper files for ESP-IDF, Arduino and PlatformIO in a folder
+    Link {
+        /// The folder
+        dir: PathBuf,
+    },
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -270,6 +283,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 Ok(text) => Ok(print(&text)?),
                 Err(text) => Err(Failure::Other(text)),
             }
+        }
+        Some(Command::Face { name, .. }) => {
+            let known = crate::faces::names().join(", ");
+            Err(Failure::Usage(format!("there is no face `{name}` (known: {known})")))
+        }
+        Some(Command::Link { dir }) => {
+            let made = esp_faces::make_links(&dir, &std::env::current_exe()?)?;
+            Ok(print(&made.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n"))?)
         }
         Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
         Some(Command::Man { dir: None }) => Ok(manual(Cli::command()).render(&mut io::stdout())?),

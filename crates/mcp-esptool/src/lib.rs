@@ -11,6 +11,7 @@ pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod faces;
 pub mod factory;
 #[cfg(feature = "http")]
 pub mod http;

@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    mcp_esptool::cli::main()
+    mcp_esptool::faces::dispatch(std::env::args_os()).unwrap_or_else(mcp_esptool::cli::main)
 }

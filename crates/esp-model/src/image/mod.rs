@@ -19,7 +19,7 @@ pub mod uf2;
 pub mod waste;
 
 pub use app_desc::{AppDesc, BootDesc};
-pub use build::{BuildError, Built, SecurePad, Settings, build, build_hashed};
+pub use build::{BuildError, Built, Notes, PageSource, SecurePad, Settings, build, build_hashed, build_noted};
 pub use header::{Extended, FlashMode, Header};
 pub use outline::Outline;
 pub use parse::{Image, Layout, ParseError, Segment, detect, parse};

@@ -76,6 +76,30 @@ pub enum SecurePad {
     V2,
 }
 
+/// How an image came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notes {
+    /// Sections of the program.
+    pub sections: usize,
+    /// Segments that were made of them.
+    pub segments: usize,
+    /// Where the MMU page size is from.
+    pub page: PageSource,
+    /// How far behind the start of mapped flash the first mapped segment begins, in bytes; for chips with one such segment.
+    pub mapped_at: Option<u32>,
+}
+
+/// Where the MMU page size is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageSource {
+    /// Given, told by the app's description, or the only one that the chip has.
+    Known,
+    /// Concluded from the address of the app's description, in bytes.
+    Guessed(u32),
+    /// The default: the address of the app's description fits no page size.
+    Unaligned,
+}
+
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Built {
@@ -197,15 +221,35 @@ pub fn build_hashed(
     settings: &Settings,
     sha256: impl FnOnce() -> [u8; 32],
 ) -> Result<Built, BuildError> {
+    build_noted(chip, elf, settings, sha256).map(|(built, _)| built)
+}
+
+/// The same, with what is worth saying about it.
+pub fn build_noted(
+    chip: &Chip,
+    elf: &[u8],
+    settings: &Settings,
+    sha256: impl FnOnce() -> [u8; 32],
+) -> Result<(Built, Notes), BuildError> {
     let elf = Elf::parse(elf)?;
+    let sections = contents(&elf, settings)?.len();
     let plan = Plan::new(chip, &elf, settings, sha256)?;
+    let [from, to] = chip.image.irom.map(u64::from);
+    let mapped = plan.parts.iter().map(|part| part.addr).find(|address| (from..to).contains(address));
+    let mapped_at = mapped.map(|address| (address - from) as u32);
+    let page = page(chip, &elf, settings)?.1;
+    let notes = Notes { sections, segments: plan.parts.len(), page, mapped_at };
+    Ok((assemble(chip, &elf, settings, plan)?, notes))
+}
+
+fn assemble<'a>(chip: &Chip, elf: &Elf<'a>, settings: &Settings, plan: Plan<'_, 'a>) -> Result<Built, BuildError> {
     match (chip.image.format, settings.version) {
         (ImageFormat::Esp32, _) => {
             let sha256 = plan.elf_sha256;
             let built = match plan.esp32(settings) {
                 // Where esptool gives up, espflash joins what touches.
                 Err(refused @ BuildError::SharedPage { .. }) if !settings.ram_only_header => {
-                    let joined = Plan::joined(chip, &elf, settings, sha256)?.esp32(settings);
+                    let joined = Plan::joined(chip, elf, settings, sha256)?.esp32(settings);
                     joined.map_err(|_| refused)
                 }
                 built => built,
@@ -342,11 +386,17 @@ fn mapped_app_desc<'s, 'a>(
 }
 
 fn page_size(chip: &Chip, elf: &Elf<'_>, settings: &Settings) -> Result<u32, BuildError> {
+    page(chip, elf, settings).map(|(size, _)| size)
+}
+
+/// The MMU page size in bytes, and where it is from.
+fn page(chip: &Chip, elf: &Elf<'_>, settings: &Settings) -> Result<(u32, PageSource), BuildError> {
     let sizes = &chip.image.mmu_page_sizes;
     let default = sizes.first().copied().unwrap_or(0x1_0000);
+    let known = |size| (size, PageSource::Known);
     let choose = |asked: u64| {
-        let known = sizes.iter().copied().find(|size| u64::from(*size) == asked);
-        match known {
+        let found = sizes.iter().copied().find(|size| u64::from(*size) == asked);
+        match found {
             Some(size) => Ok(size),
             // A chip with one size keeps it, whatever is asked for.
             None if sizes.len() <= 1 => Ok(default),
@@ -354,24 +404,24 @@ fn page_size(chip: &Chip, elf: &Elf<'_>, settings: &Settings) -> Result<u32, Bui
         }
     };
     if let Some(asked) = settings.mmu_page_size {
-        return choose(u64::from(asked));
+        return choose(u64::from(asked)).map(known);
     }
-    let Some(section) = mapped_app_desc(chip, &elf.sections, settings)? else { return Ok(default) };
+    let Some(section) = mapped_app_desc(chip, &elf.sections, settings)? else { return Ok(known(default)) };
     if sizes.len() <= 1 {
-        return Ok(default);
+        return Ok(known(default));
     }
     if section.data.len().next_multiple_of(4) < AppDesc::LEN {
         return Err(BuildError::AppDesc);
     }
-    let Some(desc) = AppDesc::decode(section.data) else { return Ok(default) };
+    let Some(desc) = AppDesc::decode(section.data) else { return Ok(known(default)) };
     if desc.mmu_page_log2 != 0 {
-        return choose(desc.mmu_page_size().map_or(0, u64::from));
+        return choose(desc.mmu_page_size().map_or(0, u64::from)).map(known);
     }
     // Before ESP-IDF 5.4 the description does not tell; but it follows the headers at the start of a page.
     let start = i64::from(section.addr) - 32;
     let mut fitting: Vec<u32> = sizes.iter().copied().filter(|size| start % i64::from(*size) == 0).collect();
     fitting.sort_unstable();
-    Ok(fitting.last().copied().unwrap_or(default))
+    Ok(fitting.last().map_or((default, PageSource::Unaligned), |size| (*size, PageSource::Guessed(*size))))
 }
 
 fn elf_sha256_offset(chip: &Chip, sections: &[Section<'_>], settings: &Settings) -> Result<Option<u32>, BuildError> {

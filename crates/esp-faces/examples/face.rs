@@ -1,0 +1,30 @@
+//! A face without the rest of the program: `cargo run -p esp-faces --example face -- esptool version`.
+
+use std::process::ExitCode;
+
+use esp_faces::Host;
+use esp_link::port::{PortError, PortUrl};
+use esp_model::port::Port;
+
+/// A program without virtual devices and without a policy.
+struct Bare;
+
+impl Host for Bare {
+    fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
+        Err(PortError::Unsupported { url: url.to_string(), what: "no virtual devices here".into() })
+    }
+
+    fn allows_port(&self, _: &PortUrl) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn burns_unasked(&self, _: &str) -> bool {
+        false
+    }
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let face = words.next().and_then(|name| esp_faces::by_name(&name));
+    face.map_or(ExitCode::from(2), |face| esp_faces::run(face, words.collect(), &Bare))
+}

@@ -1,0 +1,221 @@
+//! A face: its commands, and how a command line reaches one of them.
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::fault::Fault;
+use crate::grammar;
+use crate::host::Host;
+use crate::terminal::Terminal;
+
+/// One command of a face.
+pub struct Entry {
+    /// Its arguments.
+    pub spec: fn() -> Command,
+    /// What it does.
+    pub run: fn(&Call<'_>) -> Result<(), Fault>,
+}
+
+/// A command line that another tool understands.
+pub struct Face {
+    /// The tool's name.
+    pub name: &'static str,
+    /// What its help says first.
+    pub about: &'static str,
+    /// Its options before the command.
+    pub options: fn() -> Vec<Arg>,
+    /// What stands before `A fatal error occurred`.
+    pub fatal_prefix: &'static str,
+    /// What it says after its first line.
+    pub prepare: Option<fn(&Terminal)>,
+    /// Several commands may stand in one line; this runs them.
+    pub chain: Option<fn(&[Call<'_>]) -> Result<(), Fault>>,
+    /// The tool is one command without a name.
+    pub single: Option<Entry>,
+    /// Its commands.
+    pub commands: &'static [Entry],
+    /// Older names of options and commands.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Options of several letters after one dash, and their long names.
+    pub shorts: &'static [(&'static str, &'static str)],
+}
+
+/// One call of a command.
+pub struct Call<'a> {
+    /// The face.
+    pub face: &'a Face,
+    /// The command's name.
+    pub command: &'a str,
+    /// The program around it.
+    pub host: &'a dyn Host,
+    /// Where texts go.
+    pub terminal: &'a Terminal,
+    /// Options before the command.
+    pub options: &'a ArgMatches,
+    /// Arguments of the command.
+    pub arguments: &'a ArgMatches,
+}
+
+impl<'a> Call<'a> {
+    /// The same call, to be changed in a part.
+    pub fn copy(&self) -> Call<'a> {
+        Call { ..*self }
+    }
+    /// The value of an argument that the command's specification demands or gives a default.
+    pub fn text(&self, name: &str) -> &str {
+        self.optional(name).unwrap_or_default()
+    }
+
+    /// The value of an argument.
+    pub fn optional(&self, name: &str) -> Option<&str> {
+        self.arguments.try_get_one::<String>(name).ok().flatten().map(String::as_str)
+    }
+
+    /// The value of an option before the command.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.try_get_one::<String>(name).ok().flatten().map(String::as_str)
+    }
+
+    /// A flag before the command is given.
+    pub fn switch(&self, name: &str) -> bool {
+        self.options.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default()
+    }
+
+    /// All values of an argument.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let values = self.arguments.try_get_many::<String>(name).ok().flatten();
+        values.map(|values| values.map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    /// A flag is given.
+    pub fn has(&self, name: &str) -> bool {
+        self.arguments.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default()
+    }
+}
+
+/// An option without a value.
+pub fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// An option with a value.
+pub fn option(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).allow_hyphen_values(true)
+}
+
+/// An argument by its place.
+pub fn place(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).help(help).required(true).value_name(name)
+}
+
+impl Face {
+    /// The whole grammar.
+    pub fn grammar(&self) -> Command {
+        if let Some(entry) = &self.single {
+            return (entry.spec)().about(self.about).disable_version_flag(true).arg_required_else_help(true);
+        }
+        let root = Command::new(self.name)
+            .about(self.about)
+            .disable_version_flag(true)
+            .disable_help_subcommand(true)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .args((self.options)());
+        let name = self.name;
+        self.commands.iter().fold(root, |root, entry| {
+            let spec = (entry.spec)();
+            // clap names the whole path otherwise.
+            let shown = format!("{name} {}", spec.get_name());
+            root.subcommand(spec.disable_version_flag(true).bin_name(shown))
+        })
+    }
+
+    /// The tool says its name and version first.
+    fn has_banner(&self) -> bool {
+        self.name.starts_with("esp")
+    }
+
+    /// The first line of the output.
+    pub fn banner(&self) -> String {
+        format!("{} v{}", self.name, crate::ESPTOOL_VERSION)
+    }
+}
+
+/// Runs a face.
+pub fn run(face: &Face, arguments: Vec<String>, host: &dyn Host) -> ExitCode {
+    let terminal = Terminal::default();
+    match attempt(face, &terminal, arguments, host) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fault::Exit(code)) => ExitCode::from(code),
+        Err(Fault::Usage(text)) => {
+            terminal.error(format_args!("\nUsage: {} [OPTIONS] COMMAND [ARGS]...\n\nError: {text}", face.name));
+            ExitCode::from(2)
+        }
+        Err(Fault::Fatal(text)) => {
+            terminal.error(format_args!("{}A fatal error occurred: {text}", face.fatal_prefix));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn attempt(face: &Face, terminal: &Terminal, arguments: Vec<String>, host: &dyn Host) -> Result<(), Fault> {
+    let grammar = face.grammar();
+    let line = grammar::prepare(&grammar, face, arguments)?;
+    if let Some(echo) = &line.echo {
+        terminal.say(echo);
+    }
+    line.warnings.iter().for_each(|warning| terminal.warn(warning));
+    let reached = line.command.is_some();
+    let mut calls = Vec::new();
+    for group in line.groups() {
+        match grammar.clone().try_get_matches_from(&group) {
+            Ok(matches) => calls.push(matches),
+            Err(error) => return refuse(face, terminal, reached, &error),
+        }
+    }
+    if calls.iter().any(|matches| matches.try_get_one::<bool>("silent").is_ok_and(|silent| silent == Some(&true))) {
+        terminal.silence();
+    }
+    if let Some(entry) = &face.single {
+        let whole = calls.first().ok_or(Fault::Exit(2))?;
+        return (entry.run)(&Call { face, command: face.name, host, terminal, options: whole, arguments: whole });
+    }
+    if face.has_banner() {
+        terminal.say(face.banner());
+    }
+    if let Some(prepare) = face.prepare {
+        prepare(terminal);
+    }
+    let call = |matches| call_of(face, terminal, host, matches);
+    let calls = calls.iter().map(call).collect::<Option<Vec<_>>>().ok_or(Fault::Exit(2))?;
+    match (face.chain, calls.as_slice()) {
+        (Some(run), calls) => run(calls),
+        (None, [call]) => {
+            let entry = face.commands.iter().find(|entry| (entry.spec)().get_name() == call.command);
+            entry.map_or(Err(Fault::Exit(2)), |entry| (entry.run)(call))
+        }
+        (None, _) => Err(Fault::Exit(2)),
+    }
+}
+
+fn call_of<'a>(
+    face: &'a Face,
+    terminal: &'a Terminal,
+    host: &'a dyn Host,
+    matches: &'a ArgMatches,
+) -> Option<Call<'a>> {
+    let (command, arguments) = matches.subcommand()?;
+    Some(Call { face, command, host, terminal, options: matches, arguments })
+}
+
+/// Prints help, or what is wrong with the command line.
+fn refuse(face: &Face, terminal: &Terminal, reached: bool, error: &clap::Error) -> Result<(), Fault> {
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if reached && !help && face.has_banner() {
+        terminal.say(face.banner());
+    }
+    let _ = error.print();
+    if help { Ok(()) } else { Err(Fault::Exit(2)) }
+}

@@ -1,0 +1,181 @@
+//! The eFuses that the commands work on: of a chip behind a port, or of a virtual one.
+
+use std::path::PathBuf;
+
+use esp_link::options::StubSource;
+use esp_link::port::PortUrl;
+use esp_model::chip::{self, Chip};
+
+use esp_model::efuse::lint::{Facts, Severity};
+use esp_model::efuse::{Burn, Efuses, Plan, token};
+
+use super::{burn, register_file};
+use crate::command::Call;
+use crate::esptool::session::{Session, failed};
+use crate::fault::Fault;
+
+/// What holds the eFuses.
+pub enum Holder {
+    /// A chip.
+    Device(Box<Session>),
+    /// A virtual chip, kept in a file or nowhere.
+    Virtual(Option<PathBuf>),
+}
+
+/// The eFuses with what is to be burned.
+pub struct Bench {
+    /// The chip.
+    pub chip: &'static Chip,
+    /// What it holds.
+    pub efuses: Efuses,
+    /// What is to be burned.
+    pub burn: Burn,
+    /// Several burns are done together at the end.
+    pub batch: bool,
+    /// Where it is.
+    pub holder: Holder,
+}
+
+impl Bench {
+    /// Connects, or reads the file.
+    pub fn open(call: &Call<'_>) -> Result<Self, Fault> {
+        let wanted = chip::by_name(call.option("chip").unwrap_or("auto"));
+        let token = call.option("token");
+        let (chip, efuses, holder) = match call.switch("virt") || token.is_some() {
+            true => virtual_chip(call, wanted, token)?,
+            false => device(call)?,
+        };
+        if call.option("extend-efuse-table").is_some() {
+            let text =
+                "--extend-efuse-table is not supported: name the bits of a project with burn-bit or burn-block-data";
+            return Err(Fault::fatal(text));
+        }
+        let bench = Self { chip, burn: Burn::new(efuses.clone()), efuses, batch: false, holder };
+        bench.say_registers(call);
+        Ok(bench)
+    }
+
+    /// With `--debug`, what each block's registers hold.
+    fn say_registers(&self, call: &Call<'_>) {
+        if call.switch("debug") {
+            super::dump::blocks(self, call, "read_regs");
+        }
+    }
+
+    /// Leaves the chip.
+    pub fn close(self, call: &Call<'_>) -> Result<(), Fault> {
+        match self.holder {
+            Holder::Device(mut session) if call.option("after") != Some("no-reset") => session.reset(call),
+            _ => Ok(()),
+        }
+    }
+
+    /// The chip's revision, major × 100 + minor.
+    pub fn revision(&self) -> u16 {
+        match &self.holder {
+            Holder::Device(session) => session.loader.revision().unwrap_or(0),
+            Holder::Virtual(_) => register_file::revision(&self.efuses),
+        }
+    }
+
+    /// Carries out what is to be burned.
+    pub fn program(&mut self, call: &Call<'_>) -> Result<(), Fault> {
+        let steps = self.burn.steps().map_err(burn::refused)?;
+        match &mut self.holder {
+            Holder::Device(session) => {
+                let job = session.job.shielded();
+                let burned = session.loader.burn_efuses(&job, self.burn.before(), &steps, |_, _| ());
+                burned.map_err(Fault::fatal)?;
+                // What was closed cannot be read back any more.
+                self.efuses =
+                    session.loader.read_efuses(&session.job).unwrap_or(self.burn.after().map_err(burn::refused)?);
+            }
+            Holder::Virtual(file) => {
+                for step in &steps {
+                    if let Some(block) = self.efuses.table.block(step.block) {
+                        self.efuses.burn(block, &step.data);
+                    }
+                }
+                if let Some(file) = file {
+                    register_file::store(&self.efuses, file)?;
+                }
+            }
+        }
+        self.burn = Burn::new(self.efuses.clone());
+        self.say_registers(call);
+        Ok(())
+    }
+
+    /// Refuses a burn that would brick a real chip, and one that nobody confirms and the policy does not allow.
+    pub fn may_burn(&self, call: &Call<'_>) -> Result<(), Fault> {
+        let Holder::Device(session) = &self.holder else { return Ok(()) };
+        let Some(identity) = session.loader.identity() else {
+            return Err(Fault::fatal("eFuses cannot be burned in secure download mode."));
+        };
+        let facts = Facts { reads_agree: true, revision_known: true, ..Facts::default() };
+        let plan = Plan::new(self.chip, self.revision(), identity.mac, &self.burn, &facts).map_err(burn::refused)?;
+        for finding in plan.findings.iter().filter(|finding| finding.severity != Severity::Deny) {
+            call.terminal.warn(&finding.text);
+        }
+        let denied: Vec<_> = plan.findings.iter().filter(|finding| finding.severity == Severity::Deny).collect();
+        if !denied.is_empty() {
+            let list: Vec<String> =
+                denied.iter().map(|finding| format!("rule {}: {}", finding.rule, finding.text)).collect();
+            return Err(Fault::Fatal(format!("This burn is refused.\n  {}", list.join("\n  "))));
+        }
+        let mac = crate::text::hex(&identity.mac, ":");
+        let url = call.option("port").and_then(|port| port.parse::<PortUrl>().ok());
+        let pretend = matches!(url, Some(PortUrl::Sim { .. } | PortUrl::Qemu(_)));
+        if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(&mac) {
+            return Err(Fault::Fatal(format!(
+                "--do-not-confirm burns the eFuses of a real device only where the policy allows it: add burn_macs = \
+                 [\"{mac}\"] to the policy file, or leave --do-not-confirm out and type BURN."
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn device(call: &Call<'_>) -> Result<(&'static Chip, Efuses, Holder), Fault> {
+    if call.option("port").is_none()
+        && std::env::var_os("ESPTOOL_PORT").is_none()
+        && std::env::var_os("ESPPORT").is_none()
+    {
+        return Err(Fault::Usage("Missing required argument. Please specify the --port option.".into()));
+    }
+    let mut session = Session::connect(call, StubSource::None)?.0;
+    let efuses = session.loader.read_efuses(&session.job).map_err(failed)?;
+    Ok((session.loader.chip(), efuses, Holder::Device(Box::new(session))))
+}
+
+fn virtual_chip(
+    call: &Call<'_>,
+    wanted: Option<&'static Chip>,
+    text: Option<&str>,
+) -> Result<(&'static Chip, Efuses, Holder), Fault> {
+    let file = call.option("path-efuse-file").map(PathBuf::from);
+    if let Some(text) = text {
+        let table = |id: &str, revision| chip::by_name(id).map(|chip| chip.efuse_at(revision));
+        let (id, revision, words) = token::decode(text, table).map_err(Fault::fatal)?;
+        let chip = chip::by_name(&id).ok_or_else(|| Fault::Fatal(format!("the token's chip {id} is not known")))?;
+        if wanted.is_some_and(|wanted| wanted.id != chip.id) {
+            return Err(Fault::Fatal(format!(
+                "This token is of {}, not {}.",
+                chip.name,
+                call.option("chip").unwrap_or_default()
+            )));
+        }
+        let efuses = Efuses::new(chip.efuse_at(revision), &words);
+        if let Some(file) = &file {
+            register_file::store(&efuses, file)?;
+        }
+        return Ok((chip, efuses, Holder::Virtual(file)));
+    }
+    // The first of the family, when none is named.
+    let chip = wanted.or_else(|| chip::by_chip_id(0)).ok_or_else(|| Fault::fatal("no chip is known"))?;
+    let efuses = match &file {
+        Some(file) => register_file::load(chip, file)?,
+        None => Efuses::blank(chip.efuse_at(0)),
+    };
+    Ok((chip, efuses, Holder::Virtual(file)))
+}

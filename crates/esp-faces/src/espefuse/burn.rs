@@ -1,0 +1,68 @@
+//! Burning: what will happen, the confirmation, and what happened.
+
+use std::io;
+
+use esp_model::efuse::{Stage, bits};
+
+use super::bench::Bench;
+use super::dump;
+pub use super::refusals::refused;
+use crate::command::Call;
+use crate::fault::Fault;
+
+/// Burns all that was asked for.
+pub fn all(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
+    let terminal = call.terminal;
+    let steps = bench.burn.steps().map_err(refused)?;
+    terminal.say("\n\nCheck all blocks for burn...\nidx, BLOCK_NAME,          Conclusion");
+    if steps.is_empty() {
+        terminal.say("Nothing to burn, see messages above.");
+        terminal.say("Successful.");
+        return Ok(());
+    }
+    let table = bench.efuses.table;
+    for block in table.blocks.iter().filter(|block| steps.iter().any(|step| step.block == block.id)) {
+        let blank = bits::is_zero(bench.efuses.block(block.id));
+        let what = if blank { "is empty, will burn the new value" } else { "is not empty" };
+        terminal.say(format_args!("[{:02}] {:<20} {what}", block.id, dump::names(block).0));
+    }
+    bench.may_burn(call)?;
+    confirm(call)?;
+    bench.program(call)?;
+    let mut closed = false;
+    for step in &steps {
+        // What is shown twice is burned in two steps: settings first, what closes the chip last.
+        if step.stage == Stage::Last && !closed && !call.switch("no-postpone") {
+            terminal.say("Burn postponed eFuses from BLOCK0.");
+            closed = true;
+        }
+        let all = if step.block == 0 { "all write block bits are set" } else { "write block == read block" };
+        terminal.say(format_args!("BURN BLOCK{}  - OK ({all})", step.block));
+    }
+    terminal.say("Reading updated eFuses...");
+    if !bench.batch && ["burn-efuse", "read-protect-efuse", "write-protect-efuse"].contains(&call.command) {
+        terminal.say("Checking eFuses...");
+    }
+    if call.command == "burn-custom-mac" {
+        super::check::custom_mac(bench, call);
+    }
+    terminal.say("Successful.");
+    Ok(())
+}
+
+fn confirm(call: &Call<'_>) -> Result<(), Fault> {
+    call.terminal.say(". \nThis is an irreversible operation!");
+    if call.switch("do-not-confirm") {
+        return Ok(());
+    }
+    call.terminal.say("Type 'BURN' (all capitals) to continue.");
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed)?;
+    match typed.trim() {
+        "BURN" => Ok(()),
+        _ => {
+            call.terminal.say("Aborting.");
+            Err(Fault::Exit(1))
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The arguments of each command.
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::command::{flag, option, place};
+
+fn many(name: &'static str, shown: &'static str) -> Arg {
+    Arg::new(name).num_args(1..).required(true).value_name(shown)
+}
+
+fn force() -> Arg {
+    flag("force-write-always", "Burn also what seems to be burned or protected")
+}
+
+fn token() -> Arg {
+    flag("show-token", "Show what is to be burned as a token")
+}
+
+fn key_options(command: Command) -> Command {
+    command
+        .arg(flag("no-write-protect", "Do not freeze the key"))
+        .arg(flag("no-read-protect", "Do not hide the key"))
+        .arg(flag("show-sensitive-info", "Show the keys"))
+        .arg(force())
+        .arg(token())
+}
+
+pub fn burn_efuse() -> Command {
+    Command::new("burn-efuse")
+        .about("Burn fields: pairs of name and value")
+        .arg(many("name_value_pairs", "EFUSE_NAME VALUE"))
+        .arg(flag("force", "Burn also what does not fit other fields"))
+        .arg(token())
+}
+
+pub fn read_protect() -> Command {
+    Command::new("read-protect-efuse")
+        .about("Hide fields or blocks from software")
+        .arg(many("efuse_name", "EFUSE_NAME"))
+        .arg(token())
+}
+
+pub fn write_protect() -> Command {
+    Command::new("write-protect-efuse")
+        .about("Freeze fields or blocks")
+        .arg(many("efuse_name", "EFUSE_NAME"))
+        .arg(token())
+}
+
+pub fn burn_block_data() -> Command {
+    Command::new("burn-block-data")
+        .about("Burn data that is not a key: pairs of block and file")
+        .arg(many("block_datafile", "BLOCK DATAFILE"))
+        .arg(option("offset", "First byte").short('o').default_value("0"))
+        .arg(force())
+        .arg(token())
+}
+
+pub fn burn_bit() -> Command {
+    Command::new("burn-bit")
+        .about("Burn single bits of a block")
+        .arg(place("block", "Block"))
+        .arg(many("bit_number", "BIT"))
+        .arg(force())
+        .arg(token())
+}
+
+pub fn burn_key() -> Command {
+    let names =
+        many("keys", "BLOCK KEYFILE KEYPURPOSE").help("Triples; on a chip without purposes pairs of block and file");
+    key_options(Command::new("burn-key").about("Burn keys").arg(names))
+}
+
+pub fn burn_key_digest() -> Command {
+    let names = many("keys", "BLOCK KEYFILE KEYPURPOSE").help("Triples; on a chip without purposes one file");
+    key_options(Command::new("burn-key-digest").about("Burn digests of public keys").arg(names))
+}
+
+pub fn burn_custom_mac() -> Command {
+    Command::new("burn-custom-mac")
+        .about("Burn a MAC address of your own")
+        .arg(place("mac", "Address"))
+        .arg(force())
+        .arg(token())
+}
+
+pub fn get_custom_mac() -> Command {
+    Command::new("get-custom-mac").about("Print the MAC address of your own")
+}
+
+pub fn set_flash_voltage() -> Command {
+    Command::new("set-flash-voltage")
+        .about("Set the voltage of the flash for good")
+        .arg(place("voltage", "Voltage").value_parser(["1.8V", "3.3V", "OFF"]))
+        .arg(token())
+}
+
+pub fn dump() -> Command {
+    Command::new("dump")
+        .about("Print all blocks")
+        .arg(option("format", "Form").value_parser(["default", "split", "joint", "token"]).default_value("default"))
+        .arg(option("file-name", "File to write"))
+}
+
+pub fn summary() -> Command {
+    Command::new("summary")
+        .about("Print the fields")
+        .arg(Arg::new("efuses_to_show").num_args(0..).action(ArgAction::Append).value_name("EFUSE_NAME"))
+        .arg(option("format", "Form").value_parser(["summary", "json", "value_only"]).default_value("summary"))
+        .arg(flag("active", "Only fields that are not 0"))
+        .arg(option("file", "File to write"))
+}
+
+pub fn check_error() -> Command {
+    Command::new("check-error").about("Look for coding errors").arg(flag("recovery", "Burn blocks with errors again"))
+}

@@ -1,0 +1,64 @@
+//! The program under other names: `esptool`, `espsecure` … (crate `esp-faces`).
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use esp_faces::{Face, Host};
+use esp_link::port::{PortError, PortUrl};
+use esp_model::port::Port;
+
+use crate::ops::config::{Config, Sources};
+use crate::ops::guard::policy::Policy;
+use crate::ops::session::ports::Ports;
+use crate::ops::session::virtuals::Virtuals;
+
+/// What the faces need from this program; read when it is needed.
+struct Program;
+
+impl Host for Program {
+    fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
+        let failed = |what: String| PortError::Virtual { url: url.to_string(), what };
+        let ports = config().map(|config| ports(&config)).map_err(failed)?;
+        ports.open(url).map_err(|error| failed(error.to_string()))
+    }
+
+    fn allows_port(&self, url: &PortUrl) -> Result<(), String> {
+        let config = config()?;
+        let policy = Policy::load(&config).map_err(|error| error.to_string())?;
+        ports(&config).check(url, &policy).map_err(|error| error.to_string())
+    }
+
+    fn burns_unasked(&self, mac: &str) -> bool {
+        let policy = config().and_then(|config| Policy::load(&config).map_err(|error| error.to_string()));
+        policy.is_ok_and(|policy| policy.allows_burn(mac, false).is_ok())
+    }
+}
+
+fn config() -> Result<Config, String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let sources = Sources { file: None, flags: Vec::new(), env: &env };
+    Config::load(&sources).map_err(|error| error.to_string())
+}
+
+fn ports(config: &Config) -> Ports {
+    Ports::new(config, Arc::new(Virtuals::new(config)))
+}
+
+/// Runs a face when the program is called by its name, or as `mcp-esptool face NAME …`. Comes before everything else: a
+/// face needs no configuration and starts in milliseconds.
+pub fn dispatch(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut words = arguments.map(|word| word.to_string_lossy().into_owned());
+    let program = words.next()?;
+    if let Some(face) = esp_faces::by_name(&program) {
+        return Some(esp_faces::run(face, words.collect(), &Program));
+    }
+    let face = words.next().filter(|word| word == "face").and_then(|_| words.next());
+    let face: &Face = esp_faces::by_name(&face?)?;
+    Some(esp_faces::run(face, words.collect(), &Program))
+}
+
+/// The names of all faces.
+pub fn names() -> Vec<&'static str> {
+    esp_faces::FACES.iter().map(|face| face.name).collect()
+}
