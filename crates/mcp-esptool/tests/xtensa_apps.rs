@@ -104,7 +104,8 @@ fn blinks(chip: &str, files: Files) {
     let console = bench.good("esp_console_capture", capture);
     let turns = times(&console, "Turning the LED");
     assert!(turns.len() >= 4, "{console:#}");
-    for pair in turns.windows(2) {
+    // The first one waits on the line behind the boot messages, which a chip prints faster than 115200 baud carry them.
+    for pair in turns[1..].windows(2) {
         assert!((pair[1] - pair[0] - 1000).abs() <= 20, "{turns:?} {console:#}");
     }
     assert_eq!(console["counts"]["panics"], json!(0), "{console:#}");
@@ -125,7 +126,8 @@ fn built_in_device_runs(chip: &str, files: Files) {
 /// What both analyses of the same crash must agree on.
 fn crash(analysis: &Value) -> Value {
     let task = &analysis["tasks"][0];
-    let functions: Vec<_> = task["backtrace"].as_array().unwrap().iter().map(|frame| frame["function"].clone()).collect();
+    let functions: Vec<_> =
+        task["backtrace"].as_array().unwrap().iter().map(|frame| frame["function"].clone()).collect();
     let mut exception: Vec<_> = analysis["exception"].as_array().unwrap().clone();
     exception.retain(|pair| matches!(pair[0].as_str().unwrap(), "exccause" | "excvaddr"));
     json!({ "reason": analysis["reason"], "in_interrupt": analysis["in_interrupt"], "elf": analysis["elf_match"],

@@ -9,15 +9,89 @@ pub fn trials() -> Vec<Trial> {
     let answers = |id: &'static str| {
         trial(&format!("the_rom_of_{id}_answers_sync_in_download_mode"), &[], move || answers_sync(id))
     };
-    vec![answers("esp32"), answers("esp32s2"), answers("esp32s3")]
+    let writes = |id: &'static str| {
+        trial(&format!("the_rom_of_{id}_writes_what_it_is_sent_to_flash"), &[], move || writes_flash(id))
+    };
+    let chips = ["esp32", "esp32s2", "esp32s3"];
+    chips.iter().map(|id| answers(id)).chain(chips.iter().map(|id| writes(id))).collect()
 }
 
-/// A SYNC request of the loader protocol, in its frame.
-fn sync() -> Vec<u8> {
-    let mut frame = vec![0xc0, 0x00, 0x08, 0x24, 0x00, 0, 0, 0, 0, 0x07, 0x07, 0x12, 0x20];
-    frame.extend([0x55; 32]);
+/// A request of the loader protocol, in its frame.
+fn request(command: u8, checksum: u8, data: &[u8]) -> Vec<u8> {
+    let mut plain = vec![0x00, command];
+    plain.extend((data.len() as u16).to_le_bytes());
+    plain.extend([checksum, 0, 0, 0]);
+    plain.extend(data);
+    let mut frame = vec![0xc0];
+    for byte in plain {
+        match byte {
+            0xc0 => frame.extend([0xdb, 0xdc]),
+            0xdb => frame.extend([0xdb, 0xdd]),
+            other => frame.push(other),
+        }
+    }
     frame.push(0xc0);
     frame
+}
+
+fn sync() -> Vec<u8> {
+    request(0x08, 0, &[&[0x07, 0x07, 0x12, 0x20][..], &[0x55; 32]].concat())
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// Sends a request; the ROM must answer it, and say that all is well.
+fn ask(machine: &mut Machine, command: u8, checksum: u8, data: &[u8]) {
+    let start = machine.now();
+    machine.input(start, Input::Uart { port: 0, bytes: request(command, checksum, data) });
+    let mut sent = Vec::new();
+    while machine.now() < start + 2000 * MILLISECOND {
+        let until = machine.now() + 5 * MILLISECOND;
+        sent.extend(super::sent(&run(machine, until)));
+        let at = sent.windows(3).position(|part| part == [0xc0, 0x01, command]);
+        if let Some(frame) = at.and_then(|at| sent.get(at..at + 14)).filter(|frame| frame[13] == 0xc0) {
+            assert_eq!(frame[9..11], [0, 0], "command {command:#x}: {frame:x?}");
+            return;
+        }
+    }
+    panic!("no answer to command {command:#x}: {sent:x?}");
+}
+
+/// FLASH_BEGIN and FLASH_DATA through the ROM's own driver, with bytes that use every bit of the controller's buffer.
+fn writes_flash(id: &str) {
+    let mut config = Config::new(id, 4 << 20).unwrap();
+    config.download = true;
+    let mut machine = Machine::new(config).unwrap();
+    run(&mut machine, 20 * MILLISECOND);
+    let answered = (0..10).any(|_| {
+        let now = machine.now();
+        machine.input(now, Input::Uart { port: 0, bytes: sync() });
+        let sent = sent(&run(&mut machine, now + 100 * MILLISECOND));
+        sent.windows(3).any(|part| part == [0xc0, 0x01, 0x08])
+    });
+    assert!(answered);
+    let mut state = 1u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let content: Vec<u8> = (0..2048).map(|_| byte()).collect();
+    ask(&mut machine, 0x0d, 0, &words(&[0, 0]));
+    let (size, block, place) = (content.len() as u32, 0x400, 0x3000);
+    let mut begin = vec![size, size / block, block, place];
+    if id != "esp32" {
+        // Not encrypted.
+        begin.push(0);
+    }
+    ask(&mut machine, 0x02, 0, &words(&begin));
+    for (number, block) in content.chunks(block as usize).enumerate() {
+        let checksum = block.iter().fold(0xef, |sum, byte| sum ^ byte);
+        let head = words(&[block.len() as u32, number as u32, 0, 0]);
+        ask(&mut machine, 0x03, checksum, &[&head, block].concat());
+    }
+    assert_eq!(machine.soc.shared.flash.sector(3)[..content.len()], content);
 }
 
 /// Ten requests from `first` on, one each `step` milliseconds: the first one or two are what the rate is measured by, whatever the ROM
