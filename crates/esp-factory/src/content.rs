@@ -172,10 +172,8 @@ pub fn identities_on_unit(wanted: &NvsPlace, found: &[u8]) -> BTreeMap<String, S
     let value = |(namespace, key, name): &(String, String, String)| {
         let text = match contents.get(namespace, key)? {
             Value::Text(text) => text.clone(),
-            Value::Blob(bytes) if bytes.len() == 6 => {
-                bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
-            }
-            Value::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Value::Blob(bytes) if bytes.len() == 6 => esp_model::hex::joined(bytes, ":"),
+            Value::Blob(bytes) => esp_model::hex::encode(bytes),
             number => number.number()?.to_string(),
         };
         Some((name.clone(), text))

@@ -52,7 +52,7 @@ impl Sealed {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    esp_model::hex::encode(bytes)
 }
 
 /// What the chip had sealed when the unit's last run ended.

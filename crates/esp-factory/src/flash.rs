@@ -68,7 +68,7 @@ impl Work<'_> {
             .iter()
             .chain(&content.by_chip)
             .map(|placed| {
-                let md5: String = Md5::digest(placed.bytes.as_ref()).iter().map(|byte| format!("{byte:02x}")).collect();
+                let md5: String = esp_model::hex::encode(Md5::digest(placed.bytes.as_ref()));
                 json!({"name": placed.name, "address": placed.address, "size_bytes": placed.bytes.len(), "md5": md5})
             })
             .collect();

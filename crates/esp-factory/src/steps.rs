@@ -136,7 +136,7 @@ fn region_md5(
         return Ok(Found::Nothing("this loader computes no MD5".into()));
     }
     let digest = connected.loader.flash_md5(job, address, size)?;
-    Ok(Found::Value(digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Found::Value(esp_model::hex::encode(digest)))
 }
 
 fn efuse(connected: &mut Connected, job: &Job, name: &str) -> Result<Found, ToolError> {
@@ -171,9 +171,7 @@ fn nvs_value(
     Ok(match contents.get(namespace, key) {
         None => Found::Wrong(format!("{namespace}/{key} is not there")),
         Some(nvs::Value::Text(text)) => Found::Value(text.clone()),
-        Some(nvs::Value::Blob(bytes) | nvs::Value::RawText(bytes)) => {
-            Found::Value(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-        }
+        Some(nvs::Value::Blob(bytes) | nvs::Value::RawText(bytes)) => Found::Value(esp_model::hex::encode(bytes)),
         Some(value) => Found::Value(value.number().map_or_else(String::new, |number| number.to_string())),
     })
 }

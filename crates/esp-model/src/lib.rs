@@ -12,6 +12,7 @@ pub mod crc;
 pub mod efuse;
 pub mod flash;
 pub mod fs;
+pub mod hex;
 pub mod image;
 pub mod job;
 pub mod literal;

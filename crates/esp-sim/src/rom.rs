@@ -252,7 +252,7 @@ impl Rom {
     fn md5(&self, machine: &mut Machine, address: u32, length: u32) -> Result<Answer, Refusal> {
         let (sum, time) = machine.nor.md5(address, length as usize).map_err(|_| Status::FAILED)?;
         machine.time += time;
-        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = esp_model::hex::encode(sum);
         Ok(Answer { data: hex.into_bytes(), ..Answer::OK })
     }
 

@@ -115,7 +115,7 @@ impl<'a> Program<'a> {
 
     /// SHA-256 of the whole file, in hex: what the app descriptor and core dumps name.
     pub fn sha256(&self) -> &str {
-        self.sha256.get_or_init(|| Sha256::digest(self.bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+        self.sha256.get_or_init(|| esp_model::hex::encode(Sha256::digest(self.bytes)))
     }
 
     /// The file carries this hash, given whole or as its first hex digits (at least 8).

@@ -19,7 +19,7 @@ pub struct Lock {
 
 /// Hex of the SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    esp_model::hex::encode(Sha256::digest(bytes))
 }
 
 /// The text before the line `[lock]`.

@@ -114,7 +114,7 @@ impl Gpio {
                 5 => is,
                 _ => false,
             };
-            let at = self.at.status[pin as usize / 32 & 1];
+            let at = self.at.status[(pin as usize / 32) & 1];
             let bit = 1 << (pin % 32);
             if fires {
                 let status = ctx.get(at);

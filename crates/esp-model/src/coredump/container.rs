@@ -181,5 +181,5 @@ fn with_layout(dump: &[u8], layout: &Layout, version: Version, check: Check) -> 
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(bytes)
 }

@@ -100,7 +100,7 @@ impl Plan {
 
     /// The hash in hex.
     pub fn hash_hex(&self) -> String {
-        self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex::encode(self.hash)
     }
 }
 

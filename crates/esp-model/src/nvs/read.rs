@@ -375,7 +375,7 @@ fn field(value: &Value) -> Option<(&'static str, String)> {
     match value {
         Value::Text(text) => Some(("string", text.clone())),
         Value::RawText(_) => None,
-        Value::Blob(bytes) => Some(("hex2bin", bytes.iter().map(|byte| format!("{byte:02x}")).collect())),
+        Value::Blob(bytes) => Some(("hex2bin", crate::hex::encode(bytes))),
         number => Some((number.type_name(), number.number()?.to_string())),
     }
 }

@@ -146,7 +146,7 @@ impl Manifest {
             secure_version: app.as_ref().map_or(0, |app| app.secure_version),
             size_bytes: image.len() as u64,
             sha256: sha256_hex(image),
-            elf_sha256: app.as_ref().map(|app| app.elf_sha256.iter().map(|byte| format!("{byte:02x}")).collect()),
+            elf_sha256: app.as_ref().map(|app| crate::hex::encode(app.elf_sha256)),
             signature: signature(parsed.chip, image),
             delta: None,
         })
@@ -221,7 +221,7 @@ fn signature(chip: &Chip, image: &[u8]) -> SignatureFacts {
         Some(checked) if checked.block.scheme() == crate::secure::Scheme::Rsa3072 => "v2_rsa",
         Some(_) => "v2_ecdsa",
     };
-    let hex = |digest: [u8; 32]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = |digest: [u8; 32]| crate::hex::encode(digest);
     let key_digests = valid.iter().map(|checked| hex(checked.block.key_digest())).collect();
     SignatureFacts { scheme: scheme.into(), key_digests }
 }

@@ -8,5 +8,5 @@ pub use manifest::{DeltaFacts, FORMAT, Manifest, Mismatch, SignatureFacts};
 /// SHA-256 in hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex::encode(sha2::Sha256::digest(bytes))
 }

@@ -65,7 +65,7 @@ fn check_digest(entry: usize, row: &[u8; ENTRY_LENGTH], hash: &Md5) -> Result<()
     if computed[..] == *found {
         return Ok(());
     }
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = |bytes: &[u8]| crate::hex::encode(bytes);
     Err(TableError::Md5 { entry, computed: hex(&computed), found: hex(found) })
 }
 

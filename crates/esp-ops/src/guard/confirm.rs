@@ -75,7 +75,7 @@ impl Confirmations {
     ) -> Result<String, ToolError> {
         let mut random = [0; 16];
         random_bytes(&mut random)?;
-        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token: String = esp_model::hex::encode(random);
         let offer = Offer {
             mac: mac.into(),
             is_virtual,
@@ -167,7 +167,7 @@ impl Confirmations {
 }
 
 pub(super) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    esp_model::hex::encode(Sha256::digest(text.as_bytes()))
 }
 
 pub(super) fn now() -> u64 {

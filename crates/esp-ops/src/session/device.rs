@@ -311,7 +311,7 @@ impl Connected {
 
 /// `24:0a:c4:00:11:22`.
 pub fn mac_text(mac: &[u8; 6]) -> String {
-    mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    esp_model::hex::joined(mac, ":")
 }
 
 /// A question that any loader answers, asked once.

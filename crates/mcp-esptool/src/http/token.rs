@@ -35,7 +35,7 @@ pub fn read_or_make(file: &Path) -> Result<(String, bool), ToolError> {
 fn new() -> Result<String, ToolError> {
     let mut bytes = [0; 32];
     random_bytes(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(esp_model::hex::encode(bytes))
 }
 
 fn write(file: &Path, token: &str) -> std::io::Result<()> {

@@ -348,7 +348,7 @@ fn erase(
     ladder: &mut Ladder,
 ) -> Result<(), ToolError> {
     let mac = ladder.device.as_ref().and_then(|device| device.mac.clone()).unwrap_or_default();
-    let hash: String = Sha256::digest(format!("erase all of {mac}")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = esp_model::hex::encode(Sha256::digest(format!("erase all of {mac}")));
     let Some(token) = &input.confirm_token else {
         let token =
             ctx.confirmations.offer_act(Act::Erase, &mac, &hash, "erase the whole flash", connected.is_virtual())?;

@@ -110,7 +110,7 @@ impl Tool for MemoryDump {
                 size_bytes: size,
                 regions,
                 note: note.into(),
-                sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: esp_model::hex::encode(Sha256::digest(bytes)),
                 hexdump: hexdump(address, bytes.get(..SHOWN).unwrap_or(bytes)),
                 output_file,
             })
@@ -136,10 +136,10 @@ fn regions(chip: &Chip, first: u32, last: u32) -> Vec<String> {
 pub fn hexdump(address: u32, bytes: &[u8]) -> String {
     let mut text = String::new();
     for (i, line) in (0u32..).zip(bytes.chunks(16)) {
-        let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = esp_model::hex::joined(line, " ");
         let shown: String =
             line.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' }).collect();
-        let _ = writeln!(text, "{:08x}  {:<47}  {shown}", address.wrapping_add(i * 16), hex.join(" "));
+        let _ = writeln!(text, "{:08x}  {:<47}  {shown}", address.wrapping_add(i * 16), hex);
     }
     text
 }

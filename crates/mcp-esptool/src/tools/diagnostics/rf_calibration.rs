@@ -115,8 +115,7 @@ fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
     });
     findings.push(match (get("cal_mac"), mac) {
         (Some(Value::Blob(stored)), Some(mac)) => {
-            let shown: Vec<String> = stored.iter().map(|byte| format!("{byte:02x}")).collect();
-            let shown = shown.join(":");
+            let shown = esp_model::hex::joined(stored, ":");
             match stored.as_slice() == mac.as_slice() {
                 true => Finding::new("cal_mac", shown, "ok", "the calibration was made on this device"),
                 false => {

@@ -183,9 +183,7 @@ fn reduced(
     }
     let is_issued = |value: &nvs::Value| match value {
         nvs::Value::Text(text) => issued.contains(text),
-        nvs::Value::Blob(bytes) => {
-            issued.contains(&bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"))
-        }
+        nvs::Value::Blob(bytes) => issued.contains(&esp_model::hex::joined(bytes, ":")),
         _ => false,
     };
     let stays = |namespace: &str| {

@@ -160,7 +160,7 @@ fn out(done: &str) -> Out {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    esp_model::hex::encode(bytes)
 }
 
 fn generate(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
