@@ -15,6 +15,7 @@ use super::unit::{self, Order};
 use crate::Station;
 use crate::prepared::Prepared;
 use esp_ops::error::{Code, ToolError};
+use esp_ops::partition::nvs_values::{EntryOut, Show};
 
 /// The device of the rehearsal.
 const NAME: &str = "rehearsal";
@@ -33,9 +34,30 @@ pub struct Outcome {
     /// What became of the simulated unit; left out when errors forbid the try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<Report>,
+    /// Values that the simulated unit got.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<NvsOut>,
     /// Bytes that a second run wrote; 0 when the recipe is repeatable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub second_run_bytes: Option<u64>,
+}
+
+/// What an NVS partition of the simulated unit holds.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct NvsOut {
+    /// The partition.
+    pub partition: String,
+    /// Its pairs; secrets are masked.
+    pub entries: Vec<EntryOut>,
+}
+
+/// A finding as `error, image app.bin: …`.
+pub fn finding(finding: &crate::recipe::Finding) -> String {
+    let severity = match finding.severity {
+        crate::recipe::Severity::Error => "error",
+        crate::recipe::Severity::Warning => "warning",
+    };
+    format!("{severity}, {}: {}", finding.place, finding.text)
 }
 
 /// Checks a recipe and follows it twice on a fresh simulated chip. `values` are identities for the rehearsal by name.
@@ -45,16 +67,21 @@ pub fn check(
     path: &str,
     values: &BTreeMap<String, String>,
 ) -> Result<Outcome, ToolError> {
+    check_showing(station, job, path, values, None)
+}
+
+/// The same; `show_values`: all values (true), none (false), or those that are no secrets.
+pub fn check_showing(
+    station: &Station,
+    job: &Job,
+    path: &str,
+    values: &BTreeMap<String, String>,
+    show_values: Option<bool>,
+) -> Result<Outcome, ToolError> {
     let prepared = Prepared::load(station, path)?;
-    let shown = |finding: &crate::recipe::Finding| {
-        let severity = match finding.severity {
-            crate::recipe::Severity::Error => "error",
-            crate::recipe::Severity::Warning => "warning",
-        };
-        format!("{severity}, {}: {}", finding.place, finding.text)
-    };
     let mut outcome = Outcome {
-        findings: prepared.findings.iter().map(shown).collect(),
+        findings: prepared.findings.iter().map(finding).collect(),
+        values: Vec::new(),
         good: prepared.errors().next().is_none(),
         hash: prepared.hash.clone(),
         locked: prepared.is_locked,
@@ -72,6 +99,7 @@ pub fn check(
     order.register(&desk)?;
     let first = unit::produce(station, &desk, job, &port, &order);
     let second = unit::produce(station, &desk, job, &port, &order);
+    outcome.values = written(station, &port, &order.prepared, Show::of(show_values));
     station.call.devices.sessions.forget(&port);
     station.call.ports.remove_simulated(&port);
     station.floor.forget(&port);
@@ -87,6 +115,21 @@ pub fn check(
     outcome.second_run_bytes = Some(second.written_bytes);
     outcome.unit = Some(first);
     Ok(outcome)
+}
+
+/// What the NVS partitions of the simulated unit hold now.
+fn written(station: &Station, port: &str, prepared: &Prepared, show: Show) -> Vec<NvsOut> {
+    let Some(device) = station.call.ports.simulated().into_iter().find(|device| device.url() == port) else {
+        return Vec::new();
+    };
+    let read = |data: &crate::recipe::NvsData| {
+        let found = prepared.table.as_ref()?.find(&data.partition)?;
+        let bytes = device.with(|chip, _| chip.flash().read(found.offset, found.size as usize)).ok()?;
+        let contents = esp_model::nvs::read(&bytes);
+        let entries = contents.entries.iter().map(|entry| EntryOut::new(entry, show)).collect();
+        Some(NvsOut { partition: data.partition.clone(), entries })
+    };
+    prepared.recipe.nvs.iter().filter_map(read).collect()
 }
 
 fn device(station: &Station, prepared: &Prepared) -> Result<String, ToolError> {

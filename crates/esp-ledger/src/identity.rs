@@ -406,14 +406,14 @@ pub(crate) fn climb(tx: &mut dyn Tx, station: &str, id: i64, mac: &str, to: Stat
     Ok(())
 }
 
-fn live(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<Option<Identity>, LedgerError> {
+pub(crate) fn live(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<Option<Identity>, LedgerError> {
     let sql =
         format!("SELECT {COLUMNS} FROM identity WHERE device = $1 AND pool = $2 AND state NOT IN ('FREE', 'VOID')");
     tx.rows(&sql, &[mac.into(), pool.into()])?.first().map(identity).transpose()
 }
 
 /// A unit has one live identity of a kind, whatever pool it came from.
-fn refuse_second(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<(), LedgerError> {
+pub(crate) fn refuse_second(tx: &mut dyn Tx, pool: &str, mac: &str) -> Result<(), LedgerError> {
     let sql = "SELECT value, pool FROM identity WHERE device = $1 AND state NOT IN ('FREE', 'VOID') \
                AND pool <> $2 AND kind = (SELECT kind FROM pool WHERE name = $2)";
     match tx.rows(sql, &[mac.into(), pool.into()])?.first() {

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("schema/postgres_1.sql")),
     (2, include_str!("schema/both_2.sql")),
     (3, include_str!("schema/postgres_3.sql")),
+    (4, include_str!("schema/postgres_4.sql")),
 ];
 
 /// A connection that is made anew when it broke.

@@ -15,6 +15,15 @@ pub struct Pool {
     pub kind: String,
     /// State and number.
     pub counts: Vec<(State, i64)>,
+    /// Its first value.
+    #[serde(default)]
+    pub first: Option<String>,
+    /// Its last value.
+    #[serde(default)]
+    pub last: Option<String>,
+    /// The value that is issued next.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// A unit as the ledger knows it.
@@ -70,8 +79,16 @@ impl Ledger {
     pub fn pools(&mut self) -> Result<Vec<Pool>, LedgerError> {
         let names = self.tx(|tx| tx.rows("SELECT name, kind FROM pool ORDER BY name", &[]))?;
         let pool = |row: &Row| {
-            let counts = self.counts(&row.text(0))?;
-            Ok(Pool { name: row.text(0), kind: row.text(1), counts })
+            let name = row.text(0);
+            let counts = self.counts(&name)?;
+            let one = |ledger: &mut Self, rest: &str| {
+                let sql = format!("SELECT value FROM identity WHERE pool = $1 {rest} LIMIT 1");
+                let rows = ledger.tx(|tx| tx.rows(&sql, &[name.as_str().into()]))?;
+                Ok::<_, LedgerError>(rows.first().map(|row| row.text(0)))
+            };
+            let (first, last) = (one(self, "ORDER BY position")?, one(self, "ORDER BY position DESC")?);
+            let next = one(self, "AND state = 'FREE' AND lease IS NULL ORDER BY position")?;
+            Ok(Pool { name: name.clone(), kind: row.text(1), counts, first, last, next })
         };
         names.iter().map(pool).collect()
     }

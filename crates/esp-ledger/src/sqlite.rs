@@ -10,7 +10,12 @@ use crate::LedgerError;
 use crate::db::{Note, Of, Row, Store, Tx, Value, Work};
 use crate::record::{chain, note_of};
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("schema/sqlite_1.sql")), (2, include_str!("schema/both_2.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("schema/sqlite_1.sql")),
+    (2, include_str!("schema/both_2.sql")),
+    // The third step is PostgreSQL's own.
+    (4, include_str!("schema/sqlite_4.sql")),
+];
 
 /// An open database file.
 pub struct Sqlite {

@@ -37,6 +37,12 @@ pub fn built_in() -> impl Iterator<Item = &'static str> {
     ROMS.iter().map(|(name, _)| *name)
 }
 
+/// Names of the built-in ROMs of a chip, one for each revision of it that has its own.
+pub fn built_in_for(chip: &str) -> Vec<&'static str> {
+    let is_of = |name: &&str| name.strip_prefix(chip).is_some_and(|rest| rest.starts_with("_rev"));
+    built_in().filter(is_of).collect()
+}
+
 impl Rom {
     /// The built-in ROM of that name.
     pub fn named(name: &str) -> Result<Self, RomError> {

@@ -88,6 +88,61 @@ pub struct FileAt {
     pub address: Number,
 }
 
+/// A file and where it goes in flash, on a device whose partitions have names.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileForFlash {
+    /// The file, below a project root.
+    pub path: String,
+    /// Flash address, or a partition's name.
+    pub address: FlashPlace,
+}
+
+/// Where a file goes in flash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlashPlace {
+    /// An address.
+    At(Number),
+    /// A partition by its name; the device's table, or one among the files, says where it is.
+    Partition(String),
+}
+
+impl<'de> Deserialize<'de> for FlashPlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected an address such as \"0x10000\", or a partition's name")]
+        enum Either {
+            Number(u64),
+            Text(String),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Number(number) => Self::At(Number(number)),
+            Either::Text(text) => match parse_number(&text) {
+                Some(number) => Self::At(Number(number)),
+                // A slip in a number is not a name.
+                None if text.starts_with(|first: char| first.is_ascii_digit() || first == '-') || text.is_empty() => {
+                    return Err(serde::de::Error::custom(format!(
+                        "`{text}` is not a number: write 65536 or \"0x10000\""
+                    )));
+                }
+                None => Self::Partition(text),
+            },
+        })
+    }
+}
+
+impl JsonSchema for FlashPlace {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "FlashPlace".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["integer", "string"]})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

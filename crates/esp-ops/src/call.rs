@@ -14,6 +14,7 @@ use crate::guard::audit::AuditLog;
 use crate::guard::confirm::Confirmations;
 use crate::guard::policy::{self, Policy, Rules};
 use crate::session::device::Devices;
+use crate::session::image::Changed;
 use crate::session::ports::Ports;
 use crate::session::sessions::Sessions;
 use crate::session::virtuals::Virtuals;
@@ -47,6 +48,10 @@ pub struct Call {
     pub files: Arc<Files>,
     /// Project roots that the client named.
     roots: Option<Arc<[PathBuf]>>,
+    /// The operation works on flash alone: a flash image will do for a device.
+    pub(crate) takes_images: bool,
+    /// Flash images that this call has changed.
+    pub images: Changed,
 }
 
 impl Call {
@@ -78,6 +83,8 @@ impl Call {
             policy: Arc::new(policy),
             files,
             roots: None,
+            takes_images: false,
+            images: Changed::default(),
         })
     }
 
@@ -86,9 +93,9 @@ impl Call {
         self.catalogue.get_or_init(|| findings::catalogue(&self.config)).clone()
     }
 
-    /// The same, for this operation.
-    pub fn named(&self, operation: &'static str) -> Self {
-        Self { operation, ..self.clone() }
+    /// The same, for this operation; `takes_images`: it works on flash alone.
+    pub fn named(&self, operation: &'static str, takes_images: bool) -> Self {
+        Self { operation, takes_images, images: Changed::default(), ..self.clone() }
     }
 
     /// The same, by this client.

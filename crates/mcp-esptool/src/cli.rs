@@ -360,9 +360,14 @@ fn approve(ctx: &Ctx, hash: &str) -> Result<(), Failure> {
         return Err(Failure::Usage("approve asks a person: run it in a terminal".into()));
     }
     let (_, offer) = ctx.confirmations.find(hash)?;
-    let does = if offer.act == Act::Burn { "burns " } else { "" };
-    print(&format!("device {}: {does}{}\nThis cannot be undone.", offer.mac, offer.about))?;
-    print("Type the last four hex digits of the device's MAC address to approve:")?;
+    if offer.act == Act::Lock {
+        print(&format!("Lock recipe {} (hash {hash}) for real devices: {}", offer.mac, offer.about))?;
+        print("Type the recipe's name to approve:")?;
+    } else {
+        let does = if offer.act == Act::Burn { "burns " } else { "" };
+        print(&format!("device {}: {does}{}\nThis cannot be undone.", offer.mac, offer.about))?;
+        print("Type the last four hex digits of the device's MAC address to approve:")?;
+    }
     let mut typed = String::new();
     io::stdin().read_line(&mut typed)?;
     ctx.confirmations.approve(hash, typed.trim())?;

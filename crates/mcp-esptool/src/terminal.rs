@@ -46,7 +46,7 @@ pub struct MonitorArgs {
 
 /// Shows a device's console until Ctrl-C; what is typed goes to the device, line by line.
 pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError> {
-    let ctx = ctx.for_tool("monitor");
+    let ctx = ctx.for_tool("monitor", false);
     let port = args.port.clone().map(PortUrl);
     if args.reset {
         ctx.policy.allows_command("monitor --reset", Risk::Resets, false)?;

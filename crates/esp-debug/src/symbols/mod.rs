@@ -1,6 +1,7 @@
 //! The app's ELF file as a source of names: address → function, file, line with inlined frames; stack unwinding;
 //! values of variables. All lazily: a unit of debug information is read when an address in it is asked for.
 
+mod abort;
 mod lines;
 mod program;
 mod types;
@@ -11,6 +12,7 @@ mod xtensa;
 #[cfg(test)]
 mod tests;
 
+pub use abort::is_abort_machinery;
 pub use program::{Program, SourceLocation, SymbolError};
 pub use types::StructLayout;
 pub use unwind::{FoundBy, Frame, Memory, Unwinder};

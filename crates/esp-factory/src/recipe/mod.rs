@@ -7,6 +7,7 @@
 mod example;
 mod lint;
 pub mod lock;
+mod problems;
 mod template;
 pub mod units;
 
@@ -18,7 +19,11 @@ use esp_model::literal::quantity;
 
 pub use example::example;
 pub use lint::{Context, Finding, Severity, lint};
+pub use problems::problems;
 pub use template::{Template, TemplateError, Values};
+
+/// A recipe with every section, each explained.
+pub const ANNOTATED: &str = include_str!("annotated.toml");
 
 /// A recipe.
 #[derive(Debug, Clone, Deserialize)]

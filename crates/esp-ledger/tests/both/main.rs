@@ -46,13 +46,14 @@ fn the_suite() {
             std::env::var_os("CI").is_none(),
             "no PostgreSQL binaries (install postgresql, or set MCP_ESPTOOL_PG_BIN)"
         );
-        eprintln!("skipped: 12 tests on PostgreSQL: no server binaries on this machine");
+        eprintln!("skipped: 13 tests on PostgreSQL: no server binaries on this machine");
     }
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("way", the_whole_way_of_an_identity),
         ("repeat", the_same_board_again_gets_the_same),
         ("rules", the_database_itself_refuses_what_must_not_be),
         ("pools", pools_and_their_ends),
+        ("unused", unused_values_are_removed_and_a_chosen_one_is_claimed),
         ("leases", leases_are_disjoint_and_come_back),
         ("runs", runs_measurements_and_recipes),
         ("chain", a_changed_event_is_found),
@@ -148,7 +149,7 @@ fn the_database_itself_refuses_what_must_not_be(url: &str) {
         "INSERT INTO identity (pool, kind, value, position, state, reason, changed_ms) VALUES ('serials', 'serial', 'x', 98, 'VOID', 'r', 0)",
         "INSERT INTO device (base_mac, first_seen_ms) VALUES ('000000000000', 0)",
         "INSERT INTO device (base_mac, first_seen_ms) VALUES ('24:0A:C4:00:00:01', 0)",
-        "DELETE FROM identity WHERE id = 2",
+        "DELETE FROM identity WHERE id = 1",
         "DELETE FROM event WHERE seq = 1",
         "UPDATE event SET body = '{}' WHERE seq = 1",
     ] {
@@ -185,6 +186,28 @@ fn pools_and_their_ends(url: &str) {
     for bad in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "24:0a:c4", "24:0a:c4:00:00:0g", ""] {
         assert!(matches!(ledger.reserve("macs", &Unit::new(bad)), Err(LedgerError::BadMac(_))), "{bad}");
     }
+}
+
+fn unused_values_are_removed_and_a_chosen_one_is_claimed(url: &str) {
+    let mut ledger = open(url, "one");
+    ledger.add_pool("serials", "serial", &serials(5)).unwrap();
+    let pool = &ledger.pools().unwrap()[0];
+    assert_eq!((pool.first.as_deref(), pool.last.as_deref()), (Some("SN-00001"), Some("SN-00005")));
+    let claimed = ledger.claim("serial", "SN-00003", &unit(1)).unwrap();
+    assert_eq!(claimed.state, State::Reserved);
+    assert_eq!(ledger.claim("serial", "SN-00003", &unit(1)).unwrap().id, claimed.id, "again the same");
+    assert!(matches!(ledger.claim("serial", "SN-00003", &unit(2)), Err(LedgerError::OtherUnit { .. })));
+    assert!(matches!(ledger.claim("serial", "SN-00004", &unit(1)), Err(LedgerError::OtherPool { .. })));
+    assert!(matches!(ledger.claim("serial", "SN-9", &unit(1)), Err(LedgerError::Unknown(_))));
+    assert_eq!(ledger.pools().unwrap()[0].next.as_deref(), Some("SN-00001"));
+    assert_eq!(ledger.remove_unused("serials").unwrap(), 4);
+    assert_eq!(ledger.counts("serials").unwrap(), [(State::Reserved, 1)], "what was issued stays");
+    ledger.add_pool("typo", "serial", &serials(2)).unwrap();
+    assert_eq!(ledger.remove_unused("typo").unwrap(), 2);
+    assert!(ledger.pools().unwrap().iter().all(|pool| pool.name != "typo"));
+    ledger.add_pool("again", "serial", &serials(2)).unwrap();
+    assert!(matches!(ledger.remove_unused("nothing"), Err(LedgerError::Unknown(_))));
+    assert_eq!(ledger.verify().unwrap(), []);
 }
 
 fn leases_are_disjoint_and_come_back(url: &str) {

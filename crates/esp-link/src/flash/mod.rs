@@ -3,6 +3,7 @@
 mod blocks;
 mod diff;
 mod erase;
+mod program;
 mod read;
 mod runs;
 mod source;

@@ -58,7 +58,7 @@ pub fn open(url: &PortUrl, options: &OpenOptions) -> Result<Box<dyn Port>, PortE
     })
 }
 
-/// Opens the port that `url` names; `open_virtual` opens `sim://` and `qemu://`.
+/// Opens the port that `url` names; `open_virtual` opens `sim://`, `qemu://` and `image:`.
 pub fn open_with(
     url: &PortUrl,
     options: &OpenOptions,
@@ -68,7 +68,7 @@ pub fn open_with(
         PortUrl::Serial(path) | PortUrl::Pty(path) => Box::new(serial::SerialPort::open(path, url, options)?),
         PortUrl::Socket(at) => Box::new(tcp::TcpPort::open(at, options)?),
         PortUrl::Rfc2217(at) => Box::new(rfc2217::Rfc2217Port::open(at, options)?),
-        PortUrl::Sim { .. } | PortUrl::Qemu(_) => open_virtual(url)?,
+        PortUrl::Sim { .. } | PortUrl::Qemu(_) | PortUrl::Image(_) => open_virtual(url)?,
         PortUrl::Mac(mac) => {
             let path = path_of_mac(*mac).ok_or_else(|| PortError::UnknownMac { url: url.to_string() })?;
             Box::new(serial::SerialPort::open(&path, url, options)?)

@@ -28,6 +28,19 @@ pub enum PortUrl {
     Qemu(String),
     /// Whatever port the chip with this base MAC is on: `mac:24:0a:c4:00:11:22`.
     Mac([u8; 6]),
+    /// A file with the content of a flash, used as a device: `image:dump.bin?chip=esp32c3&write=1`.
+    Image(ImageFile),
+}
+
+/// A flash image as a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageFile {
+    /// The file.
+    pub path: String,
+    /// The chip's id, where the image does not tell it.
+    pub chip: Option<String>,
+    /// Changes go into the file itself, not into a copy.
+    pub write: bool,
 }
 
 /// A TCP address by name.
@@ -46,7 +59,7 @@ pub enum UrlError {
     #[error("the port is empty")]
     Empty,
     /// A scheme that no transport has.
-    #[error("unknown scheme {0}:// (known: socket, rfc2217, sim, qemu, pty:, mac:)")]
+    #[error("unknown scheme {0}:// (known: socket, rfc2217, sim, qemu, pty:, mac:, image:)")]
     Scheme(String),
     /// A TCP address without host or with a bad port number.
     #[error("{0:?} is not host:port")]
@@ -86,6 +99,7 @@ impl FromStr for PortUrl {
         match text.split_once(':') {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("pty") => Ok(Self::Pty(path(rest)?)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("mac") => Ok(Self::Mac(mac(rest)?)),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("image") => Ok(Self::Image(rest.parse()?)),
             _ => Ok(Self::Serial(path(text)?)),
         }
     }
@@ -101,6 +115,7 @@ impl fmt::Display for PortUrl {
             Self::Sim { chip, name: None } => write!(f, "sim://{chip}"),
             Self::Sim { chip, name: Some(name) } => write!(f, "sim://{chip}-{name}"),
             Self::Qemu(id) => write!(f, "qemu://{id}"),
+            Self::Image(image) => write!(f, "image:{image}"),
             Self::Mac([a, b, c, d, e, g]) => write!(f, "mac:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
         }
     }
@@ -117,6 +132,34 @@ impl TryFrom<String> for PortUrl {
 impl From<PortUrl> for String {
     fn from(url: PortUrl) -> Self {
         url.to_string()
+    }
+}
+
+impl FromStr for ImageFile {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let (file, query) = text.split_once('?').unwrap_or((text, ""));
+        let mut image = Self { path: path(file)?, chip: None, write: false };
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("chip", chip)) => image.chip = Some(name(chip)?.to_ascii_lowercase()),
+                Some(("write", "1" | "true")) => image.write = true,
+                Some(("write", "0" | "false")) => image.write = false,
+                _ => return Err(UrlError::Parameter(parameter.into())),
+            }
+        }
+        Ok(image)
+    }
+}
+
+impl fmt::Display for ImageFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        let chip = self.chip.as_ref().map(|chip| format!("chip={chip}"));
+        let write = self.write.then(|| "write=1".to_owned());
+        let query: Vec<String> = chip.into_iter().chain(write).collect();
+        if query.is_empty() { Ok(()) } else { write!(f, "?{}", query.join("&")) }
     }
 }
 
@@ -237,6 +280,8 @@ mod tests {
             "sim://esp32c6-left-seat.2",
             "qemu://esp32-1",
             "mac:24:0a:c4:00:11:22",
+            "image:dumps/a board.bin",
+            "image:dump.bin?chip=esp32c3&write=1",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
@@ -265,6 +310,10 @@ mod tests {
         for text in ["", "..", "a/b", "-x", "esp32-"] {
             assert!(matches!(parse(&format!("sim://{text}")), Err(UrlError::Name(_))), "{text}");
         }
+        for (text, wrong) in [("image:a.bin?write=maybe", "write=maybe"), ("image:a.bin?size=4MB", "size=4MB")] {
+            assert_eq!(parse(text), Err(UrlError::Parameter(wrong.into())), "{text}");
+        }
+        assert_eq!(parse("image:"), Err(UrlError::Path(String::new())));
         assert_eq!(parse("/dev/tty\0"), Err(UrlError::Path("/dev/tty\0".into())));
     }
 

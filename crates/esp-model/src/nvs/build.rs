@@ -305,13 +305,7 @@ impl Builder {
                 break;
             }
         }
-        head.bytes[24..32].fill(0xff);
-        head.bytes[1] = kind::BLOB_INDEX;
-        head.bytes[2] = 1;
-        head.bytes[3] = CHUNK_ANY;
-        head.bytes[24..28].copy_from_slice(&(length as u32).to_le_bytes());
-        head.bytes[28] = count;
-        head.bytes[29] = 0;
+        head.index(length, count, 0);
         self.write(head.sealed(), 1)
     }
 
@@ -354,7 +348,7 @@ fn encrypted(cipher: &Cipher, data: &[u8], count: usize, page: usize, slot: usiz
 
 /// The first entry of an item. One with a key outside ASCII is longer than it should be: the key's field is filled up by
 /// characters, not bytes.
-struct Head {
+pub(super) struct Head {
     bytes: [u8; HEAD],
     length: usize,
 }
@@ -363,7 +357,7 @@ struct Head {
 const HEAD: usize = ENTRY + 3 * KEY_LENGTH;
 
 impl Head {
-    fn new(key: &str, namespace: u8) -> Self {
+    pub(super) fn new(key: &str, namespace: u8) -> Self {
         let mut bytes = [0xff; HEAD];
         bytes[0] = namespace;
         let end = 8 + key.len() + 16 - key.chars().count();
@@ -372,7 +366,7 @@ impl Head {
         Self { bytes, length: end + 8 }
     }
 
-    fn number(&mut self, value: &Value) {
+    pub(super) fn number(&mut self, value: &Value) {
         let (code, data): (u8, &[u8]) = match value {
             Value::U8(v) => (0x01, &v.to_le_bytes()),
             Value::I8(v) => (0x11, &v.to_le_bytes()),
@@ -389,13 +383,26 @@ impl Head {
         self.bytes[24..24 + data.len()].copy_from_slice(data);
     }
 
-    fn data(&mut self, length: usize, data: &[u8]) {
+    pub(super) fn data(&mut self, length: usize, data: &[u8]) {
         self.bytes[24..26].copy_from_slice(&(length as u16).to_le_bytes());
         self.bytes[28..32].copy_from_slice(&rom_crc32(data).to_le_bytes());
     }
 
+    /// Kind of item, the entries that it takes, and its chunk's number.
+    pub(super) fn of_kind(&mut self, kind: u8, span: u8, chunk: u8) {
+        self.bytes[1..4].copy_from_slice(&[kind, span, chunk]);
+    }
+
+    /// The index of a blob: its length, and the number and first of its chunks.
+    pub(super) fn index(&mut self, length: usize, count: u8, start: u8) {
+        self.of_kind(kind::BLOB_INDEX, 1, CHUNK_ANY);
+        self.bytes[24..32].fill(0xff);
+        self.bytes[24..28].copy_from_slice(&(length as u32).to_le_bytes());
+        self.bytes[28..30].copy_from_slice(&[count, start]);
+    }
+
     /// The entry with its CRC.
-    fn sealed(&mut self) -> &[u8] {
+    pub(super) fn sealed(&mut self) -> &[u8] {
         let crc = entry_crc(&self.bytes);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         &self.bytes[..self.length]

@@ -11,6 +11,7 @@ mod edit;
 mod encode;
 mod page;
 mod read;
+mod store;
 
 pub use build::{Builder, Source, generate};
 pub use crypt::{Keys, KeysError, decrypt, encrypt};
@@ -19,6 +20,7 @@ pub use edit::{Change, Difference, diff, edit};
 pub use encode::{ValueError, encode_value};
 pub use page::{Item, Page, PageState, SlotState};
 pub use read::{Contents, Entry, Finding, Severity, read};
+pub use store::{Step, change};
 
 /// Bytes of a page: one flash sector.
 pub const PAGE: usize = 4096;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use esp_debug::panic::explain;
-use esp_debug::symbols::{Program, SourceLocation};
+use esp_debug::symbols::{Program, SourceLocation, is_abort_machinery};
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, Panic, Summary, numbers};
@@ -113,6 +113,9 @@ pub struct Crash {
     pub details: Vec<String>,
     /// Call chain, innermost first: `0x400d66b9 app_main main.c:20`.
     pub backtrace: Vec<String>,
+    /// The place that caused it: the first frame that is not the machinery of abort and panic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub culprit: Option<String>,
     /// The device itself says that the chain is broken.
     pub backtrace_corrupted: bool,
     /// What its registers tell, in words: `EXCVADDR 0x00000004: a null pointer, 4 bytes behind it …`.
@@ -271,13 +274,14 @@ fn crash(
         (Some(_), _) => ("unverifiable", true),
     };
     let program = program.filter(|_| usable);
-    let backtrace = match &program {
+    let (backtrace, culprit) = match &program {
         Some(program) => {
             let explained = explain(panic, program);
             let frames = explained.backtrace.iter().chain(&explained.addresses);
-            frames.map(|frame| line(&frame.pc, frame.location.as_ref())).collect()
+            let culprit = frames.clone().find_map(|frame| culprit_of(frame.location.as_ref()?));
+            (frames.map(|frame| line(&frame.pc, frame.location.as_ref())).collect(), culprit)
         }
-        None => addresses(panic),
+        None => (addresses(panic), None),
     };
     Ok(Crash {
         sort: panic.sort.into(),
@@ -286,9 +290,22 @@ fn crash(
         at_ms: panic.at_ms,
         details: panic.details.clone(),
         backtrace,
+        culprit,
         backtrace_corrupted: panic.backtrace_corrupted,
         numbers: told(panic, chip, program.as_ref()),
         elf_match: elf_match.into(),
+    })
+}
+
+/// The place as `function file:line`, unless it only carries out an abort.
+pub fn culprit_of(at: &SourceLocation) -> Option<String> {
+    let function = at.function.as_deref()?;
+    if is_abort_machinery(function) {
+        return None;
+    }
+    Some(match (&at.file, at.line) {
+        (Some(file), Some(line)) => format!("{function} {file}:{line}"),
+        _ => function.to_owned(),
     })
 }
 

@@ -18,6 +18,9 @@ pub fn state_of(connected: &mut Connected, job: &Job) -> Result<Device, ToolErro
         let encrypted = connected.is_encrypted(job)?;
         return Ok(Device { encrypted: Some(encrypted), ciphertext: encrypted, ..Device::default() });
     }
+    if connected.image.is_some() {
+        return Ok(Device::default());
+    }
     let revision = connected.loader.revision().unwrap_or(0);
     let efuses = connected.loader.read_efuses(job)?;
     let view = SecurityView { chip: connected.loader.chip().at(revision), efuses: &efuses };

@@ -119,7 +119,7 @@ fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
 }
 
 /// What the messages of a start come to: see [`BootLog::verdict`].
-fn verdict(decoder: &Decoder) -> &'static str {
+pub fn verdict(decoder: &Decoder) -> &'static str {
     let summary = decoder.summary();
     let no_app = decoder.events().iter().any(|event| matches!(event, Event::NoBootloader { .. }));
     let said = |names: &[&str]| {

@@ -6,4 +6,5 @@ pub mod elf_files;
 pub mod facts;
 pub mod idf;
 pub mod ram;
+pub mod rom_names;
 pub mod sample;

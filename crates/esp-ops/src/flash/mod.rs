@@ -11,5 +11,6 @@ pub mod outlook;
 pub mod part;
 pub mod piece;
 pub mod project;
+pub mod region;
 pub mod release;
 pub mod resume;

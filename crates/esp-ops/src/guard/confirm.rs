@@ -32,6 +32,8 @@ pub enum Act {
     Burn,
     /// Erases the whole flash.
     Erase,
+    /// Locks a recipe for production; the offer's `mac` is the recipe's name.
+    Lock,
 }
 
 /// What is known of an offered plan.
@@ -127,7 +129,11 @@ impl Confirmations {
         let (hash, mut offer) = self.find(hash)?;
         let plain = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
         let typed = plain(mac_end);
-        if typed.len() < 4 || !plain(&offer.mac).ends_with(&typed) {
+        if offer.act == Act::Lock {
+            if mac_end.trim() != offer.mac {
+                return Err(ToolError::new(Code::NotConfirmed, "this is not the recipe's name"));
+            }
+        } else if typed.len() < 4 || !plain(&offer.mac).ends_with(&typed) {
             return Err(ToolError::new(Code::NotConfirmed, "this is not the end of the device's MAC address"));
         }
         offer.approved = true;

@@ -13,6 +13,7 @@ use esp_model::job::Job;
 use crate::config::Origin;
 use crate::error::{Code, ToolError};
 use crate::session::bauds::{self, Bauds};
+use crate::session::image::OpenImage;
 use crate::session::sessions::{Lease, Sessions};
 use crate::{Call, args};
 
@@ -31,6 +32,8 @@ pub struct Connected {
     pub report: Report,
     /// Whether the device is reset into its application when the connection goes.
     pub reset_at_end: bool,
+    /// The flash image that is the device.
+    pub image: Option<OpenImage>,
 }
 
 /// A connection that waits for the next call. Dropped, it starts the device's application again.
@@ -111,6 +114,13 @@ impl Call {
             error
         });
         self.learn_baud(&mut connected, before, result.as_ref().err());
+        if let Some(image) = connected.image.take() {
+            // What went wrong half-way leaves the file as it was.
+            if result.is_ok() {
+                image.save(&self.files, &self.images)?;
+            }
+            return result;
+        }
         match &result {
             // After these the loader may be in the middle of something: the next call begins anew.
             Err(error) if error.code.ends_session() => drop(connected),
@@ -150,6 +160,11 @@ impl Call {
     /// server would otherwise send any text to any address for whoever asks.
     pub fn choose_port(&self, named: Option<&str>) -> Result<PortUrl, ToolError> {
         let url = self.ports.choose(named, &self.policy)?;
+        if matches!(url, PortUrl::Image(_)) && !self.takes_images {
+            let text =
+                format!("{url} is a flash image: {} needs a device, for it deals with more than flash", self.operation);
+            return Err(ToolError::new(Code::ImageHasOnlyFlash, text));
+        }
         let leads_away = matches!(url, PortUrl::Socket(_) | PortUrl::Rfc2217(_));
         if self.caller.is_remote && leads_away && !self.ports.is_configured(&url) {
             let text = format!("{url} is not in remote_ports, and a call over HTTP cannot name other addresses");
@@ -193,6 +208,11 @@ impl Call {
         let shown = url.to_string();
         let first = options.baud;
         let mut options = options;
+        if let PortUrl::Image(image) = url {
+            let image = OpenImage::open(&self.files, image, &self.images)?;
+            let (loader, report) = Loader::connect(Box::new(image.port()), &options, job)?;
+            return Ok(Connected { loader, url: shown, report, reset_at_end: false, image: Some(image) });
+        }
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
                 tracing::warn!("{shown}: {error}; trying again at {SAFE_BAUD} baud");
@@ -202,7 +222,7 @@ impl Call {
             other => other,
         };
         let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", shown.clone()))?;
-        let mut connected = Connected { loader, url: shown, report, reset_at_end: true };
+        let mut connected = Connected { loader, url: shown, report, reset_at_end: true, image: None };
         let carried = connected.loader.port().baud();
         // A ROM may have no other rate; a stub was slower only because the line was bad.
         if connected.loader.mode() == Mode::Stub && carried < first {
@@ -301,6 +321,16 @@ impl Connected {
             }
             _ => Ok(self.loader.must_read()?),
         }
+    }
+
+    /// The chip's revision; of an image it is not known.
+    pub fn revision(&self) -> Option<u16> {
+        self.loader.revision().filter(|_| self.image.is_none())
+    }
+
+    /// Who the chip is, for a result: of an image nothing but its flash is known.
+    pub fn known_identity(&mut self, job: &Job) -> Result<Option<Identified>, ToolError> {
+        if self.image.is_some() { Ok(None) } else { self.identify(job) }
     }
 
     /// The device is simulated or emulated.

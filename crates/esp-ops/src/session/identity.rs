@@ -24,9 +24,14 @@ pub struct Device {
 }
 
 impl Device {
+    /// It is a flash image.
+    pub fn is_image(&self) -> bool {
+        self.port.starts_with("image:")
+    }
+
     /// Reads who the device is, now.
     pub fn read(connected: &mut Connected, job: &Job) -> Result<Self, ToolError> {
-        let identified = connected.identify(job)?;
+        let identified = connected.known_identity(job)?;
         Ok(Self::of(connected, identified.as_ref()))
     }
 
@@ -46,6 +51,9 @@ impl std::fmt::Display for Device {
         write!(f, "{} on {}", self.chip, self.port)?;
         if let Some(mac) = &self.mac {
             write!(f, ", MAC {mac}")?;
+        }
+        if self.is_image() {
+            return f.write_str(", flash image");
         }
         if self.is_virtual { write!(f, ", virtual") } else { Ok(()) }
     }

@@ -4,6 +4,7 @@ pub mod bauds;
 pub mod deadline;
 pub mod device;
 pub mod identity;
+pub mod image;
 pub mod ports;
 pub mod sessions;
 pub mod virtuals;

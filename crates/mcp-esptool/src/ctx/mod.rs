@@ -73,9 +73,9 @@ impl Ctx {
         Self { call, app: self.app.clone() }
     }
 
-    /// The same, for a call of this tool.
-    pub fn for_tool(&self, tool: &'static str) -> Self {
-        self.with(self.call.named(tool))
+    /// The same, for a call of this tool; `takes_images`: it works on flash alone.
+    pub fn for_tool(&self, tool: &'static str, takes_images: bool) -> Self {
+        self.with(self.call.named(tool, takes_images))
     }
 
     /// The same, for a call by this client.

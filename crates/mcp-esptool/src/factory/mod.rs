@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod junit;
+pub mod new_recipe;
 #[cfg(feature = "http")]
 pub mod station;

@@ -47,6 +47,7 @@ pub(super) fn way(context: &RequestContext<RoleServer>) -> Option<Way> {
 pub(super) struct Question {
     text: String,
     state: State,
+    act: Act,
 }
 
 /// What comes back with the second call. The token is worth nothing for another plan or device, so that a changed
@@ -86,22 +87,30 @@ impl Question {
         let mut text = match offer.act {
             Act::Burn => format!("Burn eFuses of the {kind} {mac}: {}. This cannot be undone.", offer.about),
             Act::Erase => format!("On the {kind} {mac}: {}. This cannot be undone.", offer.about),
+            Act::Lock => {
+                let text =
+                    format!("Lock this recipe for production on real devices (hash {}): {}", state.plan, offer.about);
+                return Some(Self { text, state, act: offer.act });
+            }
         };
         let lost: Vec<&str> = lost.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         if !lost.is_empty() {
             text += &format!(" Afterwards impossible: {}.", lost.join("; "));
         }
         let text = text.replace(&offer.mac, &mac);
-        Some(Self { text, state })
+        Some(Self { text, state, act: offer.act })
     }
 
     fn form(&self) -> Result<ElicitRequestParams, ErrorData> {
+        let (title, about, shortest, longest) = match self.act {
+            Act::Lock => ("Name of the recipe", "The recipe's name, to confirm", 1, 200),
+            Act::Burn | Act::Erase => {
+                let about = "The last four hex digits of the device's MAC address, to confirm";
+                ("End of the MAC address", about, 4, 17)
+            }
+        };
         let schema = ElicitationSchema::builder().required_string_property(FIELD, |field| {
-            field
-                .title("End of the MAC address")
-                .description("The last four hex digits of the device's MAC address, to confirm")
-                .min_length(4)
-                .max_length(17)
+            field.title(title).description(about).min_length(shortest).max_length(longest)
         });
         let requested_schema = schema.build().map_err(|error| ErrorData::internal_error(error, None))?;
         Ok(ElicitRequestParams::FormElicitationParams { meta: None, message: self.text.clone(), requested_schema })

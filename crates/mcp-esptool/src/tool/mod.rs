@@ -42,6 +42,8 @@ pub trait Tool {
     const FILES: bool = false;
     /// What of it a line in production may do.
     const PRODUCTION: Production = Production::Closed;
+    /// It works on flash alone: a flash image (`image:PATH`) will do for a device.
+    const IMAGES: bool = false;
     /// Its parameters. Unknown ones are refused before this is read.
     type In: DeserializeOwned + JsonSchema;
     /// Its result; always a JSON object.
@@ -98,6 +100,21 @@ pub struct Reply {
     pub pictures: Vec<Picture>,
 }
 
+impl Reply {
+    /// The same with further notes, in the text and in the result.
+    fn with_notes(mut self, notes: &[String]) -> Self {
+        if notes.is_empty() {
+            return self;
+        }
+        self.text = format!("{}\n{}", self.text.trim_end(), notes.join("\n"));
+        let all = self.data.entry("notes").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(all) = all {
+            all.extend(notes.iter().map(|note| Value::from(note.as_str())));
+        }
+        self
+    }
+}
+
 /// One line of the list of tools.
 pub struct Entry {
     /// The name on the wire.
@@ -122,6 +139,8 @@ pub struct Entry {
     pub files: bool,
     /// What of it a line in production may do.
     production: Production,
+    /// It works on flash images too.
+    pub images: bool,
     input: fn() -> Map<String, Value>,
     output: fn() -> Map<String, Value>,
     risk_of: fn(&Value) -> Result<Risk, ToolError>,
@@ -142,6 +161,7 @@ pub const fn entry<T: Tool>(set: &'static str) -> Entry {
         long: T::LONG,
         files: T::FILES,
         production: T::PRODUCTION,
+        images: T::IMAGES,
         input: || schema::of_input::<T::In>(T::LONG),
         output: || schema::of_output::<T::Out>(T::LONG),
         risk_of: risk_of::<T>,
@@ -222,7 +242,8 @@ impl Entry {
         let _running = ctx.app.calls.begin(job);
         let began = Instant::now();
         let deadline = ctx.policy.max_call().map(|limit| Deadline::start(job.clone(), limit));
-        let result = (self.run)(&ctx.for_tool(self.name), job, input);
+        let call = ctx.for_tool(self.name, self.images);
+        let result = (self.run)(&call, job, input).map(|reply| reply.with_notes(&call.images.notes()));
         let result = match deadline {
             Some(deadline) => deadline.explain(result),
             None => result,

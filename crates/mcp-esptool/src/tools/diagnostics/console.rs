@@ -197,7 +197,8 @@ impl Tool for ConsoleCapture {
     fn summary(out: &Out) -> String {
         let mut text = format!("{} bytes in {:.1} s, ended by {}", out.bytes, out.seconds, out.ended_by);
         for crash in out.crashes.iter().take(2) {
-            let place = crash.backtrace.first().map_or_else(String::new, |place| format!(" at {place}"));
+            let place = crash.culprit.as_ref().or(crash.backtrace.first());
+            let place = place.map_or_else(String::new, |place| format!(" at {place}"));
             let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
         }
         for finding in &out.findings {

@@ -1,7 +1,7 @@
 //! `esp_core_dump_analyze`: what a crashed device left behind.
 
 use esp_debug::coredump::{Analysis, ElfMatch, TaskReport, analyse};
-use esp_debug::symbols::Program;
+use esp_debug::symbols::{Program, is_abort_machinery};
 use esp_model::coredump::{Check, CoreDump, CoreDumpError};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
@@ -15,6 +15,7 @@ use crate::ops::args::{Number, PortUrl};
 use crate::ops::boot::evidence;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::elf_files::elf_file;
+use crate::ops::firmware::rom_names::RomNames;
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
@@ -140,6 +141,7 @@ impl Tool for CoreDumpAnalyze {
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 
@@ -160,14 +162,20 @@ impl Tool for CoreDumpAnalyze {
         let program = elf.as_ref().map(|elf| Program::parse(&elf.bytes)).transpose().map_err(bad)?;
         let rom = rom.as_ref().map(|bytes| Program::parse(bytes)).transpose().map_err(bad)?;
         let analysis = analyse(&dump, program.as_ref(), rom.as_ref())?;
+        let roms = match dump.chip().and_then(esp_model::chip::by_name) {
+            Some(chip) if rom.is_none() => RomNames::of(chip)?,
+            _ => RomNames::default(),
+        };
         let used = elf.map(|elf| format!("{} ({})", elf.path.display(), elf.how));
-        Ok(out(source, &dump, analysis, used, input.variables))
+        let mut out = out(source, &dump, analysis, used, input.variables);
+        out.tasks.iter_mut().flat_map(|task| &mut task.backtrace).for_each(|frame| frame.name_rom(&roms));
+        Ok(out)
     }
 
     fn summary(out: &Out) -> String {
         let crashed = out.tasks.iter().find(|task| task.crashed);
         let name = crashed.and_then(|task| task.name.clone()).unwrap_or_else(|| "?".into());
-        let place = crashed.and_then(|task| task.backtrace.iter().find(|frame| frame.source.is_some()));
+        let place = crashed.and_then(TaskOut::culprit);
         let place = place.map_or_else(String::new, |frame| {
             format!(", in {} at {}", frame.function.as_deref().unwrap_or("?"), frame.source.as_deref().unwrap_or("?"))
         });
@@ -178,6 +186,25 @@ impl Tool for CoreDumpAnalyze {
         };
         let reason = out.reason.as_deref().unwrap_or("no reason stored");
         format!("{reason}\ntask {name} of {}{place}\n{elf}", out.tasks.len())
+    }
+}
+
+impl FrameOut {
+    /// ROM code has no symbols in the app's file.
+    fn name_rom(&mut self, roms: &RomNames) {
+        let address = self.pc.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        if let (None, Some(address)) = (&self.function, address) {
+            self.function = roms.function(address).map(|name| format!("{name} (ROM)"));
+        }
+    }
+}
+
+impl TaskOut {
+    /// The frame that caused it: the first with a source that does not only carry out an abort.
+    fn culprit(&self) -> Option<&FrameOut> {
+        let known = || self.backtrace.iter().filter(|frame| frame.source.is_some());
+        let is_machinery = |frame: &&FrameOut| frame.function.as_deref().is_some_and(is_abort_machinery);
+        known().find(|frame| !is_machinery(frame)).or_else(|| known().next())
     }
 }
 

@@ -110,7 +110,8 @@ impl Tool for LogDecode {
     fn summary(out: &Out) -> String {
         let mut text = format!("{} lines of {}", out.lines, out.chip.as_deref().unwrap_or("an unknown chip"));
         for crash in out.crashes.iter().take(2) {
-            let place = crash.backtrace.first().map_or_else(String::new, |place| format!(" at {place}"));
+            let place = crash.culprit.as_ref().or(crash.backtrace.first());
+            let place = place.map_or_else(String::new, |place| format!(" at {place}"));
             let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
         }
         for known in &out.findings {

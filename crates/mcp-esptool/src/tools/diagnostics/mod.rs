@@ -9,4 +9,5 @@ pub mod power;
 pub mod register_dump;
 pub mod report;
 pub mod rf_calibration;
+pub mod symbols;
 pub mod thermal;

@@ -112,6 +112,12 @@ impl Tool for IdfBuild {
     }
 }
 
+/// Builds a project as it is set up; the folder to flash.
+pub fn build(ctx: &Ctx, job: &Job, project: &str) -> Result<String, ToolError> {
+    let input = In { project: project.to_owned(), target: None, build_dir: None, timeout_s: None };
+    Ok(IdfBuild::run(ctx, job, input)?.build_dir)
+}
+
 /// Fails unless the folder holds an ESP-IDF project.
 fn is_project(dir: &Path) -> Result<(), ToolError> {
     let text = fs::read_to_string(dir.join("CMakeLists.txt")).unwrap_or_default();

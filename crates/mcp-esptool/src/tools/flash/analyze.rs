@@ -97,6 +97,7 @@ impl Tool for Analyze {
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

@@ -73,6 +73,7 @@ impl Tool for Backup {
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 
@@ -124,7 +125,9 @@ fn run(
         manifest.add(entry);
         manifest.save(ctx, dir)?;
     }
-    manifest.efuses = Some(work.efuses(job, connected)?);
+    if connected.image.is_none() {
+        manifest.efuses = Some(work.efuses(job, connected)?);
+    }
     manifest.finish();
     let path = manifest.save(ctx, dir)?;
     job.progress(flash_size_bytes.into(), flash_size_bytes.into(), "backed up");

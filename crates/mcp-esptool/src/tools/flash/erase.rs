@@ -1,15 +1,15 @@
 //! `esp_flash_erase`: all, a partition, or a region; with a copy of what cannot be rebuilt.
 
 use esp_link::Mode;
-use esp_link::flash::SECTOR;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl, parse_number};
+use crate::ops::args::{Number, PortUrl};
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Copy, Found, Region};
+use crate::ops::flash::region;
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
@@ -62,6 +62,7 @@ impl Tool for Erase {
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 
@@ -69,7 +70,9 @@ impl Tool for Erase {
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let flash_size = connected.loader.attach_flash(job, input.flash_size.and_then(Number::as_u32))?;
-            let region = region(job, connected, &input, flash_size)?;
+            let wanted = input.region.as_deref().unwrap_or(region::ALL);
+            let place = region::Place { text: wanted, widen: input.align, table_offset: table_offset(&input)? };
+            let region = region::find(connected, job, &place, flash_size)?;
             whole_steps(connected, &region)?;
             let copies =
                 if input.no_backup { Vec::new() } else { copies(ctx, job, connected, &input, &device, &region)? };
@@ -87,55 +90,6 @@ impl Tool for Erase {
         let copies: Vec<&str> = out.copies.iter().map(|copy| copy.file.as_str()).collect();
         let kept = if copies.is_empty() { String::new() } else { format!("; copies: {}", copies.join(", ")) };
         format!("{}\n{:#x} bytes at {:#x} erased{kept}", out.device, out.size_bytes, out.address)
-    }
-}
-
-/// What is meant by `region`.
-fn region(job: &Job, connected: &mut Connected, input: &In, flash_size: u32) -> Result<Region, ToolError> {
-    let text = input.region.as_deref().unwrap_or("all").trim();
-    if text.eq_ignore_ascii_case("all") {
-        return Ok(Region { name: "all".into(), address: 0, size: flash_size });
-    }
-    if let Some((address, size)) = text.split_once('+') {
-        let both = parse_number(address).zip(parse_number(size));
-        let (address, size) =
-            both.ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{text}` is not ADDRESS+SIZE")))?;
-        return aligned(address, size, input.align, flash_size);
-    }
-    let found = keep::table(connected, job, table_offset(input)?)?;
-    let found =
-        found.ok_or_else(|| ToolError::new(Code::NoPartitionTable, "there is no partition table on the chip"))?;
-    let table = found.table;
-    match table.find(text) {
-        Some(found) => Ok(Region { name: text.into(), address: found.offset, size: found.size }),
-        None => {
-            let names = table.partitions.iter().map(|partition| partition.name.as_str()).collect::<Vec<_>>().join(", ");
-            Err(ToolError::new(Code::UnknownPartition, format!("there is no partition `{text}`"))
-                .seen("partitions", names))
-        }
-    }
-}
-
-fn aligned(address: u64, size: u64, widen: bool, flash_size: u32) -> Result<Region, ToolError> {
-    let sector = u64::from(SECTOR);
-    let beyond = || {
-        let text = format!("{size:#x} bytes at {address:#x} reach beyond the end of the flash at {flash_size:#x}");
-        ToolError::new(Code::AddressOutOfRange, text)
-    };
-    let end = address.checked_add(size).filter(|end| *end <= u64::from(flash_size)).ok_or_else(beyond)?;
-    if size == 0 {
-        return Err(ToolError::new(Code::NothingToDo, "the size is 0"));
-    }
-    if !widen && (!address.is_multiple_of(sector) || !size.is_multiple_of(sector)) {
-        return Err(ToolError::new(
-            Code::NotAligned,
-            format!("{address:#x}+{size:#x} is not a multiple of {sector:#x}"),
-        ));
-    }
-    let (start, end) = (address / sector * sector, end.div_ceil(sector) * sector);
-    match (u32::try_from(start), u32::try_from(end - start)) {
-        (Ok(address), Ok(size)) => Ok(Region { name: format!("{address:#x}"), address, size }),
-        _ => Err(beyond()),
     }
 }
 
@@ -191,19 +145,4 @@ fn unread(connected: &Connected) -> ToolError {
 /// The table's place, where it is given.
 fn table_offset(input: &In) -> Result<Option<u32>, ToolError> {
     input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn regions_are_widened_only_when_told() {
-        assert_eq!(aligned(0x1001, 0x10, false, 1 << 20).unwrap_err().code, Code::NotAligned);
-        let region = aligned(0x1001, 0x1000, true, 1 << 20).unwrap();
-        assert_eq!((region.address, region.size), (0x1000, 0x2000));
-        assert_eq!(aligned(0xff000, 0x2000, false, 1 << 20).unwrap_err().code, Code::AddressOutOfRange);
-        assert_eq!(aligned(u64::MAX, 1, true, 1 << 20).unwrap_err().code, Code::AddressOutOfRange);
-        assert_eq!(aligned(0, 0, false, 1 << 20).unwrap_err().code, Code::NothingToDo);
-    }
 }

@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::files::{self, Piece, PieceView};
 use crate::ops::flash::header::{self, SizeChoice, SizeWord, Wanted};
 use crate::ops::flash::project::{self, Project};
-use crate::ops::flash::{belongs, checks};
+use crate::ops::flash::{belongs, checks, region};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
@@ -28,8 +28,8 @@ pub struct Firmware;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What goes where: raw binaries, images, ELF, Intel HEX, UF2.
-    files: Option<Vec<FileAt>>,
+    /// What goes where (address or partition name): raw binaries, images, ELF, Intel HEX, UF2.
+    files: Option<Vec<FileForFlash>>,
     /// Instead of files: an ESP-IDF, Arduino or PlatformIO build (its folder), a flash_args file, a manifest.json of ESP Web
     /// Tools (manifest.json#esp32c3 names one of its builds), or a Rust ELF.
     project: Option<String>,
@@ -62,30 +62,72 @@ pub struct In {
     run: bool,
 }
 
+impl In {
+    /// A write with nothing special about it.
+    pub(super) fn plain(port: Option<PortUrl>, files: Option<Vec<FileForFlash>>, project: Option<String>) -> Self {
+        Self {
+            port,
+            files,
+            project,
+            all: false,
+            flash_size: None,
+            flash_mode: None,
+            flash_freq: None,
+            compress: None,
+            encrypt: false,
+            accept_wrong_place: false,
+            run: false,
+        }
+    }
+}
+
+/// What an app says of itself.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct AppOut {
+    /// Project.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// SHA-256 of its ELF file, in hex.
+    pub elf_sha256: String,
+}
+
+impl AppOut {
+    /// The app among the pieces, the first by address.
+    fn of(pieces: &[Piece]) -> Option<Self> {
+        let app = pieces.iter().find_map(|piece| piece.image()?.app_desc())?;
+        let elf_sha256 = app.elf_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { name: app.project_name, version: app.version, elf_sha256 })
+    }
+}
+
 /// Result.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Out {
     #[serde(flatten)]
-    device: Device,
+    pub(super) device: Device,
     /// Kind of the project: ESP-IDF, Arduino, PlatformIO or ELF.
     #[serde(skip_serializing_if = "Option::is_none")]
     project: Option<String>,
+    /// The app that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app: Option<AppOut>,
     /// Size of the flash.
     flash_size_bytes: u32,
     /// What stands out without being wrong.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// What was written where.
     files: Vec<PieceView>,
     /// Bytes of flash that were written, in whole sectors.
-    written_bytes: u64,
+    pub(super) written_bytes: u64,
     /// Bytes of flash that were right already.
-    skipped_bytes: u64,
+    pub(super) skipped_bytes: u64,
     /// Bytes of data that went over the line.
     sent_bytes: u64,
     /// Bytes that were blank and only erased.
     erased_bytes: u64,
     /// Everything was compared by MD5 on the chip afterwards; false where the loader cannot.
-    verified: bool,
+    pub(super) verified: bool,
     /// Times a transfer began again after a fault of the line.
     restarts: u32,
     /// Seconds for comparing.
@@ -103,14 +145,17 @@ impl Tool for Firmware {
          encryption before the first byte; only sectors that differ are sent.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let (pieces, project) = gather(ctx, &input)?;
+        let (pieces, project) = gather(ctx, job, &input)?;
         let mut out = ctx
             .with_device(input.port.as_ref(), job, |connected| write(ctx, job, connected, &input, pieces, &project))?;
-        if input.run {
+        if input.run && out.device.is_image() {
+            out.notes.push("a flash image does not run: see esp_boot_check".into());
+        } else if input.run {
             let (_lease, mut connected) = ctx.take_device(input.port.as_ref(), job)?;
             connected.loader.hard_reset()?;
             out.notes
@@ -130,9 +175,12 @@ impl Tool for Firmware {
     }
 }
 
-fn gather(ctx: &Ctx, input: &In) -> Result<(Vec<Piece>, Project), ToolError> {
+fn gather(ctx: &Ctx, job: &Job, input: &In) -> Result<(Vec<Piece>, Project), ToolError> {
     let (mut pieces, project) = match (&input.files, &input.project) {
-        (Some(files), None) => (files::load(ctx, files)?, Project::default()),
+        (Some(files), None) => {
+            let files = region::addressed(ctx, job, input.port.as_ref(), files)?;
+            (files::load(ctx, &files)?, Project::default())
+        }
         (None, Some(path)) => {
             let mut project = project::read(ctx, path)?;
             let mut pieces = if project.files.is_empty() { Vec::new() } else { files::load(ctx, &project.files)? };
@@ -172,7 +220,7 @@ fn write(
     project: &Project,
 ) -> Result<Out, ToolError> {
     // Read in this session, just before the first write: another device may be on the port by now.
-    let identified = connected.identify(job)?;
+    let identified = connected.known_identity(job)?;
     let device = Device::of(connected, identified.as_ref());
     let chip = connected.loader.chip();
     let other = |wanted: &&str| chip::by_name(wanted).is_none_or(|wanted| wanted.id != chip.id);
@@ -186,7 +234,7 @@ fn write(
     let flash_size = connected.loader.attach_flash(job, wanted_size)?;
     let mut pieces = complete(ctx, job, connected, pieces, project, flash_size)?;
     let mut notes = header::apply(&mut pieces, chip, flash_size, &wanted_header(input, chip).or(&project.settings))?;
-    files::check_images(&pieces, chip, connected.loader.revision(), flash_size)?;
+    files::check_images(&pieces, chip, connected.revision(), flash_size)?;
     if !input.accept_wrong_place {
         belongs::check(&pieces, chip, None)?;
     }
@@ -212,6 +260,7 @@ fn write(
     Ok(Out {
         device,
         project: Some(project.kind.to_owned()).filter(|kind| !kind.is_empty()),
+        app: AppOut::of(&pieces),
         flash_size_bytes: flash_size,
         notes,
         files: pieces.iter().map(Piece::view).collect(),

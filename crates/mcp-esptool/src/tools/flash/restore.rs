@@ -66,6 +66,7 @@ impl Tool for Restore {
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

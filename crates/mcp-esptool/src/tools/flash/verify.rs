@@ -5,9 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, PortUrl};
+use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::error::ToolError;
 use crate::ops::flash::files::{self, PieceView};
+use crate::ops::flash::region;
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
@@ -20,8 +21,8 @@ pub struct Verify;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What should be where.
-    files: Vec<FileAt>,
+    /// What should be where (address or partition name).
+    files: Vec<FileForFlash>,
 }
 
 /// Result.
@@ -57,11 +58,13 @@ impl Tool for Verify {
          shifted, other).";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let pieces = files::load(ctx, &input.files)?;
+        let files = region::addressed(ctx, job, input.port.as_ref(), &input.files)?;
+        let pieces = files::load(ctx, &files)?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let mut verdicts = Vec::new();

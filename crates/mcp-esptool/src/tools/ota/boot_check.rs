@@ -105,6 +105,7 @@ impl Tool for BootCheck {
          otadata, app, signature, anti-rollback) and says which app would start or where the start would stop.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

@@ -142,6 +142,7 @@ impl Tool for FlashPrepare {
          a rollback stays possible; also slot status, switching and rollback.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

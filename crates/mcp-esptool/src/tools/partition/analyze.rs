@@ -78,6 +78,7 @@ impl Tool for Analyze {
          content and advice.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

@@ -94,6 +94,7 @@ impl Tool for Extract {
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

@@ -76,6 +76,7 @@ impl Tool for Flash {
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

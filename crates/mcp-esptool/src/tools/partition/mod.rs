@@ -6,6 +6,7 @@ pub mod filesystem;
 pub mod flash;
 pub mod nvs;
 mod nvs_help;
+pub mod nvs_store;
 pub mod ota_setup;
 pub mod read;
 

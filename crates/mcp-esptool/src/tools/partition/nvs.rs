@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use esp_model::image::kind;
 use esp_model::job::Job;
-use esp_model::nvs::{self, Change, Contents, Difference, Keys, SlotState, Value, Version};
+use esp_model::nvs::{self, Contents, Keys, SlotState, Version};
 use esp_model::partition::{DATA, DATA_NVS};
 use esp_model::secure::nvs_keys;
 use schemars::JsonSchema;
@@ -17,13 +17,14 @@ use crate::ctx::Ctx;
 use crate::ops::args::Number;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
+use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, object, value_of};
 use crate::tool::Tool;
 
 /// The tool.
 pub struct NvsCreate;
 
 /// Most entries in a result.
-const LISTED: usize = 500;
+pub const LISTED: usize = 500;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -73,36 +74,6 @@ pub struct In {
     show_values: Option<bool>,
 }
 
-/// Which values a result shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Show {
-    All,
-    /// Not what may be a secret by its name, nor bytes.
-    Harmless,
-    None,
-}
-
-impl Show {
-    fn of(input: &In) -> Self {
-        match input.show_values {
-            Some(true) => Self::All,
-            Some(false) => Self::None,
-            None => Self::Harmless,
-        }
-    }
-}
-
-/// Parts of names under which secrets are kept.
-const SECRET_NAMES: [&str; 12] =
-    ["psk", "pass", "pwd", "key", "token", "secret", "cert", "priv", "auth", "cred", "pmk", "salt"];
-
-/// A value that is shown only when it is asked for.
-fn is_secret(entry: &nvs::Entry) -> bool {
-    let name = entry.key.to_ascii_lowercase();
-    let is_bytes = matches!(entry.value, Value::RawText(_) | Value::Blob(_));
-    is_bytes || SECRET_NAMES.iter().any(|part| name.contains(part))
-}
-
 /// Data for an image.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
@@ -123,42 +94,6 @@ impl JsonSchema for Data {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({"type": ["object", "string"]})
     }
-}
-
-/// A pair, or what became of it.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct EntryOut {
-    /// Namespace.
-    namespace: String,
-    /// Key.
-    key: String,
-    /// u8 … i64, string or binary.
-    #[serde(rename = "type")]
-    kind: String,
-    /// Value; bytes in hex, the first 64 of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Json>,
-    /// The value may be a secret and is not shown; show_values=true shows it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    hidden: bool,
-    /// Length of a text or of bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size_bytes: Option<usize>,
-    /// For `diff`: added, removed, changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    change: Option<String>,
-    /// For `diff`: the value before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<Json>,
-}
-
-/// Something that is not as it should be.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct FindingOut {
-    /// note, warning or error.
-    pub severity: String,
-    /// What it is.
-    pub text: String,
 }
 
 /// Result.
@@ -253,7 +188,7 @@ fn create(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     };
     let output_file = Some(ctx.files.write(output, &image)?.display().to_string());
     let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
-    let mut out = describe(&nvs::read(&plain), image.len(), keys.is_some(), Show::of(input));
+    let mut out = describe(&nvs::read(&plain), image.len(), keys.is_some(), Show::of(input.show_values));
     out.findings.splice(0..0, warnings);
     Ok(Out { output_file, key_file, ..out })
 }
@@ -275,7 +210,7 @@ fn from_csv(
 
 fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let (contents, length, encrypted) = image(ctx, input, &input.image_file, "image_file")?;
-    let mut out = describe(&contents, length, encrypted, Show::of(input));
+    let mut out = describe(&contents, length, encrypted, Show::of(input.show_values));
     if let Some(path) = &input.output_file {
         let (csv, left_out) = contents.to_csv();
         out.output_file = Some(ctx.files.keep(path, csv.as_bytes())?.display().to_string());
@@ -287,26 +222,11 @@ fn decode(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
 fn diff(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let (first, ..) = image(ctx, input, &input.image_file, "image_file")?;
     let (second, length, encrypted) = image(ctx, input, &input.other_file, "other_file")?;
-    let show = Show::of(input);
+    let show = Show::of(input.show_values);
     let mut out = describe(&second, length, encrypted, show);
-    let changed = |entry: &nvs::Entry, change: &str| {
-        let mut out = entry_out(entry, show);
-        out.change = Some(change.to_owned());
-        out
-    };
     let differences = nvs::diff(&first, &second);
     out.entry_count = differences.len();
-    out.entries = differences
-        .iter()
-        .take(LISTED)
-        .map(|difference| match difference {
-            Difference::Added(entry) => changed(entry, "added"),
-            Difference::Removed(entry) => changed(entry, "removed"),
-            Difference::Changed(before, after) => {
-                EntryOut { before: entry_out(before, show).value, ..changed(after, "changed") }
-            }
-        })
-        .collect();
+    out.entries = differences.iter().take(LISTED).map(|difference| EntryOut::of(difference, show)).collect();
     Ok(out)
 }
 
@@ -316,27 +236,18 @@ fn edit(ctx: &Ctx, input: &In) -> Result<Out, ToolError> {
     let Some(Data::Values(values)) = &input.data else {
         return Err(ToolError::new(Code::BadParameter, "edit takes data as {\"namespace\": {\"key\": value}}"));
     };
-    let mut changes = Vec::new();
-    for (namespace, entries) in values {
-        if entries.is_null() {
-            changes.push(Change::Remove { namespace: namespace.clone(), key: None });
-            continue;
-        }
-        for (key, value) in object(namespace, entries)? {
-            let (namespace, key) = (namespace.clone(), key.clone());
-            changes.push(match value {
-                Json::Null => Change::Remove { namespace, key: Some(key) },
-                value => Change::Set { value: value_of(ctx, &namespace, &key, value)?, namespace, key },
-            });
-        }
-    }
+    let changes = changes_of(ctx, values)?;
     let (keys, key_file) = keys(ctx, input)?;
     let image = ctx.files.read_some(path)?;
     let plain = keys.as_ref().map_or_else(|| image.clone(), |keys| nvs::decrypt(&image, keys));
     let edited = nvs::edit(&plain, &changes, keys.as_ref())?;
     let output_file = Some(ctx.files.write(output, &edited)?.display().to_string());
     let plain = keys.as_ref().map_or_else(|| edited.clone(), |keys| nvs::decrypt(&edited, keys));
-    Ok(Out { output_file, key_file, ..describe(&nvs::read(&plain), edited.len(), keys.is_some(), Show::of(input)) })
+    Ok(Out {
+        output_file,
+        key_file,
+        ..describe(&nvs::read(&plain), edited.len(), keys.is_some(), Show::of(input.show_values))
+    })
 }
 
 fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Contents, usize, bool), ToolError> {
@@ -349,7 +260,7 @@ fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Co
 }
 
 /// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
-fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
+pub fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
     let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
     let table = crate::ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
     let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
@@ -371,43 +282,19 @@ fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: Show)
     for page in &contents.pages {
         *pages.entry(page.state.name().to_owned()).or_default() += 1;
     }
-    let findings = contents.findings.iter().map(|finding| FindingOut {
-        severity: format!("{:?}", finding.severity()).to_lowercase(),
-        text: finding.to_string(),
-    });
+    let findings = contents.findings.iter().map(FindingOut::new);
     Out {
         output_file: None,
         key_file: None,
         size_bytes,
         encrypted,
-        entries: contents.entries.iter().take(LISTED).map(|entry| entry_out(entry, show)).collect(),
+        entries: contents.entries.iter().take(LISTED).map(|entry| EntryOut::new(entry, show)).collect(),
         entry_count: contents.entries.len(),
         used_entries: contents.count(SlotState::Written),
         free_entries: contents.count(SlotState::Empty),
         pages,
         findings: findings.collect(),
         not_in_csv: Vec::new(),
-    }
-}
-
-fn entry_out(entry: &nvs::Entry, show: Show) -> EntryOut {
-    let secret = is_secret(entry);
-    let hex = |bytes: &[u8]| Json::String(bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect());
-    let (value, size_bytes) = match &entry.value {
-        Value::Text(text) => (Json::String(text.clone()), Some(text.len())),
-        Value::RawText(bytes) | Value::Blob(bytes) => (hex(bytes), Some(bytes.len())),
-        Value::U64(number) => (Json::from(*number), None),
-        number => (Json::from(number.number().and_then(|number| i64::try_from(number).ok())), None),
-    };
-    EntryOut {
-        namespace: entry.namespace.to_string(),
-        key: entry.key.clone(),
-        kind: entry.value.type_name().to_owned(),
-        value: Some(value).filter(|_| show == Show::All || (show == Show::Harmless && !secret)),
-        hidden: secret && show == Show::Harmless,
-        size_bytes,
-        change: None,
-        before: None,
     }
 }
 
@@ -421,30 +308,18 @@ fn version(number: Option<u8>) -> Result<Version, ToolError> {
 
 /// The keys that are meant, and the file of new ones.
 fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolError> {
-    let bad = |error: String| ToolError::new(Code::KeyInvalid, error);
-    let given = [&input.key_file, &input.hmac_key_file, &input.generate_key_file];
-    if given.iter().filter(|file| file.is_some()).count() > 1 {
+    let given = KeyFiles { keys: input.key_file.as_deref(), hmac: input.hmac_key_file.as_deref() };
+    let Some(path) = &input.generate_key_file else { return Ok((given.read(ctx)?, None)) };
+    if given.keys.is_some() || given.hmac.is_some() {
         return Err(ToolError::new(Code::BadParameter, "give one of key_file, hmac_key_file and generate_key_file"));
     }
-    if let Some(path) = &input.key_file {
-        let bytes = ctx.files.read_some(path)?;
-        // A whole key partition has a CRC; 64 bare bytes have none.
-        if bytes.len() > nvs_keys::KEYS + 4 && nvs_keys::from_partition(&bytes).is_none() {
-            return Err(bad(format!("`{path}` is longer than two keys, and its CRC is wrong")));
-        }
-        return Ok((Some(Keys::from_bytes(&bytes).map_err(|error| bad(error.to_string()))?), None));
-    }
-    if let Some(path) = &input.hmac_key_file {
-        let derived = nvs_keys::from_hmac_key(&ctx.files.read_some(path)?).map_err(|error| bad(error.to_string()))?;
-        return Ok((Some(Keys::from_bytes(&*derived).map_err(|error| bad(error.to_string()))?), None));
-    }
-    let Some(path) = &input.generate_key_file else { return Ok((None, None)) };
     let fresh = crate::ops::random::with(nvs_keys::generate)?;
     let mut file = ctx.files.create(path)?;
     let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}"));
     std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;
     let file = file.finish_secret()?.display().to_string();
-    Ok((Some(Keys::from_bytes(&*fresh).map_err(|error| bad(error.to_string()))?), Some(file)))
+    let bad = |error: nvs::KeysError| ToolError::new(Code::KeyInvalid, error.to_string());
+    Ok((Some(Keys::from_bytes(&*fresh).map_err(bad)?), Some(file)))
 }
 
 fn needed<'a>(text: &'a Option<String>, name: &str) -> Result<&'a str, ToolError> {
@@ -455,52 +330,6 @@ fn missing(name: &str) -> ToolError {
     ToolError::new(Code::MissingParameter, format!("{name} is needed for this action"))
 }
 
-fn object<'a>(namespace: &str, value: &'a Json) -> Result<&'a serde_json::Map<String, Json>, ToolError> {
-    let text = || format!("namespace {namespace:?} is not an object of keys and values");
-    value.as_object().ok_or_else(|| ToolError::new(Code::BadParameter, text()))
-}
-
 fn entry_error(namespace: &str, key: &str, error: &nvs::ValueError) -> ToolError {
     ToolError::new(Code::NvsInvalid, format!("{namespace}/{key}: {error}"))
-}
-
-/// A value: number, text, bool, or {"type", "value"}.
-pub fn value_of(ctx: &Ctx, namespace: &str, key: &str, json: &Json) -> Result<Value, ToolError> {
-    let bad = |text: &str| ToolError::new(Code::NvsInvalid, format!("{namespace}/{key}: {text}"));
-    match json {
-        Json::String(text) => Ok(Value::Text(text.clone())),
-        Json::Bool(flag) => Ok(Value::U8(u8::from(*flag))),
-        Json::Number(number) => {
-            let whole = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
-            whole.map(number_of).ok_or_else(|| bad("NVS has no fractions; use a string"))
-        }
-        Json::Object(fields) => {
-            if let Some(name) = fields.keys().find(|name| !matches!(name.as_str(), "type" | "value" | "file")) {
-                return Err(bad(&format!("unknown field {name:?}; known are type, value and file")));
-            }
-            let kind = fields.get("type").and_then(Json::as_str).unwrap_or("binary");
-            let (text, source) = match (fields.get("value"), fields.get("file").and_then(Json::as_str)) {
-                (None, Some(path)) => (path.to_owned(), "file"),
-                (Some(Json::String(text)), None) => (text.clone(), "data"),
-                (Some(other), None) => (other.to_string(), "data"),
-                _ => return Err(bad("give value or file")),
-            };
-            let mut files = |path: &str| ctx.files.read(path).map_err(|error| error.message);
-            nvs::encode_value(kind, source, &text, &mut files).map_err(|error| bad(&error.to_string()))
-        }
-        Json::Null | Json::Array(_) => Err(bad("a value is a number, a text or {\"type\", \"value\"}")),
-    }
-}
-
-/// The first of i32, u32, u64 and i64 that holds a number.
-fn number_of(number: i128) -> Value {
-    if let Ok(value) = i32::try_from(number) {
-        Value::I32(value)
-    } else if let Ok(value) = u32::try_from(number) {
-        Value::U32(value)
-    } else if let Ok(value) = u64::try_from(number) {
-        Value::U64(value)
-    } else {
-        Value::I64(number as i64)
-    }
 }

@@ -2,9 +2,9 @@
 
 use esp_model::nvs;
 
-use super::nvs::FindingOut;
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::partition::nvs_values::FindingOut;
 
 /// Below this an image is read-only (the reference generator warns of it too).
 const WRITABLE: u64 = 0x3000;

@@ -102,6 +102,7 @@ impl Tool for OtaSetup {
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

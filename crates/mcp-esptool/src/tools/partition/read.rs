@@ -49,6 +49,7 @@ impl Tool for Read {
     const ABOUT: &'static str = "Reads and decodes the partition table of a device, MD5 row checked; says what is there instead when \
          there is none.";
     const RISK: Risk = Risk::Reads;
+    const IMAGES: bool = true;
     type In = In;
     type Out = Out;
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::batch_values::{self, UnitValue};
 use crate::ctx::Ctx;
 use crate::ops::args::FileAt;
 use crate::ops::error::{Code, ToolError};
@@ -40,6 +41,9 @@ pub struct In {
     firmware: Option<String>,
     /// Instead of firmware: files and their addresses.
     files: Option<Vec<FileAt>>,
+    /// With firmware (no recipe) or files: values that each unit gets in NVS, from a pool or a list.
+    #[serde(default)]
+    values: Vec<UnitValue>,
     /// Longest time for a unit in seconds (default 600).
     timeout_s: Option<f64>,
     /// Units at once (default: all).
@@ -127,7 +131,13 @@ impl Tool for BatchProgram {
 
 fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
     let (files, chip) = match (&input.firmware, &input.files) {
-        (Some(path), None) if path.ends_with(".toml") => return super::order(ctx, path, Scope::Full, input.retries),
+        (Some(path), None) if path.ends_with(".toml") => {
+            if !input.values.is_empty() {
+                let text = "values are for a batch without a recipe: this recipe says itself what each unit gets";
+                return Err(ToolError::new(Code::BadParameter, text));
+            }
+            return super::order(ctx, path, Scope::Full, input.retries);
+        }
         (Some(path), None) => {
             let project = project::read(ctx, path)?;
             (project.files, project.chip)
@@ -135,11 +145,11 @@ fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
         (None, Some(files)) => (files.clone(), None),
         _ => return Err(ToolError::new(Code::MissingParameter, "give either `firmware` or `files`")),
     };
-    super::accepted(ctx, plain(ctx, &files, chip)?.checked()?, Scope::Full, input.retries)
+    super::accepted(ctx, plain(ctx, &files, chip, &input.values)?.checked()?, Scope::Full, input.retries)
 }
 
-/// A recipe that writes files and nothing else, locked as it is.
-fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>) -> Result<Prepared, ToolError> {
+/// A recipe that writes files and values, and nothing else; locked as it is.
+fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>, values: &[UnitValue]) -> Result<Prepared, ToolError> {
     let mut chip = chip;
     let mut text = String::new();
     for file in files {
@@ -150,8 +160,18 @@ fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>) -> Result<Prepared, 
         let path = toml::Value::String(file.path.clone());
         let _ = write!(text, "\n[[image]]\nfile = {path}\naddress = {}\n", file.address.0);
     }
-    let chip = chip.ok_or_else(|| ToolError::new(Code::ChipUnknown, "no file says which chip it is for"))?;
+    let chip = chip.ok_or_else(|| {
+        ToolError::new(
+            Code::ChipUnknown,
+            "the target chip cannot be determined from the files: none of them is an app or bootloader image",
+        )
+    })?;
     let text = format!("[recipe]\nname = \"files\"\n\n[chip]\ntype = \"{chip}\"\n{text}");
-    let prepared = Prepared::of(&ctx.station(), text, String::new())?;
-    Prepared::of(&ctx.station(), prepared.locked_text(), String::new())
+    let station = ctx.station();
+    let mut prepared = Prepared::of(&station, text, String::new())?;
+    if !values.is_empty() {
+        let text = format!("{}{}", prepared.text, batch_values::sections(ctx, values, prepared.table.as_ref())?);
+        prepared = Prepared::of(&station, text, String::new())?;
+    }
+    Prepared::of(&station, prepared.locked_text(), String::new())
 }

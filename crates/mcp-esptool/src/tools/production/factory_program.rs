@@ -23,7 +23,7 @@ pub struct FactoryProgram;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// The recipe file (docs/production.md).
+    /// The recipe file (esp_recipe makes one).
     config: String,
     /// Only check the recipe and try it on a simulated device.
     #[serde(default)]
@@ -70,7 +70,10 @@ impl Tool for FactoryProgram {
     fn summary(out: &Out) -> String {
         match (&out.unit, &out.rehearsal) {
             (Some(unit), _) => summary(unit),
-            (None, Some(rehearsal)) if rehearsal.good => "the rehearsal went well".into(),
+            (None, Some(rehearsal)) if rehearsal.good => match rehearsal.locked {
+                true => "the rehearsal passed".into(),
+                false => "the rehearsal passed; not locked: real devices need esp_recipe action=lock".into(),
+            },
             (None, Some(rehearsal)) => rehearsal.findings.join("\n"),
             (None, None) => String::new(),
         }

@@ -1,7 +1,7 @@
 //! `esp_ledger`: the station's ledger: pools, units, leases, labels, export, checks.
 
 use esp_factory::desk;
-use esp_ledger::{Identity, Lease, Ledger, LedgerError, State, Unit, Values};
+use esp_ledger::{Identity, Lease, Ledger, LedgerError, Pool, State, Unit, Values};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub enum Action {
     /// Put values into a pool: a series (`prefix`, `first`, `width`, `count`), addresses (`first`, `step`, `count`) or
     /// the lines of `file`.
     AddPool,
+    /// Take the values of `pool` that were never issued nor lent out again.
+    RemovePool,
     /// All that is known of a `unit`.
     Unit,
     /// Write everything to `file` (.csv or .json).
@@ -56,7 +58,7 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// status (default), add_pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge
+    /// status (default), add_pool, remove_pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge
     /// or end_lease.
     #[serde(default)]
     action: Action,
@@ -126,9 +128,13 @@ impl Tool for LedgerTool {
             Action::Status | Action::Unit | Action::Export | Action::Verify | Action::Backup | Action::Report => {
                 Risk::Reads
             }
-            Action::AddPool | Action::Label | Action::Quarantine | Action::Lend | Action::Borrow | Action::Merge => {
-                Risk::Writes
-            }
+            Action::AddPool
+            | Action::RemovePool
+            | Action::Label
+            | Action::Quarantine
+            | Action::Lend
+            | Action::Borrow
+            | Action::Merge => Risk::Writes,
             Action::EndLease if !input.lost => Risk::Writes,
             Action::Void | Action::EndLease => Risk::Irreversible,
         }
@@ -138,6 +144,7 @@ impl Tool for LedgerTool {
         let (text, data) = match input.action {
             Action::Status => status(ctx)?,
             Action::AddPool => add_pool(ctx, &input)?,
+            Action::RemovePool => remove_pool(ctx, &input)?,
             Action::Unit => unit(ctx, &input)?,
             Action::Export => export(ctx, &input)?,
             Action::Verify => return verify(ctx),
@@ -164,7 +171,7 @@ fn status(ctx: &Ctx) -> Result<(String, Json), ToolError> {
     let mut text = format!("{} at {}", ctx.app.desk.station, ctx.app.desk.place());
     for pool in &pools {
         let counts: Vec<String> = pool.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        text += &format!("\npool {} ({}): {}", pool.name, pool.kind, counts.join(", "));
+        text += &format!("\npool {} ({}): {}{}", pool.name, pool.kind, counts.join(", "), range(pool));
     }
     let counts: Vec<String> = runs.iter().map(|(state, count)| format!("{count} {state}")).collect();
     text += &format!("\nruns: {}", if counts.is_empty() { "none".into() } else { counts.join(", ") });
@@ -175,7 +182,26 @@ fn add_pool(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let (pool, kind) = (needed(&input.pool, "pool")?, needed(&input.kind, "kind")?);
     let values = values(ctx, input)?;
     let added = ctx.app.desk.with(|ledger| ledger.add_pool(pool, kind, &values))?;
-    Ok((format!("{added} values in pool {pool}"), json!({"pool": pool, "added": added})))
+    let found = ctx.app.desk.with(Ledger::pools)?.into_iter().find(|known| known.name == *pool);
+    let about = found.as_ref().map_or_else(String::new, range);
+    let text = format!("{added} values added to pool {pool}{about}");
+    Ok((text, json!({"pool": pool, "added": added, "now": found})))
+}
+
+/// First, last and next value of a pool.
+fn range(pool: &Pool) -> String {
+    let Some((first, last)) = pool.first.as_ref().zip(pool.last.as_ref()) else { return String::new() };
+    let next = pool.next.as_ref().map_or_else(String::new, |next| format!(", next {next}"));
+    format!("; {first} … {last}{next}")
+}
+
+fn remove_pool(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
+    let pool = needed(&input.pool, "pool")?;
+    let removed = ctx.app.desk.with(|ledger| ledger.remove_unused(pool))?;
+    let left = ctx.app.desk.with(Ledger::pools)?.iter().any(|known| known.name == *pool);
+    let rest = if left { "what was issued or lent stays" } else { "the pool is gone" };
+    let text = format!("{removed} unused values of pool {pool} removed; {rest}");
+    Ok((text, json!({"pool": pool, "removed": removed, "gone": !left})))
 }
 
 fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {

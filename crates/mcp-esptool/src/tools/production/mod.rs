@@ -1,12 +1,14 @@
 //! Production tools: recipes, batches, identities, acceptance.
 
 pub mod batch_program;
+pub mod batch_values;
 pub mod factory_program;
 pub mod factory_reset;
 pub mod ledger;
 pub mod production_test;
 pub mod provision;
 pub mod quality_control;
+pub mod recipe;
 pub mod values;
 
 use std::sync::Arc;

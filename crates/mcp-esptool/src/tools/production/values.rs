@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use esp_ledger::{Identity, Ledger, LedgerError, State, Unit};
-use esp_link::flash::{Part, WriteOptions};
 use esp_model::job::Job;
 use esp_model::nvs::{self, Change, Value};
 use esp_model::partition;
@@ -15,12 +14,13 @@ use super::factory_reset::FACTORY_DATA;
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep;
+use crate::ops::flash::keep::{self, Region};
 use crate::ops::guard::Risk;
+use crate::ops::partition::nvs_values::value_of;
+use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::partition::nvs::value_of;
 
 /// The tool for calibration.
 pub struct Calibration;
@@ -161,12 +161,11 @@ fn write(
             };
             changes.push(Change::Set { namespace: namespace.clone(), key: key.clone(), value });
         }
-        let image = nvs::edit(&before, &changes, None)?;
+        let steps = nvs::change(&before, &changes, None)?;
         let ids: Vec<i64> = issued.values().map(|identity| identity.id).collect();
         ctx.app.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Writing))?;
-        let mut parts = [Part::bytes(address, image)];
-        let written = connected.loader.write_flash(job, &mut parts, &WriteOptions::default());
-        written.map_err(|error| ToolError::from(error).touched(FlashState::Partial))?;
+        let region = Region { name: name.clone(), address, size };
+        nvs_write::apply(connected, job, &region, &before, &steps)?;
         read_back(connected, job, (address, size), &changes)?;
         ctx.app.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Verified))?;
         let identities = issued.into_iter().map(|(key, identity)| (key, identity.value)).collect();
@@ -204,10 +203,18 @@ fn issue(ctx: &Ctx, unit: &Unit, data: &Map<String, Json>) -> Result<BTreeMap<St
         let own = unit.key()?;
         match found {
             Some(identity) if identity.unit.as_deref() == Some(&own) => {}
+            Some(identity) if identity.unit.is_none() && identity.state == State::Free => {
+                issued.insert(key.clone(), ctx.app.desk.with(|ledger| ledger.claim(&identity.kind, text, unit))?);
+            }
             Some(identity) => {
-                let owner = identity.unit.unwrap_or_else(|| "nobody yet".into());
+                let owner =
+                    identity.unit.map_or_else(|| "nobody: it is out of use".into(), |owner| format!("unit {owner}"));
                 let text = format!("{key}: {text} is in the ledger and belongs to {owner}");
-                return Err(ToolError::new(Code::IdentityConflict, text));
+                let next = format!(
+                    "{key}={{\"pool\": \"{}\"}} issues the next free value; esp_ledger action=status shows it",
+                    identity.pool
+                );
+                return Err(ToolError::new(Code::IdentityConflict, text).next(next));
             }
             None if names_an_identity(key) => {
                 let text = format!("{key}: {text} was not issued by the ledger");

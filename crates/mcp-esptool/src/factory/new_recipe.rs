@@ -1,0 +1,68 @@
+//! A recipe to begin with, and what it needs beside it.
+
+use esp_factory::recipe;
+use esp_model::chip;
+use esp_model::partition::{Options, Table};
+
+use crate::ctx::Ctx;
+use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::sample;
+use crate::ops::flash::project;
+
+/// Partitions of a new recipe: NVS for the application, factory data apart from it.
+const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
+    nvs,      data, nvs,     0x9000,  0x4000\n\
+    fctry,    data, nvs,     0xd000,  0x3000\n\
+    factory,  app,  factory, 0x10000, 1M\n";
+
+/// Writes a recipe for a project's firmware, or for images that only look like firmware; what was written, in words.
+pub fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> Result<String, ToolError> {
+    if ctx.files.input(file).is_ok() {
+        return Err(ToolError::new(Code::FileUnwritable, format!("`{file}` is there already")));
+    }
+    let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default()).to_owned();
+    let (mut images, mut written) = (Vec::new(), vec![file.to_owned()]);
+    let missing =
+        || ToolError::new(Code::MissingParameter, "the chip is not known: name it (chip), or a project that does");
+    let chip_name;
+    let mut keep = |name: &str, bytes: &[u8]| {
+        if ctx.files.input(&format!("{folder}{name}")).is_ok() {
+            return Ok(());
+        }
+        ctx.files.write(&format!("{folder}{name}"), bytes)?;
+        written.push(format!("{folder}{name}"));
+        Ok::<_, ToolError>(())
+    };
+    match project {
+        Some(path) => {
+            let project = project::read(ctx, path)?;
+            chip_name = project.chip.or_else(|| chip.map(str::to_owned)).ok_or_else(missing)?;
+            images.extend(project.files.into_iter().filter_map(|file| Some((file.path, file.address.as_u32()?))));
+        }
+        None => {
+            let named = chip.ok_or_else(missing)?;
+            let known = chip::by_name(named);
+            let known =
+                known.ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{named}`")))?;
+            chip_name = known.id.to_owned();
+            let failed = |error: String| ToolError::new(Code::Internal, error);
+            for part in sample::make(known).map_err(failed)? {
+                let bytes = if part.name == "partition-table.bin" { table()? } else { part.bytes };
+                keep(part.name, &bytes)?;
+                images.push((part.name.to_owned(), part.address));
+            }
+        }
+    }
+    keep("partitions.csv", TABLE.as_bytes())?;
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file).trim_end_matches(".toml");
+    ctx.files.write(file, recipe::example(&chip_name, name, &images).as_bytes())?;
+    let mut text = format!("wrote {}", written.join(", "));
+    if project.is_none() {
+        text += "\nthe images only look like firmware: no chip would run them";
+    }
+    Ok(text)
+}
+
+fn table() -> Result<Vec<u8>, ToolError> {
+    Ok(Table::from_csv(TABLE, &Options::default())?.to_binary(true)?)
+}

@@ -1,0 +1,69 @@
+//! Jobs of a bench that produces.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::session::{Session, has};
+
+/// Job 3: boards with the same firmware and serial numbers of their own, without a recipe.
+#[test]
+fn batch_gets_serials_from_a_pool() {
+    let mut session = Session::new(11);
+    let files = session.firmware("esp32c3");
+    let pool =
+        json!({"action": "add_pool", "pool": "acme", "kind": "serial", "prefix": "ACME-", "width": 4, "count": 10});
+    has(&session.ok("esp_ledger", pool), &["ACME-0001 … ACME-0010"]);
+    let values = json!([{"namespace": "factory", "key": "serial", "pool": "acme", "partition": "nvs"}]);
+    let ports = json!(["sim://esp32c3-a", "sim://esp32c3-b", "sim://esp32c3-c"]);
+    let batch = json!({"ports": ports, "files": files, "values": values, "report_file": "report.json"});
+    has(&session.ok("esp_batch_program", batch.clone()), &["3 of 3 units passed"]);
+    let mut serials = Vec::new();
+    for name in ["a", "b", "c"] {
+        let port = format!("sim://esp32c3-{name}");
+        let text =
+            session.ok("esp_nvs", json!({"port": port, "action": "get", "namespace": "factory", "key": "serial"}));
+        serials.push(text.split("ACME-").nth(1).unwrap().get(..4).unwrap().to_owned());
+    }
+    serials.sort();
+    assert_eq!(serials, ["0001", "0002", "0003"]);
+    has(&session.ok("esp_batch_program", batch), &["3 of 3 units passed"]);
+    has(&session.ok("esp_ledger", json!({"action": "status"})), &["7 FREE", "next ACME-0004"]);
+}
+
+/// The same job by a recipe that is made, checked, rehearsed and locked over MCP; one line is left to the operator.
+#[test]
+fn recipe_is_made_checked_and_rehearsed() {
+    let mut session = Session::new(11);
+    has(&session.ok("esp_recipe", json!({})), &["[[nvs]]", "{serial}"]);
+    session.ok("esp_recipe", json!({"action": "new", "file": "r/unit.toml", "chip": "esp32c3"}));
+    let good = fs::read_to_string(session.path("r/unit.toml")).unwrap();
+    session.write("r/bad.toml", good.replace("[chip]", "[chips]").replace("address", "adress").as_bytes());
+    let found = session.ok("esp_recipe", json!({"action": "check", "file": "r/bad.toml"}));
+    has(&found, &["no section `chips`", "section `chip` is missing", "unknown field `adress`"]);
+    has(&session.ok("esp_recipe", json!({"action": "check", "file": "r/unit.toml"})), &["no errors"]);
+    let rehearsal = json!({"action": "rehearse", "file": "r/unit.toml", "values": {"serial": "SN-7"}});
+    has(&session.ok("esp_recipe", rehearsal), &["rehearsal passed", "SN-7", "esp_recipe action=lock"]);
+    let lock = session.ok("esp_recipe", json!({"action": "lock", "file": "r/unit.toml"}));
+    has(&lock, &["mcp-esptool recipe lock r/unit.toml", "confirm_token", "a person has to confirm"]);
+    assert!(!fs::read_to_string(session.path("r/unit.toml")).unwrap().contains("[lock]"));
+}
+
+/// A pool made by mistake is no dead end: its values can be given, or taken out again.
+#[test]
+fn pool_made_by_mistake_is_no_dead_end() {
+    let mut session = Session::new(6);
+    let files = session.firmware("esp32c3");
+    session.aside("esp_flash_firmware", json!({"port": "sim://esp32c3-demo", "files": files}));
+    for (pool, prefix) in [("good", "G-"), ("typo", "T-")] {
+        let add = json!({"action": "add_pool", "pool": pool, "kind": "serial", "prefix": prefix, "count": 5});
+        session.ok("esp_ledger", add);
+    }
+    let write = json!({"port": "sim://esp32c3-demo", "mfg_data": {"serial": "G-00002"}, "partition": "nvs"});
+    session.ok("esp_manufacturing_data_write", write);
+    has(
+        &session.ok("esp_ledger", json!({"action": "remove_pool", "pool": "typo"})),
+        &["5 unused values", "the pool is gone"],
+    );
+    has(&session.ok("esp_ledger", json!({"action": "status"})), &["pool good", "next G-00001"]);
+}
