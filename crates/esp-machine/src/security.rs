@@ -6,14 +6,22 @@ use esp_sim::efuse::Efuse;
 use crate::chip::Board;
 use crate::xts::Keys;
 
-/// The key when encryption is on; `None` when it is off or the chip has another cipher.
+/// The key when encryption is on; `None` when it is off or there is none.
 pub fn flash_keys(board: &Board, efuse: &Efuse) -> Option<Keys> {
     let chip = esp_model::chip::by_name(board.id)?;
     let encryption = chip.security.flash_encryption.as_ref()?;
-    if efuse.number(&encryption.count).count_ones().is_multiple_of(2) || encryption.cipher != FlashCipher::XtsAes {
+    if efuse.number(&encryption.count).count_ones().is_multiple_of(2) {
         return None;
     }
     let blocks = chip.efuse();
+    if encryption.cipher != FlashCipher::XtsAes {
+        let purpose = blocks.key_purposes.iter().find(|purpose| purpose.name == "FLASH_ENCRYPTION")?;
+        let mut bytes = esp_model::efuse::bits::to_bytes(efuse.decoded().block(*purpose.blocks.first()?));
+        if purpose.reversed {
+            bytes.reverse();
+        }
+        return Keys::tweaked(bytes, efuse.number("FLASH_CRYPT_CONFIG") as u8);
+    }
     let key = |wanted: &str| {
         let purpose = blocks.key_purposes.iter().find(|purpose| purpose.name == wanted)?;
         let number = blocks.fields.iter().find_map(|field| {

@@ -8,13 +8,19 @@ use libtest_mimic::Trial;
 use super::{Files, MILLISECOND, SECOND, chip, run, trial};
 
 const BLINK_ESP32: Files = &[(0, "build/blink-esp32/flash_image.bin")];
-const BLINK_S3: Files = &[
+/// The same, file by file.
+pub const BLINK_ESP32_FILES: Files = &[
+    (0x1000, "build/blink-esp32/bootloader_bootloader.bin"),
+    (0x8000, "build/blink-esp32/partition_table_partition-table.bin"),
+    (0x1_0000, "build/blink-esp32/blink.bin"),
+];
+pub const BLINK_S3: Files = &[
     (0, "build/blink-s3/bootloader_bootloader.bin"),
     // The corpus has none for this program; the usual one is the same for both.
     (0x8000, "build/blink-esp32/partition_table_partition-table.bin"),
     (0x1_0000, "build/blink-s3/blink.bin"),
 ];
-const BLINK_S2: Files = &[
+pub const BLINK_S2: Files = &[
     (0x1000, "image/espflash/esp32s2-bootloader.bin"),
     (0x8000, "build/blink-esp32/partition_table_partition-table.bin"),
     (0x1_0000, "image/esptool/esp_idf_blink_esp32s2.bin"),

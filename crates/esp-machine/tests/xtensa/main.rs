@@ -3,6 +3,7 @@
 
 mod apps;
 mod loader;
+mod security;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,6 +64,6 @@ fn sent(events: &[Event]) -> Vec<u8> {
 }
 
 fn main() -> ExitCode {
-    let trials = [apps::trials(), loader::trials()].into_iter().flatten().collect();
+    let trials = [apps::trials(), loader::trials(), security::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
