@@ -120,6 +120,7 @@ impl Face {
             .about(self.about)
             .disable_version_flag(true)
             .disable_help_subcommand(true)
+            .args_override_self(true)
             .subcommand_required(true)
             .arg_required_else_help(true)
             .args((self.options)());
@@ -128,7 +129,7 @@ impl Face {
             let spec = (entry.spec)();
             // clap names the whole path otherwise.
             let shown = format!("{name} {}", spec.get_name());
-            root.subcommand(spec.disable_version_flag(true).bin_name(shown))
+            root.subcommand(spec.disable_version_flag(true).args_override_self(true).bin_name(shown))
         })
     }
 

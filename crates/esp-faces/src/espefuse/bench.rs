@@ -32,6 +32,8 @@ pub struct Bench {
     pub burn: Burn,
     /// Several burns are done together at the end.
     pub batch: bool,
+    /// What is to be burned is shown as a token.
+    pub show_token: bool,
     /// Where it is.
     pub holder: Holder,
 }
@@ -50,7 +52,7 @@ impl Bench {
                 "--extend-efuse-table is not supported: name the bits of a project with burn-bit or burn-block-data";
             return Err(Fault::fatal(text));
         }
-        let bench = Self { chip, burn: Burn::new(efuses.clone()), efuses, batch: false, holder };
+        let bench = Self { chip, burn: Burn::new(efuses.clone()), efuses, batch: false, show_token: false, holder };
         bench.say_registers(call);
         Ok(bench)
     }

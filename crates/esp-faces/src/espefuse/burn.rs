@@ -2,7 +2,7 @@
 
 use std::io;
 
-use esp_model::efuse::{Stage, bits};
+use esp_model::efuse::{Stage, Step, bits, token};
 
 use super::bench::Bench;
 use super::dump;
@@ -26,13 +26,21 @@ pub fn all(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
         let what = if blank { "is empty, will burn the new value" } else { "is not empty" };
         terminal.say(format_args!("[{:02}] {:<20} {what}", block.id, dump::names(block).0));
     }
+    if bench.show_token || call.has("show-token") {
+        let token = token::encode_write(bench.chip.id, bench.revision(), &bench.efuses, bench.burn.pending());
+        terminal.say(format_args!("eFuse token: {token}"));
+    }
     bench.may_burn(call)?;
     confirm(call)?;
     bench.program(call)?;
     let mut closed = false;
-    for step in &steps {
+    let together = call.switch("no-postpone");
+    let both = |step: &&Step| {
+        together && step.stage == Stage::Last && steps.iter().any(|other| other.stage == Stage::Settings)
+    };
+    for step in steps.iter().filter(|step| !both(step)) {
         // What is shown twice is burned in two steps: settings first, what closes the chip last.
-        if step.stage == Stage::Last && !closed && !call.switch("no-postpone") {
+        if step.stage == Stage::Last && !closed && !together {
             terminal.say("Burn postponed eFuses from BLOCK0.");
             closed = true;
         }
@@ -42,6 +50,7 @@ pub fn all(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     terminal.say("Reading updated eFuses...");
     if !bench.batch && ["burn-efuse", "read-protect-efuse", "write-protect-efuse"].contains(&call.command) {
         terminal.say("Checking eFuses...");
+        hidden(bench, call);
     }
     if call.command == "burn-custom-mac" {
         super::check::custom_mac(bench, call);
@@ -63,6 +72,17 @@ fn confirm(call: &Call<'_>) -> Result<(), Fault> {
         _ => {
             call.terminal.say("Aborting.");
             Err(Fault::Exit(1))
+        }
+    }
+}
+
+/// Fields that were burned and cannot be read back.
+fn hidden(bench: &Bench, call: &Call<'_>) {
+    let names = call.list("name_value_pairs").into_iter().step_by(2);
+    for field in names.filter_map(|name| bench.efuses.table.field(name)) {
+        if !bench.efuses.readable(&field.read_protect) {
+            let text = format!("Efuse {} is read-protected. Read back the burn value is not possible.", field.name);
+            call.terminal.say(text);
         }
     }
 }

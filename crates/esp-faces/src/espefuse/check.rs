@@ -33,3 +33,19 @@ pub fn custom_mac(bench: &Bench, call: &Call<'_>) {
         None => call.terminal.say(format_args!("Custom MAC Address: {value}")),
     }
 }
+
+/// Fields with the factory's calibration.
+const CALIBRATION: [&str; 4] = ["ADC", "TEMP", "OCODE", "BLK3_PART_RESERVE"];
+
+/// The calibration fields as they are; esptool's own tool computes millivolts from some of them.
+pub fn adc_info(bench: &Bench, call: &Call<'_>) {
+    let fields = bench.efuses.table.fields.iter();
+    let own: Vec<_> = fields.filter(|field| CALIBRATION.iter().any(|start| field.name.starts_with(start))).collect();
+    if own.is_empty() {
+        call.terminal.say("This chip has no calibration fields.");
+    }
+    for field in own {
+        let value = bench.efuses.value(field);
+        call.terminal.say(format_args!("{:<40} = {}", field.name, value.value));
+    }
+}

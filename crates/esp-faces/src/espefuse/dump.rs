@@ -10,10 +10,9 @@ use crate::fault::Fault;
 
 /// The name that the tables print, and the number's name where it differs.
 pub fn names(block: &Block) -> (String, String) {
-    match block.aliases.first() {
-        Some(alias) if block.id != 0 => (alias.clone(), format!("BLOCK{}", block.id)),
-        _ => (block.name.clone(), String::new()),
-    }
+    let number = format!("BLOCK{}", block.id);
+    let other = if block.name == number { String::new() } else { number };
+    (block.name.clone(), other)
 }
 
 /// Prints each block's words.

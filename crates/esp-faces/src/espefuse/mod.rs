@@ -10,6 +10,7 @@ mod register_file;
 mod requests;
 mod specs;
 mod summary;
+mod values;
 
 use crate::command::{Call, Entry, Face};
 use crate::fault::Fault;
@@ -38,6 +39,7 @@ pub static FACE: Face = Face {
         Entry { spec: specs::dump, run: alone },
         Entry { spec: specs::summary, run: alone },
         Entry { spec: specs::check_error, run: alone },
+        Entry { spec: specs::adc_info, run: alone },
     ],
     renamed: &[("--file_name", "--file-name")],
     shorts: &[],
@@ -53,12 +55,14 @@ fn run_all(calls: &[Call<'_>]) -> Result<(), Fault> {
     let mut bench = Bench::open(first)?;
     let burns = calls.iter().filter(|call| requests::burns(call.command)).count();
     bench.batch = burns > 1;
+    bench.show_token = calls.iter().any(|call| call.has("show-token"));
     for call in calls {
         call.terminal.say(format_args!("\n=== Run \"{}\" command ===", call.command));
         match call.command {
             "summary" => summary::run(&bench, call)?,
             "dump" => dump::run(&bench, call)?,
             "check-error" => check::run(&bench, call)?,
+            "adc-info" => check::adc_info(&bench, call),
             "get-custom-mac" => check::custom_mac(&bench, call),
             _ => {
                 requests::add(&mut bench, call)?;

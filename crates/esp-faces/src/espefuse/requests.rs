@@ -1,12 +1,13 @@
 //! What the commands ask to be burned.
 
 use esp_model::efuse::text::{ecdsa_key, mac, request};
-use esp_model::efuse::{Block, Field, Request, Voltage};
+use esp_model::efuse::{ActiveCoding, Block, BurnError, Field, Request, Voltage};
 use esp_model::secure::block::key_digest;
 use esp_model::secure::{PrivateKey, PublicKey};
 
 use super::bench::Bench;
 use super::burn::refused;
+use super::values;
 use crate::command::Call;
 use crate::fault::Fault;
 use crate::{files, text};
@@ -59,7 +60,8 @@ fn fields(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     for (name, value) in &pairs {
         let field = known(bench, name)?;
         let before = bits(bench, field);
-        let request = request(&bench.efuses, name, *value).map_err(|error| Fault::fatal(error))?;
+        values::check(&bench.efuses, field, *value)?;
+        let request = request(&bench.efuses, name, *value).map_err(Fault::fatal)?;
         put(bench, &request)?;
         lines.push((field, before, bits_pending(bench, field)));
     }
@@ -117,10 +119,20 @@ fn protect(bench: &mut Bench, call: &Call<'_>, read: bool) -> Result<(), Fault> 
             continue;
         }
         if read {
-            must_stay_readable(bench, field)?;
+            must_stay_readable(bench, call, field)?;
         }
         let (name, shares) = (field.name.clone(), shares(bench, field, read));
-        put(bench, &if read { Request::ReadProtect { name } } else { Request::WriteProtect { name } })?;
+        let request = if read { Request::ReadProtect { name } } else { Request::WriteProtect { name } };
+        bench.burn.add(&request).map_err(|error| match error {
+            BurnError::WriteProtected(_) => {
+                let register = if read { "RD_DIS" } else { "WR_DIS" };
+                let text = format!(
+                    "This eFuse cannot be {how}-disabled due to the {register} field being already write-disabled"
+                );
+                Fault::Fatal(text)
+            }
+            error => refused(error),
+        })?;
         let plural = if shares.len() > 1 { "s" } else { "" };
         terminal.say(format_args!("Permanently {how}-disabling eFuse{plural} {}", shares.join(", ")));
     }
@@ -128,13 +140,26 @@ fn protect(bench: &mut Bench, call: &Call<'_>, read: bool) -> Result<(), Fault> 
 }
 
 /// Digests that the ROM compares must stay readable.
-fn must_stay_readable(bench: &Bench, field: &Field) -> Result<(), Fault> {
+fn must_stay_readable(bench: &Bench, call: &Call<'_>, field: &Field) -> Result<(), Fault> {
+    let efuses = &bench.efuses;
+    let stop = || Fault::Fatal(format!("{} must be readable, stop this operation!", field.name));
+    // The key block of the smallest chip holds a digest unless it is one long key.
+    if efuses.number("XTS_KEY_LENGTH_256") == Some(0) && field.name == "BLOCK_KEY0" {
+        return Err(stop());
+    }
+    if field.name == "BLOCK2" && efuses.number("ABS_DONE_0") == Some(0) && bench.revision() >= 300 {
+        if efuses.is_set("ABS_DONE_1") {
+            let text = "Secure Boot V2 is on (ABS_DONE_1 = True), BLOCK2 must be readable, stop this operation!";
+            return Err(Fault::fatal(text));
+        }
+        call.terminal.say("If Secure Boot V2 is used, BLOCK2 must be readable, please stop this operation!");
+    }
     let table = bench.efuses.table;
     let block = table.block(field.block).filter(|block| block.is_key && block.purpose_field.is_some());
     let purpose = block.and_then(|block| bench.efuses.purpose(block));
     let hides = purpose.and_then(|name| table.purpose(&name).map(|purpose| purpose.read_protect));
     if hides == Some(false) {
-        return Err(Fault::Fatal(format!("{} must be readable, stop this operation!", field.name)));
+        return Err(stop());
     }
     Ok(())
 }
@@ -173,11 +198,13 @@ fn data(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
             "The 'offset' option is not applicable when a few blocks are passed. With 'offset', should only one block be used.",
         ));
     }
-    for (index, pair) in pairs.iter().enumerate() {
+    let repeated =
+        |(index, pair): (usize, &Vec<&str>)| pairs.iter().take(index).any(|other| other.first() == pair.first());
+    if pairs.iter().enumerate().any(repeated) {
+        return Err(Fault::fatal("Found repeated blocks in the list."));
+    }
+    for pair in &pairs {
         let [name, path] = pair.as_slice() else { continue };
-        if pairs.iter().take(index).any(|other| other.first() == Some(name)) {
-            return Err(Fault::Fatal(format!("Found repeated {name} in the list.")));
-        }
         let block = block_named(bench, name)?;
         let data = files::read(path, "BLOCK DATAFILE")?;
         let size = bench.efuses.capacity(block);
@@ -235,13 +262,14 @@ fn bit(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
 fn keys(bench: &mut Bench, call: &Call<'_>, digest: bool) -> Result<(), Fault> {
     let words = call.list("keys");
     let purposes = bench.efuses.table.blocks.iter().any(|block| block.purpose_field.is_some());
-    let wide = purposes
+    let pathless = digest && words.len() == 1;
+    let wide = !pathless && purposes
         || bench.efuses.table.key_purposes.iter().any(|purpose| purpose.digest)
             && words.len() % 3 == 0
             && !is_path_pair(&words);
     let triples: Vec<(String, String, String)> = match (wide, digest) {
         (true, _) => groups(&words, 3)?.into_iter().filter_map(triple).collect(),
-        (false, true) => words.iter().map(|path| old_digest(path)).collect(),
+        (false, true) => words.iter().map(|path| old_digest(bench, path)).collect(),
         (false, false) => groups(&words, 2)?.into_iter().filter_map(pair).collect(),
     };
     if !call.has("show-sensitive-info") && !call.switch("debug") {
@@ -281,8 +309,13 @@ fn pair(words: Vec<&str>) -> Option<(String, String, String)> {
     Some((block.into(), (*path).into(), purpose.into()))
 }
 
-fn old_digest(path: &str) -> (String, String, String) {
-    ("BLOCK2".into(), path.into(), "SECURE_BOOT_V2_DIGEST".into())
+/// A digest's place on a chip with only one.
+fn old_digest(bench: &Bench, path: &str) -> (String, String, String) {
+    let (block, purpose) = match bench.efuses.table.purpose("SECURE_BOOT_DIGEST") {
+        Some(_) => ("BLOCK_KEY0", "SECURE_BOOT_DIGEST"),
+        None => ("BLOCK2", "SECURE_BOOT_V2_DIGEST"),
+    };
+    (block.into(), path.into(), purpose.into())
 }
 
 fn key(
@@ -294,6 +327,9 @@ fn key(
     let block = block_named(bench, block)?;
     let data = files::read(path, "BLOCK KEYFILE KEYPURPOSE")?;
     let pem = String::from_utf8_lossy(&data);
+    if digest && bench.efuses.coding(block) == ActiveCoding::ThreeQuarters {
+        return Err(Fault::fatal("burn-key-digest only works with 'None' coding scheme"));
+    }
     let bytes = if digest {
         let key = PublicKey::from_pem(&pem).map_err(|error| Fault::Fatal(format!("{path}: {error}")))?;
         key_digest(&key).to_vec()
@@ -311,11 +347,11 @@ fn key(
         block: block.name.clone(),
         key: bytes,
         purpose: purpose.into(),
-        read_protect: !call.has("no-read-protect"),
-        write_protect: !call.has("no-write-protect"),
+        read_protect: !call.has("no-read-protect") && !call.has("no-protect-key"),
+        write_protect: !call.has("no-write-protect") && !call.has("no-protect-key"),
     };
     bench.burn.add(&request).map_err(|error| match error {
-        esp_model::efuse::BurnError::Length { found, wanted, .. } => Fault::Fatal(format!(
+        BurnError::Length { found, wanted, .. } => Fault::Fatal(format!(
             "Incorrect key file size {found}. Key file must be {wanted} bytes ({} bits) of raw binary key data.",
             wanted * 8
         )),
@@ -347,7 +383,7 @@ fn voltage(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
         _ => (Voltage::Off, format!("Disable internal flash voltage regulator ({supply}).")),
     };
     bench.burn.add(&Request::FlashVoltage(voltage)).map_err(|error| match error {
-        esp_model::efuse::BurnError::Unknown(_) => Fault::fatal("set_flash_voltage is not supported for this chip"),
+        BurnError::Unknown(_) => Fault::fatal("set_flash_voltage is not supported for this chip"),
         error => refused(error),
     })?;
     call.terminal.say(done);

@@ -20,6 +20,7 @@ fn key_options(command: Command) -> Command {
     command
         .arg(flag("no-write-protect", "Do not freeze the key"))
         .arg(flag("no-read-protect", "Do not hide the key"))
+        .arg(flag("no-protect-key", "Neither freeze nor hide the key"))
         .arg(flag("show-sensitive-info", "Show the keys"))
         .arg(force())
         .arg(token())
@@ -113,4 +114,8 @@ pub fn summary() -> Command {
 
 pub fn check_error() -> Command {
     Command::new("check-error").about("Look for coding errors").arg(flag("recovery", "Burn blocks with errors again"))
+}
+
+pub fn adc_info() -> Command {
+    Command::new("adc-info").about("Print the calibration of ADC and temperature sensor")
 }

@@ -168,12 +168,14 @@ fn entry(field: &Field, value: &FieldValue) -> String {
         (None, Shown::Real(number)) => number.to_string(),
         _ => quoted(&shown(field, value)),
     };
+    let digits: String = value.raw.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let digits = digits.get(digits.len().saturating_sub(usize::from(field.len()).div_ceil(4))..).unwrap_or_default();
     let (kind, raw) = match field.kind {
-        FieldKind::Flag => ("bool".to_string(), number(field, value)),
+        FieldKind::Flag => ("bool".to_string(), format!("0x{digits}")),
         FieldKind::Bytes | FieldKind::Key | FieldKind::Mac => {
             (format!("bytes:{}", value.raw.len()), format!("0x{}", text::hex(&value.raw, "")))
         }
-        _ => (format!("uint:{}", field.len()), number(field, value)),
+        _ => (format!("uint:{}", field.len()), format!("0x{digits}")),
     };
     let start = field.bits.first().map_or(0, |range| range.0);
     let rows = [

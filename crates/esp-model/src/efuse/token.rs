@@ -9,6 +9,7 @@ use super::bits::{self, Words};
 use super::{EfuseTable, Efuses};
 
 const READ: &str = "EFSR";
+const WRITE: &str = "EFSW";
 
 /// What can be wrong with a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +27,18 @@ pub enum TokenError {
 
 /// A token of what can be read, without error registers.
 pub fn encode(chip_id: &str, revision: u16, efuses: &Efuses) -> String {
-    let mut token = format!("{READ}:{chip_id}:{revision:03}:");
+    encode_words(READ, chip_id, revision, efuses, &efuses.words)
+}
+
+/// A token of what is to be burned. It shows keys.
+pub fn encode_write(chip_id: &str, revision: u16, efuses: &Efuses, words: &Words) -> String {
+    encode_words(WRITE, chip_id, revision, efuses, words)
+}
+
+fn encode_words(magic: &str, chip_id: &str, revision: u16, efuses: &Efuses, words: &Words) -> String {
+    let mut token = format!("{magic}:{chip_id}:{revision:03}:");
     for block in &efuses.table.blocks {
-        let mut bytes = bits::to_bytes(efuses.block(block.id));
+        let mut bytes = bits::to_bytes(words.get(&block.id).map_or(&[], Vec::as_slice));
         bytes.truncate(efuses.capacity(block));
         if bytes.iter().any(|byte| *byte != 0) {
             token.push_str(&URL_SAFE_NO_PAD.encode(&bytes));
