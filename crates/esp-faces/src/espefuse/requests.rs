@@ -292,19 +292,15 @@ fn triple(words: Vec<&str>) -> Option<(String, String, String)> {
     Some(((*block).into(), (*path).into(), (*purpose).into()))
 }
 
-/// The purposes of the oldest chips' key blocks, by their names.
+/// The purposes of the oldest chip's key blocks, by their names.
 fn pair(words: Vec<&str>) -> Option<(String, String, String)> {
     let [block, path] = words.as_slice() else { return None };
-    let purpose = match *block {
-        "secure_boot_v1" | "BLOCK2" => "SECURE_BOOT_V1",
-        "secure_boot_v2" => "SECURE_BOOT_V2_DIGEST",
-        "flash_encryption" | "BLOCK1" => "FLASH_ENCRYPTION",
-        _ => "USER",
-    };
-    let block = match *block {
-        "secure_boot_v1" | "secure_boot_v2" => "BLOCK2",
-        "flash_encryption" => "BLOCK1",
-        block => block,
+    // Only the names of uses change the byte order; a block's name takes the key as it is.
+    let (block, purpose) = match *block {
+        "secure_boot_v1" => ("BLOCK2", "SECURE_BOOT_V1"),
+        "secure_boot_v2" => ("BLOCK2", "SECURE_BOOT_V2_DIGEST"),
+        "flash_encryption" => ("BLOCK1", "FLASH_ENCRYPTION"),
+        block => (block, "USER"),
     };
     Some((block.into(), (*path).into(), purpose.into()))
 }
@@ -357,6 +353,10 @@ fn key(
         )),
         error => refused(error),
     })?;
+    let plain = purpose == "USER" && block.purpose_field.is_none();
+    if plain && !call.has("no-read-protect") && !call.has("no-protect-key") {
+        put(bench, &Request::ReadProtect { name: block.name.clone() })?;
+    }
     if call.has("no-read-protect") {
         call.terminal.say("\tKey is left unprotected as per --no-read-protect argument.");
     }

@@ -125,14 +125,17 @@ pub fn run_write_status(call: &Call<'_>) -> Result<(), Fault> {
     })
 }
 
-/// Writes the registers together; the third has an opcode of its own.
+/// Writes the registers: the first two together, as older parts want it, then each by its own opcode.
 fn write_status(session: &mut Session, enable: u8, value: u32, count: usize) -> Result<(), Fault> {
-    const WRITE_STATUS_3: u8 = 0x11;
-    let [first, second, third, _] = value.to_le_bytes();
-    let mut writes = vec![(WRITE_STATUS, if count == 1 { vec![first] } else { vec![first, second] })];
-    if count == 3 {
-        writes.push((WRITE_STATUS_3, vec![third]));
+    const OPCODES: [u8; 3] = [WRITE_STATUS, 0x31, 0x11];
+    let bytes = value.to_le_bytes();
+    let mut writes = Vec::new();
+    if let [first, second, ..] = bytes
+        && count == 2
+    {
+        writes.push((WRITE_STATUS, vec![first, second]));
     }
+    writes.extend(OPCODES.into_iter().zip(bytes).take(count).map(|(opcode, byte)| (opcode, vec![byte])));
     for (opcode, data) in writes {
         session.loader.spi_command(&session.job, SpiCommand::bare(enable)).map_err(failed)?;
         let write = SpiCommand { data, ..SpiCommand::bare(opcode) };

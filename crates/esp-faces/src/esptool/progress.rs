@@ -96,7 +96,10 @@ impl Meter {
     }
 
     fn show(&self, progress: &Progress) {
-        if self.silent {
+        // Comparing and erasing report too; the bar is about the transfer.
+        let counts = ["writing", "written", "reading"].iter().any(|word| progress.message.starts_with(word));
+        let connects = matches!(&*self.lock(), Phase::Connecting);
+        if self.silent || !(counts || connects || progress.message.is_empty()) {
             return;
         }
         let mut out = io::stdout().lock();
@@ -106,7 +109,7 @@ impl Meter {
             Phase::Transfer { verb, address, total, last, began } => {
                 let done = scaled(progress, *total);
                 let percent = (done * 100).checked_div(*total).unwrap_or(100);
-                if *last == Some(percent) {
+                if done == 0 || last.is_some_and(|last| last >= percent) {
                     return;
                 }
                 *last = Some(percent);
@@ -132,11 +135,7 @@ impl Meter {
                 let half = if halves % 2 == 1 { "╸" } else { "" };
                 let bar = format!("{full}{half}");
                 let (done, total) = (amount(done), amount(total));
-                format!(
-                    "{verb} at {at:#010x} {bar:<30} {:>5}.{}% {done}/{total} [{seconds}s] ",
-                    tenths / 10,
-                    tenths % 10
-                )
+                format!("{verb} {at:#010x} {bar:<30} {:>3}.{}% {done}/{total} [{seconds}s] ", tenths / 10, tenths % 10)
             }
         }
     }

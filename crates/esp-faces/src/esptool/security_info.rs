@@ -22,8 +22,12 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
         })?;
         let table = session.loader.chip().efuse();
         let named = |code: u32| table.key_purposes.iter().find(|purpose| purpose.value.map(u32::from) == Some(code));
-        let name =
-            |code: &u8| named((*code).into()).map_or_else(|| "UNKNOWN".to_string(), |purpose| purpose.name.clone());
+        let name = |code: &u8| match (code, named((*code).into())) {
+            // A block without a purpose has a name of its own here.
+            (0, Some(purpose)) => format!("{}/EMPTY", purpose.name),
+            (_, Some(purpose)) => purpose.name.clone(),
+            (_, None) => "UNKNOWN".into(),
+        };
         let purposes = (!table.key_purposes.is_empty()).then(|| info.key_purposes.iter().map(name).collect());
         describe(call, &info, purposes);
         Ok(())
