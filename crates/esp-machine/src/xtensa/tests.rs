@@ -1,6 +1,7 @@
 use super::decode::{constant_of, decode, offset_of};
 use super::kind::{Kind, Op, Options};
 
+mod cores;
 mod programs;
 mod sweep;
 mod units;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
 mod apps;
+mod fuzz;
 mod loader;
 mod security;
 
@@ -64,6 +65,6 @@ fn sent(events: &[Event]) -> Vec<u8> {
 }
 
 fn main() -> ExitCode {
-    let trials = [apps::trials(), loader::trials(), security::trials()].into_iter().flatten().collect();
+    let trials = [apps::trials(), fuzz::trials(), loader::trials(), security::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
