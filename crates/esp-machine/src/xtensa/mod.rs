@@ -271,7 +271,7 @@ impl Cpu for Xtensa {
         self.resume_at = None;
     }
 
-    /// As Espressif's GDB numbers them: `pc`, `ar0`…`ar63`, loops, SAR, windows …, and `a0`…`a15` behind them.
+    /// As Espressif's GDB numbers them: `pc`, `ar0`…`ar63`, loops, SAR, windows, PS, and what the core's options add.
     fn register(&self, number: usize) -> Option<u32> {
         Some(match number {
             0 => self.pc,
@@ -284,7 +284,7 @@ impl Cpu for Xtensa {
             70 => self.window_start.into(),
             71 | 72 => self.config[number - 71],
             73 => self.ps,
-            _ => return self.extra(number).map(|place| *place.0),
+            _ => return self.extra(number),
         })
     }
 
@@ -302,7 +302,7 @@ impl Cpu for Xtensa {
                 self.update_room();
             }
             73 => self.set_ps(value),
-            _ => return false,
+            _ => return self.set_extra(number, value),
         }
         true
     }

@@ -305,3 +305,54 @@ fn an_interrupt_that_waited_for_a_window_handler_is_taken_when_it_returns() {
     let core = core_of(&mut machine);
     assert_eq!((core.cause, core.epc[1]), (4, CODE + 0x20));
 }
+
+#[test]
+fn registers_have_the_numbers_that_espressifs_gdb_gives_them() {
+    // In the order of its register listing: `ps` is 73, then these.
+    let names = [
+        "threadptr",
+        "br",
+        "scompare1",
+        "acclo",
+        "acchi",
+        "m0",
+        "m1",
+        "m2",
+        "m3",
+        "expstate",
+        "f64r_lo",
+        "f64r_hi",
+        "f64s",
+        "f0",
+        "f1",
+    ];
+    let number = |name: &str| 74 + names.iter().position(|known| *known == name).unwrap();
+    let mut machine = machine(&[]);
+    let core = core(&mut machine);
+    core.write_user(231, 0x11).unwrap();
+    core.write_special(4, 0x22).unwrap();
+    core.write_special(12, 0x33).unwrap();
+    core.write_special(16, 0x44).unwrap();
+    core.write_special(17, 0x55).unwrap();
+    core.write_special(33, 0x66).unwrap();
+    core.write_user(236, 0x77).unwrap();
+    core.fr[1] = 0x88;
+    let expected = [
+        ("threadptr", 0x11),
+        ("br", 0x22),
+        ("scompare1", 0x33),
+        ("acclo", 0x44),
+        ("acchi", 0x55),
+        ("m1", 0x66),
+        ("f64s", 0x77),
+        ("f1", 0x88),
+    ];
+    for (name, value) in expected {
+        assert_eq!(core.register(number(name)), Some(value), "{name}");
+        assert!(core.set_register(number(name), value + 1), "{name}");
+        assert_eq!(core.register(number(name)), Some(value + 1), "{name}");
+    }
+    // f2 … f15, FCR and FSR follow; then there is nothing more.
+    assert!(core.register(number("f1") + 16).is_some());
+    assert_eq!(core.register(number("f1") + 17), None);
+}
