@@ -268,10 +268,12 @@ impl Ledger {
                 &Note { station: &station, run: None, kind: "reserved", body },
                 WHICH,
             )?;
-            match rows.first() {
-                Some(row) => identity(row),
-                None => Err(exhausted(tx, pool)?),
+            let Some(row) = rows.first() else { return Err(exhausted(tx, pool)?) };
+            let identity = identity(row)?;
+            if let Some(held) = &held {
+                held.about_to(pool, identity.position, identity.position)?;
             }
+            Ok(identity)
         });
         if let Err(LedgerError::Quarantined { mac, reason }) = &result {
             self.quarantine(mac, reason)?;

@@ -52,7 +52,10 @@ impl Ledger {
             }
             let rows =
                 tx.rows("SELECT value, position FROM identity WHERE lease = $1 ORDER BY position", &[id.into()])?;
-            let last = rows.last().map_or(0, |row| row.int(1));
+            let [first, last] = [rows.first(), rows.last()].map(|row| row.map_or(0, |row| row.int(1)));
+            if let Some(held) = &held {
+                held.about_to(pool, first, last)?;
+            }
             let values = rows.iter().map(|row| row.text(0)).collect();
             tx.note(&Note {
                 station: &own,

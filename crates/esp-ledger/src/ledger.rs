@@ -26,7 +26,7 @@ impl Ledger {
     /// `computer` is something that a copy of the file to another computer would not have (a machine id). A SQLite
     /// ledger is bound to the first one that opens it; PostgreSQL ignores it.
     pub fn open(url: &str, station: &str, computer: &str) -> Result<Self, LedgerError> {
-        let central = url.starts_with("postgres://") || url.starts_with("postgresql://") || url.contains("dbname=");
+        let central = crate::url::is_server(url);
         let store: Box<dyn Store> = if central {
             open_central(url)?
         } else {

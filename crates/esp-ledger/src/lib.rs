@@ -30,4 +30,4 @@ pub use lease::Lease;
 pub use ledger::Ledger;
 pub use query::{Device, Pool, Run};
 pub use record::{Event, Measurement, Outcome, Verdict};
-pub use url::without_password;
+pub use url::{is_server, without_password};

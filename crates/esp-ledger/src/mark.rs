@@ -24,6 +24,18 @@ struct Mark {
     hash: String,
     /// Last position that was issued or lent, by pool.
     positions: BTreeMap<String, i64>,
+    /// What is about to be issued. It stays when a crash comes before the mark is moved: then nobody can tell whether a
+    /// copy of the file holds the issue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<Pending>,
+}
+
+/// Positions of a pool, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pending {
+    pool: String,
+    first: i64,
+    last: i64,
 }
 
 /// Where marks are, and the lock that holds while one is checked and moved.
@@ -68,6 +80,14 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Notes what is about to be issued: on the disk before the issue itself is.
+    pub(crate) fn about_to(&self, pool: &str, first: i64, last: i64) -> Result<(), LedgerError> {
+        let pending = Some(Pending { pool: pool.to_owned(), first, last });
+        self.write(&Mark { pending, ..self.mark.clone().unwrap_or_default() }).map_err(outside)
+    }
+}
+
 fn outside(error: io::Error) -> LedgerError {
     LedgerError::File(format!("the ledger's mark in the state folder: {error}"))
 }
@@ -88,9 +108,11 @@ impl Ledger {
         if let Some(of) = copy {
             return Err(LedgerError::IsCopy(format!("it is a {of}")));
         }
-        let Some(held) = self.held()? else { return Ok(None) };
+        let Some(mut held) = self.held()? else { return Ok(None) };
         let known = self.tx(|tx| match &held.mark {
             None => Ok(meta(tx, "marked")?.is_none()),
+            // The first issue of this file was cut off.
+            Some(mark) if mark.hash.is_empty() => Ok(meta(tx, "marked")?.is_none()),
             Some(mark) => {
                 let sql = "SELECT seq FROM event WHERE station = $1 AND seq = $2 AND hash = $3";
                 let key = [mark.station.as_str().into(), mark.seq.into(), mark.hash.as_str().into()];
@@ -98,7 +120,10 @@ impl Ledger {
             }
         })?;
         match (known, &held.mark) {
-            (true, _) => Ok(Some(held)),
+            (true, _) => {
+                self.settle_pending(&mut held)?;
+                Ok(Some(held))
+            }
             (false, Some(mark)) => Err(LedgerError::IsCopy(format!(
                 "the newest issue of this ledger (event {} of station {}) is not in it: another copy went on",
                 mark.seq, mark.station
@@ -107,6 +132,31 @@ impl Ledger {
                 "the mark of its newest issue is not in this state folder: it was moved, or is a copy".into(),
             )),
         }
+    }
+
+    /// After a crash in the middle of an issue: what is still free of it may have been issued by a copy of this file that
+    /// was put aside meanwhile, and is put out of use.
+    fn settle_pending(&mut self, held: &mut Held) -> Result<(), LedgerError> {
+        let Some(mark) = held.mark.clone() else { return Ok(()) };
+        let Some(Pending { pool, first, last }) = mark.pending.clone() else { return Ok(()) };
+        let station = self.station.clone();
+        self.tx(|tx| {
+            let voided = tx.run(
+                "UPDATE identity SET state = 'VOID', reason = 'a crash hides whether it was issued', changed_ms = $1 \
+                 WHERE pool = $2 AND state = 'FREE' AND position >= $3 AND position <= $4 AND (lease IS NULL OR lease IN \
+                 (SELECT id FROM lease WHERE state = 'RETURNED'))",
+                &[now_ms().into(), pool.as_str().into(), first.into(), last.into()],
+            )?;
+            if voided == 0 {
+                return Ok(());
+            }
+            let body = json!({"void": voided, "pool": pool, "first": first, "last": last, "crash": true});
+            tx.note(&Note { station: &station, run: None, kind: "gap_voided", body })
+        })?;
+        let mark = Mark { pending: None, ..mark };
+        held.write(&mark).map_err(outside)?;
+        held.mark = Some(mark);
+        Ok(())
     }
 
     /// The lock on this file's mark, where marks are kept.
@@ -147,7 +197,7 @@ impl Ledger {
             Ok(rows.first().map(|row| (row.int(0), row.text(1))))
         })?;
         let Some((seq, hash)) = head else { return Ok(()) };
-        (mark.station, mark.seq, mark.hash) = (station, seq, hash);
+        (mark.station, mark.seq, mark.hash, mark.pending) = (station, seq, hash, None);
         held.write(&mark).map_err(outside)
     }
 
@@ -156,7 +206,12 @@ impl Ledger {
     /// refuse to issue from then on. Returns how many values that are.
     pub fn void_gap(&mut self, more: i64) -> Result<u64, LedgerError> {
         let held = self.held()?;
-        let positions = held.as_ref().and_then(|held| held.mark.clone()).unwrap_or_default().positions;
+        let known = held.as_ref().and_then(|held| held.mark.clone()).unwrap_or_default();
+        let mut positions = known.positions;
+        if let Some(Pending { pool, last, .. }) = known.pending {
+            let known = positions.entry(pool).or_default();
+            *known = (*known).max(last);
+        }
         let station = self.station.clone();
         let voided = self.tx(|tx| {
             let pools = tx.rows("SELECT name FROM pool ORDER BY name", &[])?;
@@ -165,8 +220,9 @@ impl Ledger {
                 let last = positions.get(&pool).copied().unwrap_or(0);
                 voided += tx.run(
                     "UPDATE identity SET state = 'VOID', reason = 'another copy of the ledger may have issued it', \
-                     changed_ms = $1 WHERE pool = $2 AND state = 'FREE' AND (position <= $3 OR id IN (SELECT id FROM \
-                     identity WHERE pool = $2 AND state = 'FREE' AND position > $3 ORDER BY position LIMIT $4))",
+                     changed_ms = $1 WHERE pool = $2 AND state = 'FREE' AND (lease IS NULL OR lease IN (SELECT id FROM \
+                     lease WHERE state = 'RETURNED')) AND (position <= $3 OR id IN (SELECT id FROM identity WHERE \
+                     pool = $2 AND state = 'FREE' AND position > $3 ORDER BY position LIMIT $4))",
                     &[now_ms().into(), pool.as_str().into(), last.into(), more.into()],
                 )?;
             }
@@ -180,5 +236,62 @@ impl Ledger {
             self.mark(held, mark)?;
         }
         Ok(voided)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{State, Unit, Values};
+
+    fn open(dir: &Path) -> Ledger {
+        let ledger = Ledger::open(&dir.join("a.db").display().to_string(), "line 1", "this computer").unwrap();
+        ledger.with_marks(&dir.join("marks"))
+    }
+
+    fn serials() -> Values {
+        Values::Serial { prefix: "SN-".into(), first: 1, width: 3, count: 20 }
+    }
+
+    fn issue(dir: &Path, unit: u8) -> String {
+        let unit = Unit::new(&format!("02:00:00:00:00:{unit:02x}"));
+        open(dir).reserve("serials", &unit).unwrap().value
+    }
+
+    #[test]
+    fn values_whose_issue_a_crash_cut_off_are_never_issued() {
+        for issued_before in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path();
+            open(dir).add_pool("serials", "serial", &serials()).unwrap();
+            let next = if issued_before { issue(dir, 1) } else { String::new() };
+            assert_eq!(next, if issued_before { "SN-001" } else { "" });
+            // The crash comes after the mark was written and before the issue was kept; or the file was put back.
+            let first = if issued_before { 2 } else { 1 };
+            open(dir).may_issue().unwrap().unwrap().about_to("serials", first, first).unwrap();
+            let skipped = format!("SN-{first:03}");
+            assert_eq!(issue(dir, 9), format!("SN-{:03}", first + 1), "issued before: {issued_before}");
+            let found = open(dir).find("serial", &skipped).unwrap().unwrap();
+            assert_eq!((found.state, found.unit), (State::Void, None));
+            assert_eq!(issue(dir, 10), format!("SN-{:03}", first + 2), "only once");
+        }
+    }
+
+    #[test]
+    fn values_whose_mark_a_crash_cut_off_stay_with_their_unit() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        open(dir).add_pool("serials", "serial", &serials()).unwrap();
+        issue(dir, 1);
+        let held = open(dir).may_issue().unwrap().unwrap();
+        // The issue is kept, and the mark is not moved.
+        let mut unmarked = open(dir);
+        unmarked.marks = None;
+        let unit = Unit::new("02:00:00:00:00:02");
+        let kept = unmarked.reserve("serials", &unit).unwrap();
+        held.about_to("serials", kept.position, kept.position).unwrap();
+        drop(held);
+        assert_eq!(open(dir).reserve("serials", &unit).unwrap().value, kept.value);
+        assert_eq!(issue(dir, 3), "SN-003");
     }
 }

@@ -1,5 +1,26 @@
 //! Where a ledger is, as people may see it.
 
+/// Parameters of a PostgreSQL connection text that say where the server is or what is wanted there.
+const PLACE: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "service"];
+
+/// The address is a PostgreSQL server's: `postgres://…`, or `host=… dbname=…`. Anything else is a file, whatever its
+/// folders are called.
+pub fn is_server(address: &str) -> bool {
+    if let Some((scheme, _)) = address.split_once("://") {
+        return ["postgres", "postgresql"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    }
+    let first = address.trim_start().split_once('=').map(|(name, _)| name.trim());
+    let named = |name: &str| PLACE.iter().any(|known| name.eq_ignore_ascii_case(known));
+    first.is_some_and(|first| {
+        named(first) || (is_word(first) && PLACE.iter().any(|name| take_pair(address, name).1.is_some()))
+    })
+}
+
+/// A parameter's name, which a path is not.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// The address without the password: `postgres://user:secret@host/db`, `host=… password=…` and `?password=…` alike.
 pub fn without_password(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return of_pairs(address) };
@@ -94,6 +115,32 @@ fn pair_value(text: &str) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_are_told_from_files() {
+        for address in [
+            "postgres://ann@host/db",
+            "PostgreSQL://host/db",
+            "host=h user=ann",
+            "dbname=d",
+            " user = ann  host = /run/postgresql",
+            "sslmode=require host=h",
+            "application_name='line 1' dbname=d",
+        ] {
+            assert!(is_server(address), "{address}");
+        }
+        for address in [
+            "/srv/dbname=x/ledger.db",
+            "sqlite:/srv/host=a/ledger.db",
+            "ledger.db",
+            "C:\\line\\dbname=d.db",
+            "line=1.db",
+            "sqlite://ledger.db",
+            "",
+        ] {
+            assert!(!is_server(address), "{address}");
+        }
+    }
 
     #[test]
     fn passwords_are_never_shown() {
