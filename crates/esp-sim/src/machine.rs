@@ -123,6 +123,7 @@ impl Machine {
     }
 
     pub fn read_register(&mut self, address: u32) -> u32 {
+        let address = self.own_address(address);
         let uart = &self.chip.uart;
         if let Some(word) = self.efuse.read(address) {
             return word;
@@ -138,6 +139,7 @@ impl Machine {
 
     /// Writes a register. Addresses that nobody claims keep what is written.
     pub fn write_register(&mut self, address: u32, value: u32) {
+        let address = self.own_address(address);
         let busy = match self.attached {
             true => {
                 let nor = &mut self.nor;
@@ -156,6 +158,11 @@ impl Machine {
                 self.watchdog.register(&self.chip.reset, self.time, address, value);
             }
         }
+    }
+
+    /// Where a register lies that is reached through another bus.
+    fn own_address(&self, address: u32) -> u32 {
+        self.chip.mirror.map_or(address, |mirror| mirror.resolve(address))
     }
 
     /// `size` bytes at `address`, the lowest first.

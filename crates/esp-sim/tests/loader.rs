@@ -355,3 +355,30 @@ fn random_bytes_never_break_it() {
         client.noise.clear();
     }
 }
+
+/// esptool before 3.0 tells the chips apart by this register, on the bus that the ESP8266 has and the ESP32 mirrors.
+#[test]
+fn uart_date_is_read_on_either_bus() {
+    for (chip, wanted) in [("esp32", 0x1512_2500), ("esp8266", 0x0006_2000)] {
+        let mut client = Client::new(&Config::new(esp_model::chip::by_name(chip).unwrap(), "x"));
+        client.connect();
+        assert_eq!(client.call(&Request::ReadReg { address: 0x6000_0078 }).value, wanted, "{chip}");
+    }
+    let mut client = Client::new(&Config::new(esp_model::chip::by_name("esp32").unwrap(), "x"));
+    client.connect();
+    // The MAC address, where old clients look for it.
+    let mut word = |address| client.call(&Request::ReadReg { address }).value;
+    assert_eq!(word(0x6001_a004), word(0x3ff5_a004));
+    assert_ne!(word(0x6001_a004), 0);
+}
+
+#[test]
+fn stub_answers_the_security_info_that_its_chip_has() {
+    for (chip, len) in [("esp32s2", 12), ("esp32s3", 20), ("esp32c3", 20)] {
+        let mut client = Client::new(&Config::new(esp_model::chip::by_name(chip).unwrap(), "x"));
+        client.connect();
+        client.start_stub();
+        let answer = client.call(&Request::SecurityInfo);
+        assert_eq!(answer.split(len).unwrap().0.len(), len, "{chip}");
+    }
+}

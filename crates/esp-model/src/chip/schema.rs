@@ -34,6 +34,8 @@ pub struct ChipData {
     pub crystal: Crystal,
     /// SPI controller that reaches the flash.
     pub spi: Spi,
+    /// A second range of addresses that reaches the peripherals' registers.
+    pub mirror: Option<Mirror>,
     /// Straps and boot messages.
     pub boot: Boot,
     /// Resets beyond DTR and RTS.
@@ -94,6 +96,28 @@ pub struct Detect {
     /// The chip is recognised by that word, because its security info is refused or names no chip.
     #[serde(default)]
     pub by_magic: bool,
+}
+
+/// Addresses from `from` on reach what lies at `to`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// First address of the second range.
+    pub from: u32,
+    /// Where its registers really are.
+    pub to: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+impl Mirror {
+    /// The register's own address.
+    pub fn resolve(self, address: u32) -> u32 {
+        match address.checked_sub(self.from) {
+            Some(offset) if offset < self.len => self.to.wrapping_add(offset),
+            _ => address,
+        }
+    }
 }
 
 impl Detect {
