@@ -64,6 +64,24 @@ pub enum PortError {
         /// The port, `mac:…`.
         url: String,
     },
+    /// There is no such chip to simulate.
+    #[error("{url}: there is no chip `{chip}` (known: {known})")]
+    UnknownChip {
+        /// The port.
+        url: String,
+        /// The name.
+        chip: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// As many devices are simulated as may be.
+    #[error("{url}: {most} devices are simulated already, and at most {most} may be (setting simulated_limit)")]
+    TooMany {
+        /// The port.
+        url: String,
+        /// The limit.
+        most: usize,
+    },
     /// This kind of port cannot be opened here.
     #[error("{url}: {what}")]
     Unsupported {

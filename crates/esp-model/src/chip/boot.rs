@@ -71,6 +71,21 @@ impl Boot {
         self.reset_names.get(&number.to_string()).map(String::as_str)
     }
 
+    /// The second strap of download mode, where the first one asked for it and this one was at the wrong level.
+    pub fn wrong_strap(&self, strap: u32) -> Option<String> {
+        if strap & (1 << self.pin_bit) != 0 {
+            return None;
+        }
+        let wrong = |also: &str| {
+            let (pin, wanted) = also.split_once(' ')?;
+            let bit = self.strap_pins.iter().position(|name| name == pin)?;
+            let level = u8::from(strap >> bit & 1 == 1);
+            let right = u8::from(wanted.starts_with("high"));
+            (level != right).then(|| format!("{pin} was {level} and must be {wanted}"))
+        };
+        self.also.as_deref()?.split(" and ").find_map(wrong)
+    }
+
     /// The ROM's boot line for a reset cause and a latched strap value, without line end.
     pub fn line_for(&self, reset: u32, strap: u32) -> String {
         let download = strap & (1 << self.pin_bit) == 0;

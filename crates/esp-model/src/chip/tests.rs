@@ -196,3 +196,20 @@ fn the_mac_check_byte_is_that_of_a_real_chip() {
     assert_eq!(mac_crc([0; 6]), 0);
     assert_ne!(mac_crc([0x24, 0x0a, 0xc4, 0, 0xc8, 0x70]), 0);
 }
+
+/// Field case K13: BOOT was held, and the chip waits on SPI all the same.
+#[test]
+fn second_strap_of_download_mode_is_judged() {
+    let wrong = |name: &str, strap: u32| by_name(name).unwrap().boot.wrong_strap(strap);
+    assert_eq!(wrong("esp32c3", 0x1).unwrap(), "GPIO8 was 0 and must be high");
+    assert_eq!(wrong("esp32s3", 0x4).unwrap(), "GPIO46 was 1 and must be low");
+    assert_eq!(wrong("esp32", 0x0b).unwrap(), "GPIO2 was 1 and must be low or floating");
+    assert_eq!(wrong("esp32p4", 0x0).unwrap(), "GPIO36 was 0 and must be high");
+    assert_eq!(wrong("esp8266", 0x5).unwrap(), "GPIO15 was 1 and must be low");
+    // Right, or not asked for.
+    assert_eq!(wrong("esp32c3", 0x4), None);
+    assert_eq!(wrong("esp32c3", 0x8), None);
+    for chip in all() {
+        assert_eq!(chip.boot.wrong_strap(chip.boot.download_strap), None, "{}", chip.id);
+    }
+}

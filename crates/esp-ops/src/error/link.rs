@@ -37,6 +37,10 @@ impl From<PortError> for ToolError {
                 None => Self::new(Code::PortForbidden, text),
             },
             PortError::Unreachable { .. } => Self::new(Code::PortUnreachable, text),
+            PortError::UnknownChip { .. } => Self::new(Code::UnknownChip, text).next("use one of the known names"),
+            PortError::TooMany { .. } => Self::new(Code::LimitReached, text).next(
+                "use a simulated device that is there (esp_scan_ports lists them); a person can raise simulated_limit",
+            ),
             PortError::Virtual { .. } => Self::new(Code::VirtualFailed, text),
             PortError::Rfc2217 { .. } | PortError::Io { .. } => Self::new(Code::PortFailed, text),
         }
@@ -148,6 +152,15 @@ fn named(error: ToolError, chip: &Chip, mode: Option<u32>) -> ToolError {
     let boot = &chip.boot;
     let error = error.seen("chip", chip.name.as_str());
     match (error.code, mode, &chip.uart.pins) {
+        (Code::WrongBootMode, Some(mode), _) if let Some(other) = boot.wrong_strap(mode) => {
+            let pin = &boot.pin;
+            let seen = format!("{pin} was 0 at reset, as download mode wants it; {other}");
+            error.seen("boot_pin", seen).next(format!(
+                "{pin} is right: make the other strap right ({also}; a pull resistor of 10 kΩ, nothing else on that pin), then \
+                 call again. In the mode that it started in the chip does not answer on its UART",
+                also = boot.also.as_deref().unwrap_or_default()
+            ))
+        }
         (Code::WrongBootMode, Some(mode), _) => {
             let level = u8::from(mode & 1 << boot.pin_bit != 0);
             let also = boot.also.as_ref().map_or(String::new(), |also| format!(", {also}"));

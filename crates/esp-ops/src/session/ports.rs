@@ -196,11 +196,10 @@ impl Ports {
         }
         let chip = chip::by_name(chip).ok_or_else(|| {
             let known = chip::all().iter().map(|chip| chip.id).collect::<Vec<_>>().join(", ");
-            PortError::Virtual { url: shown.clone(), what: format!("there is no chip `{chip}` (known: {known})") }
+            PortError::UnknownChip { url: shown.clone(), chip: chip.to_owned(), known }
         })?;
         if sims.len() >= self.most_sims {
-            let what = format!("there are {} simulated devices already (the limit is simulated_limit)", sims.len());
-            return Err(PortError::Virtual { url: shown, what });
+            return Err(PortError::TooMany { url: shown, most: self.most_sims });
         }
         // The demonstration's images have headers, but no code that could run.
         let runs = name != Some(IMITATED);
