@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("nothing", include_str!("logs/nothing.toml")),
     ("resets", include_str!("logs/resets.toml")),
     ("starts", include_str!("logs/starts.toml")),
+    ("variants", include_str!("logs/variants.toml")),
     ("watchdogs", include_str!("logs/watchdogs.toml")),
 ];
 
@@ -40,6 +41,8 @@ struct Log {
     frames: Option<usize>,
     /// Program counter of the first crash.
     pc: Option<u32>,
+    /// What a finding's cause must say.
+    cause: Option<String>,
     text: String,
 }
 
@@ -87,6 +90,9 @@ fn faults(log: &Log, piece: usize) -> Vec<String> {
         wrong.push(format!("frames {frames:?}, not {:?}", log.frames));
     }
     let pc = crashes.first().and_then(|panic| panic.register(&["PC", "MEPC", "EPC1"])).map(|(_, pc)| pc);
+    if log.cause.as_ref().is_some_and(|cause| !decoder.findings().iter().any(|found| found.cause.contains(cause))) {
+        wrong.push(format!("no finding says {:?}", log.cause));
+    }
     if log.pc.is_some() && pc != log.pc {
         wrong.push(format!("pc {pc:x?}, not {:x?}", log.pc));
     }

@@ -128,7 +128,9 @@ pub(super) fn ascii(pattern: &str) -> String {
         (r"\s", r"[\t\n\r\x20]"),
         (r"\S", r"[^\t\n\r\x20]"),
     ];
-    CLASSES.iter().fold(pattern.to_owned(), |text, (class, plain)| text.replace(class, plain))
+    let text = CLASSES.iter().fold(pattern.to_owned(), |text, (class, plain)| text.replace(class, plain));
+    // `doesn't`, as web pages and programs write it into their logs.
+    text.replace("n't", r"n(?:&[#0-9a-zA-Z]{2,6};|\\?['’])t")
 }
 
 impl Set {

@@ -89,7 +89,13 @@ impl Collector {
     fn add(&mut self, found: Vec<(usize, BTreeMap<String, String>)>, evidence: &str, at_ms: u64) {
         for (entry, caught) in found {
             match self.hits.iter_mut().find(|hit| hit.entry == entry) {
-                Some(hit) => hit.times += 1,
+                Some(hit) => {
+                    hit.times += 1;
+                    // Later lines may tell what the first one did not.
+                    for (name, value) in caught {
+                        hit.caught.entry(name).or_insert(value);
+                    }
+                }
                 None => {
                     let evidence = evidence.trim().chars().take(EVIDENCE).collect();
                     self.hits.push(Hit { entry, caught, evidence, at_ms, times: 1 });
@@ -132,8 +138,25 @@ fn finding(hit: &Hit, entry: &Entry, chip: Option<&Chip>) -> Finding {
     }
 }
 
-/// A text with its `{names}` filled in: what the pattern caught, else what is known of the chip.
+/// A text with its `{names}` filled in: what the pattern caught, else what is known of the chip. `[? … ]` is left out
+/// where a name in it is not known.
 fn filled(text: &str, caught: &BTreeMap<String, String>, chip: Option<&Chip>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("[?") {
+        let Some((optional, behind)) = after.split_once(']') else { break };
+        out.push_str(&filled_plain(before, caught, chip));
+        let names = optional.split('{').skip(1).filter_map(|part| Some(part.split_once('}')?.0));
+        if names.into_iter().all(|name| caught.contains_key(name)) {
+            out.push_str(&filled_plain(optional, caught, chip));
+        }
+        rest = behind;
+    }
+    out.push_str(&filled_plain(rest, caught, chip));
+    out
+}
+
+fn filled_plain(text: &str, caught: &BTreeMap<String, String>, chip: Option<&Chip>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {

@@ -44,7 +44,13 @@ fn plain(text: &str) -> String {
         ("{boot_also}", "the second boot strap"),
         ("{chip}", "the chip"),
     ];
-    words.iter().fold(text.to_owned(), |text, (hole, word)| text.replace(hole, word))
+    let mut text = words.iter().fold(text.to_owned(), |text, (hole, word)| text.replace(hole, word));
+    // What a log may tell beyond that.
+    while let Some(start) = text.find("[?") {
+        let end = text[start..].find(']').map_or(text.len(), |length| start + length + 1);
+        text.replace_range(start..end, "");
+    }
+    text
 }
 
 fn cell(text: &str) -> String {
