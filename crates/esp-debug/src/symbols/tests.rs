@@ -57,3 +57,45 @@ fn files_that_are_no_elf_are_refused() {
     assert_eq!(Program::parse(b"").err(), Some(SymbolError::NotElf));
     assert_eq!(Program::parse(&[0xe9; 64]).err(), Some(SymbolError::NotElf));
 }
+
+/// A RISC-V ELF file with one section of code and nothing to unwind it by.
+fn code_only(address: u32, code: &[u8]) -> Vec<u8> {
+    let (names, code_at) = (b"\0.text\0.names\0", 52 + 32);
+    let names_at = code_at + code.len() as u32;
+    let sections_at = (names_at + names.len() as u32).next_multiple_of(4);
+    let mut out = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let halves = |out: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+    let words = |out: &mut Vec<u8>, values: &[u32]| values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+    halves(&mut out, &[2, 243]);
+    words(&mut out, &[1, address, 52, sections_at, 0]);
+    halves(&mut out, &[52, 32, 1, 40, 3, 2]);
+    words(&mut out, &[1, code_at, address, address, code.len() as u32, code.len() as u32, 5, 4]);
+    out.extend(code);
+    out.extend(names);
+    out.resize(sections_at as usize, 0);
+    words(&mut out, &[0; 10]);
+    words(&mut out, &[1, 1, 6, address, code_at, code.len() as u32, 0, 0, 4, 0]);
+    words(&mut out, &[7, 3, 0, 0, names_at, names.len() as u32, 0, 0, 1, 0]);
+    out
+}
+
+/// The ROM's own file must not hide frames that are found without it.
+#[test]
+fn rom_file_keeps_the_frames_in_the_rom() {
+    let (base, rom, call) = (0x3fc9_0000u32, 0x4004_8000u32, 0x4004_8722u32);
+    let mut code = vec![0x13; 0x1000];
+    // jal ra before the return address; nothing of that kind before 0x40048800.
+    code[(call - 4 - rom) as usize..][..4].copy_from_slice(&0x0000_00efu32.to_le_bytes());
+    let file = code_only(rom, &code);
+    let program = Program::parse(&file).unwrap();
+    let memory = Words::new(base, &[rom + 0x800, 0, call, 0, 0, 0]);
+    let mut general = vec![0u32; 32];
+    general[2] = base;
+    let start = Registers { arch: Arch::Riscv, pc: 0x4200_0000, general, special: vec![] };
+    let pcs = |programs: &[&Program]| {
+        let unwinder = Unwinder { programs, memory: &memory, rom: Some((0x4000_0000, 0x4006_0000)) };
+        unwinder.unwind(&start).iter().map(|frame| frame.pc).collect::<Vec<_>>()
+    };
+    assert_eq!(pcs(&[]), [0x4200_0000, rom + 0x800, call]);
+    assert_eq!(pcs(&[&program]), [0x4200_0000, call], "only what follows a call");
+}

@@ -167,11 +167,13 @@ impl<'p> Unwinder<'_, 'p> {
             if word % 2 != 0 || word == frame.pc {
                 continue;
             }
-            if self.follows_call(word) {
-                if let Some(found) = self.frame_at(word, slot) {
-                    return Some(found);
-                }
-            } else if self.rom.is_some_and(|(start, end)| (start..end).contains(&word)) && word > 0x400 {
+            let call = self.follows_call(word);
+            if call && let Some(found) = self.frame_at(word, slot) {
+                return Some(found);
+            }
+            // The ROM's own file names its code, but mostly without information to unwind it.
+            let in_rom = self.rom.is_some_and(|(start, end)| (start..end).contains(&word)) && word > 0x400;
+            if in_rom && (call || !self.sees_code(word.wrapping_sub(2))) {
                 return Some(bare(word, slot.wrapping_add(4), FoundBy::StackScanUnverified));
             }
         }
@@ -196,6 +198,11 @@ impl<'p> Unwinder<'_, 'p> {
             }
         }
         true
+    }
+
+    /// The instructions at this address are at hand.
+    fn sees_code(&self, address: u32) -> bool {
+        self.program_with_code(address).is_some_and(|program| program.read(address, 2).is_some())
     }
 
     /// The instruction before this address is a call, in code that we can see.
