@@ -76,6 +76,7 @@ pub fn flash_file(data: &[u8]) {
 
 /// Intel HEX and UF2.
 pub fn hex_uf2(data: &[u8]) {
+    let _ = (image::dfu::read(data), image::zip::names(data));
     let _ = (hex::read(data), uf2::read(data), merge::parts_of(0, data.to_vec()));
 }
 

@@ -262,3 +262,41 @@ fn started_from_the_command_line_it_stays() {
     world.call("esp_qemu_stop", json!({"id": device["id"]}));
     world.is_clean();
 }
+
+/// The same check as on every way into a flash. A linked program is no fault here: it becomes an image.
+#[test]
+fn virtual_flash_refuses_wrong_firmware() {
+    let world = world();
+    for name in ["esp32c3", "esp32"] {
+        let chip = esp_model::chip::by_name(name).unwrap();
+        let boot = chip.flash.bootloader_offset;
+        let parts = mcp_esptool::ops::firmware::sample::make(chip).unwrap();
+        let app = parts[2].bytes.as_slice();
+        let mut merged = vec![0xff; 0x1_0000];
+        merged[boot as usize..][..parts[0].bytes.len()].copy_from_slice(&parts[0].bytes);
+        merged[0x8000..][..parts[1].bytes.len()].copy_from_slice(&parts[1].bytes);
+        merged.extend(app);
+        let device = world.call("esp_qemu_start", json!({"chip_type": name, "backend": "builtin"}));
+        let id = device["id"].as_str().unwrap();
+        for (file, bytes, address, code) in [
+            ("app.bin", app, boot, "wrong_place"),
+            ("boot.bin", &parts[0].bytes, 0x1_0000, "wrong_place"),
+            ("merged.bin", &merged, 0x1_0000, "wrong_place"),
+            ("page.bin", b"<!DOCTYPE html><html></html>", boot, "not_firmware"),
+            ("answer.bin", b"404: Not Found", 0x1_0000, "not_firmware"),
+            ("app.zip", b"PK\x03\x04\x14\0\0\0", 0x1_0000, "not_firmware"),
+            ("app.gz", b"\x1f\x8b\x08\0\0\0\0\0", boot, "not_firmware"),
+            ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\n", 0x20_0000, "not_firmware"),
+            ("cut.bin", &app[..app.len() - 100], 0x1_0000, "image_cut"),
+            ("host.elf", b"\x7fELF\x02\x01\x01\0", 0x1_0000, "image_invalid"),
+        ] {
+            world.file(file, bytes);
+            let input = json!({"id": id, "image": file, "address": address});
+            let (found, text) = world.try_call("esp_qemu_flash", input).unwrap_err();
+            assert_eq!(found, code, "{file} at {address:#x} of {name}: {text}");
+        }
+        let flash = std::fs::read(device["flash_file"].as_str().unwrap()).unwrap();
+        assert!(flash.iter().all(|byte| *byte == 0xff), "not one byte was written");
+    }
+    world.call("esp_qemu_stop", json!({"all": true}));
+}

@@ -37,6 +37,20 @@ pub enum Content {
     Other,
 }
 
+impl Content {
+    /// The chip that it names.
+    pub fn chip(&self) -> Option<&'static Chip> {
+        match self {
+            Self::Merged { chip, .. }
+            | Self::App(chip)
+            | Self::Bootloader(chip)
+            | Self::Ram(chip)
+            | Self::Cut { chip, .. } => Some(chip),
+            Self::Foreign(_) | Self::Elf | Self::Other => None,
+        }
+    }
+}
+
 /// What is downloaded in place of firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
@@ -50,8 +64,14 @@ pub enum Foreign {
     Zip,
     /// Gzip.
     Gzip,
-    /// 7z, xz, bzip2 or rar.
+    /// 7z, xz, bzip2, rar, tar, zstd or lz4.
     Archive,
+    /// A PDF or a picture.
+    Document,
+    /// A program for a computer.
+    Program,
+    /// Readable text: source code, a server's short answer.
+    Text,
     /// What Git LFS puts in place of a file.
     LfsPointer,
 }
@@ -66,6 +86,9 @@ impl Foreign {
             Self::Zip => "a zip archive",
             Self::Gzip => "a gzip file",
             Self::Archive => "an archive",
+            Self::Document => "a document or picture",
+            Self::Program => "a program for a computer, not for a chip",
+            Self::Text => "plain text",
             Self::LfsPointer => "a Git LFS pointer, not the file itself",
         }
     }
@@ -78,25 +101,37 @@ impl Foreign {
     /// How to come to the firmware.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::WebPage | Self::Xml | Self::Json => {
+            Self::WebPage | Self::Xml | Self::Json | Self::Document | Self::Text => {
                 "download the firmware file itself: the server answered with this instead"
             }
             Self::Zip | Self::Gzip | Self::Archive => "unpack it and give the firmware inside of it",
+            Self::Program => "give the firmware file of the build: this is an installer or a tool",
             Self::LfsPointer => "fetch the file with `git lfs pull`, or download it from the release page",
         }
     }
 
     /// Tells it by the first bytes.
     pub fn of(head: &[u8]) -> Option<Self> {
-        const ARCHIVES: [&[u8]; 4] = [b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\0", b"BZh", b"Rar!\x1a\x07"];
+        const ARCHIVES: [&[u8]; 6] =
+            [b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\0", b"BZh", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"];
+        const DOCUMENTS: [&[u8]; 4] = [b"%PDF-", b"\x89PNG\r\n", b"GIF8", b"\xff\xd8\xff"];
+        // Mach-O of either width, PE.
+        const PROGRAMS: [&[u8]; 3] = [b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ\x90\0"];
         if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
             return Some(Self::Zip);
         }
         if head.starts_with(b"\x1f\x8b\x08") {
             return Some(Self::Gzip);
         }
-        if ARCHIVES.iter().any(|magic| head.starts_with(magic)) {
+        let begins = |magics: &[&[u8]]| magics.iter().any(|magic| head.starts_with(magic));
+        if begins(&ARCHIVES) || head.get(257..262) == Some(b"ustar") {
             return Some(Self::Archive);
+        }
+        if begins(&DOCUMENTS) {
+            return Some(Self::Document);
+        }
+        if begins(&PROGRAMS) {
+            return Some(Self::Program);
         }
         let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
         let text = text.get(..text.len().min(1024)).unwrap_or_default().to_ascii_lowercase();
@@ -114,8 +149,24 @@ impl Foreign {
             return Some(Self::Xml);
         }
         let json = text.starts_with(b"{") && has(b"\":");
-        (json && text.iter().all(|byte| *byte >= 0x20 || byte.is_ascii_whitespace())).then_some(Self::Json)
+        let readable = is_text(&text);
+        if json && readable {
+            return Some(Self::Json);
+        }
+        (readable && text.len() >= LEAST_TEXT).then_some(Self::Text)
     }
+}
+
+/// Bytes from which on text is told from data that happens to be readable.
+const LEAST_TEXT: usize = 10;
+
+/// Nothing but printable characters; UTF-8 may be cut at the end.
+fn is_text(bytes: &[u8]) -> bool {
+    let whole = match std::str::from_utf8(bytes) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    };
+    whole && bytes.iter().all(|byte| (*byte >= 0x20 && *byte != 0x7f) || byte.is_ascii_whitespace())
 }
 
 /// What the ESP-IDF's bootloaders print, also those that carry no description.
@@ -204,6 +255,13 @@ mod tests {
             (b"PK\x03\x04rest", Foreign::Zip),
             (b"\x1f\x8b\x08\0", Foreign::Gzip),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", Foreign::LfsPointer),
+            (b"404: Not Found", Foreign::Text),
+            (b"#include <Arduino.h>\nvoid setup() {}\n", Foreign::Text),
+            (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", Foreign::Document),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", Foreign::Document),
+            (b"MZ\x90\0\x03\0\0\0", Foreign::Program),
+            (b"\x28\xb5\x2f\xfd\x24", Foreign::Archive),
+            (&[&[b'a'; 257][..], b"ustar\x0000"].concat(), Foreign::Archive),
         ] {
             assert!(matches!(told(bytes), Content::Foreign(found) if found == wanted), "{wanted:?}");
         }

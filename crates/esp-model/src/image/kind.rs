@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ParseError, detect, hex, parse, uf2};
+use super::{ParseError, detect, dfu, hex, parse, uf2};
 use crate::chip::{self, Chip};
 use crate::coredump::{Check, CoreDump};
 use crate::fs;
@@ -30,6 +30,8 @@ pub enum Kind {
     Uf2,
     /// Intel HEX.
     Hex,
+    /// A DFU file of ESP-IDF.
+    Dfu,
     /// A binary partition table.
     PartitionTable,
     /// An NVS partition.
@@ -54,6 +56,9 @@ pub fn recognise(bytes: &[u8]) -> Kind {
     }
     if hex::is_hex(bytes) {
         return Kind::Hex;
+    }
+    if dfu::is_dfu(bytes) {
+        return Kind::Dfu;
     }
     if bytes.starts_with(b"\x7fELF") {
         // ET_CORE

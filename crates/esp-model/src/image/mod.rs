@@ -7,6 +7,7 @@ pub mod app_desc;
 pub mod build;
 pub mod checks;
 pub mod content;
+pub mod dfu;
 pub mod elf;
 pub mod header;
 pub mod hex;
@@ -17,6 +18,7 @@ pub mod parse;
 pub mod size;
 pub mod uf2;
 pub mod waste;
+pub mod zip;
 
 pub use app_desc::{AppDesc, BootDesc};
 pub use build::{BuildError, Built, Notes, PageSource, SecurePad, Settings, build, build_hashed, build_noted};

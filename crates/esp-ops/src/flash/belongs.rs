@@ -40,6 +40,16 @@ pub fn refuse_programs(pieces: &[Piece]) -> Result<(), ToolError> {
     }
 }
 
+/// What is no firmware at all, whatever its address: where nothing tells the chip, and so not where things belong.
+pub fn refuse_foreign(piece: &Piece) -> Result<(), ToolError> {
+    match piece.content() {
+        Content::Foreign(what) => {
+            Err(ToolError::new(Code::NotFirmware, format!("`{}` is {}", piece.path, what.name())).next(what.remedy()))
+        }
+        _ => refuse_programs(std::slice::from_ref(piece)),
+    }
+}
+
 /// The table that comes with the pieces, alone or in a merged file.
 fn table_among(pieces: &[Piece]) -> Option<Table> {
     let read = |bytes: &[u8]| Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(bytes), true).ok();
@@ -90,8 +100,8 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
         Err(ToolError::new(Code::WrongPlace, text).seen("address", format!("{address:#x}")).next(next))
     };
     match piece.content() {
-        Content::Foreign(what) if place != Place::Data || what.is_never_meant() => {
-            Err(ToolError::new(Code::NotFirmware, format!("`{path}` is {}", what.name())).next(what.remedy()))
+        Content::Foreign(what) if place != Place::Data || what.is_never_meant() || covers_code(piece, chip, table) => {
+            refuse_foreign(piece)
         }
         Content::Merged { base, app, .. } if address != base => {
             let text = format!(
@@ -102,7 +112,7 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
             });
             wrong(text, format!("give it with address {base:#x}{part}"))
         }
-        Content::App(_) if place == Place::Bootloader || (address < DEFAULT_TABLE_OFFSET && table.is_none()) => {
+        Content::App(_) if address <= DEFAULT_TABLE_OFFSET && !matches!(place, Place::App(_)) => {
             let (home, bootloader) = (app_place(table), chip.flash.bootloader_offset);
             let text = format!(
                 "`{path}` is an app image, and {address:#x} is not where an app can start: its place is {home}"
@@ -125,6 +135,7 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
             );
             wrong(text, String::from("give the app's own file here; a program for RAM runs with esp_load_ram"))
         }
+        Content::Other if boots => data_of_its_own(piece, table),
         Content::Cut { why, .. } if boots => {
             let text = format!("`{path}` is cut off: {why}; the file has {} bytes", piece.size());
             Err(ToolError::new(Code::ImageCut, text))
@@ -134,13 +145,47 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
     }
 }
 
+/// It lies over a place that is read at the start: nothing before the table is free, and apps are where the table says.
+fn covers_code(piece: &Piece, chip: &Chip, table: Option<&Table>) -> bool {
+    let covers = |address: u32| piece.address <= address && u64::from(address) < piece.end();
+    let apps = table.iter().flat_map(|table| &table.partitions).filter(|one| one.kind == partition::APP);
+    let app = table.is_none().then_some(USUAL_APP);
+    piece.address < DEFAULT_TABLE_OFFSET
+        || covers(chip.flash.bootloader_offset)
+        || apps.map(|one| one.offset).chain(app).any(covers)
+}
+
+/// A table, an NVS partition or a file system where code is started. Bytes without a structure may be ciphertext.
+fn data_of_its_own(piece: &Piece, table: Option<&Table>) -> Result<(), ToolError> {
+    let head = piece.head();
+    let (what, kind) = match kind::recognise(head) {
+        kind::Kind::PartitionTable => {
+            let text = format!(
+                "`{}` is a partition table, and at {:#x} code is started: its place is {DEFAULT_TABLE_OFFSET:#x}",
+                piece.path, piece.address
+            );
+            let next = format!("give the table with address {DEFAULT_TABLE_OFFSET:#x}");
+            return Err(ToolError::new(Code::WrongPlace, text).next(next));
+        }
+        kind::Kind::Nvs => ("an NVS partition", partition::DATA_NVS),
+        kind::Kind::Otadata => ("an otadata partition", partition::DATA_OTA),
+        kind::Kind::FileSystem => ("a file system", partition::DATA_SPIFFS),
+        _ => return Ok(()),
+    };
+    let text = format!("`{}` is {what}, and at {:#x} code is started", piece.path, piece.address);
+    let home = table.and_then(|table| table.find_kind(partition::DATA, kind));
+    let next = match home {
+        Some(home) => format!("its place is the partition `{}` at {:#x}", home.name, home.offset),
+        None => String::from("give it with the address of its partition (esp_partition_read lists them)"),
+    };
+    Err(ToolError::new(Code::WrongPlace, text).next(next))
+}
+
 /// What is given to be run from RAM: an image or a linked program, whole. Whether its parts lie in RAM is for the caller.
 pub fn check_ram(name: &str, bytes: &[u8]) -> Result<(), ToolError> {
     let piece = Piece::new(name, 0, bytes.to_vec());
     match piece.content() {
-        Content::Foreign(what) => {
-            Err(ToolError::new(Code::NotFirmware, format!("`{name}` is {}", what.name())).next(what.remedy()))
-        }
+        Content::Foreign(_) => refuse_foreign(&piece),
         Content::Merged { base, .. } => {
             let text = format!(
                 "`{name}` is a merged image (bootloader, partition table, apps): its place is {base:#x} in flash, not RAM"

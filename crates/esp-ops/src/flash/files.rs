@@ -1,7 +1,7 @@
 //! Files on their way to flash: raw bytes, images, Intel HEX and UF2; and what is checked before the first byte.
 
 use esp_model::chip::Chip;
-use esp_model::image::{self, hex, uf2};
+use esp_model::image::{self, dfu, hex, uf2};
 
 use crate::Call;
 use crate::args::FileAt;
@@ -21,13 +21,16 @@ pub fn load(call: &Call, files: &[FileAt]) -> Result<Vec<Piece>, ToolError> {
     Ok(pieces)
 }
 
-/// The parts of an Intel HEX or UF2 file, each at its own address; anything else as it is.
+/// The parts of an Intel HEX, UF2 or DFU file, each at its own address; anything else as it is.
 pub fn split(piece: Piece) -> Result<Vec<Piece>, ToolError> {
     let invalid = |error: String| ToolError::new(Code::ImageInvalid, format!("`{}`: {error}", piece.path));
     let parts = if hex::is_hex(piece.head()) {
         hex::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?
     } else if uf2::is_uf2(piece.head()) {
         uf2::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?.parts
+    } else if dfu::is_dfu(piece.head()) {
+        let parts = dfu::read(&piece.bytes()?).map_err(|error| invalid(error.to_string()))?;
+        parts.into_iter().map(|(_, part)| part).collect()
     } else {
         return Ok(vec![piece]);
     };
@@ -113,7 +116,9 @@ fn check_image(
         found.boot_desc().is_some() || (found.app_desc().is_none() && is_a_bootloader_address(piece.address));
     if is_bootloader && found.extended.is_some() && is_a_bootloader_address(piece.address) && piece.address != wanted {
         let text = format!("`{}` goes to {:#x}, but {} boots from {wanted:#x}", piece.path, piece.address, chip.name);
-        return Err(ToolError::new(Code::WrongBootloaderOffset, text));
+        let next =
+            format!("give the bootloader with address {wanted:#x}, and the other files with their own (files=[…])");
+        return Err(ToolError::new(Code::WrongBootloaderOffset, text).next(next));
     }
     let named = found.header.size_name(chip).and_then(crate::args::parse_number);
     match named {

@@ -28,10 +28,15 @@ pub fn notes(
         return Ok(Vec::new());
     }
     let mut notes = block_revisions(&apps, device);
-    if !readable || apps.is_empty() {
+    let boot = chip.flash.bootloader_offset;
+    let covers_boot = pieces.iter().any(|piece| piece.address <= boot && u64::from(boot) < piece.end());
+    if !readable || (apps.is_empty() && !covers_boot) {
         return Ok(notes);
     }
     notes.extend(no_bootloader(connected, job, pieces, chip)?);
+    if apps.is_empty() {
+        return Ok(notes);
+    }
     match table {
         Some(table) => notes.extend(other_slot(connected, job, pieces, &apps, table)?),
         None => notes.push(format!(
@@ -82,7 +87,7 @@ fn no_bootloader(
         if head.iter().all(|byte| *byte == 0xff) { "the flash is blank there" } else { "there is no image there" };
     Ok((!found).then(|| {
         format!(
-            "there is no bootloader at {place:#x} ({what}): the app cannot start; esp_bootloader_build makes one, or write \
+            "there is no bootloader at {place:#x} ({what}): nothing can start; esp_bootloader_build makes one, or write \
              the build's bootloader.bin"
         )
     }))

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use esp_model::chip;
+use esp_model::image::zip;
 use serde::Deserialize;
 
 use crate::Call;
@@ -12,6 +14,9 @@ use crate::flash::project::Project;
 
 /// Names of ESP-IDF's argument files, the one of the whole project first.
 pub const ARGUMENT_FILES: [&str; 3] = ["flash_args", "flash_project_args", "flash_app_args"];
+
+/// Names of a zip archive that are shown.
+const ZIP_SHOWN: usize = 6;
 
 /// `manifest.json` of ESP Web Tools.
 #[derive(Deserialize)]
@@ -35,6 +40,56 @@ struct Part {
 /// The text is such a manifest.
 pub fn is_manifest(text: &str) -> bool {
     serde_json::from_str::<Manifest>(text).is_ok()
+}
+
+/// What texts and archives of published builds hold, in words. None: the bytes are none of these.
+pub fn described(bytes: &[u8]) -> Option<String> {
+    if let Some(names) = zip::names(bytes).filter(|_| bytes.starts_with(b"PK")) {
+        let firmware = |name: &&String| {
+            let name = name.to_ascii_lowercase();
+            name.ends_with(".bin") || name.ends_with("manifest.json") || name.ends_with("flasher_args.json")
+        };
+        let (firmware, more): (Vec<&String>, Vec<&String>) = names.iter().partition(firmware);
+        let shown: Vec<&str> = firmware.iter().take(ZIP_SHOWN).map(|name| name.as_str()).collect();
+        let rest = firmware.len().saturating_sub(ZIP_SHOWN) + more.len();
+        return Some(format!(
+            "a zip archive of {} files ({}{}): unpack it; a manifest.json or flasher_args.json in it is given as project, a \
+             single .bin in files (a merged or factory image at address 0)",
+            names.len(),
+            shown.join(", "),
+            if rest > 0 { format!(" and {rest} more") } else { String::new() }
+        ));
+    }
+    described_text(std::str::from_utf8(bytes).ok()?.trim_start_matches('\u{feff}'))
+}
+
+/// What a text of a published build is, in words: a manifest, or one of ESP-IDF's files. None: none of these.
+fn described_text(text: &str) -> Option<String> {
+    let give = "give this file to esp_flash_firmware as project";
+    if let Ok(manifest) = serde_json::from_str::<Manifest>(text) {
+        let builds: Vec<String> = manifest.builds.iter().map(build_text).collect();
+        return Some(format!("manifest of ESP Web Tools; {}: {give} (its parts beside it)", builds.join("; ")));
+    }
+    let json = serde_json::from_str::<serde_json::Value>(text).ok();
+    if json.is_some_and(|json| json.get("flash_files").is_some()) {
+        return Some("flasher_args.json of an ESP-IDF build: give its folder to esp_flash_firmware as project".into());
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let pair =
+        |pair: &[&str]| pair[0].starts_with("0x") && parse_number(pair[0]).is_some() && pair[1].ends_with(".bin");
+    words.windows(2).any(pair).then(|| format!("argument file of an ESP-IDF build (addresses and files): {give}"))
+}
+
+/// A build with its parts; a bootloader that does not belong where it stands is named.
+fn build_text(build: &Build) -> String {
+    let chip = chip::by_name(&build.chip_family);
+    let parts = build.parts.iter().map(|part| {
+        let home = chip.map(|chip| u64::from(chip.bootloader_offset));
+        let home = home.filter(|home| part.path.to_ascii_lowercase().contains("bootloader") && part.offset != *home);
+        let wrong = home.map_or_else(String::new, |home| format!(" (the bootloader belongs at {home:#x})"));
+        format!("{} at {:#x}{wrong}", part.path, part.offset)
+    });
+    format!("{}: {}", build.chip_family, parts.collect::<Vec<_>>().join(", "))
 }
 
 /// Reads a manifest; of builds for several chips the one that `chosen` names.
@@ -108,6 +163,17 @@ mod tests {
         let files: Vec<(u64, &str)> = project.files.iter().map(|file| (file.address.0, file.path.as_str())).collect();
         assert_eq!(files, [(0, "release/c.bin"), (0x1_0000, "release/sub/b.bin")]);
         assert_eq!(project.chip.as_deref(), Some("esp32c3"));
+    }
+
+    #[test]
+    fn published_texts_are_described_text() {
+        let text = described_text(TWO).unwrap();
+        assert!(text.contains("ESP32-C3: sub\\b.bin at 0x10000, c.bin at 0x0"), "{text}");
+        let wrong = TWO.replace("c.bin\", \"offset\": 0", "bootloader.bin\", \"offset\": 4096");
+        assert!(described_text(&wrong).unwrap().contains("bootloader.bin at 0x1000 (the bootloader belongs at 0x0)"));
+        assert!(described_text("--flash_mode dio\n0x0 bootloader/bootloader.bin\n").unwrap().contains("argument file"));
+        assert!(described_text("{\"flash_files\": {}}").unwrap().contains("flasher_args.json"));
+        assert!(described_text("{\"message\": \"Not Found\"}").is_none() && described_text("404: Not Found").is_none());
     }
 
     #[test]

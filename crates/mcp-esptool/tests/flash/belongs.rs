@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use esp_model::nvs;
 use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 
@@ -18,6 +19,11 @@ fn files(bench: &Bench, chip: &esp_model::chip::Chip) {
     merged.extend(&app);
     let mut damaged = app.clone();
     damaged[100] ^= 1;
+    let page = [&b"<!DOCTYPE html><html>"[..], &[b'.'; 0x2000]].concat();
+    let mut values = nvs::Builder::new(0x3000, nvs::Version::V2, None).unwrap();
+    let index = values.namespace("app").unwrap();
+    values.entry(index, "count", &nvs::Value::U8(1)).unwrap();
+    let values = values.finish();
     for (name, bytes) in [
         ("boot.bin", boot.as_slice()),
         ("table.bin", &rows),
@@ -26,8 +32,14 @@ fn files(bench: &Bench, chip: &esp_model::chip::Chip) {
         ("cut.bin", &app[..app.len() - 100]),
         ("damaged.bin", &damaged),
         ("page.bin", b"\n<!DOCTYPE html>\n<html><head><title>404</title></head></html>"),
+        ("long.bin", &page),
+        ("nvs.bin", &values),
         ("app.zip", b"PK\x03\x04\x14\0\0\0\x08\0"),
         ("app.gz", b"\x1f\x8b\x08\0\0\0\0\0"),
+        ("app.elf", &[b"\x7fELF\x01\x01\x01".as_slice(), &noise(1000, 1)].concat()),
+        ("answer.bin", b"404: Not Found"),
+        ("app.tar", &[&[b'a'; 257][..], b"ustar\x0000", &[0; 200]].concat()),
+        ("setup.exe", b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0"),
         ("pointer.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:0011\nsize 12\n"),
     ] {
         fs::write(bench.path(name), bytes).unwrap();
@@ -54,6 +66,15 @@ fn what_does_not_belong_there_is_refused_before_the_first_byte() {
             ("app.zip", 0x1_0000, "not_firmware", "zip"),
             ("app.gz", 0x1_0000, "not_firmware", "gzip"),
             ("pointer.bin", 0x20_0000, "not_firmware", "Git LFS"),
+            ("answer.bin", boot, "not_firmware", "plain text"),
+            // It begins before the bootloader's place and covers it.
+            ("long.bin", boot.saturating_sub(0x1000), "not_firmware", "web page"),
+            ("table.bin", boot, "wrong_place", "partition table"),
+            ("table.bin", 0x1_0000, "wrong_place", "partition table"),
+            ("nvs.bin", 0x1_0000, "wrong_place", "NVS"),
+            ("app.bin", 0x8000, "wrong_place", "app image"),
+            ("app.tar", 0x1_0000, "not_firmware", "archive"),
+            ("setup.exe", 0x1_0000, "not_firmware", "program for a computer"),
             ("cut.bin", 0x1_0000, "image_cut", "cut"),
             ("damaged.bin", 0x1_0000, "image_invalid", "checksum"),
         ] {
@@ -164,4 +185,45 @@ fn new_ota_layouts_virtual_devices_and_ram_take_no_wrong_files() {
         assert!(error.to_string().contains(says), "RAM with {path}: {error}");
     }
     assert!(flash(&device, 0, 0x40_0000).iter().all(|byte| *byte == 0xff), "not one byte was written");
+}
+
+/// What every tool that writes firmware without a question refuses: file, address (none: the bootloader's), code.
+const WRONG: [(&str, Option<u32>, &str); 11] = [
+    ("app.bin", None, "wrong_place"),
+    ("boot.bin", Some(0x1_0000), "wrong_place"),
+    ("merged.bin", Some(0x1_0000), "wrong_place"),
+    ("page.bin", None, "not_firmware"),
+    ("answer.bin", Some(0x1_0000), "not_firmware"),
+    ("app.zip", Some(0x1_0000), "not_firmware"),
+    ("app.gz", None, "not_firmware"),
+    ("pointer.bin", Some(0x1_0000), "not_firmware"),
+    ("app.elf", Some(0x1_0000), "not_firmware"),
+    ("cut.bin", Some(0x1_0000), "image_cut"),
+    ("damaged.bin", Some(0x1_0000), "image_invalid"),
+];
+
+#[test]
+fn recipes_and_batches_refuse_wrong_firmware() {
+    for chip in [chip(), other_chip()] {
+        let bench = Bench::new();
+        files(&bench, chip);
+        let (device, port) = bench.device_of(chip, "line", |_| ());
+        for (path, address, code) in WRONG {
+            let address = address.unwrap_or(chip.flash.bootloader_offset);
+            let recipe = format!(
+                "[recipe]\nname = \"x\"\n[chip]\ntype = \"{}\"\n[[image]]\nfile = \"{path}\"\naddress = {address}\n",
+                chip.id
+            );
+            fs::write(bench.path("x.toml"), recipe).unwrap();
+            for (tool, input) in [
+                ("esp_factory_program", json!({"port": port, "config": "x.toml"})),
+                ("esp_batch_program", json!({"ports": [port], "firmware": "x.toml"})),
+                ("esp_batch_program", json!({"ports": [port], "files": at(path, address)})),
+            ] {
+                let error = bench.fail(tool, input);
+                assert_eq!(error.code.as_str(), code, "{tool}: {path} at {address:#x}: {error}");
+            }
+        }
+        assert!(flash(&device, 0, 0x40_0000).iter().all(|byte| *byte == 0xff), "not one byte was written");
+    }
 }

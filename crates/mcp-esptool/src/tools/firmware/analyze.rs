@@ -6,11 +6,11 @@ use esp_model::boot;
 use esp_model::chip::Chip;
 use esp_model::coredump::{Check, CoreDump};
 use esp_model::fs;
-use esp_model::image::content::{self, Content};
+use esp_model::image::content::{self, Content, Foreign};
 use esp_model::image::elf::Elf;
 use esp_model::image::hex::Part;
 use esp_model::image::kind::{self, Kind};
-use esp_model::image::{self, hex, merge, uf2, waste};
+use esp_model::image::{self, dfu, hex, merge, uf2, waste};
 use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::partition::otadata::Otadata;
@@ -25,6 +25,7 @@ use crate::ops::firmware::facts::{
     ImageFacts, PartitionFacts, Problem, content_kind, image_facts, image_problems, kind_name, partition_bytes,
     partition_facts, table_of,
 };
+use crate::ops::flash::release;
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
@@ -235,6 +236,10 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
             }
             Err(error) => damaged(&mut out, "file", error.to_string()),
         },
+        Kind::Dfu => match dfu::read(bytes) {
+            Ok(parts) => pieces(&mut out, &parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>(), meant),
+            Err(error) => damaged(&mut out, "file", error.to_string()),
+        },
         Kind::FileSystem => {
             out.file_system = fs::identify(bytes).map(|found| {
                 let files = found.entries.iter().filter(|entry| !entry.is_folder).count();
@@ -279,8 +284,19 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
 /// What the file is, in words.
 fn words(bytes: &[u8], out: &Out) -> Option<String> {
     let version = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
+    if out.kind == kind_name(Kind::Dfu) {
+        return Some(String::from(
+            "DFU file of ESP-IDF (for dfu-util): esp_flash_firmware writes its files to their own addresses",
+        ));
+    }
     let text = match content::of(bytes, image::parse(bytes).as_ref()) {
-        Content::Foreign(foreign) => format!("{}: {}", foreign.name(), foreign.remedy()),
+        Content::Foreign(foreign) => release::described(bytes).unwrap_or_else(|| match foreign {
+            Foreign::Text => String::from(
+                "plain text, no firmware: esp_log_decode reads console logs, esp_partition_create partition tables, \
+                 esp_nvs_partition_create NVS values",
+            ),
+            _ => format!("{}: {}", foreign.name(), foreign.remedy()),
+        }),
         Content::App(_) => {
             let app = out.image.as_ref().and_then(|image| image.app.as_ref());
             let named = app.map_or_else(String::new, |app| format!(" `{}` {}", app.project_name, app.version));

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use esp_model::image;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,8 @@ use super::batch_values::{self, UnitValue};
 use crate::ctx::Ctx;
 use crate::ops::args::FileAt;
 use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::project;
+use crate::ops::flash::files::Piece;
+use crate::ops::flash::{belongs, project};
 use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
 use esp_factory::batch::{self, Options, Stats};
@@ -150,22 +150,12 @@ fn order(ctx: &Ctx, input: &In) -> Result<Arc<Order>, ToolError> {
 
 /// A recipe that writes files and values, and nothing else; locked as it is.
 fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>, values: &[UnitValue]) -> Result<Prepared, ToolError> {
-    let mut chip = chip;
     let mut text = String::new();
     for file in files {
-        if chip.is_none() {
-            let bytes = ctx.files.read_some(&file.path)?;
-            chip = image::parse::parse(&bytes).ok().map(|image| image.chip.id.to_owned());
-        }
         let path = toml::Value::String(file.path.clone());
         let _ = write!(text, "\n[[image]]\nfile = {path}\naddress = {}\n", file.address.0);
     }
-    let chip = chip.ok_or_else(|| {
-        ToolError::new(
-            Code::ChipUnknown,
-            "the target chip cannot be determined from the files: none of them is an app or bootloader image",
-        )
-    })?;
+    let chip = chip.map_or_else(|| chip_of(ctx, files), Ok)?;
     let text = format!("[recipe]\nname = \"files\"\n\n[chip]\ntype = \"{chip}\"\n{text}");
     let station = ctx.station();
     let mut prepared = Prepared::of(&station, text, String::new())?;
@@ -174,4 +164,18 @@ fn plain(ctx: &Ctx, files: &[FileAt], chip: Option<String>, values: &[UnitValue]
         prepared = Prepared::of(&station, text, String::new())?;
     }
     Prepared::of(&station, prepared.locked_text(), String::new())
+}
+
+/// The chip that a file names. Where none does, what is no firmware is the better reason.
+fn chip_of(ctx: &Ctx, files: &[FileAt]) -> Result<String, ToolError> {
+    let piece = |file: &FileAt| {
+        let address = file.address.as_u32().unwrap_or_default();
+        Ok(Piece::new(&file.path, address, ctx.files.read_some(&file.path)?))
+    };
+    let pieces: Vec<Piece> = files.iter().map(piece).collect::<Result<_, ToolError>>()?;
+    if let Some(chip) = pieces.iter().find_map(|piece| piece.content().chip()) {
+        return Ok(chip.id.to_owned());
+    }
+    pieces.iter().try_for_each(belongs::refuse_foreign)?;
+    Err(ToolError::new(Code::ChipUnknown, "the target chip cannot be determined from the files"))
 }
