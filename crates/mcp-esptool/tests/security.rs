@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 #[path = "security/audit.rs"]
 mod audit;
+#[path = "security/encrypted.rs"]
+mod encrypted;
 #[path = "security/plans.rs"]
 mod plans;
 

@@ -29,7 +29,11 @@ impl Walk<'_> {
     pub(super) fn rom(&mut self) -> Result<(), End> {
         let at = self.chip.flash.bootloader_offset;
         if self.device.ciphertext {
-            let text = "flash is encrypted and no key is given: nothing of it can be checked";
+            if let Some(what) = self.never_encrypted(at) {
+                let text = format!("flash encryption is on and {what} at {at:#x}: the ROM decrypts it to noise");
+                return Err(self.stop(Stage::Rom, at, text));
+            }
+            let text = "flash is encrypted and no key is given: nothing of it can be checked from outside";
             self.step(Stage::Rom, Verdict::Unknown, Some(at), text);
             return Err(End::Unknown(Stage::Rom));
         }
@@ -41,6 +45,17 @@ impl Walk<'_> {
             ImageFormat::Esp8266 => self.load_plain(at, header),
             ImageFormat::Esp32 => self.load_extended(at, header),
         }
+    }
+
+    /// What cannot be the ciphertext of a bootloader: plain bytes do not come about by chance.
+    fn never_encrypted(&self, at: u32) -> Option<&'static str> {
+        let head = self.bytes::<24>(at)?;
+        if head.iter().all(|byte| *byte == 0xff) {
+            return Some("there is blank flash");
+        }
+        let (header, extended) = (Header::decode(&head)?, Extended::decode(head.get(8..)?)?);
+        let is_image = header.magic == MAGIC && Some(extended.chip_id) == self.chip.chip_id;
+        is_image.then_some("the bootloader is plain")
     }
 
     fn check_magic(&mut self, at: u32, header: Header) -> Result<(), End> {

@@ -48,7 +48,7 @@ pub fn gather(
     let secure_boot = requests.iter().any(|request| matches!(request, Request::Field { name, .. } | Request::NextBit { name }
         if connected.loader.chip().security.secure_boot.iter().any(|boot| boot.enable == *name) || name.contains("REVOKE")));
     let bootloader = if secure_boot { bootloader(job, connected, intent.flash_key) } else { None };
-    let apps = if secure_boot { apps(job, connected) } else { Vec::new() };
+    let apps = if secure_boot { apps(job, connected, intent.flash_key) } else { Vec::new() };
     Ok(Facts {
         profile: intent.profile.into(),
         bootloader,
@@ -86,15 +86,27 @@ fn flash_content(job: &Job, connected: &mut Connected) -> FlashContent {
 }
 
 /// Digests of what is in the app partitions: a plan of secure boot holds for these only. Without a table that can be read
-/// (an encrypted flash) none.
-fn apps(job: &Job, connected: &mut Connected) -> Vec<(u32, Vec<u8>)> {
-    let Ok(Some(found)) = keep::table(connected, job, None) else { return Vec::new() };
-    let apps = found.table.partitions.iter().filter(|one| one.kind == partition::APP);
+/// (an encrypted flash whose key is not given) none. The digests of ciphertext do as well: other plain text has another.
+fn apps(job: &Job, connected: &mut Connected, key: Option<&FlashKey>) -> Vec<(u32, Vec<u8>)> {
+    let found = match keep::table(connected, job, None) {
+        Ok(Some(found)) => Some(found.table),
+        _ => key.and_then(|key| encrypted_table(job, connected, key)),
+    };
+    let Some(table) = found else { return Vec::new() };
+    let apps = table.partitions.iter().filter(|one| one.kind == partition::APP);
     let digest = |one: &partition::Partition| {
         let digest = connected.loader.flash_md5(job, one.offset, one.size).ok()?;
         Some((one.offset, digest.to_vec()))
     };
     apps.filter_map(digest).collect()
+}
+
+/// The table of an encrypted flash, at the usual place.
+fn encrypted_table(job: &Job, connected: &mut Connected, key: &FlashKey) -> Option<partition::Table> {
+    let at = partition::DEFAULT_TABLE_OFFSET;
+    let mut bytes = connected.loader.read_flash_bytes(job, at, partition::TABLE_LENGTH as u32).ok()?;
+    key.apply(Direction::Decrypt, at.into(), &mut bytes).ok()?;
+    partition::Table::from_binary(&bytes, true).ok().filter(|table| !table.partitions.is_empty())
 }
 
 /// The bootloader in flash with its signature sector: everything up to the first sector that begins with a block.

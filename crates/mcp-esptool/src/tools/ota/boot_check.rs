@@ -2,14 +2,17 @@
 
 use esp_model::boot::{self, BootReport, Config, Device, Outcome};
 use esp_model::chip::{self, Chip};
+use esp_model::image;
 use esp_model::job::Job;
 use esp_model::partition::Subtypes;
+use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
 use crate::ops::boot::check;
+use crate::ops::efuse::keys;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::partition::rows::RowOut;
@@ -45,6 +48,8 @@ pub struct In {
     /// Secure version in the device's eFuses.
     #[schemars(extend("x-rare" = true))]
     secure_version: Option<u32>,
+    /// Raw flash encryption key, where the flash (or the image) is encrypted: it is walked decrypted.
+    flash_key_file: Option<String>,
     /// Add `predicted_console` (default).
     #[serde(default = "yes")]
     #[schemars(extend("x-rare" = true))]
@@ -87,6 +92,9 @@ pub struct Out {
     app_version: Option<String>,
     /// The steps in order.
     steps: Vec<StepOut>,
+    /// What would tell more, where the flash is encrypted and no key was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     /// The partition table.
     partitions: Vec<RowOut>,
     /// otadata: sequence and state of both entries.
@@ -112,12 +120,16 @@ impl Tool for BootCheck {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let config = config(&input)?;
         let Some(path) = input.image.as_deref() else {
-            return ctx.with_device(input.port.as_ref(), job, |connected| on_device(connected, job, &input, &config));
+            return ctx
+                .with_device(input.port.as_ref(), job, |connected| on_device(ctx, connected, job, &input, &config));
         };
         if input.port.is_some() {
             return Err(ToolError::new(Code::BadParameter, "give either port or image"));
         }
-        let bytes = ctx.files.read_some(path)?;
+        let mut bytes = ctx.files.read_some(path)?;
+        if let Some(file) = input.flash_key_file.as_deref() {
+            decrypt(ctx, &input, file, &mut bytes)?;
+        }
         let chip = chip_of(&input, &bytes)?;
         let device = Device { revision: input.revision, secure_version: input.secure_version, ..Device::default() };
         Ok(describe(chip, &boot::walk(chip, &bytes, &device, &config), input.predict_console))
@@ -131,19 +143,77 @@ impl Tool for BootCheck {
                 let failed = out.steps.iter().find(|step| step.verdict == "fail");
                 let failed = failed.or_else(|| out.steps.iter().find(|step| step.verdict == "unknown"));
                 let text = failed.map_or("", |step| step.text.as_str());
-                format!("{}: {} at {}: {text}", out.chip, out.outcome, out.stage.as_deref().unwrap_or("?"))
+                let next = out.next.as_ref().map_or_else(String::new, |next| format!("\n{next}"));
+                format!("{}: {} at {}: {text}{next}", out.chip, out.outcome, out.stage.as_deref().unwrap_or("?"))
             }
         }
     }
 }
 
 /// Walks the flash of a device, reading what the walk asks for.
-fn on_device(connected: &mut Connected, job: &Job, input: &In, config: &Config) -> Result<Out, ToolError> {
+fn on_device(ctx: &Ctx, connected: &mut Connected, job: &Job, input: &In, config: &Config) -> Result<Out, ToolError> {
     let mut device = check::state_of(connected, job)?;
     device.secure_version = input.secure_version.or(device.secure_version);
     device.revision = input.revision.or(device.revision);
-    let report = check::walk(connected, job, &device, config, Vec::new())?;
-    Ok(describe(connected.loader.chip(), &report, input.predict_console))
+    let key = match input.flash_key_file.as_deref() {
+        Some(_) if device.encrypted == Some(false) => {
+            let text = "flash encryption is off on this device: its flash is read as it is, without a key";
+            return Err(ToolError::new(Code::EncryptionInactive, text).next("repeat the call without flash_key_file"));
+        }
+        Some(file) => Some(key_of_flash(ctx, connected, job, file)?),
+        None => None,
+    };
+    device.ciphertext &= key.is_none();
+    let report = check::walk_decrypted(connected, job, &device, config, Vec::new(), key.as_ref())?;
+    let mut out = describe(connected.loader.chip(), &report, input.predict_console);
+    if device.ciphertext && out.outcome == "unknown" {
+        let next = "repeat the call with flash_key_file (the raw key). A key that the chip made itself cannot be read: \
+                    then esp_run_firmware capture_s=5 shows whether it starts";
+        out.next = Some(next.into());
+    }
+    Ok(out)
+}
+
+/// The key from the file; refused where it does not decrypt the bootloader that is in flash.
+fn key_of_flash(ctx: &Ctx, connected: &mut Connected, job: &Job, file: &str) -> Result<FlashKey, ToolError> {
+    let config = connected.efuse_number("FLASH_CRYPT_CONFIG", job)?.map_or(FULL_TWEAK, |config| config as u8);
+    let chip = connected.loader.chip();
+    let key = keys::flash(ctx, chip, file, config)?;
+    connected.loader.attach_flash(job, None)?;
+    let address = chip.at(connected.loader.revision().unwrap_or(0)).flash.bootloader_offset;
+    let mut head = connected.loader.read_flash_bytes(job, address, HEAD as u32)?;
+    let is_plain = image::detect(&head).is_ok() || head.iter().all(|byte| *byte == 0xff);
+    if is_plain || fits(&key, address, &mut head) {
+        return Ok(key);
+    }
+    Err(ToolError::new(Code::BadKey, format!("`{file}` does not decrypt the bootloader of this device")))
+}
+
+/// Bytes of a bootloader that show whether a key fits.
+const HEAD: usize = 4096;
+/// Flash is encrypted in units of this many bytes.
+const UNIT: usize = 32;
+
+fn fits(key: &FlashKey, address: u32, head: &mut [u8]) -> bool {
+    key.apply(Direction::Decrypt, address.into(), head).is_ok() && image::detect(head).is_ok()
+}
+
+/// Decrypts a whole image of the flash. The cipher depends on the chip, which ciphertext does not tell.
+fn decrypt(ctx: &Ctx, input: &In, file: &str, bytes: &mut Vec<u8>) -> Result<(), ToolError> {
+    let name = input.chip_type.as_deref().ok_or_else(|| {
+        ToolError::new(Code::MissingParameter, "an encrypted image does not tell its chip: give chip_type")
+    })?;
+    let chip =
+        chip::by_name(name).ok_or_else(|| ToolError::new(Code::UnknownChip, format!("there is no chip `{name}`")))?;
+    let key = keys::flash(ctx, chip, file, FULL_TWEAK)?;
+    let address = chip.flash.bootloader_offset;
+    let mut head =
+        bytes.get(address as usize..).map_or_else(Vec::new, |rest| rest.iter().take(HEAD).copied().collect());
+    if !fits(&key, address, &mut head) {
+        return Err(ToolError::new(Code::BadKey, format!("`{file}` does not decrypt the bootloader of this image")));
+    }
+    bytes.resize(bytes.len().next_multiple_of(UNIT), 0xff);
+    key.apply(Direction::Decrypt, 0, bytes).map_err(|error| ToolError::new(Code::BadKey, error.to_string()))
 }
 
 fn config(input: &In) -> Result<Config, ToolError> {
@@ -195,6 +265,7 @@ fn describe(chip: &Chip, report: &BootReport, predict: bool) -> Out {
         partition,
         app_version: app.map(|app| app.version.clone()),
         steps: steps.collect(),
+        next: None,
         partitions: report.table.iter().flat_map(|table| RowOut::of(table, &Subtypes::default())).collect(),
         otadata: otadata.collect(),
         predicted_console: predict.then(|| report.log.clone()),
