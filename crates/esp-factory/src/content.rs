@@ -105,8 +105,9 @@ fn nvs_image(
             let (text, is_file) = wanted.source().ok_or_else(|| at(key, "neither value nor file".into()))?;
             let full = filled(prepared, &text, values)?;
             let source = if is_file { "file" } else { "data" };
-            let mut files =
-                |path: &str| station.call.files.read(&below(&prepared.folder, path)).map_err(|error| error.message);
+            // Read here: what keeps a file from being used is an error of its own, not one of the entry.
+            let held = if is_file { station.call.files.read(&below(&prepared.folder, &full))? } else { Vec::new() };
+            let mut files = |_: &str| Ok(held.clone());
             let value = nvs::encode_value(wanted.kind(), source, &full, &mut files);
             let value = value.map_err(|error| at(key, error.to_string()))?;
             builder.entry(index, key, &value).map_err(|error| at(key, error.to_string()))?;

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use esp_ledger::{Ledger, LedgerError, Unit};
+use esp_ledger::{Identity, Ledger, LedgerError, Unit};
 use serde_json::{Value as Json, json};
 
 use esp_ops::config::Config;
 use esp_ops::error::{Code, ToolError};
 use esp_ops::own_file;
+
+use crate::report;
 
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
 pub struct Desk {
@@ -78,7 +80,8 @@ impl Desk {
 /// A unit with its identities and its runs, each with what it measured. None when it is not known.
 pub fn history(ledger: &mut Ledger, unit: &Unit) -> Result<Option<Json>, LedgerError> {
     let Some(device) = ledger.device(unit)? else { return Ok(None) };
-    let identities = ledger.of_unit(unit)?;
+    let shown = |identity: Identity| Identity { value: report::shown(&identity.pool, &identity), ..identity };
+    let identities: Vec<Identity> = ledger.of_unit(unit)?.into_iter().map(shown).collect();
     let mut runs = Vec::new();
     for run in ledger.runs(Some(unit), 50)? {
         let measured = ledger.measurements(run.id)?;

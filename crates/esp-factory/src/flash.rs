@@ -1,7 +1,7 @@
 //! A unit's flash: what it shall hold, the write, and what is read back.
 
 use crate::recipe::Measure;
-use esp_ledger::State;
+use esp_ledger::{Identity, State};
 use esp_link::flash::{Part, Shared, WriteOptions};
 use esp_model::secure_cert;
 use md5::{Digest, Md5};
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::content::{self, Scope};
 use super::encryption::{self, Sealed};
+use super::report::shown;
 use super::steps::Step;
 use super::unit::Work;
 use esp_ops::error::{Code, FlashState, ToolError};
@@ -46,13 +47,15 @@ impl Work<'_> {
                 let Some(own) = self.identities.get(&name).filter(|own| own.value != found) else { continue };
                 let owner = self.desk.with(|ledger| ledger.find(&own.kind, &found))?;
                 if let Some(other) = owner.and_then(|owner| owner.unit).filter(|mac| Some(mac) != own.unit.as_ref()) {
-                    let reason = format!("it carries {name} {found}, which belongs to unit {other}");
+                    let seen = shown(&name, &Identity { value: found, ..own.clone() });
+                    let reason = format!("it carries {name} {seen}, which belongs to unit {other}");
                     let key = unit.key()?;
                     self.desk.with(|ledger| ledger.quarantine(&key, &reason))?;
                     return Err(ToolError::new(Code::IdentityConflict, format!("unit {key}: {reason}")));
                 }
                 let run = self.report.run;
-                let body = json!({"name": name, "found": found, "becomes": own.value});
+                let found = shown(&name, &Identity { value: found, ..own.clone() });
+                let body = json!({"name": name, "found": found, "becomes": shown(&name, own)});
                 self.desk.with(|ledger| ledger.record(run, "replaces", &body))?;
             }
         }

@@ -28,6 +28,7 @@ pub mod unit;
 use std::sync::Arc;
 
 use esp_ops::Call;
+use esp_ops::files::pinned::Pins;
 
 pub use content::Scope;
 pub use desk::Desk;
@@ -42,4 +43,11 @@ pub struct Station {
     pub desk: Arc<Desk>,
     /// What goes on just now.
     pub floor: Arc<Floor>,
+}
+
+impl Station {
+    /// The same, with files whose bytes are settled already.
+    fn with_pins(&self, pins: Arc<Pins>) -> Self {
+        Self { call: self.call.with_pins(pins), ..self.clone() }
+    }
 }

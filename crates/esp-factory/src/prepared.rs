@@ -1,14 +1,16 @@
 //! A recipe with its files, read once for a whole batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::recipe::{Context, Finding, Recipe, Severity, lint, lock, number, units::Rows};
+use crate::recipe::{Context, Finding, Recipe, Severity, UnitFiles, lint, lock, number, units::Rows};
 use esp_model::chip::{self, Chip};
 use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, recognise};
+use zeroize::Zeroizing;
 
 use crate::Station;
 use esp_ops::error::{Code, ToolError};
+use esp_ops::files::pinned::{Pin, Pins};
 use esp_ops::flash::belongs;
 use esp_ops::flash::files::{self, Piece};
 
@@ -36,6 +38,10 @@ pub struct Prepared {
     pub rows: Option<Rows>,
     /// SHA-256 and size of every file.
     pub artefacts: BTreeMap<String, (String, u64)>,
+    /// SHA-256 of each unit's own files (certificates, keys), as far as the rows by unit name them.
+    pub unit_files: BTreeMap<String, String>,
+    /// What its files hold, by the name they are read by: what was compared with the lock is what is used.
+    pub pins: Arc<Pins>,
     /// What the linter says.
     pub findings: Vec<Finding>,
 }
@@ -77,16 +83,24 @@ impl Prepared {
         }
         let artefacts: BTreeMap<_, _> =
             bytes.iter().map(|(file, bytes)| (file.clone(), (lock::sha256(bytes), bytes.len() as u64))).collect();
-        let hashes = artefacts.iter().map(|(file, (hash, _))| (file.clone(), hash.clone())).collect();
+        let rows = rows(&recipe, &bytes);
+        let listed = recipe.unit_files(rows.as_ref().ok().and_then(Option::as_ref)).listed;
+        let unit_files = hashes_of(station, &folder, &listed);
         if let Some(lock) = &recipe.lock {
-            let changed = lock.differences(&text, &hashes);
+            let changed = lock.differences(&text, &hashes(&artefacts, &unit_files));
             if !changed.is_empty() {
                 let text = format!("the recipe {:?} is not what it was locked to", recipe.recipe.name);
                 return Err(ToolError::new(Code::RecipeChanged, text).seen("changed", changed.join(", ")));
             }
         }
+        let mut pins: Pins =
+            bytes.iter().map(|(file, bytes)| (below(&folder, file), Pin::Bytes(bytes.clone()))).collect();
+        if recipe.lock.is_some() {
+            let pin = |file: &String| unit_files.get(file).map_or(Pin::Uncovered, |hash| Pin::Sha256(hash.clone()));
+            pins.extend(listed.iter().map(|file| (below(&folder, file), pin(file))));
+        }
         let table = table(&recipe, &bytes)?;
-        let rows = rows(&recipe, &bytes)?;
+        let rows = rows?;
         let sizes = bytes.iter().map(|(file, bytes)| (file.clone(), bytes.len() as u64)).collect();
         let context = Context { sizes, table, rows };
         let findings = lint(&recipe, &context);
@@ -110,6 +124,8 @@ impl Prepared {
             chip,
             images,
             artefacts,
+            unit_files,
+            pins: Arc::new(pins),
             findings,
         })
     }
@@ -129,11 +145,34 @@ impl Prepared {
         self.findings.iter().filter(|finding| finding.severity == Severity::Error)
     }
 
+    /// Units' files that a lock cannot cover: they are not there yet, or production issues what names them.
+    pub fn uncovered(&self) -> Vec<String> {
+        let UnitFiles { listed, open } = self.recipe.unit_files(self.rows.as_ref());
+        listed.into_iter().filter(|file| !self.unit_files.contains_key(file)).chain(open).collect()
+    }
+
     /// The recipe's text with a lock at its end.
     pub fn locked_text(&self) -> String {
-        let files = self.artefacts.iter().map(|(file, (hash, _))| (file.clone(), hash.clone())).collect();
-        lock::locked(&self.text, &files)
+        lock::locked(&self.text, &hashes(&self.artefacts, &self.unit_files))
     }
+}
+
+/// Hashes of all files that a lock covers.
+fn hashes(
+    artefacts: &BTreeMap<String, (String, u64)>,
+    unit_files: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let named = artefacts.iter().map(|(file, (hash, _))| (file.clone(), hash.clone()));
+    named.chain(unit_files.iter().map(|(file, hash)| (file.clone(), hash.clone()))).collect()
+}
+
+/// Hashes of the units' own files that are there. Their bytes are not kept: there may be thousands of private keys.
+fn hashes_of(station: &Station, folder: &str, files: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let hash = |file: &String| {
+        let bytes = Zeroizing::new(station.call.files.read_some(&below(folder, file)).ok()?);
+        Some((file.clone(), lock::sha256(&bytes)))
+    };
+    files.iter().filter_map(hash).collect()
 }
 
 /// A file of a recipe: absolute, or below the recipe's folder.

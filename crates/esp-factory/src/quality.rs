@@ -14,7 +14,7 @@ use super::burn;
 use super::content::{self, Scope};
 use super::desk::Desk;
 use super::encryption::{self, Sealed};
-use super::report::Report;
+use super::report::{Report, shown};
 use super::steps::{self, Step};
 use crate::Station;
 use crate::prepared::Prepared;
@@ -32,6 +32,7 @@ pub fn inspect(
     port: Option<&PortUrl>,
     prepared: &Prepared,
 ) -> Result<Report, ToolError> {
+    let station = &station.with_pins(prepared.pins.clone());
     let mut inspection = None;
     station.call.with_device(port, job, |connected| {
         let mut one = Inspection::new(station, desk, job, prepared, connected)?;
@@ -106,14 +107,15 @@ impl<'a> Inspection<'a> {
             device.quarantined.is_none(),
             device.quarantined.unwrap_or(device.base_mac),
         ));
+        let mut issued = BTreeMap::new();
         for (name, from) in &self.prepared.recipe.identity {
             let live = own.iter().find(|identity| identity.pool == from.pool && identity.state != State::Void);
             let verified = live.is_some_and(|identity| identity.state >= State::Verified);
-            let shown = live.map_or_else(|| "none".into(), |identity| format!("{} {}", identity.value, identity.state));
-            steps.push(Step::of(&format!("identity {name}"), verified, shown));
-            if let Some(identity) = live {
-                self.report.identities.insert(name.clone(), identity.value.clone());
-            }
+            let value = live.map(|identity| shown(name, identity));
+            let text = live.zip(value.as_ref()).map(|(identity, value)| format!("{value} {}", identity.state));
+            steps.push(Step::of(&format!("identity {name}"), verified, text.unwrap_or_else(|| "none".into())));
+            self.report.identities.extend(value.map(|value| (name.clone(), value)));
+            issued.extend(live.map(|identity| (name.clone(), identity.value.clone())));
         }
         let record: Option<Json> = record.and_then(|event| serde_json::from_str(&event.body).ok());
         let passed = record
@@ -130,10 +132,10 @@ impl<'a> Inspection<'a> {
             None => steps.push(Step::unknown("same flash chip", "no record of it")),
         }
         let row = self.prepared.recipe.units.as_ref().and_then(|units| {
-            let key = self.report.identities.get(&units.key).unwrap_or(&self.unit.base_mac);
+            let key = issued.get(&units.key).unwrap_or(&self.unit.base_mac);
             self.prepared.rows.as_ref()?.find(&units.key, key)
         });
-        self.values = self.prepared.recipe.values(&self.unit.base_mac, &self.report.identities, row.as_ref());
+        self.values = self.prepared.recipe.values(&self.unit.base_mac, &issued, row.as_ref());
         Ok(())
     }
 

@@ -91,7 +91,8 @@ pub fn check_showing(
     if !outcome.good {
         return Ok(outcome);
     }
-    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
+    let failed =
+        |error: std::io::Error| ToolError::of_io(Code::FileUnwritable, "the rehearsal's folder cannot be made", &error);
     let dir = tempfile::tempdir().map_err(failed)?;
     let port = device(station, &prepared)?;
     let desk = desk(dir.path(), &prepared, values)?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use esp_ledger::Identity;
+use esp_model::nvs;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -50,6 +52,12 @@ pub struct Report {
     /// The error itself.
     #[serde(skip)]
     pub failure: Option<ToolError>,
+}
+
+/// An identity as reports and records show it: the ledger alone keeps keys and passwords.
+pub fn shown(name: &str, identity: &Identity) -> String {
+    let secret = [name, &identity.kind, &identity.pool].into_iter().any(nvs::is_secret_name);
+    if secret { nvs::HIDDEN.to_owned() } else { identity.value.clone() }
 }
 
 impl Report {

@@ -33,6 +33,9 @@ const LONGEST_S: f64 = 600.0;
 /// Text that is searched, in bytes.
 const KEPT: usize = 64 * 1024;
 
+/// Bytes from which on a value may be a key, whatever it is called.
+const KEY_BYTES: usize = 16;
+
 /// What a step says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +99,8 @@ impl Step {
 /// What was found, or why nothing was.
 enum Found {
     Value(String),
+    /// It is judged, and neither shown nor recorded.
+    Secret(String),
     Wrong(String),
     Nothing(String),
 }
@@ -168,12 +173,16 @@ fn nvs_value(
     };
     let bytes = connected.loader.read_flash_bytes(job, found.offset, found.size)?;
     let contents = nvs::read(&bytes);
-    Ok(match contents.get(namespace, key) {
-        None => Found::Wrong(format!("{namespace}/{key} is not there")),
-        Some(nvs::Value::Text(text)) => Found::Value(text.clone()),
-        Some(nvs::Value::Blob(bytes) | nvs::Value::RawText(bytes)) => Found::Value(esp_model::hex::encode(bytes)),
-        Some(value) => Found::Value(value.number().map_or_else(String::new, |number| number.to_string())),
-    })
+    let Some(value) = contents.get(namespace, key) else {
+        return Ok(Found::Wrong(format!("{namespace}/{key} is not there")));
+    };
+    let (text, bytes) = match value {
+        nvs::Value::Text(text) => (text.clone(), 0),
+        nvs::Value::Blob(bytes) | nvs::Value::RawText(bytes) => (esp_model::hex::encode(bytes), bytes.len()),
+        number => (number.number().map_or_else(String::new, |number| number.to_string()), 0),
+    };
+    let secret = nvs::is_secret_name(key) || bytes >= KEY_BYTES;
+    Ok(if secret { Found::Secret(text) } else { Found::Value(text) })
 }
 
 /// Runs a test that starts the application, or a program in RAM.
@@ -282,10 +291,11 @@ fn judge(prepared: &Prepared, test: &Test, found: Found, values: &Values) -> Ste
         // A unit without an identity: nothing to compare with.
         Err(error) => return Step { optional: test.optional, ..Step::unknown(&test.name, error.message) },
     };
+    let secret = matches!(found, Found::Secret(_));
     let mut step = match found {
         Found::Nothing(why) => Step::unknown(&test.name, why),
         Found::Wrong(why) => Step::new(&test.name, Verdict::Fail, None).because(why),
-        Found::Value(value) => {
+        Found::Value(value) | Found::Secret(value) => {
             let number = value.trim().parse::<f64>().ok();
             let limited = test.min.is_some() || test.max.is_some();
             let above = test.min.is_none_or(|low| number.is_some_and(|number| number >= low));
@@ -302,6 +312,11 @@ fn judge(prepared: &Prepared, test: &Test, found: Found, values: &Values) -> Ste
     step.low = test.min.map(|low| low.to_string());
     step.high = wanted.or_else(|| test.max.map(|high| high.to_string()));
     step.optional = test.optional;
+    if secret {
+        for shown in [&mut step.value, &mut step.low, &mut step.high] {
+            *shown = shown.take().map(|_| nvs::HIDDEN.to_owned());
+        }
+    }
     step
 }
 

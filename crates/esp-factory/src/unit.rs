@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::content::{Content, Scope};
 use super::desk::Desk;
-use super::report::Report;
+use super::report::{Report, shown};
 use super::steps;
 use crate::Station;
 use crate::prepared::Prepared;
@@ -54,6 +54,7 @@ impl Order {
 
 /// Produces one unit. Whatever happens is in the report, and in the ledger as far as it can be reached.
 pub fn produce(station: &Station, desk: &Desk, job: &Job, port: &str, order: &Order) -> Report {
+    let station = &station.with_pins(order.prepared.pins.clone());
     station.floor.begin(port, false);
     let mut work = Work {
         station,
@@ -198,19 +199,22 @@ impl Work<'_> {
         }
         for (name, from) in &prepared.recipe.identity {
             let identity = self.desk.with(|ledger| ledger.reserve(&from.pool, unit))?;
-            self.report.identities.insert(name.clone(), identity.value.clone());
+            self.report.identities.insert(name.clone(), shown(name, &identity));
             self.identities.insert(name.clone(), identity);
         }
+        let issued: BTreeMap<_, _> =
+            self.identities.iter().map(|(name, identity)| (name.clone(), identity.value.clone())).collect();
         let row = match &prepared.recipe.units {
             None => None,
             Some(units) => {
-                let key = self.report.identities.get(&units.key).unwrap_or(&unit.base_mac);
+                let key = issued.get(&units.key).unwrap_or(&unit.base_mac);
                 let row = prepared.rows.as_ref().and_then(|rows| rows.find(&units.key, key));
+                let key = self.report.identities.get(&units.key).unwrap_or(key);
                 let missing = || format!("`{}` has not exactly one row for {key}", units.file);
                 Some(row.ok_or_else(|| ToolError::new(Code::UnitUnlisted, missing()))?)
             }
         };
-        self.values = prepared.recipe.values(&unit.base_mac, &self.report.identities, row.as_ref());
+        self.values = prepared.recipe.values(&unit.base_mac, &issued, row.as_ref());
         let identities = self.report.identities.clone();
         self.station.floor.change(&self.report.port, |slot| slot.identities = identities);
         Ok(())

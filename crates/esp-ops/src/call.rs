@@ -10,6 +10,7 @@ use crate::caller::Caller;
 use crate::config::{Config, Origin};
 use crate::error::ToolError;
 use crate::files::Files;
+use crate::files::pinned::Pins;
 use crate::guard::audit::AuditLog;
 use crate::guard::confirm::Confirmations;
 use crate::guard::policy::{self, Policy, Rules};
@@ -113,6 +114,11 @@ impl Call {
         let policy = self.policy.narrowed("the call", rules)?;
         let files = Arc::new(files_of(&self.config, &policy, self.roots.as_deref()));
         Ok(Self { policy: Arc::new(policy), files, ..self.clone() })
+    }
+
+    /// The same, with files whose bytes are settled already.
+    pub fn with_pins(&self, pins: Arc<Pins>) -> Self {
+        Self { files: Arc::new(self.files.pinned(pins)), ..self.clone() }
     }
 
     /// Nobody set project roots: a client may name some.

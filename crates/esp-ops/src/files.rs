@@ -8,6 +8,7 @@ mod beneath;
 mod beneath;
 mod elf_parts;
 mod partial;
+pub mod pinned;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -29,6 +30,8 @@ pub struct Files {
     largest: u64,
     /// Files and folders of this program, links resolved.
     private: Arc<[PathBuf]>,
+    /// Files whose bytes are settled.
+    pins: Arc<pinned::Pins>,
 }
 
 /// Where an output goes.
@@ -71,7 +74,7 @@ impl Files {
     /// Relative paths start at the first root.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         let roots = roots.into_iter().map(|root| fs::canonicalize(&root).unwrap_or(root)).collect();
-        Self { roots, largest: u64::MAX, private: Arc::default() }
+        Self { roots, largest: u64::MAX, private: Arc::default(), pins: Arc::default() }
     }
 
     /// The same without these files and folders, which no call may read or write.
@@ -117,10 +120,14 @@ impl Files {
 
     /// A file's bytes.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, ToolError> {
+        if let Some(bytes) = self.settled(path) {
+            return Ok(bytes);
+        }
         let (file, _, len) = self.open(path)?;
         let mut bytes = Vec::with_capacity(len as usize);
         // A file that grows meanwhile is read as far as it was.
         file.take(len).read_to_end(&mut bytes).map_err(|error| read_error(path, &error))?;
+        self.compare(path, &bytes)?;
         Ok(bytes)
     }
 

@@ -277,6 +277,10 @@ impl Lints<'_> {
         if self.recipe.label.is_some() && self.recipe.identity.is_empty() {
             self.warn("label", "no identity is issued: all labels of one chip differ by its MAC only");
         }
+        for file in self.recipe.unit_files(self.context.rows.as_ref()).open {
+            let text = "its name depends on a value that production issues: no lock covers it";
+            self.warn(format!("file {file}"), text);
+        }
         for file in self.recipe.files() {
             if !self.context.sizes.contains_key(file) {
                 self.error(format!("file {file}"), "it cannot be read");

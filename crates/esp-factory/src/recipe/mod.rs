@@ -9,6 +9,7 @@ mod lint;
 pub mod lock;
 mod problems;
 mod template;
+mod unit_files;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use example::example;
 pub use lint::{Context, Finding, Severity, lint};
 pub use problems::problems;
 pub use template::{Template, TemplateError, Values};
+pub use unit_files::UnitFiles;
 
 /// A recipe with every section, each explained.
 pub const ANNOTATED: &str = include_str!("annotated.toml");
@@ -335,8 +337,15 @@ impl Recipe {
     }
 
     /// All files that it names outright, each once: images, table, data, fixed values, per-unit rows, test programs.
-    /// Files whose names are templates belong to one unit and are not among them.
+    /// Files whose names are templates belong to one unit and are not among them ([`Recipe::unit_files`]).
     pub fn files(&self) -> Vec<&str> {
+        let mut files = self.all_files();
+        files.retain(|file| !Template::has_holes(file));
+        files
+    }
+
+    /// The same with those whose names are templates.
+    fn all_files(&self) -> Vec<&str> {
         let mut files: Vec<&str> = self.images.iter().map(|image| image.file.as_str()).collect();
         files.extend(self.table.iter().map(|table| table.file.as_str()));
         files.extend(self.data.iter().map(|data| data.file.as_str()));
@@ -358,7 +367,6 @@ impl Recipe {
         let cert = self.secure_cert.as_ref();
         let certs = cert.map(|cert| [cert.ca_cert.as_deref(), Some(&cert.device_cert), cert.private_key.as_deref()]);
         files.extend(certs.into_iter().flatten().flatten());
-        files.retain(|file| !Template::has_holes(file));
         files.sort_unstable();
         files.dedup();
         files

@@ -64,6 +64,11 @@ impl Rows {
         self.rows.is_empty()
     }
 
+    /// All rows, each by column.
+    pub fn all(&self) -> impl Iterator<Item = BTreeMap<String, String>> {
+        self.rows.iter().map(|row| self.columns.iter().cloned().zip(row.iter().cloned()).collect())
+    }
+
     /// The first row's field in a column.
     pub fn first(&self, column: &str) -> Option<String> {
         let at = self.columns.iter().position(|name| name == column)?;

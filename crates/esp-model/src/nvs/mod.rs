@@ -11,6 +11,7 @@ mod edit;
 mod encode;
 mod page;
 mod read;
+mod secret;
 mod store;
 
 pub use build::{Builder, Source, generate};
@@ -20,6 +21,7 @@ pub use edit::{Change, Difference, diff, edit};
 pub use encode::{ValueError, encode_value};
 pub use page::{Item, Page, PageState, SlotState};
 pub use read::{Contents, Entry, Finding, Severity, read};
+pub use secret::{HIDDEN, is_secret_name};
 pub use store::{Step, change};
 
 /// Bytes of a page: one flash sector.

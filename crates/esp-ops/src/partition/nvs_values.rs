@@ -31,17 +31,6 @@ impl Show {
     }
 }
 
-/// Parts of names under which secrets are kept.
-const SECRET_NAMES: [&str; 12] =
-    ["psk", "pass", "pwd", "key", "token", "secret", "cert", "priv", "auth", "cred", "pmk", "salt"];
-
-/// A value that is shown only when it is asked for.
-fn is_secret(entry: &nvs::Entry) -> bool {
-    let name = entry.key.to_ascii_lowercase();
-    let is_bytes = matches!(entry.value, Value::RawText(_) | Value::Blob(_));
-    is_bytes || SECRET_NAMES.iter().any(|part| name.contains(part))
-}
-
 /// A pair, or what became of it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct EntryOut {
@@ -101,7 +90,7 @@ impl EntryOut {
 
     /// A pair.
     pub fn new(entry: &nvs::Entry, show: Show) -> Self {
-        let secret = is_secret(entry);
+        let secret = entry.is_secret();
         let hex = |bytes: &[u8]| Json::String(bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect());
         let (value, size_bytes) = match &entry.value {
             Value::Text(text) => (Json::String(text.clone()), Some(text.len())),

@@ -26,20 +26,27 @@ const PEM_END: &str = "-----END ";
 /// The same without values that might be secrets.
 pub fn value(given: Value) -> Value {
     match given {
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(name, inner)| {
-                    let secret = SECRET.iter().any(|word| name.to_ascii_lowercase().contains(word));
-                    let inner = if secret && inner.is_string() { "(redacted)".into() } else { value(inner) };
-                    (name, inner)
-                })
-                .collect(),
-        ),
+        Value::Object(fields) => {
+            // A variable or an entry: its name stands in a field of its own.
+            let named = ["name", "key", "field"].iter().filter_map(|name| fields.get(*name)?.as_str());
+            let hides = named.into_iter().any(is_secret);
+            let field = |(name, inner): (String, Value)| {
+                let secret = is_secret(&name) || (hides && name == "value");
+                let plain = inner.is_null() || inner.is_object() || inner.is_array();
+                let inner = if secret && !plain { "(redacted)".into() } else { value(inner) };
+                (name, inner)
+            };
+            Value::Object(fields.into_iter().map(field).collect())
+        }
         Value::Array(items) => Value::Array(items.into_iter().map(value).collect()),
         Value::String(given) => Value::String(text(&given)),
         other => other,
     }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET.iter().any(|word| name.contains(word))
 }
 
 /// Strikes secrets out of a text.
@@ -132,6 +139,17 @@ mod tests {
         assert_eq!(text("the password was wrong"), "the password was wrong");
         assert_eq!(text("bypass: 1\r\npass = s3cret\r\n"), "bypass: 1\r\npass = (redacted)\r\n");
         assert_eq!(text("Authorization: Bearer abc"), "Authorization: (redacted)");
+    }
+
+    #[test]
+    fn values_of_secret_variables_are_redacted() {
+        let given = json!({"variables": [
+            {"name": "wifi_password", "type": "char [16]", "value": "hunter2"},
+            {"name": "count", "value": 3},
+            {"key": "api_token", "value": 77},
+        ]});
+        let shown = value(given).to_string();
+        assert!(!shown.contains("hunter2") && !shown.contains("77") && shown.contains("\"value\":3"), "{shown}");
     }
 
     #[test]

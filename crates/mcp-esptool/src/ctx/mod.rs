@@ -12,6 +12,7 @@ use crate::ops::Call;
 use crate::ops::caller::Caller;
 use crate::ops::config::Config;
 use crate::ops::error::ToolError;
+use crate::ops::files::pinned::Pins;
 use crate::ops::guard::policy::Rules;
 use crate::tool::surface::Surface;
 use esp_factory::{Desk, Floor, Station};
@@ -91,6 +92,11 @@ impl Ctx {
     /// The same, with less allowed.
     pub fn narrowed(&self, rules: Rules) -> Result<Self, ToolError> {
         Ok(self.with(self.call.narrowed(rules)?))
+    }
+
+    /// The same, with files whose bytes are settled already.
+    pub fn with_pins(&self, pins: Arc<Pins>) -> Self {
+        self.with(self.call.with_pins(pins))
     }
 
     /// The same, with the project roots that the client named.

@@ -64,7 +64,9 @@ pub fn recipe(ctx: &Ctx, job: &Job, command: &RecipeCommand) -> Result<(String, 
             let locked = prepared.locked_text();
             ctx.files.write(file, locked.as_bytes())?;
             let hash = recipe::lock::sha256(locked.as_bytes());
-            Ok((format!("{file} is locked to {} files\nrecipe {hash}", prepared.artefacts.len()), true))
+            let files = prepared.artefacts.len() + prepared.unit_files.len();
+            let open = prepared.uncovered().into_iter().map(|name| format!("\nnot covered by the lock: {name}"));
+            Ok((format!("{file} is locked to {files} files{}\nrecipe {hash}", open.collect::<String>()), true))
         }
     }
 }

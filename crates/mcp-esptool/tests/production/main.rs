@@ -4,6 +4,7 @@
 mod efuse;
 mod encrypted;
 mod line;
+mod lock;
 
 use std::collections::BTreeSet;
 use std::fs;

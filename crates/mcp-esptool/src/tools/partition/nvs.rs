@@ -315,7 +315,7 @@ fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolErr
     }
     let fresh = crate::ops::random::with(nvs_keys::generate)?;
     let mut file = ctx.files.create(path)?;
-    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}"));
+    let failed = |error: std::io::Error| ToolError::of_io(Code::FileUnwritable, format!("`{path}`"), &error);
     std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;
     let file = file.finish_secret()?.display().to_string();
     let bad = |error: nvs::KeysError| ToolError::new(Code::KeyInvalid, error.to_string());

@@ -94,6 +94,7 @@ impl Tool for FactoryReset {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let recipe = input.config.as_deref().map(|path| Prepared::load(&ctx.station(), path)?.checked()).transpose()?;
+        let ctx = &recipe.as_ref().map_or_else(|| ctx.clone(), |recipe| ctx.with_pins(recipe.pins.clone()));
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             connected.loader.attach_flash(job, None)?;

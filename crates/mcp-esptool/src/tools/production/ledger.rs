@@ -281,7 +281,7 @@ fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
 fn backup(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let file = needed(&input.file, "file")?;
     // The database makes its copy beside the ledger's state; it goes where it shall as any other output does.
-    let failed = |error: std::io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
+    let failed = |error: std::io::Error| ToolError::of_io(Code::FileUnwritable, format!("`{file}`"), &error);
     let state = ctx.config.state_dir();
     own_file::private_dir(&state).map_err(failed)?;
     let folder = tempfile::Builder::new().prefix("backup-").tempdir_in(state).map_err(failed)?;

@@ -1,5 +1,7 @@
 //! `esp_production_test`: the tests of a recipe, alone.
 
+use std::collections::BTreeMap;
+
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use crate::ops::guard::Risk;
 use crate::ops::session::device::mac_text;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
-use esp_factory::report::Report;
+use esp_factory::report::{Report, shown};
 use esp_factory::steps;
 
 /// The tool.
@@ -53,6 +55,7 @@ impl Tool for ProductionTest {
         let prepared = Prepared::load(&ctx.station(), &input.test_suite)?;
         // It may start programs in RAM.
         ctx.policy.allows_production(&prepared.hash, prepared.is_locked)?;
+        let ctx = &ctx.with_pins(prepared.pins.clone());
         let tests = &prepared.recipe.tests;
         if let Some(name) = input.only.iter().find(|name| !tests.iter().any(|test| test.name == **name)) {
             let known = tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -67,11 +70,13 @@ impl Tool for ProductionTest {
             if let Some(known) = connected.identify(job)? {
                 let mac = mac_text(&known.mac);
                 let own = ctx.app.desk.with(|ledger| ledger.of_unit(&esp_ledger::Unit::new(&mac)))?;
+                let mut issued = BTreeMap::new();
                 for (name, from) in &prepared.recipe.identity {
                     let live = own.iter().find(|one| one.pool == from.pool && one.state != esp_ledger::State::Void);
-                    unit.identities.extend(live.map(|one| (name.clone(), one.value.clone())));
+                    unit.identities.extend(live.map(|one| (name.clone(), shown(name, one))));
+                    issued.extend(live.map(|one| (name.clone(), one.value.clone())));
                 }
-                values = prepared.recipe.values(&mac, &unit.identities, None);
+                values = prepared.recipe.values(&mac, &issued, None);
                 (unit.chip, unit.mac) = (Some(known.description), Some(mac));
             }
             for test in chosen().filter(|test| !test.what.leaves_loader()) {

@@ -21,6 +21,7 @@ use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
+use esp_factory::report::shown;
 
 /// The tool for calibration.
 pub struct Calibration;
@@ -168,7 +169,7 @@ fn write(
         nvs_write::apply(connected, job, &region, &before, &steps)?;
         read_back(connected, job, (address, size), &changes)?;
         ctx.app.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Verified))?;
-        let identities = issued.into_iter().map(|(key, identity)| (key, identity.value)).collect();
+        let identities = issued.into_iter().map(|(key, identity)| (key.clone(), shown(&key, &identity))).collect();
         Ok(Out { device, partition: name, namespace, written: data.keys().cloned().collect(), identities })
     })
 }
