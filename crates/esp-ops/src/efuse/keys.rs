@@ -49,7 +49,7 @@ pub fn write_new(call: &Call, path: &str, bytes: &[u8]) -> Result<String, ToolEr
         return Err(ToolError::new(Code::FileUnwritable, format!("`{path}` exists: a key file is never overwritten")));
     }
     let mut file = call.files.create(path)?;
-    file.write_all(bytes).map_err(|error| ToolError::new(Code::FileUnwritable, format!("`{path}`: {error}")))?;
+    file.write_all(bytes).map_err(|error| ToolError::of_io(Code::FileUnwritable, format!("`{path}`"), &error))?;
     Ok(file.finish_secret()?.display().to_string())
 }
 

@@ -129,7 +129,8 @@ impl Manifest {
         let text =
             serde_json::to_vec_pretty(self).map_err(|error| ToolError::new(Code::Internal, error.to_string()))?;
         let mut file = call.files.create(&format!("{dir}/{MANIFEST}"))?;
-        file.write_all(&text).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
+        file.write_all(&text)
+            .map_err(|error| ToolError::of_io(Code::FileUnwritable, "the manifest cannot be written", &error))?;
         file.finish_secret()
     }
 }

@@ -34,24 +34,37 @@ pub fn read(
     address: u32,
     length: u32,
 ) -> Result<Taken, ToolError> {
-    let failed = |error: io::Error| ToolError::new(Code::FileUnwritable, error.to_string());
+    let failed = |error: io::Error| unwritable(&error);
     let loader = &mut connected.loader;
     let known = loader.known_prefix(job, address, file.file().map_err(failed)?)?;
     let resumed = if known <= u64::from(length) { known } else { 0 };
     file.keep(resumed).map_err(failed)?;
     let mut taken = Taken { resumed, ..Taken::default() };
     let (start, left) = (address + resumed as u32, length - resumed as u32);
-    taken.checked = loader.read_blocks(job, start, left, |block| match block {
-        Block::Blank(count) => {
-            taken.blank += u64::from(count);
-            file.write_all(&vec![0xff; count as usize])
-        }
-        Block::Bytes(bytes) => {
-            taken.read += bytes.len() as u64;
-            file.write_all(&bytes)
-        }
-    })?;
+    let mut broken = None;
+    let checked = loader.read_blocks(job, start, left, |block| {
+        let bytes = match block {
+            Block::Blank(count) => {
+                taken.blank += u64::from(count);
+                vec![0xff; count as usize]
+            }
+            Block::Bytes(bytes) => {
+                taken.read += bytes.len() as u64;
+                bytes
+            }
+        };
+        file.write_all(&bytes).map_err(|error| {
+            broken = Some(unwritable(&error));
+            error
+        })
+    });
+    // What the loader says of its sink names neither the file nor a full disk.
+    taken.checked = checked.map_err(|error| broken.unwrap_or_else(|| error.into()))?;
     Ok(taken)
+}
+
+fn unwritable(error: &io::Error) -> ToolError {
+    ToolError::of_io(Code::FileUnwritable, "the output file cannot be written", error)
 }
 
 /// A file's digest in hex.

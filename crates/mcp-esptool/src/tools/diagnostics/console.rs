@@ -155,12 +155,12 @@ impl Tool for ConsoleCapture {
             if let Some(log) = &mut log
                 && let Err(error) = log.write_all(bytes)
             {
-                failed = Some(error.to_string());
+                failed = Some(error);
             }
             failed.is_none()
         })?;
         if let Some(why) = failed {
-            return Err(ToolError::new(Code::FileUnwritable, format!("the log cannot be written: {why}")));
+            return Err(ToolError::of_io(Code::FileUnwritable, "the log cannot be written", &why));
         }
         let log_file = log.map(|log| log.finish_secret()).transpose()?.map(|path| path.display().to_string());
         let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?;

@@ -91,7 +91,8 @@ impl Tool for IdfBuild {
         let limit = Duration::from_secs(input.timeout_s.unwrap_or(1800));
         let log = build_log::run(command, job, limit, "ESP-IDF could not build the project")?;
         let log_file = build.join("esp_idf_build.log");
-        fs::write(&log_file, &log.text).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
+        fs::write(&log_file, &log.text)
+            .map_err(|error| ToolError::of_io(Code::FileUnwritable, "the build log cannot be written", &error))?;
         let mut out =
             result(&build, found.version).ok_or_else(|| log.failed("the build left no project description"))?;
         out.log_file = log_file.display().to_string();

@@ -207,7 +207,7 @@ impl Work<'_> {
             self.unchanged += u64::from(area.size);
             return Ok(Entry { sha256: old.sha256, stored_bytes: old.stored_bytes, ..entry });
         }
-        let failed = |error: io::Error| ToolError::new(Code::FileUnwritable, format!("`{}`: {error}", self.dir));
+        let failed = |error: io::Error| ToolError::of_io(Code::FileUnwritable, format!("`{}`", self.dir), &error);
         let mut file = self.ctx.files.partial(&format!("{}/objects/{:08x}-{:x}", self.dir, area.address, area.size))?;
         let taken = resume::read(connected, &job.silent(), &mut file, area.address, area.size)?;
         self.total.read += taken.read;
@@ -243,7 +243,7 @@ impl Work<'_> {
         let sha256 = crate::ops::firmware::common::sha256(&text);
         let mut file = self.ctx.files.create(&format!("{}/objects/{}", self.dir, manifest::object_name(&sha256)))?;
         io::Write::write_all(&mut file, &text)
-            .map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
+            .map_err(|error| ToolError::of_io(Code::FileUnwritable, format!("`{}`", self.dir), &error))?;
         file.finish_secret()?;
         Ok(sha256)
     }

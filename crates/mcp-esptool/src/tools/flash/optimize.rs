@@ -262,7 +262,8 @@ fn patch(
     let walk = if report.starts() { "starts" } else { "unknown" };
     let path = format!("{}/bootloader-{offset:x}.bin", keep::folder(&out.device, None));
     let mut file = ctx.files.create(&path)?;
-    file.write_all(&before).map_err(|error| ToolError::new(Code::FileUnwritable, error.to_string()))?;
+    file.write_all(&before)
+        .map_err(|error| ToolError::of_io(Code::FileUnwritable, "the backup cannot be written", &error))?;
     let backup_file = file.finish_secret()?.display().to_string();
     write(connected, job, offset, after)?;
     let named = [
