@@ -17,8 +17,12 @@ const OURS: &str = env!("CARGO_BIN_EXE_mcp-esptool");
 mod client;
 #[path = "approve/crash.rs"]
 mod crash;
+#[path = "approve/ended.rs"]
+mod ended;
 #[path = "approve/eras.rs"]
 mod eras;
+#[path = "approve/void_gap.rs"]
+mod void_gap;
 
 /// A chip behind a socket: nothing tells our tools that it is simulated.
 struct Board(Child, String);

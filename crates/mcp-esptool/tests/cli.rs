@@ -93,3 +93,41 @@ fn selftest_passes_on_a_virtual_chip_and_fails_without_one() {
     assert_ne!(bad.status.code(), Some(0));
     assert!(stderr(&bad).contains("FAIL"), "{}", stderr(&bad));
 }
+
+#[test]
+fn audit_verify_names_the_line_that_breaks_the_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = format!("state_dir={}", dir.path().join("state").display());
+    let verify = || run(&["audit", "verify", "--set", &state]);
+    assert_eq!(verify().status.code(), Some(0), "no log yet: {}", stderr(&verify()));
+    for name in ["DIS_TWAI", "DIS_PAD_JTAG", "DIS_DIRECT_BOOT"] {
+        let field = format!("efuse_name={name}");
+        let planned = run(&["call", "esp_efuse_burn", "port=sim://esp32c3", &field, "value=1", "--set", &state]);
+        assert_eq!(planned.status.code(), Some(0), "{}", stderr(&planned));
+    }
+    let good = verify();
+    assert!(good.status.code() == Some(0) && stdout(&good).contains("3 lines, the chain holds"), "{}", stdout(&good));
+    let log = dir.path().join("state/audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    // A line that a crash cut off is no manipulation.
+    std::fs::write(&log, format!("{text}{{\"event\": \"pla")).unwrap();
+    let torn = verify();
+    assert!(torn.status.code() == Some(0) && stdout(&torn).contains("unfinished"), "{}", stdout(&torn));
+    std::fs::write(&log, text.replacen("DIS_PAD_JTAG", "DIS_USB_JTAG", 1)).unwrap();
+    let broken = verify();
+    assert_eq!(broken.status.code(), Some(3), "{}", stdout(&broken));
+    assert!(stdout(&broken).contains("line 2 ") || stdout(&broken).contains("line 3 "), "{}", stdout(&broken));
+    // Nothing is burned with a log that somebody changed.
+    let field = ["efuse_name=DIS_USB_SERIAL_JTAG", "value=1"];
+    let refused = run(&["call", "esp_efuse_burn", "port=sim://esp32c3", field[0], field[1], "--set", &state]);
+    assert!(refused.status.code() == Some(1) && stderr(&refused).contains("audit_broken"), "{}", stderr(&refused));
+}
+
+#[test]
+fn efuse_dump_of_another_chip_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().join("s3.ef");
+    std::fs::write(&dump, [0; 336]).unwrap();
+    let refused = run(&["sim", "esp32", "--tcp", "127.0.0.1:0", "--efuse", &dump.display().to_string()]);
+    assert!(refused.status.code() == Some(2) && stderr(&refused).contains("124"), "{}", stderr(&refused));
+}

@@ -242,3 +242,62 @@ fn jobs_are_seen_by_their_own_session_only() {
     assert!(guess.to_string().contains("unknown_job") && !guess.to_string().contains(id.as_str().unwrap()), "{guess}");
     call(&ann, "esp_job", json!({"job_id": id, "action": "cancel"}));
 }
+
+#[test]
+fn jobs_and_simulated_devices_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    std::fs::write(&policy, "[limits]\nmax_jobs = 2\n").unwrap();
+    let setting = format!("policy_file={}", policy.display());
+    let server = Server::start(dir.path(), &["--set", &setting, "--set", "simulated_limit=3"]);
+    let call = |name: &str, arguments: Value| {
+        server.modern("tools/call", json!({"name": name, "arguments": arguments})).result()
+    };
+    let capture =
+        |port: &str| call("esp_console_capture", json!({"port": port, "duration_s": 600, "background": true}));
+    let jobs: Vec<Value> = ["sim://esp32c3-a", "sim://esp32c3-b"].map(|port| capture(port)).into_iter().collect();
+    assert!(jobs.iter().all(|job| job["structuredContent"]["job_id"].is_string()), "{jobs:?}");
+    let third = capture("sim://esp32c3-c").to_string();
+    assert!(third.contains("limit_reached") && third.contains("at most 2"), "{third}");
+    for job in jobs {
+        let id = job["structuredContent"]["job_id"].clone();
+        call("esp_job", json!({"job_id": id, "action": "cancel"}));
+        call("esp_job", json!({"job_id": id, "action": "wait"}));
+    }
+    let again = capture("sim://esp32c3-a");
+    assert!(again["structuredContent"]["job_id"].is_string(), "an ended job makes room: {again}");
+    // Two devices are there; a third one fits, a fourth does not, and those that are there go on.
+    let third = call("esp_detect_chip", json!({"port": "sim://esp32c3-d"}));
+    assert_eq!(third["isError"], json!(false), "{third}");
+    let fourth = call("esp_detect_chip", json!({"port": "sim://esp32c3-e"})).to_string();
+    assert!(fourth.contains("limit_reached") && fourth.contains("simulated_limit"), "{fourth}");
+    assert_eq!(call("esp_detect_chip", json!({"port": "sim://esp32c3-d"}))["isError"], json!(false));
+}
+
+/// Log lines of a call go to the session that made it, not to the others.
+#[test]
+fn log_lines_reach_only_the_session_whose_call_wrote_them() {
+    let (_dir, server) = server(&["--set", "log=debug"]);
+    let session = || {
+        let answer = server.post(&[], &hello("2025-11-25"));
+        let id = answer.header("mcp-session-id").unwrap().to_string();
+        let head = [("Mcp-Session-Id", id.as_str()), ("MCP-Protocol-Version", "2025-11-25")];
+        server.post(&head, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        let level = json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "debug"}});
+        server.post(&head, &level);
+        id
+    };
+    let (ann, bob) = (session(), session());
+    // Both listen while Ann calls.
+    let streams = [&ann, &bob].map(|id| {
+        let head = [("Mcp-Session-Id", id.as_str()), ("MCP-Protocol-Version", "2025-11-25")];
+        server.listen(&head)
+    });
+    let head = [("Mcp-Session-Id", ann.as_str()), ("MCP-Protocol-Version", "2025-11-25")];
+    let params = json!({"name": "esp_detect_chip", "arguments": {"port": "sim://esp32c3-private"}});
+    let called = server.post(&head, &json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}));
+    let heard = streams.map(|stream| http::heard(stream, std::time::Duration::from_secs(2)));
+    let is_line = |text: &str| text.contains("notifications/message");
+    assert!(is_line(&called.body) || is_line(&heard[0]), "Ann gets her lines: {called:?} {}", heard[0]);
+    assert!(!is_line(&heard[1]), "Bob gets nothing of Ann's call: {}", heard[1]);
+}

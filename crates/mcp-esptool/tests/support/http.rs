@@ -115,6 +115,18 @@ impl Server {
         self.post(&head, &json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
     }
 
+    /// Opens a session's stream of what the server sends by itself.
+    pub fn listen(&self, head: &[(&str, &str)]) -> TcpStream {
+        let mut text = format!(
+            "GET /mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nAuthorization: Bearer {}\r\n",
+            self.address, self.token
+        );
+        head.iter().for_each(|(name, value)| text += &format!("{name}: {value}\r\n"));
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
+        stream
+    }
+
     /// Asks the server to end and waits for it.
     #[cfg(unix)]
     pub fn stop(mut self) -> Option<i32> {
@@ -128,6 +140,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a stream brings until nothing comes for this long.
+pub fn heard(mut stream: TcpStream, silence: Duration) -> String {
+    stream.set_read_timeout(Some(silence)).unwrap();
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(count) = stream.read(&mut buffer)
+        && count > 0
+    {
+        bytes.extend(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn read_answer(mut stream: TcpStream) -> Answer {
