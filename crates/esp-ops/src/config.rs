@@ -73,7 +73,6 @@ pub static KEYS: &[Key] = &[
     key("qemu_riscv", &["QEMU_RISCV_PATH"], "", "Espressif's qemu-system-riscv32"),
     key("arduino_cli_path", &["ARDUINO_CLI_PATH"], "", "the arduino-cli program"),
     key("sketch_directories", &["ARDUINO_SKETCH_DIRS"], "", "folders with Arduino sketches"),
-    key("esptool_path", &["ESPTOOL_PATH"], "", "not used, no esptool is needed: for files shared with other servers"),
     key(
         "state_dir",
         &["MCP_ESPTOOL_STATE_DIR"],
@@ -137,18 +136,16 @@ pub static KEYS: &[Key] = &[
 const OTHER_NAMES: [(&str, &str); 2] =
     [("shared_project_roots", "project_roots"), ("esp_tools_directory", "idf_tools_path")];
 
+/// Settings of other servers that mean nothing here: passed over, so that a shared file can be read.
+const OF_OTHERS: [&str; 1] = ["esptool_path"];
+
 /// Settings that are times.
 const SECONDS: [&str; 2] = ["device_timeout_s", "session_idle_s"];
 /// Settings that are whole numbers.
+#[rustfmt::skip]
 const WHOLE_NUMBERS: [&str; 8] = [
-    "baud",
-    "virtual_limit",
-    "simulated_limit",
-    "http_max_body_bytes",
-    "http_client_requests",
-    "http_sessions",
-    "http_connections",
-    "page_size",
+    "baud", "virtual_limit", "simulated_limit", "http_max_body_bytes", "http_client_requests", "http_sessions",
+    "http_connections", "page_size",
 ];
 /// Settings that are true or false.
 const FLAGS: [&str; 2] = ["read_only", "keep_virtual"];
@@ -261,6 +258,9 @@ impl Config {
 
     /// Sets one value.
     pub fn set(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ToolError> {
+        if OF_OTHERS.contains(&name) && matches!(origin, Origin::File(_)) {
+            return Ok(());
+        }
         let name = OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, name)| name);
         match self.values.get_mut(name) {
             Some(slot) => *slot = (value, origin),
@@ -371,7 +371,7 @@ impl Config {
             "" => return Some(self.state_dir().join("ledger.db")),
             url => url,
         };
-        let is_file = !url.contains("://") && !url.contains("dbname=") && !url.contains(":memory:");
+        let is_file = !esp_ledger::is_server(url) && !url.contains("://") && !url.contains(":memory:");
         is_file.then(|| PathBuf::from(url.strip_prefix("sqlite:").unwrap_or(url)))
     }
 
@@ -456,6 +456,7 @@ mod tests {
         assert_eq!(config.origin("device_timeout_s"), Some(&Origin::Env("ESP_DEVICE_TIMEOUT")));
         assert_eq!((config.text("log"), config.origin("log")), ("info", Some(&Origin::File(file))));
         assert_eq!(config.list("remote_ports"), ["sim://a", "sim://b"]);
+        assert_eq!(config.origin("esptool_path"), None, "what other servers use is no setting of this one");
         assert_eq!(config.project_roots(), [PathBuf::from("/p"), PathBuf::from("/q")]);
         assert_eq!(config.sketch_directories(), [PathBuf::from("/s")]);
         assert_eq!(config.session_idle(), Duration::from_secs(20));

@@ -19,9 +19,6 @@ use crate::ops::guard::confirm::Act;
 use crate::tool::Entry;
 use crate::{docs, doctor, factory, logs, mcp, ops, selftest, serve, sim, terminal, tool, tools};
 
-/// Date of this version, for the manual.
-const DATE: &str = "2026-11-22";
-
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
 #[command(name = "mcp-esptool", version, about)]
@@ -293,8 +290,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Ok(print(&made.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n"))?)
         }
         Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
-        Some(Command::Man { dir: None }) => Ok(manual(Cli::command()).render(&mut io::stdout())?),
-        Some(Command::Man { dir: Some(dir) }) => Ok(manuals(&dir)?),
+        Some(Command::Man { dir: None }) => Ok(docs::manual(Cli::command()).render(&mut io::stdout())?),
+        Some(Command::Man { dir: Some(dir) }) => Ok(docs::manuals(&dir, Cli::command())?),
         Some(Command::VirtualHost { dir }) => {
             esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
@@ -328,23 +325,6 @@ fn completion_script(shell: clap_complete::Shell) -> String {
         }
         _ => script,
     }
-}
-
-/// One page of the manual.
-fn manual(command: clap::Command) -> clap_mangen::Man {
-    let version = concat!("mcp-esptool ", env!("CARGO_PKG_VERSION"));
-    clap_mangen::Man::new(command).date(DATE).source(version).manual("mcp-esptool")
-}
-
-/// A page for the program, and one for each of its commands.
-fn manuals(dir: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let mut whole = Cli::command().disable_help_subcommand(true);
-    whole.build();
-    for command in whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
-        manual(command).generate_to(dir)?;
-    }
-    manual(whole).generate_to(dir).map(drop)
 }
 
 fn simulate(args: &sim::Args) -> Result<(), Failure> {

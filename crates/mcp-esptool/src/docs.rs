@@ -164,3 +164,27 @@ fn resources_page() -> String {
     }
     text
 }
+
+/// Date of this version's source, for the manual; empty where the build did not know it.
+fn source_date() -> String {
+    let seconds = env!("SOURCE_DATE").parse().ok();
+    let date = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    date.map_or_else(String::new, |date| date.strftime("%Y-%m-%d").to_string())
+}
+
+/// One page of the manual.
+pub fn manual(command: clap::Command) -> clap_mangen::Man {
+    let version = concat!("mcp-esptool ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).date(source_date()).source(version).manual("mcp-esptool")
+}
+
+/// A page for the program, and one for each of its commands.
+pub fn manuals(dir: &Path, program: clap::Command) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut whole = program.disable_help_subcommand(true);
+    whole.build();
+    for command in whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
+        manual(command).generate_to(dir)?;
+    }
+    manual(whole).generate_to(dir).map(drop)
+}

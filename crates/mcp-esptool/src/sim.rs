@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use esp_model::chip;
+use esp_model::chip::{self, Chip};
 use esp_sim::timing::FlashTiming;
 use esp_sim::{Config, Faults, Wiring};
 use esp_virtual::VirtualError;
@@ -134,6 +134,20 @@ impl Args {
         }
     }
 
+    /// A dump of another chip would be taken for this one's.
+    fn efuse_fits(&self, chip: &Chip) -> Result<(), SimError> {
+        let Some(path) = &self.efuse else { return Ok(()) };
+        let wanted: u64 = chip.efuse().blocks.iter().map(|block| u64::from(block.words) * 4).sum();
+        match std::fs::metadata(path).map(|about| about.len()) {
+            Ok(found) if found != 0 && found != wanted => Err(SimError::Usage(format!(
+                "{}: {found} bytes are not an eFuse dump of {}, which has {wanted}",
+                path.display(),
+                chip.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The chip that is asked for.
     pub fn config(&self) -> Result<Config, SimError> {
         let usage = |text: String| SimError::Usage(text);
@@ -141,6 +155,7 @@ impl Args {
             let known: Vec<_> = chip::all().iter().map(|chip| chip.id).collect();
             usage(format!("unknown chip {:?} (known: {})", self.chip, known.join(", ")))
         })?;
+        self.efuse_fits(chip)?;
         let mut config = Config::new(chip, &self.name);
         config.flash_size = size(&self.flash_size)?;
         config.flash_id = self.flash_id.as_deref().map(flash_id).transpose()?;
