@@ -63,17 +63,24 @@ pub fn prepare(root: &Command, face: &Face, arguments: Vec<String>) -> Result<Li
         };
         let values = arg.map_or(0, |arg| count_of_values(arg, &word));
         let (name, inline) = split(&word);
-        to.push(match inline {
+        // The parser would take the command for one more value: each value gets the option's name.
+        let each = values > 1 && !own;
+        let repeated = each.then(|| name.to_string());
+        to.extend((!each).then(|| match inline {
             Some(value) => format!("{name}={}", value_of(name, value.to_string(), &mut line.warnings)),
             None => word.clone(),
-        });
+        }));
         for _ in 0..values {
             let next = words.peek();
             let stops = next.is_none_or(|next| values > 1 && (is_option(next) || is_command(root, next)));
             if stops {
                 break;
             }
-            to.extend(words.next().map(|value| value_of(&word, value, &mut line.warnings)));
+            let value = words.next().map(|value| value_of(&word, value, &mut line.warnings));
+            to.extend(value.map(|value| match &repeated {
+                Some(name) => format!("{name}={value}"),
+                None => value,
+            }));
         }
     }
     line.tails.push(tail);

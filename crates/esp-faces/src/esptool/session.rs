@@ -241,6 +241,7 @@ fn first_that_answers(
     job: &Job,
     meter: &Meter,
 ) -> Result<(Loader, String, Option<String>), Fault> {
+    check_filters(call)?;
     let mut found = scan::scan();
     found.retain(|port| filtered(call, port));
     call.terminal.say(format_args!("Found {} serial ports...", found.len()));
@@ -261,19 +262,36 @@ fn first_that_answers(
     ))
 }
 
-fn filtered(call: &Call<'_>, port: &scan::FoundPort) -> bool {
+/// Filters that are not one.
+fn check_filters(call: &Call<'_>) -> Result<(), Fault> {
+    for filter in filters(call) {
+        let Some((key, _)) = filter.split_once('=') else {
+            return Err(Fault::Fatal(format!("Invalid port filter '{filter}'. Expected key=value.")));
+        };
+        if !["vid", "pid", "name", "serial"].contains(&key) {
+            return Err(Fault::Fatal(format!("Unknown port filter key: {key}. Known are vid, pid, name, serial.")));
+        }
+    }
+    Ok(())
+}
+
+fn filters<'a>(call: &'a Call<'_>) -> Vec<&'a str> {
     let filters = call.options.try_get_many::<String>("port-filter").ok().flatten();
-    filters.into_iter().flatten().all(|filter| {
-        let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-        let usb = port.usb.as_ref();
-        let number = text::integer(value).or_else(|| u64::from_str_radix(value, 16).ok());
+    filters.into_iter().flatten().map(String::as_str).collect()
+}
+
+fn filtered(call: &Call<'_>, port: &scan::FoundPort) -> bool {
+    let usb = port.usb.as_ref();
+    let has = |text: Option<&String>, value: &str| {
+        text.is_some_and(|text| text.to_lowercase().contains(&value.to_lowercase()))
+    };
+    filters(call).into_iter().filter_map(|filter| filter.split_once('=')).all(|(key, value)| {
+        let number = text::integer(value);
         match key {
             "vid" => usb.is_some_and(|usb| Some(u64::from(usb.vid)) == number),
             "pid" => usb.is_some_and(|usb| Some(u64::from(usb.pid)) == number),
-            "serial" => {
-                usb.is_some_and(|usb| usb.serial_number.as_deref().is_some_and(|serial| serial.contains(value)))
-            }
-            _ => port.path.contains(value),
+            "serial" => has(usb.and_then(|usb| usb.serial_number.as_ref()), value),
+            _ => has(usb.and_then(|usb| usb.product.as_ref()), value),
         }
     })
 }
