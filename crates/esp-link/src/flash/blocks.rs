@@ -4,6 +4,7 @@ use esp_model::job::Job;
 use md5::{Digest, Md5};
 
 use super::BLOCK;
+use super::meter::Meter;
 use super::source::Source;
 use crate::error::LoaderError;
 use crate::loader::{Loader, Mode};
@@ -54,11 +55,13 @@ impl Loader {
         self.attach_flash(job, None)?;
         self.check_range(address, length.into())?;
         let (mut done, mut checked) = (0, true);
+        let mut meter = Meter::new(self.port().now(), length.into());
         while done < length {
             job.check()?;
-            job.progress(done.into(), length.into(), format!("reading {:#x}", address + done));
+            let at = address + done;
+            meter.report(job, self.port().now(), done.into(), format_args!("reading {at:#x}"));
             let count = BLOCK.min(length - done);
-            let (block, is_checked) = self.read_block(job, address + done, count)?;
+            let (block, is_checked) = self.read_block(job, at, count, (&mut meter, done))?;
             sink(block).map_err(|error| LoaderError::Data(error.to_string()))?;
             checked &= is_checked;
             done += count;
@@ -67,7 +70,13 @@ impl Loader {
         Ok(checked)
     }
 
-    fn read_block(&mut self, job: &Job, address: u32, length: u32) -> Result<(Block, bool), LoaderError> {
+    fn read_block(
+        &mut self,
+        job: &Job,
+        address: u32,
+        length: u32,
+        (meter, before): (&mut Meter, u32),
+    ) -> Result<(Block, bool), LoaderError> {
         let quiet = job.silent();
         if !self.can_verify() {
             let bytes = self.read_flash_bytes(&quiet, address, length)?;
@@ -79,7 +88,10 @@ impl Loader {
         }
         // The digest that said "not blank" also checks the bytes; only when they do not fit is there more to ask.
         if self.mode() == Mode::Stub {
-            match self.stream(&quiet, address, length, |_| ()) {
+            let mut progress = |now, got: usize| {
+                meter.report(job, now, u64::from(before) + got as u64, format_args!("reading {address:#x}"));
+            };
+            match self.stream(&quiet, address, length, &mut progress) {
                 Ok(bytes) if <[u8; 16]>::from(Md5::digest(&bytes)) == digest => return Ok((Block::Bytes(bytes), true)),
                 Err(error) if error.is_final() => return Err(error),
                 _ => {

@@ -35,7 +35,8 @@ impl Loader {
         let mut differing = vec![false; sectors.count as usize];
         for group in (0..sectors.count).step_by(GROUP as usize) {
             let count = GROUP.min(sectors.count - group);
-            job.progress(u64::from(group * SECTOR), u64::from(sectors.count * SECTOR), "comparing");
+            let (done, total) = (u64::from(group * SECTOR), u64::from(sectors.count * SECTOR));
+            job.progress(done, total, format!("comparing {:#x}", sectors.address(group)));
             if !self.differs(job, sectors, group, count)? {
                 continue;
             }

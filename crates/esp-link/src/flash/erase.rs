@@ -9,7 +9,7 @@ use crate::error::LoaderError;
 use crate::loader::{Loader, Mode};
 
 /// Bytes erased between two looks at the job.
-const SLICE: u32 = 16 * BLOCK;
+pub(super) const SLICE: u32 = 4 * BLOCK;
 
 impl Loader {
     /// Erases a region; address and length are multiples of 4096.

@@ -3,6 +3,7 @@
 mod blocks;
 mod diff;
 mod erase;
+mod meter;
 mod program;
 mod read;
 mod runs;

@@ -6,6 +6,7 @@ use esp_model::job::Job;
 use esp_model::wire::{Command, Request};
 use md5::{Digest, Md5};
 
+use super::meter::Meter;
 use super::{RESYNC_TIME, SECTOR};
 use crate::error::{LoaderError, Seen};
 use crate::loader::{COMMAND_TIME, Loader, Mode};
@@ -36,15 +37,16 @@ impl Loader {
         let largest = if self.mode() == Mode::Stub { CHUNK } else { ROM_CHUNK };
         let (mut chunk, mut done, mut failures, mut lost) = (largest, 0, 0, Duration::ZERO);
         let mut checked = true;
+        let mut meter = Meter::new(self.port().now(), length.into());
         while done < length {
             let count = chunk.min(length - done);
-            match self.read_chunk(job, address + done, count, (done, length)) {
+            match self.read_chunk(job, address + done, count, (&mut meter, done)) {
                 Ok((bytes, is_checked)) => {
                     sink(&bytes).map_err(|error| LoaderError::Data(error.to_string()))?;
                     checked &= is_checked;
                     done += count;
                     (failures, lost) = (0, Duration::ZERO);
-                    job.progress(done.into(), length.into(), "reading");
+                    meter.report(job, self.port().now(), done.into(), "reading");
                 }
                 Err(error) if error.is_final() => return Err(error),
                 Err(error) => {
@@ -79,14 +81,12 @@ impl Loader {
         job: &Job,
         address: u32,
         length: u32,
-        (done, total): (u32, u32),
+        (meter, done): (&mut Meter, u32),
     ) -> Result<(Vec<u8>, bool), LoaderError> {
+        let progress = |now, got: usize| meter.report(job, now, u64::from(done) + got as u64, "reading");
         let bytes = match self.mode() {
-            Mode::Stub => {
-                let progress = |got: usize| job.progress(u64::from(done) + got as u64, total.into(), "reading");
-                self.stream(job, address, length, progress)?
-            }
-            _ => self.read_slow(job, address, length)?,
+            Mode::Stub => self.stream(job, address, length, progress)?,
+            _ => self.read_slow(job, address, length, progress)?,
         };
         if !self.can_verify() {
             return Ok((bytes, false));
@@ -102,7 +102,7 @@ impl Loader {
         job: &Job,
         address: u32,
         length: u32,
-        progress: impl Fn(usize),
+        mut progress: impl FnMut(Duration, usize),
     ) -> Result<Vec<u8>, LoaderError> {
         let request = Request::ReadFlash { address, length, packet: SECTOR, in_flight: 64 };
         self.call(job, &request, 0, COMMAND_TIME)?;
@@ -111,7 +111,7 @@ impl Loader {
             let frame = self.stream_frame(job, &bytes)?;
             bytes.extend_from_slice(&frame);
             self.acknowledge(bytes.len() as u32)?;
-            progress(bytes.len());
+            progress(self.port().now(), bytes.len());
         }
         let digest = self.stream_frame(job, &bytes)?;
         let ours: [u8; 16] = Md5::digest(&bytes).into();
@@ -127,7 +127,13 @@ impl Loader {
         })
     }
 
-    fn read_slow(&mut self, job: &Job, address: u32, length: u32) -> Result<Vec<u8>, LoaderError> {
+    fn read_slow(
+        &mut self,
+        job: &Job,
+        address: u32,
+        length: u32,
+        mut progress: impl FnMut(Duration, usize),
+    ) -> Result<Vec<u8>, LoaderError> {
         self.allow(Command::ReadFlashSlow).map_err(|_| self.unsupported("reading flash"))?;
         let mut bytes = Vec::with_capacity(length as usize);
         while bytes.len() < length as usize {
@@ -137,6 +143,7 @@ impl Loader {
             // The ROM always answers with 64 bytes, whatever was asked for.
             let answer = self.call(job, &request, ROM_READ as usize, COMMAND_TIME)?;
             bytes.extend_from_slice(&answer.data[..(count as usize).min(answer.data.len())]);
+            progress(self.port().now(), bytes.len());
         }
         Ok(bytes)
     }

@@ -3,6 +3,7 @@
 use esp_model::job::Job;
 use serde::Serialize;
 
+use super::meter::Meter;
 use super::source::{Part, Sectors};
 use super::{BLOCK, SECTOR};
 use crate::error::LoaderError;
@@ -25,7 +26,7 @@ pub struct Difference {
 pub enum Kind {
     /// All bytes are 0xff: not written, or write-protected.
     Blank,
-    /// Some bits stay 0 that should be 1: not erased, or worn.
+    /// Some bits read 0 where 1 was written: not erased, or worn.
     StuckAtZero,
     /// The right bytes at another place: the transfer went wrong.
     Shifted,
@@ -39,7 +40,7 @@ impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Blank => "the sector is blank",
-            Self::StuckAtZero => "bits stay 0 that should be 1",
+            Self::StuckAtZero => "reads 0 where 1 was written (sector not erased, or worn)",
             Self::Shifted => "the data is there but shifted",
             Self::Other => "other data",
             Self::Unknown => "it cannot be read back here",
@@ -75,9 +76,10 @@ impl Loader {
         let (start, length) = (part.address, part.source.len());
         self.check_range(start, length)?;
         let mut at = 0;
+        let mut meter = Meter::new(self.port().now(), length);
         while at < length {
             let step = u64::from(BLOCK).min(length - at);
-            job.progress(at, length, "verifying");
+            meter.report(job, self.port().now(), at, format_args!("verifying {:#x}", u64::from(start) + at));
             let mut wanted = vec![0; step as usize];
             part.source.read_at(at, &mut wanted).map_err(|error| LoaderError::source(&error))?;
             if let Some(difference) = self.verify_block(job, start + at as u32, &wanted)? {

@@ -10,7 +10,7 @@ use esp_model::job::Job;
 use serde::Serialize;
 
 use super::source::Part;
-use super::writer::Writer;
+use super::writer::{Flow, Writer};
 use super::{Packed, SECTOR};
 use crate::error::LoaderError;
 use crate::loader::Loader;
@@ -84,7 +84,8 @@ impl Loader {
         }
         self.can_keep_neighbours(parts)?;
         let mut report = WriteReport { verified: true, ..WriteReport::default() };
-        let mut writer = Writer { loader: self, job, options: *options, report: &mut report };
+        let flow = Flow::default();
+        let mut writer = Writer { loader: self, job, options: *options, report: &mut report, flow };
         parts.iter_mut().try_for_each(|part| writer.write_part(part))?;
         Ok(report)
     }

@@ -9,6 +9,8 @@ use esp_model::wire::{Begin, Command, Request};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
+use super::erase::SLICE;
+use super::meter::Meter;
 use super::runs::{Run, WINDOW, runs, split_blank};
 use super::source::{Part, Sectors};
 use super::{BLOCK, Compress, ERASE_PER_MB, RESYNC_TIME, SECTOR, WriteOptions, WriteReport, time_for};
@@ -17,6 +19,9 @@ use crate::loader::{Loader, Mode};
 
 /// Bytes in a data block for the stub and for the ROM.
 const STUB_BLOCK: u32 = 0x4000;
+/// The same at 115200 baud and below: a block is then through within a second, and progress moves as often.
+const SLOW_STUB_BLOCK: u32 = 0x2000;
+const SLOW_BAUD: u32 = 115_200;
 const ROM_BLOCK: u32 = 0x400;
 /// Deflate level. The highest one takes twice the time for 0.3 % less: no line makes up for that.
 const LEVEL: u32 = 6;
@@ -49,6 +54,29 @@ pub(super) struct Writer<'a> {
     pub job: &'a Job,
     pub options: WriteOptions,
     pub report: &'a mut WriteReport,
+    /// How far the part that is written has come.
+    pub flow: Flow,
+}
+
+/// How far a part has come.
+pub(super) struct Flow {
+    meter: Meter,
+    /// Bytes before the piece under way.
+    before: u64,
+    /// Flash address of that piece.
+    at: u32,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::new(Duration::ZERO, 0)
+    }
+}
+
+impl Flow {
+    fn new(now: Duration, total: u64) -> Self {
+        Self { meter: Meter::new(now, total), before: 0, at: 0 }
+    }
 }
 
 impl Writer<'_> {
@@ -86,7 +114,8 @@ impl Writer<'_> {
                 return Err(LoaderError::Mismatch { address, attempts: rounds + 1, what });
             }
             let (loader, report) = (&mut *self.loader, &mut *self.report);
-            Writer { loader, job: &silent, options: self.options, report }.write_sectors(sectors, &wrong)?;
+            let mut again = Writer { loader, job: &silent, options: self.options, report, flow: Flow::default() };
+            again.write_sectors(sectors, &wrong)?;
         }
         Ok(())
     }
@@ -109,13 +138,13 @@ impl Writer<'_> {
 
     fn write_sectors(&mut self, sectors: &mut Sectors, chosen: &[bool]) -> Result<(), LoaderError> {
         let total = chosen.iter().filter(|chosen| **chosen).count() as u64 * u64::from(SECTOR);
+        self.flow = Flow::new(self.loader.port().now(), total);
         let mut written = 0;
         for run in runs(chosen, sectors.start) {
             // What is blank has to be encrypted as well, to read as blank.
             let pieces = if self.options.encrypt { vec![run] } else { split_blank(sectors, run)? };
             for run in pieces {
-                self.job.progress(written, total, format!("writing {:#x}", sectors.address(run.first)));
-                self.write_run(sectors, run)?;
+                self.write_run(sectors, run, written)?;
                 written += u64::from(run.end - run.first) * u64::from(SECTOR);
             }
         }
@@ -123,13 +152,27 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes one run until it is right.
-    fn write_run(&mut self, sectors: &mut Sectors, run: Run) -> Result<(), LoaderError> {
-        let block = if self.loader.mode() == Mode::Stub { STUB_BLOCK } else { ROM_BLOCK };
+    /// Reports that `done` bytes of the piece under way are through.
+    fn tell(&mut self, done: u32) {
+        let now = self.loader.port().now();
+        let (bytes, at) = (self.flow.before + u64::from(done), self.flow.at.saturating_add(done));
+        self.flow.meter.report(self.job, now, bytes, format_args!("writing {at:#x}"));
+    }
+
+    /// Writes one run until it is right; `before` bytes were written before it.
+    fn write_run(&mut self, sectors: &mut Sectors, run: Run, before: u64) -> Result<(), LoaderError> {
+        let block = match self.loader.mode() {
+            Mode::Stub if self.loader.port().baud() <= SLOW_BAUD => SLOW_STUB_BLOCK,
+            Mode::Stub => STUB_BLOCK,
+            _ => ROM_BLOCK,
+        };
         let mut pace = Pace { block, sectors: WINDOW, failures: 0, mismatches: 0, lost: Duration::ZERO };
         let mut from = run.first;
         while from < run.end {
             let piece = Run { first: from, end: run.end.min(from.saturating_add(pace.sectors)), ..run };
+            self.flow.before = before + u64::from(from - run.first) * u64::from(SECTOR);
+            self.flow.at = sectors.address(from);
+            self.tell(0);
             let wrong = self.write_piece(sectors, piece, &mut pace)?;
             if wrong > from {
                 (pace.failures, pace.mismatches, pace.lost) = (0, 0, Duration::ZERO);
@@ -214,9 +257,7 @@ impl Writer<'_> {
         let compress = self.options.compress;
         let (address, length) = (sectors.address(run.first), (run.end - run.first) * SECTOR);
         if run.blank {
-            self.loader.erase_region(self.job, address, length)?;
-            self.report.erased_bytes += u64::from(length);
-            return Ok(());
+            return self.erase_run(address, length);
         }
         let data = sectors.read(run.first, run.end - run.first)?;
         let deflate = match compress {
@@ -229,6 +270,17 @@ impl Writer<'_> {
             Some(packed) => self.send_packed((address, length), &packed, block),
             None => self.send_plain(address, &data, block),
         }
+    }
+
+    fn erase_run(&mut self, address: u32, length: u32) -> Result<(), LoaderError> {
+        let silent = self.job.silent();
+        for from in (0..length).step_by(SLICE as usize) {
+            let slice = SLICE.min(length - from);
+            self.loader.erase_region(&silent, address + from, slice)?;
+            self.tell(from + slice);
+        }
+        self.report.erased_bytes += u64::from(length);
+        Ok(())
     }
 
     fn packed(&self, data: &[u8]) -> Result<Arc<Vec<u8>>, LoaderError> {
@@ -269,6 +321,9 @@ impl Writer<'_> {
             let request = Request::Data { command, sequence: sequence as u32, data: piece.to_vec() };
             self.loader.call(self.job, &request, 0, time)?;
             self.report.sent_bytes += piece.len() as u64;
+            // What a block becomes in flash is only known roughly: the data does not compress evenly.
+            let through = u64::from(flash_bytes) * (sequence as u64 + 1) / u64::from(blocks);
+            self.tell(through as u32);
         }
         Ok(())
     }

@@ -10,6 +10,10 @@ use tokio::sync::Notify;
 
 /// Shortest time between two progress notifications of a call.
 const PROGRESS_STEP: Duration = Duration::from_millis(50);
+/// Longest time between two: a client that hears nothing for long gives up, also where the chip is just erasing.
+const STILL_ALIVE: Duration = Duration::from_secs(1);
+/// What a notification adds to the count that only says that the work goes on; less than a unit altogether.
+const BEAT: f64 = 1.0 / 1024.0;
 
 /// Turns a job's progress, which starts anew with each phase, into one strictly increasing count.
 pub(super) struct ProgressSender {
@@ -26,6 +30,8 @@ struct Counted {
     message: String,
     sent: Option<f64>,
     waiting: bool,
+    /// Notifications without progress since the last one with it.
+    beats: u16,
 }
 
 impl Counted {
@@ -45,8 +51,22 @@ impl Counted {
             return None;
         }
         self.sent = Some(value);
+        self.beats = 0;
         let total = (self.total > 0).then(|| (self.base + self.total.max(self.done)) as f64);
         Some((value, total, self.message.clone()))
+    }
+
+    /// What says that the work goes on without having come further; the count grows by less than a unit.
+    fn beat(&mut self) -> Option<(f64, Option<f64>, String)> {
+        let value = self.sent.unwrap_or(0.0) + BEAT;
+        self.beats += 1;
+        if f64::from(self.beats) * BEAT >= 1.0 {
+            return None;
+        }
+        self.sent = Some(value);
+        let total = (self.total > 0).then(|| (self.base + self.total.max(self.done)) as f64).filter(|t| *t >= value);
+        let message = if self.message.is_empty() { "working".into() } else { self.message.clone() };
+        Some((value, total, message))
     }
 }
 
@@ -69,6 +89,15 @@ impl ProgressSender {
             let mut state = self.lock();
             if state.waiting { state.take() } else { None }
         };
+        self.send(taken, context).await;
+    }
+
+    async fn send_beat(&self, context: &RequestContext<RoleServer>) {
+        let beat = self.lock().beat();
+        self.send(beat, context).await;
+    }
+
+    async fn send(&self, taken: Option<(f64, Option<f64>, String)>, context: &RequestContext<RoleServer>) {
         let Some((value, total, message)) = taken else { return };
         let mut param = ProgressNotificationParam::new(self.token.clone(), value).with_message(message);
         param.total = total;
@@ -78,11 +107,13 @@ impl ProgressSender {
     }
 }
 
-/// Waits for progress, lets a little more gather, sends the newest.
+/// Waits for progress, lets a little more gather, sends the newest; says so when the work goes on without any.
 pub(super) async fn forward(sender: Option<&ProgressSender>, context: &RequestContext<RoleServer>) {
     let Some(sender) = sender else { return std::future::pending().await };
-    sender.changed.notified().await;
-    sender.send_latest(context).await;
+    match tokio::time::timeout(STILL_ALIVE, sender.changed.notified()).await {
+        Ok(()) => sender.send_latest(context).await,
+        Err(_) => sender.send_beat(context).await,
+    }
     tokio::time::sleep(PROGRESS_STEP).await;
 }
 
@@ -103,5 +134,21 @@ mod tests {
             }
         }
         assert!(last >= 113.0, "{last}");
+    }
+
+    #[test]
+    fn beats_grow_by_less_than_a_unit_and_end() {
+        let mut counted = Counted::default();
+        counted.note(Progress { done: 7, total: 10, message: "erasing".into() });
+        let first = counted.take().unwrap().0;
+        let (mut last, mut count) = (first, 0);
+        while let Some((value, total, message)) = counted.beat() {
+            assert!(value > last && value < first + 1.0 && message == "erasing", "{value}");
+            assert!(total.is_none_or(|total| total >= value));
+            (last, count) = (value, count + 1);
+        }
+        assert!(count > 600, "{count}: ten minutes at one a second");
+        counted.note(Progress { done: 8, total: 10, message: "erasing".into() });
+        assert!(counted.take().unwrap().0 > last);
     }
 }
