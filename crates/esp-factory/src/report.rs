@@ -16,6 +16,7 @@ pub struct Report {
     /// The port's URL.
     pub port: String,
     /// pass, fail, unknown (something needed was not measured) or aborted.
+    #[schemars(extend("enum" = ["pass", "fail", "unknown", "aborted"]))]
     pub verdict: String,
     /// Chip and revision.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -330,7 +330,7 @@ impl Ledger {
         })
     }
 
-    /// Takes an identity out of use for ever.
+    /// Takes an identity out of use permanently.
     pub fn void(&mut self, id: i64, reason: &str) -> Result<Identity, LedgerError> {
         let station = self.station.clone();
         self.steps(|tx| {

@@ -60,7 +60,7 @@ impl JsonSchema for PortUrl {
         "PortUrl".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "Port URL (default: the only device)."})
+        json_schema!({"type": "string", "description": "Port (default: the only board)."})
     }
 }
 

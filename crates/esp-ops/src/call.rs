@@ -16,6 +16,7 @@ use crate::guard::confirm::Confirmations;
 use crate::guard::policy::{self, Policy, Rules};
 use crate::session::device::Devices;
 use crate::session::image::Changed;
+use crate::session::overrides::Overrides;
 use crate::session::ports::Ports;
 use crate::session::sessions::Sessions;
 use crate::session::virtuals::Virtuals;
@@ -47,6 +48,8 @@ pub struct Call {
     pub policy: Arc<Policy>,
     /// Files below the project roots.
     pub files: Arc<Files>,
+    /// How this call wants its device connected.
+    pub overrides: Overrides,
     /// Project roots that the client named.
     roots: Option<Arc<[PathBuf]>>,
     /// The operation works on flash alone: a flash image will do for a device.
@@ -83,6 +86,7 @@ impl Call {
             client: None,
             policy: Arc::new(policy),
             files,
+            overrides: Overrides::default(),
             roots: None,
             takes_images: false,
             images: Changed::default(),
@@ -97,6 +101,12 @@ impl Call {
     /// The same, for this operation; `takes_images`: it works on flash alone.
     pub fn named(&self, operation: &'static str, takes_images: bool) -> Self {
         Self { operation, takes_images, images: Changed::default(), ..self.clone() }
+    }
+
+    /// The same, for a call that wants its device connected like this.
+    #[must_use]
+    pub fn with_overrides(&self, overrides: Overrides) -> Self {
+        Self { overrides, ..self.clone() }
     }
 
     /// The same, by this client.

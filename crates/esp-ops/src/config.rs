@@ -38,7 +38,7 @@ pub static KEYS: &[Key] = &[
         "how long a connection stays open for the next call, in seconds",
     ),
     key("baud", &["ESP_DEFAULT_BAUD_RATE"], "460800", "baud rate for transfers"),
-    key("remote_ports", &["MCP_ESPTOOL_PORTS"], "", "port URLs that are offered beside the serial ports found here"),
+    key("remote_ports", &["MCP_ESPTOOL_PORTS"], "", "ports offered beside the serial ports here: URL, or NAME=URL"),
     key("read_only", &["MCP_ESPTOOL_READ_ONLY"], "false", "offer only tools that change neither devices nor files"),
     key("toolsets", &["MCP_ESPTOOL_TOOLSETS"], "", "sets or profiles of tools to offer (default: all)"),
     key("tools", &["MCP_ESPTOOL_TOOLS"], "", "further tools to offer, by name"),

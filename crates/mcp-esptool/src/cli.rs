@@ -164,6 +164,11 @@ enum Command {
         /// Its folder
         dir: PathBuf,
     },
+    /// Print a document, a skill or this server's settings, as MCP clients read them: `resource esp://docs/index`
+    Resource {
+        /// Its address: esp://docs/NAME, esp://docs/tools/TOOL, skill://NAME/SKILL.md, esp://server
+        uri: String,
+    },
     /// Write the generated documents below a folder
     #[command(hide = true)]
     Docs {
@@ -216,6 +221,7 @@ pub fn main() -> ExitCode {
                 let _ = print(&format!("{:#}", json!({ "error": error })));
             } else {
                 eprintln!("{error}");
+                eprint!("{}", terminal::where_resources_are(&error));
             }
             ExitCode::from(match error.code.class() {
                 Class::Cancelled => 130,
@@ -233,7 +239,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = load_config(&cli)?;
-    logs::start(config.text("log"));
+    logs::start(config.text("log"), mcp::SDK);
     match cli.command {
         None if io::stdin().is_terminal() => {
             Cli::command().print_help()?;
@@ -296,16 +302,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
             esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
         Some(Command::Docs { dir }) => Ok(docs::write(&dir, command())?),
+        Some(Command::Resource { uri }) => Ok(print(&terminal::resource(&uri, &config).map_err(Failure::Usage)?)?),
     }
 }
 
-/// The script that completes commands, options and names of tools.
 /// Refuses arguments that `serve` would refuse.
 fn served(args: &[String]) -> Result<(), String> {
     let line = ["mcp-esptool"].into_iter().chain(args.iter().map(String::as_str));
     Cli::try_parse_from(line).map(drop).map_err(|error| format!("a client could not start the server: {error}"))
 }
 
+/// The script that completes commands, options and names of tools.
 fn completion_script(shell: clap_complete::Shell) -> String {
     let names = || tools::ALL.iter().map(|entry| entry.name);
     let mut command = Cli::command().mut_subcommand("call", |call| {
@@ -458,7 +465,7 @@ pub fn job_with_bar() -> (Job, ProgressBar) {
         return (Job::new(), ProgressBar::hidden());
     }
     let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{msg:32!} {wide_bar} {percent:>3} %");
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg:56!}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let drawn = Mutex::new(bar.clone());
     let draw = move |progress: Progress| {

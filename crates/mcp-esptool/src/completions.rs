@@ -12,6 +12,7 @@ pub fn values(ctx: &Ctx, name: &str, prefix: &str, given: &dyn Fn(&str) -> Optio
     let chip = given("chip").or_else(|| given("chip_type")).and_then(|name| chip::by_name(&name));
     let all: Vec<String> = match name {
         "port" => ports(ctx),
+        "name" => tools::offered(ctx).map(|entry| entry.name.to_string()).collect(),
         "chip" | "chip_type" => chip::all().iter().map(|chip| chip.id.to_string()).collect(),
         "partition" | "region" => partitions(ctx, given("port").as_deref()),
         "efuse" | "efuse_name" => {

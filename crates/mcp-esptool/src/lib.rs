@@ -11,6 +11,7 @@ pub mod ctx;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod documents;
 pub mod faces;
 pub mod factory;
 #[cfg(feature = "http")]
@@ -25,6 +26,7 @@ pub mod selftest;
 mod serve;
 mod signals;
 pub mod sim;
+pub mod skills;
 pub mod terminal;
 pub mod tool;
 pub mod tools;

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::{Receiver, Sender, channel};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -66,9 +66,12 @@ pub fn listen() -> Receiver<Line> {
     sender().subscribe()
 }
 
-/// Begins to log: to stderr from `level` on, and to listeners.
-pub fn start(level: &str) {
+/// Begins to log: to stderr from `level` on, and to listeners. `sdk`: the protocol's library, as it names itself.
+pub fn start(level: &str, sdk: &str) {
     let level = level.parse().unwrap_or(LevelFilter::WARN);
+    // The SDK warns of each request that is refused: that is an answer, and noise in a client's log.
+    let of_sdk = if level == LevelFilter::WARN { LevelFilter::ERROR } else { level };
+    let level = Targets::new().with_default(level).with_target(sdk, of_sdk);
     let shown = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     // Not what the SDK says: it would speak of sending these very lines.
     let own = filter_fn(|about| {

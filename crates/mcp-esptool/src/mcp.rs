@@ -7,12 +7,15 @@ mod call;
 mod confirm;
 #[cfg(feature = "http")]
 mod http;
+mod icons;
+mod lazy;
 mod lines;
 mod list;
 mod notify;
 mod progress;
 mod roots;
 mod tasks;
+mod texts;
 
 use std::borrow::Cow;
 use std::io;
@@ -21,11 +24,12 @@ use std::sync::Arc;
 use esp_model::job::Job;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CompletionInfo,
-    ErrorData, GetPromptRequestParams, GetPromptResponse, GetPromptResult, GetTaskParams, GetTaskResult,
-    Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, Prompt, PromptArgument, PromptMessage, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, Reference, Resource, ResourceContents, ResourceTemplate, Role, ServerCapabilities,
-    ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    ErrorData, GetPromptRequestParams, GetPromptResponse, GetPromptResult, GetSkillRequestParams, GetSkillResult,
+    GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListSkillsResult, ListToolsResult, PaginatedRequestParams, Prompt, PromptArgument, PromptMessage,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Reference, Resource, ResourceContents,
+    ResourceTemplate, Role, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ServerHandler, ServiceExt};
@@ -37,8 +41,7 @@ pub use http::{HttpSessions, http_routes, routes_of};
 pub use list::{list_json, listed_json};
 
 use crate::ctx::Ctx;
-use crate::tool::schema::listed::Detail;
-use crate::{completions, logs, prompts, resources, tools};
+use crate::{completions, logs, prompts, resources, skills, tools};
 
 /// What a client's model reads before its first call; below 1,000 characters.
 pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
@@ -46,6 +49,8 @@ pub const INSTRUCTIONS: &str = include_str!("instructions.txt");
 pub const ERROR_META: &str = "mcp-esptool/error";
 /// Key of rules in a request's `_meta` that narrow the policy for this request.
 pub const POLICY_META: &str = "mcp-esptool/policy";
+/// The name under which the SDK logs.
+pub const SDK: &str = "rmcp";
 /// What resources are.
 const JSON: &str = "application/json";
 /// Serves MCP on standard input and output until the client closes them or the process is told to end. Calls are then
@@ -131,6 +136,7 @@ impl ServerHandler for Server {
         info.title = Some("mcp-esptool".into());
         info.description = Some("Espressif chips: flash, partitions, security, production, diagnostics".into());
         info.website_url = Some(env!("CARGO_PKG_REPOSITORY").into());
+        info.icons = Some(vec![icons::server()]);
         #[expect(deprecated, reason = "clients of the older revisions ask for log lines")]
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
@@ -139,7 +145,8 @@ impl ServerHandler for Server {
             .enable_prompts()
             .enable_completions()
             .enable_logging()
-            .enable_tasks();
+            .enable_tasks()
+            .enable_skills();
         ServerConfig::new(capabilities.build()).with_server_info(info).with_instructions(INSTRUCTIONS)
     }
 
@@ -168,7 +175,8 @@ impl ServerHandler for Server {
             let resource = Resource::new(page.uri, page.title).with_title(page.title);
             resource.with_description(page.about).with_mime_type(resources::PAGE_TYPE)
         });
-        let (items, next) = list::page(&self.ctx, listed.chain(pages).collect(), request)?;
+        let all = listed.chain(pages).chain(self.texts()).collect();
+        let (items, next) = list::page(&self.ctx, all, request)?;
         let mut result = ListResourcesResult::with_all_items(items);
         result.next_cursor = next;
         Ok(result)
@@ -184,7 +192,8 @@ impl ServerHandler for Server {
             let template = ResourceTemplate::new(format!("{}/{{port}}", found.uri), title.clone()).with_title(title);
             template.with_description(found.about).with_mime_type(JSON)
         });
-        let (items, next) = list::page(&self.ctx, listed.collect(), request)?;
+        let all = listed.chain([texts::template()]).collect();
+        let (items, next) = list::page(&self.ctx, all, request)?;
         let mut result = ListResourceTemplatesResult::with_all_items(items);
         result.next_cursor = next;
         Ok(result)
@@ -197,6 +206,10 @@ impl ServerHandler for Server {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let job = Job::new();
         let stop = CancelOnDrop(job.clone());
+        if let Some((text, kind)) = self.text(&request.uri) {
+            let text = ResourceContents::text(text, request.uri).with_mime_type(kind);
+            return Ok(ReadResourceResult::new(vec![text]).into());
+        }
         let (ctx, uri) = (self.ctx_of(&context).await?, request.uri.clone());
         if uri.starts_with("ui:") {
             let own = uri.clone();
@@ -227,6 +240,26 @@ impl ServerHandler for Server {
             }
             Err(error) => Err(ErrorData::internal_error(error.to_string(), None)),
         }
+    }
+
+    async fn list_skills(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListSkillsResult, ErrorData> {
+        let entries = skills::ALL.iter().map(texts::entry).collect::<Result<Vec<_>, _>>()?;
+        let (items, next) = list::page(&self.ctx, entries, request)?;
+        let mut result = ListSkillsResult::with_all_items(items);
+        result.next_cursor = next;
+        Ok(result)
+    }
+
+    async fn get_skill(
+        &self,
+        request: GetSkillRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetSkillResult, ErrorData> {
+        texts::skill(&request.uri)
     }
 
     async fn list_prompts(
@@ -267,7 +300,8 @@ impl ServerHandler for Server {
         let known = match &request.r#ref {
             Reference::Prompt(prompt) => prompts::all().contains_key(&prompt.name),
             Reference::Resource(template) => {
-                resources::offered(&self.ctx).any(|found| template.uri == format!("{}/{{port}}", found.uri))
+                template.uri == texts::TOOL_TEMPLATE
+                    || resources::offered(&self.ctx).any(|found| template.uri == format!("{}/{{port}}", found.uri))
             }
             _ => false,
         };
@@ -354,7 +388,7 @@ impl ServerHandler for Server {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        tools::offered(&self.ctx).find(|entry| entry.name == name).map(|entry| list::show(entry, Detail::Full))
+        tools::offered(&self.ctx).find(|entry| entry.name == name).map(|entry| list::show(entry, list::Form::FULL))
     }
 
     async fn call_tool(

@@ -19,8 +19,10 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::boot::capture::{self, Crash, Names};
 use crate::ops::boot::findings;
+use crate::ops::config::Config;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
+use crate::{doctor, documents, skills};
 
 /// Arguments of `monitor`.
 #[derive(Debug, clap::Args)]
@@ -86,6 +88,23 @@ pub fn monitor(ctx: &Ctx, args: &MonitorArgs, job: &Job) -> Result<(), ToolError
     decoder.findings().iter().for_each(|finding| eprintln!("{}", findings::line(finding)));
     eprintln!("{} bytes, ended by {}", heard.capture.bytes, capture::stopped(&heard.capture.stopped));
     Ok(())
+}
+
+/// How to read the resource that an error names, on a terminal.
+pub fn where_resources_are(error: &ToolError) -> &'static str {
+    match error.next_step.contains("esp://") {
+        true => "(`mcp-esptool resource esp://…` prints a resource)\n",
+        false => "",
+    }
+}
+
+/// The text at an address that hints name.
+pub fn resource(uri: &str, config: &Config) -> Result<String, String> {
+    if uri == "esp://server" {
+        return Ok(doctor::report(config));
+    }
+    let text = documents::read(uri).map(Into::into).or_else(|| skills::read(uri));
+    text.ok_or_else(|| format!("there is no resource {uri}; esp://docs/index lists the documents"))
 }
 
 /// What a person sees: cleaned text as it comes, so that a prompt without a line end is there to be answered.

@@ -9,6 +9,7 @@ use mcp_esptool::ops::guard::Risk;
 use mcp_esptool::tool::Entry;
 use mcp_esptool::tools::ALL;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -77,7 +78,7 @@ fn the_list_is_complete_and_always_the_same() {
         }
     }
     let bytes = first.to_string().len();
-    assert!(bytes <= 64 * 1024, "tools/list has {bytes} bytes");
+    assert!(bytes <= 60_000, "tools/list has {bytes} bytes");
 }
 
 #[test]
@@ -196,11 +197,105 @@ fn resources_and_prompts_are_listed_and_read() {
 }
 
 #[test]
+fn documents_and_the_server_are_resources() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let listed = client.request("resources/list", json!({})).unwrap().to_string();
+    let mut read = |uri: &str| client.request("resources/read", json!({ "uri": uri })).unwrap()["contents"][0].clone();
+    for (uri, part) in [
+        ("esp://docs/index", "esp://docs/production"),
+        ("esp://docs/errors", "| `no_port` |"),
+        ("esp://docs/production", "recipe"),
+        ("esp://server", "remote_ports"),
+    ] {
+        assert!(listed.contains(uri), "{uri} is not listed");
+        assert!(read(uri)["text"].as_str().unwrap().contains(part), "{uri}: no {part}");
+    }
+    let tool = read("esp://docs/tools/esp_flash_erase");
+    assert_eq!(tool["mimeType"], "text/markdown");
+    assert!(tool["text"].as_str().unwrap().contains("`before`"), "{tool}");
+    let error = client.request("resources/read", json!({"uri": "esp://docs/tools/esp_nope"})).unwrap_err();
+    assert_eq!(error["code"], -32002);
+}
+
+#[test]
+fn skills_are_listed_with_digests_of_what_is_read() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &["serve"]);
+    let capabilities = client.request("server/discover", modern(json!({}))).unwrap()["capabilities"].clone();
+    assert!(capabilities["extensions"]["io.modelcontextprotocol/skills"].is_object(), "{capabilities}");
+    let listed = client.request("skills/list", modern(json!({}))).unwrap();
+    let skills = listed["skills"].as_array().unwrap().clone();
+    assert_eq!(skills.len(), 6, "{listed}");
+    for skill in &skills {
+        let uri = skill["uri"].as_str().unwrap();
+        let read = client.request("resources/read", modern(json!({ "uri": uri }))).unwrap();
+        let text = read["contents"][0]["text"].as_str().unwrap();
+        let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(skill["resources"][0]["digest"], format!("sha256:{digest}"), "{uri}");
+        let one = client.request("skills/get", modern(json!({ "uri": uri }))).unwrap();
+        assert_eq!(&one["skill"], skill);
+    }
+    let error = client.request("skills/get", modern(json!({"uri": "skill://nothing/SKILL.md"}))).unwrap_err();
+    assert_eq!(error["code"], -32602);
+}
+
+/// A short list has room for icons and for the hints of clients that load tools lazily.
+#[test]
+fn tools_and_server_have_icons_and_loading_hints() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &["serve", "--toolsets", "bench"]);
+    let found = client.request("server/discover", modern(json!({}))).unwrap();
+    let server = found["serverInfo"].as_object().or(found["_meta"]["io.modelcontextprotocol/serverInfo"].as_object());
+    assert!(format!("{server:?}").contains("data:image/svg+xml"), "{found}");
+    let listed = client.request("tools/list", modern(json!({}))).unwrap();
+    let detect = listed["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "esp_detect_chip").unwrap();
+    assert_eq!(detect["_meta"]["anthropic/alwaysLoad"], true, "{detect}");
+}
+
+#[test]
+fn errors_in_parameters_point_to_the_document_of_the_tool() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let answer = client.request("tools/call", json!({"name": "esp_flash_read", "arguments": {"address": 0}})).unwrap();
+    let text = answer["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("esp://docs/tools/esp_flash_read"), "{text}");
+}
+
+/// What an error tells to do next must be possible in the tool that failed.
+#[test]
+fn every_tool_with_a_device_takes_how_to_connect() {
+    let dir = folder();
+    let mut client = Client::initialized(dir.path(), &[]);
+    let given = json!({"port": "sim://esp32c3-before", "baud": 115_200, "stub": "none", "after": "no-reset"});
+    let answer = client.request("tools/call", json!({"name": "esp_detect_chip", "arguments": given})).unwrap();
+    assert_eq!(answer["structuredContent"]["loader"], "ROM loader", "{answer}");
+    let usual = json!({"port": "sim://esp32c3-before", "stub": "auto"});
+    let answer = client.request("tools/call", json!({"name": "esp_detect_chip", "arguments": usual})).unwrap();
+    assert_eq!(answer["structuredContent"]["loader"], "stub", "{answer}");
+    let wrong = json!({"port": "sim://esp32c3-before", "before": "please"});
+    let answer = client.request("tools/call", json!({"name": "esp_flash_status", "arguments": wrong})).unwrap();
+    assert_eq!(code(&answer), "bad_parameter");
+}
+
+#[test]
+fn a_port_is_waited_for() {
+    let dir = folder();
+    let path = dir.path().join("tty-later");
+    let mut client = Client::initialized(dir.path(), &[]);
+    let began = std::time::Instant::now();
+    let given = json!({"port": path.display().to_string(), "wait_s": 1.2});
+    let answer = client.request("tools/call", json!({"name": "esp_detect_chip", "arguments": given})).unwrap();
+    assert_eq!(code(&answer), "port_not_found");
+    assert!(began.elapsed().as_secs_f64() >= 1.0, "{:?}", began.elapsed());
+}
+
+#[test]
 fn profiles_are_short_lists() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &["--toolsets", "bench"]);
     let listed = client.request("tools/list", json!({})).unwrap();
-    assert!(listed.to_string().len() <= 16 * 1024, "{} bytes", listed.to_string().len());
+    assert!(listed.to_string().len() <= 14_000, "{} bytes", listed.to_string().len());
     let error = client.request("tools/call", json!({"name": "esp_load_ram", "arguments": {}})).unwrap_err();
     assert_eq!(error["code"], -32602);
 }
@@ -218,6 +313,8 @@ fn valid(entry: &Entry) -> Value {
         "esp_console_capture" => json!({"send": "erase"}),
         "esp_job" => json!({"action": "cancel", "job_id": "job-1"}),
         "esp_scan_ports" => json!({"probe": true}),
+        "esp_nvs" => json!({"action": "delete", "namespace": "a"}),
+        "esp_recipe" => json!({"action": "lock", "file": "r.toml"}),
         _ => json!({}),
     };
     more.as_object().unwrap().iter().for_each(|(name, value)| arguments[name] = value.clone());
@@ -440,4 +537,20 @@ fn virtual_devices_that_are_denied_are_denied_to_the_virtual_tools() {
         assert_eq!(code(&answer), "policy_refused", "{tool} {rule}: {answer}");
     }
     client.call("esp_qemu_stop", json!({"all": true}));
+}
+
+/// A client shows the server's stderr to its user: a refused request is an answer, not an alarm.
+#[test]
+fn refused_requests_leave_no_warning_in_the_log() {
+    use std::io::Write as _;
+    let dir = folder();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    let (input, errors) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let command = command.arg("serve").current_dir(dir.path()).stdin(input).stdout(std::process::Stdio::null());
+    let mut child = command.env("XDG_CONFIG_HOME", dir.path()).stderr(errors).spawn().unwrap();
+    let asked = modern(json!({"uri": "esp://nothing"}));
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "resources/read", "params": asked});
+    writeln!(child.stdin.take().unwrap(), "{request}").unwrap();
+    let said = String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned();
+    assert!(!said.contains("WARN"), "{said}");
 }

@@ -100,6 +100,11 @@ fn generated_documents_are_fresh() {
         let there = fs::read_to_string(&path).unwrap_or_default();
         assert!(there == text, "docs/{name} is old: run `cargo run -- docs`");
     }
+    for skill in mcp_esptool::skills::ALL {
+        let path = root().join("examples/skills").join(skill.name).join("SKILL.md");
+        let there = fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == skill.text(), "{} is old: run `cargo run -- docs`", path.display());
+    }
 }
 
 /// Lines that a file may have; longer ones are listed with their lines.

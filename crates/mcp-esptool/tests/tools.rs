@@ -7,6 +7,8 @@ use mcp_esptool::{mcp, tools};
 mod contract;
 #[path = "tools/named.rs"]
 mod named;
+#[path = "tools/texts.rs"]
+mod texts;
 
 #[test]
 fn every_tool_looks_as_before() {

@@ -272,7 +272,7 @@ impl Lints<'_> {
             self.error("efuse", format!("the profile {:?} is neither development nor production", plan.profile));
         }
         if plan.is_some() {
-            self.warn("efuse", "eFuses are burned for ever; on real units only where the policy names this recipe");
+            self.warn("efuse", "eFuses are burned permanently; on real units only where the policy names this recipe");
         }
         if self.recipe.label.is_some() && self.recipe.identity.is_empty() {
             self.warn("label", "no identity is issued: all labels of one chip differ by its MAC only");

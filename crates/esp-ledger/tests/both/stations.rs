@@ -53,7 +53,7 @@ fn produce(ledger: &mut Ledger, dir: &Path, mac: &str) {
     let run = ledger.begin_run(&unit, None).unwrap();
     if got.state < State::Written {
         ledger.advance(got.id, &unit, State::Writing).unwrap();
-        // The device keeps the first value for ever, as an eFuse would.
+        // The device keeps the first value permanently, as an eFuse would.
         if !device.exists() {
             let half = dir.join(format!("half-{mac}"));
             fs::write(&half, &got.value).unwrap();

@@ -82,6 +82,22 @@ pub enum PortError {
         /// The limit.
         most: usize,
     },
+    /// No port of this machine fits the name.
+    #[error("no USB serial port fits {url}")]
+    NoMatch {
+        /// The port, `usb:…`, `serial:…` or `location:…`.
+        url: String,
+        /// The ports that are there.
+        present: Vec<String>,
+    },
+    /// Several ports of this machine fit the name.
+    #[error("{url} fits several ports")]
+    Several {
+        /// The port, `usb:…`, `serial:…` or `location:…`.
+        url: String,
+        /// Those that fit.
+        matches: Vec<String>,
+    },
     /// This kind of port cannot be opened here.
     #[error("{url}: {what}")]
     Unsupported {

@@ -73,6 +73,10 @@ pub fn open_with(
             let path = path_of_mac(*mac).ok_or_else(|| PortError::UnknownMac { url: url.to_string() })?;
             Box::new(serial::SerialPort::open(&path, url, options)?)
         }
+        PortUrl::Usb { .. } | PortUrl::SerialNumber(_) | PortUrl::Location(_) => {
+            let path = scan::the_one(url, &scan::scan_unheld())?;
+            Box::new(serial::SerialPort::open(&path, url, options)?)
+        }
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::lock::{DeviceKey, Holder, Locks};
+use super::{PortError, PortUrl};
 
 #[cfg(target_os = "linux")]
 #[path = "scan/linux.rs"]
@@ -63,6 +64,33 @@ impl UsbDevice {
             }
             _ => self.location.is_some() && self.location == other.location,
         }
+    }
+}
+
+/// The port fits this name by what its USB device says of itself.
+pub fn fits(found: &FoundPort, url: &PortUrl) -> bool {
+    let Some(usb) = &found.usb else { return false };
+    match url {
+        PortUrl::Usb { vid, pid } => usb.vid == *vid && pid.is_none_or(|pid| usb.pid == pid),
+        PortUrl::SerialNumber(number) => usb.serial_number.as_deref() == Some(number.as_str()),
+        // The place with its interface (`1-1.4:1.0`), or the device's place alone.
+        PortUrl::Location(place) => usb
+            .location
+            .as_deref()
+            .is_some_and(|location| location == place || location.split(':').next() == Some(place.as_str())),
+        PortUrl::Mac(mac) => usb.mac() == Some(*mac),
+        _ => false,
+    }
+}
+
+/// The path of the only port that fits.
+pub fn the_one(url: &PortUrl, ports: &[FoundPort]) -> Result<String, PortError> {
+    let paths = |ports: &mut dyn Iterator<Item = &FoundPort>| ports.map(|port| port.path.clone()).collect::<Vec<_>>();
+    let matches = paths(&mut ports.iter().filter(|port| fits(port, url)));
+    match matches.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(PortError::NoMatch { url: url.to_string(), present: paths(&mut ports.iter()) }),
+        _ => Err(PortError::Several { url: url.to_string(), matches }),
     }
 }
 

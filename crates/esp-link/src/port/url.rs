@@ -30,6 +30,24 @@ pub enum PortUrl {
     Mac([u8; 6]),
     /// A file with the content of a flash, used as a device: `image:dump.bin?chip=esp32c3&write=1`.
     Image(ImageFile),
+    /// The USB serial port with this vendor and product id: `usb:303a:1001`, or `usb:303a` for any product.
+    Usb {
+        /// Vendor id.
+        vid: u16,
+        /// Product id; none: any.
+        pid: Option<u16>,
+    },
+    /// The USB serial port whose device has this serial number: `serial:A50285BI`.
+    SerialNumber(String),
+    /// The USB serial port at this place on the bus: `location:1-1.4`.
+    Location(String),
+}
+
+impl PortUrl {
+    /// It names a USB serial port by what its device says, and not by a path.
+    pub fn selects_usb(&self) -> bool {
+        matches!(self, Self::Usb { .. } | Self::SerialNumber(_) | Self::Location(_))
+    }
 }
 
 /// A flash image as a port.
@@ -59,7 +77,7 @@ pub enum UrlError {
     #[error("the port is empty")]
     Empty,
     /// A scheme that no transport has.
-    #[error("unknown scheme {0}:// (known: socket, rfc2217, sim, qemu, pty:, mac:, image:)")]
+    #[error("unknown scheme {0}:// (known: socket, rfc2217, sim, qemu, pty:, mac:, usb:, serial:, location:, image:)")]
     Scheme(String),
     /// A TCP address without host or with a bad port number.
     #[error("{0:?} is not host:port")]
@@ -70,6 +88,9 @@ pub enum UrlError {
     /// Not six bytes in hexadecimal.
     #[error("{0:?} is not a MAC address of six bytes")]
     Mac(String),
+    /// Not `VID` or `VID:PID` in hexadecimal.
+    #[error("{0:?} is not a USB id: write VID:PID in hexadecimal, such as 303a:1001")]
+    UsbId(String),
     /// A name with characters that no id has.
     #[error("{0:?} is not a name (letters, digits, '.', '_' and '-')")]
     Name(String),
@@ -100,6 +121,9 @@ impl FromStr for PortUrl {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("pty") => Ok(Self::Pty(path(rest)?)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("mac") => Ok(Self::Mac(mac(rest)?)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("image") => Ok(Self::Image(rest.parse()?)),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("usb") => usb(rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("serial") => Ok(Self::SerialNumber(path(rest)?)),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("location") => Ok(Self::Location(path(rest)?)),
             _ => Ok(Self::Serial(path(text)?)),
         }
     }
@@ -117,6 +141,10 @@ impl fmt::Display for PortUrl {
             Self::Qemu(id) => write!(f, "qemu://{id}"),
             Self::Image(image) => write!(f, "image:{image}"),
             Self::Mac([a, b, c, d, e, g]) => write!(f, "mac:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
+            Self::Usb { vid, pid: Some(pid) } => write!(f, "usb:{vid:04x}:{pid:04x}"),
+            Self::Usb { vid, pid: None } => write!(f, "usb:{vid:04x}"),
+            Self::SerialNumber(number) => write!(f, "serial:{number}"),
+            Self::Location(place) => write!(f, "location:{place}"),
         }
     }
 }
@@ -232,6 +260,15 @@ fn path(text: &str) -> Result<String, UrlError> {
     Ok(text.into())
 }
 
+fn usb(text: &str) -> Result<PortUrl, UrlError> {
+    let id = |text: &str| u16::from_str_radix(text.trim_start_matches("0x"), 16);
+    let read = match text.split_once(':') {
+        Some((vid, pid)) => id(vid).and_then(|vid| Ok(PortUrl::Usb { vid, pid: Some(id(pid)?) })),
+        None => id(text).map(|vid| PortUrl::Usb { vid, pid: None }),
+    };
+    read.map_err(|_| UrlError::UsbId(text.into()))
+}
+
 fn mac(text: &str) -> Result<[u8; 6], UrlError> {
     parse_mac(text).ok_or_else(|| UrlError::Mac(text.into()))
 }
@@ -282,6 +319,10 @@ mod tests {
             "mac:24:0a:c4:00:11:22",
             "image:dumps/a board.bin",
             "image:dump.bin?chip=esp32c3&write=1",
+            "usb:303a:1001",
+            "usb:10c4",
+            "serial:A50285BI",
+            "location:1-1.4",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
@@ -306,6 +347,9 @@ mod tests {
         assert_eq!(parse("rfc2217://h:1?speed=9"), Err(UrlError::Parameter("speed".into())));
         for text in ["24:0a:c4", "24:0a:c4:00:11:2g", "24:0a-c4:00:11:22", "+40ac4001122", "24:0a:c4:00:11:2é"] {
             assert_eq!(parse(&format!("mac:{text}")), Err(UrlError::Mac(text.into())), "{text}");
+        }
+        for text in ["", "x", "303a:", "303a:10011", "303a:1001:1"] {
+            assert_eq!(parse(&format!("usb:{text}")), Err(UrlError::UsbId(text.into())), "{text}");
         }
         for text in ["", "..", "a/b", "-x", "esp32-"] {
             assert!(matches!(parse(&format!("sim://{text}")), Err(UrlError::Name(_))), "{text}");

@@ -56,7 +56,7 @@ impl Listener {
 
 /// Joins the captures of a device, or begins the first. A warm loader is left (it starts the application).
 pub fn listen(call: &Call, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
-    let url = call.choose_port(port.map(|port| port.0.as_str()))?;
+    let url = call.find_port(port.map(|port| port.0.as_str()), job)?;
     let shown = url.to_string();
     let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,6 +122,7 @@ pub struct Crash {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<String>,
     /// verified, unverifiable (no hash was printed), foreign (names withheld) or no_elf.
+    #[schemars(extend("enum" = ["verified", "unverifiable", "foreign", "no_elf"]))]
     pub elf_match: String,
 }
 

@@ -38,6 +38,7 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// ok, info, suspect, fail or unknown.
+    #[schemars(extend("enum" = ["ok", "info", "suspect", "fail", "unknown"]))]
     pub verdict: &'static str,
     /// What it means, or why it is unknown.
     pub meaning: String,

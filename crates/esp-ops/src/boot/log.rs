@@ -40,6 +40,7 @@ pub struct BootLog {
     pub ended_by: String,
     /// looks_right (the app spoke), app_loaded (the bootloader handed over, the app said nothing that is known: as far as
     /// a simulated device goes), panic, boot_loop, brown_out, download_mode, no_app or unknown.
+    #[schemars(extend("enum" = ["looks_right", "app_loaded", "panic", "boot_loop", "brown_out", "download_mode", "no_app", "unknown"]))]
     pub verdict: String,
     /// ROM boot lines seen.
     pub boots: usize,

@@ -47,6 +47,7 @@ impl From<Purpose> for Profile {
 pub struct Outcome {
     /// `planned`: confirm it; `burned`: done and read back; `burned_unreadable`: done, and the way to read it back is
     /// closed; `nothing_to_do`: all of it is burned already.
+    #[schemars(extend("enum" = ["planned", "burned", "burned_unreadable", "nothing_to_do"]))]
     pub state: String,
     /// Hash of the plan; a confirmation holds for it only.
     pub plan: String,

@@ -23,6 +23,8 @@ impl From<PortError> for ToolError {
             PortError::NotFound { present, .. } => {
                 Self::new(Code::PortNotFound, text).seen("ports", present.join(", "))
             }
+            PortError::NoMatch { present, .. } => Self::new(Code::PortNotFound, text).seen("ports", present.join(", ")),
+            PortError::Several { matches, .. } => Self::new(Code::WhichPort, text).seen("ports", matches.join(", ")),
             PortError::UnknownMac { .. } => Self::new(Code::PortNotFound, text),
             PortError::Busy { holder, .. } => {
                 let error = Self::new(Code::PortBusy, text);
@@ -32,8 +34,9 @@ impl From<PortError> for ToolError {
                 }
             }
             PortError::Permission { group, .. } => match group {
-                Some(group) => Self::new(Code::PortForbidden, text)
-                    .next(format!("add the user to the group {group} (sudo usermod -aG {group} $USER), log in again")),
+                Some(group) => Self::new(Code::PortForbidden, text).next(format!(
+                    "let a person add the user to the group {group} (sudo usermod -aG {group} $USER) and log in again"
+                )),
                 None => Self::new(Code::PortForbidden, text),
             },
             PortError::Unreachable { .. } => Self::new(Code::PortUnreachable, text),

@@ -39,6 +39,6 @@ pub enum Production {
     Closed,
     /// It does what a recipe says and nothing else.
     FollowsRecipe,
-    /// It keeps the books. What it takes out of use for ever is not the line's to decide.
+    /// It keeps the books. What it takes out of use permanently is not the line's to decide.
     KeepsBooks,
 }

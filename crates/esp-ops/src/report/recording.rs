@@ -80,7 +80,8 @@ pub fn connecting(call: &Call, port: Option<&PortUrl>, job: &Job) -> Result<Trac
     match Loader::connect(Box::new(line), &options, job) {
         Ok((loader, report)) => {
             let trace = tape.trace()?;
-            lease.keep(Warm::new(Connected { loader, url: url.to_string(), report, reset_at_end: true, image: None }));
+            let (made_for, url) = (call.overrides.clone(), url.to_string());
+            lease.keep(Warm::new(Connected { loader, url, report, reset_at_end: true, image: None, made_for }));
             Ok(trace)
         }
         // The record of a failure is worth most.

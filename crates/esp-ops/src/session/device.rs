@@ -1,6 +1,7 @@
 //! A connected device: from a port's name to a loader that answers, kept warm for the next call.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use esp_link::connect::Report;
 use esp_link::options::StubSource;
@@ -14,6 +15,7 @@ use crate::config::Origin;
 use crate::error::{Code, ToolError};
 use crate::session::bauds::{self, Bauds};
 use crate::session::image::OpenImage;
+use crate::session::overrides::Overrides;
 use crate::session::sessions::{Lease, Sessions};
 use crate::{Call, args};
 
@@ -21,6 +23,9 @@ use crate::{Call, args};
 const SAFE_BAUD: u32 = 115_200;
 /// Rate for virtual devices: they have no line that could be bad, and are as fast as they are told.
 const VIRTUAL_BAUD: u32 = 2_000_000;
+
+/// Time between two looks for a port that is waited for.
+const LOOK_FOR_PORT: Duration = Duration::from_millis(200);
 
 /// A device with a loader that answers.
 pub struct Connected {
@@ -34,6 +39,8 @@ pub struct Connected {
     pub reset_at_end: bool,
     /// The flash image that is the device.
     pub image: Option<OpenImage>,
+    /// What the call that connected said about the connection.
+    pub made_for: Overrides,
 }
 
 /// A connection that waits for the next call. Dropped, it starts the device's application again.
@@ -50,8 +57,10 @@ impl Warm {
         drop(self.0.take());
     }
 
-    fn take(mut self) -> Option<Connected> {
-        self.0.take()
+    /// The connection, if it is as this call wants it; otherwise it closes.
+    fn serving(mut self, wanted: &Overrides) -> Option<Connected> {
+        let fits = self.0.as_ref().is_some_and(|connected| wanted.is_served_by(&connected.made_for));
+        if fits { self.0.take() } else { None }
     }
 }
 
@@ -132,11 +141,13 @@ impl Call {
     /// The same for work that does not leave a loader behind: a reset, a program in RAM. The lock goes with the lease.
     pub fn take_device(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, Connected), ToolError> {
         let (mut lease, url) = self.lease_port(port, job)?;
-        if let Some(mut connected) = lease.warm.take().and_then(Warm::take)
+        if let Some(warm) = lease.warm.take()
+            && let Some(mut connected) = warm.serving(&self.overrides)
             && still_answers(&mut connected.loader, job)
         {
             // The connection may come from a call with another policy.
             connected = self.admitted(&url, connected, job)?;
+            connected.reset_at_end = self.overrides.reset_at_end.unwrap_or(connected.reset_at_end);
             return Ok((lease, connected));
         }
         let connected = self.connect(&url, self.options_for(&url), job)?;
@@ -168,7 +179,7 @@ impl Call {
         let leads_away = matches!(url, PortUrl::Socket(_) | PortUrl::Rfc2217(_));
         if self.caller.is_remote && leads_away && !self.ports.is_configured(&url) {
             let text = format!("{url} is not in remote_ports, and a call over HTTP cannot name other addresses");
-            let configured = self.ports.remote().join(", ");
+            let configured = self.ports.remote().iter().map(|remote| remote.url.clone()).collect::<Vec<_>>().join(", ");
             return Err(ToolError::new(Code::PolicyRefused, text)
                 .seen("remote_ports", configured)
                 .next("use a port that esp_scan_ports lists; a person can add others to remote_ports"));
@@ -176,9 +187,30 @@ impl Call {
         Ok(url)
     }
 
+    /// The same, waiting for the port to appear where the call says so.
+    pub fn find_port(&self, named: Option<&str>, job: &Job) -> Result<PortUrl, ToolError> {
+        let until = Instant::now() + self.overrides.wait;
+        loop {
+            let error = match self.choose_port(named) {
+                Ok(url) if self.ports.is_present(&url) => return Ok(url),
+                // Opening it says what is missing.
+                Ok(url) if Instant::now() >= until => return Ok(url),
+                Ok(url) => ToolError::new(Code::PortNotFound, format!("{url} is not there")),
+                Err(error) => error,
+            };
+            let may_come = matches!(error.code, Code::NoPort | Code::PortNotFound | Code::WhichPort);
+            if !may_come || Instant::now() >= until {
+                return Err(error);
+            }
+            job.check()?;
+            job.progress(0, 0, "waiting for the port to appear");
+            std::thread::sleep(LOOK_FOR_PORT);
+        }
+    }
+
     /// The lock of the port's device, and the port's URL.
     pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
-        let url = self.choose_port(port.map(|port| port.0.as_str()))?;
+        let url = self.find_port(port.map(|port| port.0.as_str()), job)?;
         let lease = self.devices.sessions.lease(&url.to_string(), &self.holder(), job)?;
         Ok((lease, url))
     }
@@ -200,7 +232,8 @@ impl Call {
         let most = self.policy.limits().max_baud.unwrap_or(u32::MAX);
         let known = self.known_baud(url).unwrap_or(u32::MAX);
         let rom_baud = emulation.and_then(|emulation| emulation.rom_baud).unwrap_or(u32::MAX);
-        ConnectOptions { baud: usual.min(most).min(known), rom_baud, stub, ..ConnectOptions::default() }
+        let options = ConnectOptions { baud: usual.min(most).min(known), rom_baud, stub, ..ConnectOptions::default() };
+        self.overrides.applied(options)
     }
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.
@@ -211,7 +244,14 @@ impl Call {
         if let PortUrl::Image(image) = url {
             let image = OpenImage::open(&self.files, image, &self.images)?;
             let (loader, report) = Loader::connect(Box::new(image.port()), &options, job)?;
-            return Ok(Connected { loader, url: shown, report, reset_at_end: false, image: Some(image) });
+            return Ok(Connected {
+                loader,
+                url: shown,
+                report,
+                reset_at_end: false,
+                image: Some(image),
+                made_for: self.overrides.clone(),
+            });
         }
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
@@ -222,7 +262,9 @@ impl Call {
             other => other,
         };
         let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", shown.clone()))?;
-        let mut connected = Connected { loader, url: shown, report, reset_at_end: true, image: None };
+        let made_for = self.overrides.clone();
+        let reset_at_end = made_for.reset_at_end.unwrap_or(true);
+        let mut connected = Connected { loader, url: shown, report, reset_at_end, image: None, made_for };
         let carried = connected.loader.port().baud();
         // A ROM may have no other rate; a stub was slower only because the line was bad.
         if connected.loader.mode() == Mode::Stub && carried < first {

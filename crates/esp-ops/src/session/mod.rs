@@ -5,6 +5,7 @@ pub mod deadline;
 pub mod device;
 pub mod identity;
 pub mod image;
+pub mod overrides;
 pub mod ports;
 pub mod sessions;
 pub mod virtuals;

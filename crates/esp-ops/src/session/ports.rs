@@ -3,6 +3,7 @@
 mod network;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_link::port::scan::{self, FoundPort};
@@ -20,10 +21,29 @@ use crate::session::virtuals::Virtuals;
 
 /// Where ports are found and opened.
 pub struct Ports {
-    remote: Vec<String>,
+    remote: Vec<Remote>,
     sims: Mutex<BTreeMap<String, SimDevice>>,
     most_sims: usize,
     virtuals: Arc<Virtuals>,
+}
+
+/// A port of another computer that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name, where the configuration gives one: `bench=rfc2217://host:4000`.
+    pub name: Option<String>,
+    /// Its URL.
+    pub url: String,
+}
+
+impl Remote {
+    fn new(text: &str) -> Self {
+        let is_name = |name: &str| !name.is_empty() && !name.contains([':', '/', '?']);
+        match text.split_once('=').filter(|(name, _)| is_name(name.trim())) {
+            Some((name, url)) => Self { name: Some(name.trim().into()), url: url.trim().into() },
+            None => Self { name: None, url: text.into() },
+        }
+    }
 }
 
 /// A port that may be meant when none is named.
@@ -41,17 +61,18 @@ impl Ports {
     /// Remembers the configured remote ports; looks at nothing yet.
     pub fn new(config: &Config, virtuals: Arc<Virtuals>) -> Self {
         let most_sims = config.number("simulated_limit").max(1);
-        Self { remote: config.list("remote_ports"), sims: Mutex::default(), most_sims, virtuals }
+        let remote = config.list("remote_ports").iter().map(|text| Remote::new(text)).collect();
+        Self { remote, sims: Mutex::default(), most_sims, virtuals }
     }
 
     /// The configured remote ports.
-    pub fn remote(&self) -> &[String] {
+    pub fn remote(&self) -> &[Remote] {
         &self.remote
     }
 
     /// The configuration names this remote port.
     pub fn is_configured(&self, url: &PortUrl) -> bool {
-        self.remote.iter().any(|known| known.parse().is_ok_and(|known: PortUrl| known == *url))
+        self.remote.iter().any(|known| known.url.parse().is_ok_and(|known: PortUrl| known == *url))
     }
 
     /// The serial ports of this machine, looked up without opening any.
@@ -98,8 +119,10 @@ impl Ports {
         let simulated = self.simulated().into_iter();
         let simulated =
             simulated.map(|sim| Candidate { url: sim.url().to_string(), about: "simulated".into(), unknown: false });
-        let remote =
-            self.remote.iter().map(|url| Candidate { url: url.clone(), about: "configured".into(), unknown: false });
+        let remote = self.remote.iter().map(|remote| {
+            let about = remote.name.clone().unwrap_or_else(|| "configured".into());
+            Candidate { url: remote.url.clone(), about, unknown: false }
+        });
         let running = self.running_virtuals().into_iter().map(|status| {
             let about = format!("virtual {}", status.config.chip);
             Candidate { url: PortUrl::Qemu(status.config.id).to_string(), about, unknown: false }
@@ -111,6 +134,7 @@ impl Ports {
     pub fn choose(&self, named: Option<&str>, policy: &Policy) -> Result<PortUrl, ToolError> {
         if let Some(text) = named {
             let url: PortUrl = text.parse().map_err(PortError::Url)?;
+            let url = self.resolved(self.by_name(url))?;
             if policy.names_ports() {
                 self.check(&url, policy)?;
             }
@@ -118,19 +142,37 @@ impl Ports {
         }
         let mut found = self.candidates();
         found.retain(|found| self.allowed(&found.url, policy));
-        match found.as_slice() {
-            [only] if only.unknown => {
-                let text = format!("no port was named, and {} is a serial port with nothing known behind it", only.url);
-                Err(ToolError::new(Code::WhichPort, text)
-                    .next(format!("pass port={} if the device is on it", only.url)))
-            }
-            [only] => Ok(only.url.parse().map_err(PortError::Url)?),
-            [] => Err(ToolError::new(Code::NoPort, "no port was named and none was found")),
-            many => {
-                let list: Vec<String> = many.iter().map(|found| format!("{} ({})", found.url, found.about)).collect();
-                let error = ToolError::new(Code::WhichPort, "no port was named and there are several");
-                Err(error.seen("ports", list.join(", ")))
-            }
+        only_one(found)
+    }
+
+    /// A name that the configuration or a virtual device has stands for its URL.
+    fn by_name(&self, url: PortUrl) -> PortUrl {
+        let PortUrl::Serial(text) = &url else { return url };
+        let remote = self.remote.iter().find(|remote| remote.name.as_ref() == Some(text));
+        if let Some(Ok(known)) = remote.map(|remote| remote.url.parse()) {
+            return known;
+        }
+        let is_path = text.contains(['/', '\\']) || text.to_ascii_uppercase().starts_with("COM");
+        if !is_path && self.running_virtuals().iter().any(|status| status.config.id == *text) {
+            return PortUrl::Qemu(text.clone());
+        }
+        url
+    }
+
+    /// The port that a name by USB device (`usb:303a:1001`) stands for; other names stay as they are.
+    fn resolved(&self, url: PortUrl) -> Result<PortUrl, ToolError> {
+        if !url.selects_usb() {
+            return Ok(url);
+        }
+        Ok(PortUrl::Serial(scan::the_one(&url, &self.serial())?))
+    }
+
+    /// The port is there now, as far as that can be seen without opening it.
+    pub fn is_present(&self, url: &PortUrl) -> bool {
+        match url {
+            PortUrl::Serial(path) => Path::new(path).exists() || self.serial().iter().any(|found| found.path == *path),
+            PortUrl::Mac(mac) => port::path_of_mac(*mac).is_some(),
+            _ => true,
         }
     }
 
@@ -217,6 +259,29 @@ impl Ports {
     }
 }
 
+/// The candidate that is meant when none is named: plain UARTs of the computer, with nothing known behind them, never
+/// are.
+fn only_one(found: Vec<Candidate>) -> Result<PortUrl, ToolError> {
+    let listed = |found: &[Candidate]| {
+        found.iter().map(|found| format!("{} ({})", found.url, found.about)).collect::<Vec<_>>().join(", ")
+    };
+    let (plain, known): (Vec<Candidate>, Vec<Candidate>) = found.into_iter().partition(|found| found.unknown);
+    match (known.as_slice(), plain.as_slice()) {
+        ([only], _) => Ok(only.url.parse().map_err(PortError::Url)?),
+        ([], []) => Err(ToolError::new(Code::NoPort, "no port was named and none was found")),
+        ([], [first, ..]) => {
+            let text = "no port was named, and no board was found: only serial ports with nothing known behind them";
+            let next =
+                format!("plug the board in (with a data cable), or pass port={} if it is on that port", first.url);
+            Err(ToolError::new(Code::NoPort, text).seen("ports", listed(&plain)).next(next))
+        }
+        (many, _) => {
+            let error = ToolError::new(Code::WhichPort, "no port was named and there are several");
+            Err(error.seen("ports", listed(many)))
+        }
+    }
+}
+
 /// The name of the simulated device that imitates boots on every chip, as the demonstration needs it.
 const IMITATED: &str = "demo";
 
@@ -232,4 +297,34 @@ fn describe(found: &FoundPort) -> String {
     let id = usb.map(|usb| format!("{:04x}:{:04x}", usb.vid, usb.pid));
     let parts: Vec<String> = [id, product, found.driver.clone()].into_iter().flatten().collect();
     if parts.is_empty() { "serial port".into() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(url: &str, unknown: bool) -> Candidate {
+        Candidate { url: url.into(), about: "about".into(), unknown }
+    }
+
+    #[test]
+    fn boards_come_before_plain_uarts() {
+        let (usb, other) = (candidate("/dev/ttyUSB0", false), candidate("sim://esp32", false));
+        let plain = [candidate("/dev/ttyS0", true), candidate("/dev/ttyS1", true)];
+        let chosen = |found: &[Candidate]| only_one(found.to_vec()).map(|url| url.to_string());
+        let all = [plain.as_slice(), &[usb.clone()]].concat();
+        assert_eq!(chosen(&all).unwrap(), "/dev/ttyUSB0");
+        let error = chosen(&plain).unwrap_err();
+        assert!(error.code == Code::NoPort && error.next_step.contains("port=/dev/ttyS0"), "{error}");
+        let error = chosen(&[usb, other]).unwrap_err();
+        assert!(error.code == Code::WhichPort && error.evidence["ports"].to_string().contains("ttyUSB0"), "{error}");
+    }
+
+    #[test]
+    fn remote_ports_may_have_names() {
+        let remote = |text: &str| Remote::new(text);
+        let named = remote("bench = rfc2217://host:4000");
+        assert_eq!((named.name.as_deref(), named.url.as_str()), (Some("bench"), "rfc2217://host:4000"));
+        assert_eq!(remote("rfc2217://host:4000?timeout=3").name, None);
+    }
 }

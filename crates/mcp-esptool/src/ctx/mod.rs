@@ -14,6 +14,7 @@ use crate::ops::config::Config;
 use crate::ops::error::ToolError;
 use crate::ops::files::pinned::Pins;
 use crate::ops::guard::policy::Rules;
+use crate::ops::session::overrides::Overrides;
 use crate::tool::surface::Surface;
 use esp_factory::{Desk, Floor, Station};
 
@@ -77,6 +78,11 @@ impl Ctx {
     /// The same, for a call of this tool; `takes_images`: it works on flash alone.
     pub fn for_tool(&self, tool: &'static str, takes_images: bool) -> Self {
         self.with(self.call.named(tool, takes_images))
+    }
+
+    /// The same, for a call that wants its device connected like this.
+    pub fn with_overrides(&self, overrides: Overrides) -> Self {
+        self.with(self.call.with_overrides(overrides))
     }
 
     /// The same, for a call by this client.

@@ -97,7 +97,9 @@ async fn run(
     if let (Some(log), false) = (&mut log, cancelled || context.ct.is_cancelled()) {
         log.rest(context).await;
     }
-    result.unwrap_or_else(|error| Err(ToolError::new(Code::Internal, format!("the tool broke: {error}"))))
+    result.unwrap_or_else(|error| {
+        Err(ToolError::new(Code::Internal, format!("internal error in {}: {error}", entry.name)))
+    })
 }
 
 async fn lines(log: Option<&mut CallLog>, context: &RequestContext<RoleServer>) {

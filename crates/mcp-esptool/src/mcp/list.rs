@@ -7,29 +7,48 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use rmcp::model::{ErrorData, MetaObject, PaginatedRequestParams, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
+use super::{icons, lazy};
 use crate::ctx::Ctx;
 use crate::tool::Entry;
 use crate::tool::schema::listed::{self, Detail};
 use crate::{resources, tools};
 
 /// Longest list, in bytes of JSON; it says as much of each tool as fits.
-const LONGEST: usize = 60 * 1024;
+const LONGEST: usize = 59_900;
 /// The same for a chosen part of the tools.
-const LONGEST_CHOICE: usize = 15 * 1024;
+const LONGEST_CHOICE: usize = 13_900;
+
+/// How tools are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    detail: Detail,
+    /// With an icon for each tool.
+    icons: bool,
+}
+
+impl Form {
+    /// The fullest one, without icons.
+    pub(super) const FULL: Self = Self { detail: Detail::Full, icons: false };
+
+    /// All forms, from most to least; parameters are worth more than icons.
+    fn all() -> impl Iterator<Item = Self> {
+        Detail::ALL.into_iter().flat_map(|detail| [true, false].map(|icons| Self { detail, icons }))
+    }
+}
 
 /// The tools that are offered, in their order.
 pub(super) fn list(ctx: &Ctx) -> Vec<Tool> {
     let limit = if ctx.app.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
-    let [.., least] = Detail::ALL;
-    let detail = Detail::ALL.into_iter().find(|detail| fits(ctx, *detail, limit)).unwrap_or(least);
-    tools::offered(ctx).map(|entry| show(entry, detail)).collect()
+    let least = Form { detail: Detail::Short, icons: false };
+    let form = Form::all().find(|form| fits(ctx, *form, limit)).unwrap_or(least);
+    tools::offered(ctx).map(|entry| show(entry, form)).collect()
 }
 
 /// The list says so much in at most `limit` bytes. One tool at a time is looked at: all schemas at once take megabytes.
-fn fits(ctx: &Ctx, detail: Detail, limit: usize) -> bool {
-    let mut left = limit.checked_sub("[]".len());
+fn fits(ctx: &Ctx, form: Form, limit: usize) -> bool {
+    let mut left = limit.checked_sub("{\"tools\":[]}".len());
     for entry in tools::offered(ctx) {
-        let length = serde_json::to_vec(&show(entry, detail)).map_or(usize::MAX, |text| text.len());
+        let length = serde_json::to_vec(&show(entry, form)).map_or(usize::MAX, |text| text.len());
         left = left.and_then(|left| left.checked_sub(length.saturating_add(1)));
         if left.is_none() {
             return false;
@@ -39,30 +58,31 @@ fn fits(ctx: &Ctx, detail: Detail, limit: usize) -> bool {
 }
 
 /// One tool as `tools/list` shows it.
-pub(super) fn show(entry: &'static Entry, detail: Detail) -> Tool {
+pub(super) fn show(entry: &'static Entry, form: Form) -> Tool {
     let hints = entry.hints();
     let annotations = ToolAnnotations::new()
         .read_only(hints.read_only)
         .destructive(hints.destructive)
         .idempotent(hints.idempotent)
         .open_world(hints.open_world);
-    let tool = Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), detail)))
+    let mut tool = Tool::new(entry.name, entry.about, Arc::new(listed::input(entry.input_schema(), form.detail)))
         .with_title(entry.title)
-        .with_raw_output_schema(Arc::new(listed::output(entry.output_schema(), detail)))
+        .with_raw_output_schema(Arc::new(listed::output(entry.output_schema(), form.detail)))
         .with_annotations(annotations);
-    match resources::page_of(entry.name) {
-        Some(page) => {
-            let mut meta = MetaObject::new();
-            meta.0.insert("ui".into(), json!({ "resourceUri": page.uri }));
-            tool.with_meta(meta)
-        }
-        None => tool,
+    if form.icons {
+        tool.icons = icons::of_set(entry.set).map(|icon| vec![icon]);
     }
+    let mut meta = MetaObject::new();
+    lazy::add(entry.name, &mut meta);
+    if let Some(page) = resources::page_of(entry.name) {
+        meta.0.insert("ui".into(), json!({ "resourceUri": page.uri }));
+    }
+    if meta.0.is_empty() { tool } else { tool.with_meta(meta) }
 }
 
 /// One tool in the fullest form of `tools/list`, as JSON.
 pub fn listed_json(entry: &'static Entry) -> Value {
-    serde_json::to_value(show(entry, Detail::Full)).unwrap_or_default()
+    serde_json::to_value(show(entry, Form::FULL)).unwrap_or_default()
 }
 
 /// The tools that are offered, each in that form, whatever the length of the list.

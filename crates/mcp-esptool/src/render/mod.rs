@@ -2,6 +2,7 @@
 //!
 //! Clients that show only the text of an answer, and people at a terminal, get the facts that `structuredContent` has.
 
+mod hex;
 mod node;
 mod table;
 
@@ -9,6 +10,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+pub use hex::{address_schemas, addresses_as_text};
 pub use node::Node;
 
 /// Bytes of text beyond which a result is cut; the headline is never cut.
@@ -61,6 +63,11 @@ fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
                 flush(text, &mut short, depth);
                 table::write(text, key, list, depth);
             }
+            Node::List(list) if is_long(list) => {
+                flush(text, &mut short, depth);
+                let lines: Vec<String> = list.iter().map(|entry| entry.show(key)).collect();
+                write_block(text, key, &lines.join("\n"), depth);
+            }
             Node::List(list) => short.push(format!("{key}: {}", scalars(key, list))),
             Node::Fields(_) => {
                 flush(text, &mut short, depth);
@@ -70,6 +77,12 @@ fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
         }
     }
     flush(text, &mut short, depth);
+}
+
+/// Sentences rather than names: each gets a line of its own.
+fn is_long(list: &[Node]) -> bool {
+    let length = |entry: &Node| if let Node::Text(text) = entry { text.len() } else { 0 };
+    list.len() > 1 && list.iter().map(length).sum::<usize>() > WIDTH
 }
 
 /// A nested object: on one line where it fits, else indented below its name.

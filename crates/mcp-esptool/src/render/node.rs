@@ -39,7 +39,9 @@ impl Node {
             Self::Null => "-".into(),
             Self::Bool(true) => "yes".into(),
             Self::Bool(false) => "no".into(),
-            Self::Integer(number) if is_address(key) && *number >= 0 => format!("{number:#x}"),
+            Self::Integer(number) if (is_address(key) || is_region(key, *number)) && *number >= 0 => {
+                format!("{number:#x}")
+            }
             Self::Integer(number) => number.to_string(),
             Self::Float(number) if number.fract() == 0.0 => format!("{number:.0}"),
             Self::Float(number) => format!("{number:.3}").trim_end_matches('0').to_owned(),
@@ -49,16 +51,31 @@ impl Node {
         }
     }
 
+    /// The same in an object or row that has an address: sizes then are sizes of regions.
+    pub fn show_at_address(&self, key: &str) -> String {
+        match self {
+            Self::Integer(number) if key.ends_with("size_bytes") && *number >= 0 => format!("{number:#x}"),
+            other => other.show(key),
+        }
+    }
+
     /// An object's fields on one line.
     pub fn inline(&self) -> String {
         let Self::Fields(fields) = self else { return self.show("") };
+        let has_address = fields.iter().any(|(key, value)| is_address(key) && !value.is_empty());
+        let show = |key: &str, value: &Self| if has_address { value.show_at_address(key) } else { value.show(key) };
         let shown = fields.iter().filter(|(_, value)| !value.is_empty());
-        shown.map(|(key, value)| format!("{key} {}", value.show(key))).collect::<Vec<_>>().join(", ")
+        shown.map(|(key, value)| format!("{key} {}", show(key, value))).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn is_address(key: &str) -> bool {
+pub fn is_address(key: &str) -> bool {
     ADDRESSES.iter().any(|word| key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_')))
+}
+
+/// The size of a flash, slot or partition: whole sectors, which people know in hex.
+fn is_region(key: &str, number: i128) -> bool {
+    key.ends_with("_size_bytes") && number > 0 && number % 0x1000 == 0
 }
 
 impl<'de> Deserialize<'de> for Node {

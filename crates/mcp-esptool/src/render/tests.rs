@@ -41,8 +41,8 @@ fn fields_tables_and_console_keep_their_order() {
 port: sim://esp32; verified: yes; took_s: 1.5
 partitions (2):
   name     offset   size_bytes
-  nvs      0x9000   24576
-  factory  0x10000  1048576
+  nvs      0x9000   0x6000
+  factory  0x10000  0x100000
 console:
 | boot
 | hello  (×3)
@@ -78,4 +78,29 @@ fn a_column_of_equal_values_is_told_once() {
     let rows: Vec<_> = (0..5).map(|row| json!({ "name": format!("row {row}"), "readable": true })).collect();
     let text = facts(&json!({ "rows": rows }), "");
     assert!(text.starts_with("rows (5, all with readable yes):\n  name\n  row 0\n"), "{text}");
+}
+
+#[test]
+fn rows_are_not_wider_than_a_screen_and_paths_keep_their_end() {
+    let path = format!("/root/.espressif/tools/{}/libc.a", "x/".repeat(60));
+    let row = |name: &str| {
+        json!({ "name": name, "file": path, "note": "word ".repeat(40), "more": "text ".repeat(40),
+        "deep": { "a": "1".repeat(50), "b": 2 } })
+    };
+    let text = facts(&json!({ "rows": [row("one"), row("two")] }), "");
+    assert!(text.lines().all(|line| line.chars().count() <= 164), "{text}");
+    assert!(text.contains("/libc.a") && text.contains('…'), "{text}");
+}
+
+#[test]
+fn sentences_stand_below_each_other_and_equal_ones_are_folded() {
+    let note = "the partition table ends behind the flash size that the header names";
+    let text = facts(&json!({ "notes": [note, note, "another note"] }), "");
+    assert_eq!(text, format!("notes:\n| {note}  (×2)\n| another note\n"));
+}
+
+#[test]
+fn sizes_of_regions_are_hex_and_counts_are_not() {
+    let text = facts(&json!({ "flash_size_bytes": 4_194_304, "written_bytes": 4096, "size_bytes": 8192 }), "");
+    assert_eq!(text, "flash_size_bytes: 0x400000; written_bytes: 4096; size_bytes: 8192\n");
 }

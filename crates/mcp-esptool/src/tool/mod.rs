@@ -18,6 +18,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::{Operation, Production, Risk};
 use crate::ops::session::deadline::Deadline;
+use crate::ops::session::overrides::Overrides;
 use crate::render;
 
 /// One tool. `In`'s field comments are the parameters' descriptions.
@@ -44,6 +45,8 @@ pub trait Tool {
     const PRODUCTION: Production = Production::Closed;
     /// It works on flash alone: a flash image (`image:PATH`) will do for a device.
     const IMAGES: bool = false;
+    /// Where it takes a port, it connects to the device's loader: it then takes `before`, `after`, `baud` … too.
+    const CONNECTS: bool = true;
     /// Its parameters. Unknown ones are refused before this is read.
     type In: DeserializeOwned + JsonSchema;
     /// Its result; always a JSON object.
@@ -162,8 +165,8 @@ pub const fn entry<T: Tool>(set: &'static str) -> Entry {
         files: T::FILES,
         production: T::PRODUCTION,
         images: T::IMAGES,
-        input: || schema::of_input::<T::In>(T::LONG),
-        output: || schema::of_output::<T::Out>(T::LONG),
+        input: || schema::of_input::<T::In>(T::LONG, T::CONNECTS),
+        output: || render::address_schemas(schema::of_output::<T::Out>(T::LONG)),
         risk_of: risk_of::<T>,
         run: run::<T>,
     }
@@ -187,7 +190,11 @@ fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> 
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("\n");
-    match serde_json::to_value(&out) {
+    let data = serde_json::to_value(&out).map(|mut data| {
+        render::addresses_as_text(&mut data);
+        data
+    });
+    match data {
         Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
         Ok(other) => Err(ToolError::new(Code::Internal, format!("the result is not an object: {other}"))),
         Err(error) => Err(ToolError::new(Code::Internal, format!("the result cannot be written as JSON: {error}"))),
@@ -224,15 +231,37 @@ impl Entry {
     ///
     /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
     pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
-        let mut input = schema::check(input, self.input_schema())?;
+        let mut input = schema::check(input, self.input_schema()).map_err(|error| self.pointed(error))?;
         // What no call may do is refused before this one's parameters are looked at.
         ctx.policy.allows_call(&self.operation(), self.least)?;
         let background = self.long && take_background(&mut input);
+        let overrides = self.take_overrides(&mut input).map_err(|error| self.pointed(error))?;
+        if let Some(baud) = overrides.baud {
+            ctx.policy.allows_baud(baud)?;
+        }
+        let ctx = ctx.with_overrides(overrides);
         ctx.policy.allows_call(&self.operation(), (self.risk_of)(&input)?)?;
         if background {
             return ctx.app.jobs.start(ctx.clone(), self, input);
         }
-        self.call_checked(ctx, job, input)
+        self.call_checked(&ctx, job, input)
+    }
+
+    /// An error whose next step names this tool's document.
+    fn pointed(&self, mut error: ToolError) -> ToolError {
+        error.next_step = error.next_step.replace("esp://docs/tools/NAME", &format!("esp://docs/tools/{}", self.name));
+        error
+    }
+
+    /// What the call says about the connection, where the tool does not read that itself.
+    fn take_overrides(&self, input: &mut Value) -> Result<Overrides, ToolError> {
+        let schema = self.input_schema();
+        let shared = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let shared = shared.filter(|(_, of)| of.get(schema::SHARED).is_some()).map(|(name, _)| name.as_str());
+        match input.as_object_mut() {
+            Some(fields) => Overrides::take(fields, shared),
+            None => Ok(Overrides::default()),
+        }
     }
 
     /// Runs the tool with parameters that are known to fit its schema.
@@ -244,6 +273,7 @@ impl Entry {
         let deadline = ctx.policy.max_call().map(|limit| Deadline::start(job.clone(), limit));
         let call = ctx.for_tool(self.name, self.images);
         let result = (self.run)(&call, job, input).map(|reply| reply.with_notes(&call.images.notes()));
+        let result = result.map_err(|error| self.pointed(error));
         let result = match deadline {
             Some(deadline) => deadline.explain(result),
             None => result,

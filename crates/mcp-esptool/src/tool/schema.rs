@@ -10,17 +10,38 @@ use serde_json::{Map, Value, json};
 use crate::ops::args::parse_number;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::nearest;
+use crate::ops::session::overrides;
 
-/// The schema of a tool's parameters; a long tool takes `background` too.
-pub fn of_input<T: JsonSchema>(long: bool) -> Map<String, Value> {
+/// Marks a parameter that tools share and that is read before them: how to connect.
+pub const SHARED: &str = "x-shared";
+
+/// The schema of a tool's parameters; a long tool takes `background` too, one with a device how to connect to it.
+pub fn of_input<T: JsonSchema>(long: bool, connects: bool) -> Map<String, Value> {
     let mut schema = tidy(generator().for_deserialize_root::<T>());
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
-    if let (true, Some(properties)) = (long, properties.as_object_mut()) {
-        properties.insert("background".into(), json!({"type": "boolean", "description": "Run as a job (esp_job)."}));
+    if let Some(properties) = properties.as_object_mut() {
+        if long {
+            let about = "Run as a job (esp_job).";
+            let of = json!({"type": "boolean", "description": about, (listed::RARE): true});
+            properties.insert("background".into(), of);
+        }
+        if ["port", "ports"].iter().any(|name| properties.contains_key(*name)) {
+            add_connection(properties, connects);
+        }
     }
     schema.insert("type".into(), "object".into());
     schema.insert("additionalProperties".into(), false.into());
     schema
+}
+
+/// A tool that only listens to the line can wait for it, too.
+fn add_connection(properties: &mut Map<String, Value>, connects: bool) {
+    for (name, mut of) in overrides::schemas().filter(|(name, _)| connects || *name == "wait_s") {
+        if let Some(of) = of.as_object_mut() {
+            of.extend([(listed::RARE.to_string(), true.into()), (SHARED.to_string(), true.into())]);
+        }
+        properties.entry(name).or_insert(of);
+    }
 }
 
 /// The schema of a tool's result; a long tool may return a job instead.

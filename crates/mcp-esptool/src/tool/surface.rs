@@ -17,6 +17,7 @@ static PROFILES: &[(&str, &[&str])] = &[
             "esp_run_firmware",
             "esp_test_connection",
             "esp_flash_firmware",
+            "esp_flash_and_run",
             "esp_flash_read",
             "esp_flash_erase",
             "esp_flash_verify",
@@ -26,10 +27,28 @@ static PROFILES: &[(&str, &[&str])] = &[
             "esp_job",
         ],
     ),
-    ("factory", &["chip", "flash", "production", "core"]),
-    ("security", &["chip", "security", "core"]),
-    ("virtual", &["chip", "flash", "virtual", "core"]),
+    ("factory", &["chip", "flash", "production", "core", "esp_partition_read", "esp_firmware_analyze"]),
+    (
+        "security",
+        &[
+            "chip",
+            "security",
+            "core",
+            // A plan is rehearsed on a twin, images are written before bits are burned, and the start is checked.
+            "esp_qemu_start",
+            "esp_qemu_stop",
+            "esp_flash_firmware",
+            "esp_flash_backup",
+            "esp_boot_check",
+        ],
+    ),
+    ("virtual", &["chip", "flash", "virtual", "core", "esp_console_capture", "esp_boot_check", "esp_partition_read"]),
 ];
+
+/// What every set with a device needs beside its own tools.
+static BASICS: &[&str] = &["esp_scan_ports", "esp_detect_chip", "esp_job"];
+/// Sets that need no device.
+static WITHOUT_DEVICE: &[&str] = &["core", "firmware"];
 
 /// The tools that the configuration chooses.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +65,12 @@ impl Surface {
         for name in config.list("toolsets") {
             match PROFILES.iter().find(|(profile, _)| *profile == name) {
                 Some((_, parts)) => chosen.extend(parts.iter().map(|part| part.to_string())),
-                None if sets().contains(&name.as_str()) => chosen.push(name),
+                None if sets().contains(&name.as_str()) => {
+                    if !WITHOUT_DEVICE.contains(&name.as_str()) {
+                        chosen.extend(BASICS.iter().map(|tool| tool.to_string()));
+                    }
+                    chosen.push(name);
+                }
                 None => return Err(unknown("toolset", &name, sets().into_iter().chain(PROFILES.iter().map(|p| p.0)))),
             }
         }
@@ -100,6 +124,10 @@ mod tests {
         assert_eq!(surface(&[]).unwrap().len(), ALL.len());
         assert_eq!(surface(&[("toolsets", "core")]).unwrap(), ["esp_job"]);
         assert_eq!(surface(&[("toolsets", "core"), ("tools", "esp_detect_chip")]).unwrap().len(), 2);
+        let flash = surface(&[("toolsets", "flash")]).unwrap();
+        assert!(BASICS.iter().all(|tool| flash.contains(tool)), "a flash tool needs a port: {flash:?}");
+        let security = surface(&[("toolsets", "security")]).unwrap();
+        assert!(security.contains(&"esp_qemu_start") && security.contains(&"esp_boot_check"));
         assert!(!surface(&[("exclude_tools", "esp_job")]).unwrap().contains(&"esp_job"));
         let bench = surface(&[("toolsets", "bench")]).unwrap();
         assert!(bench.contains(&"esp_flash_firmware") && bench.len() < ALL.len());

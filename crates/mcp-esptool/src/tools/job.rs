@@ -34,9 +34,9 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The job; not needed for `list`.
+    /// The job; not needed for list.
     job_id: Option<String>,
-    /// `list`, `status` (default), `wait` or `cancel`.
+    /// What to do (default status).
     #[serde(default)]
     action: Action,
     /// Longest wait in seconds (default 30, at most 600).
@@ -53,7 +53,7 @@ pub struct Out {
 impl Tool for JobTool {
     const NAME: &'static str = "esp_job";
     const TITLE: &'static str = "Background jobs";
-    const ABOUT: &'static str = "Poll, wait for, cancel or list jobs that were started with background: true.";
+    const ABOUT: &'static str = "Poll, wait for, cancel or list jobs started with background: true.";
     const RISK: Risk = Risk::Resets;
     const LEAST_RISK: Risk = Risk::Reads;
     type In = In;

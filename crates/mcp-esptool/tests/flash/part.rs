@@ -57,7 +57,7 @@ fn the_usage_map_names_what_is_there() {
     let reply = bench.reply("esp_flash_analyze", input).unwrap();
     let areas = reply.data["areas"].as_array().unwrap();
     let find = |name: &str| areas.iter().find(|area| area["name"] == name).unwrap();
-    assert_eq!(reply.data["table_offset"], 0x8000);
+    assert_eq!(reply.data["table_offset"], "0x8000");
     assert_eq!((&find("nvs")["content"], &find("nvs")["used_bytes"]), (&json!("blank"), &json!(0)));
     assert_eq!(find("factory")["content"], "app");
     assert!(find("factory")["about"].as_str().unwrap().contains("mcp-esptool-demo"));

@@ -159,7 +159,7 @@ fn a_dead_flash_and_a_wrong_voltage_are_told_apart() {
     let out = recover(&bench, &port, json!({"repair": true}));
     assert_eq!(out["verdict"], "flash_dead", "{out:?}");
     assert_eq!(step(&out, "flash status")["worked"], false);
-    assert!(out["next"].to_string().contains("locked for ever"));
+    assert!(out["next"].to_string().contains("locked permanently"));
     // Protection alone is lifted when a loader starts.
     let (device, port) = bench.device("protected", |_| ());
     load_firmware(&device);

@@ -21,7 +21,7 @@ fn key() -> Vec<u8> {
     (0..32u8).map(|byte| byte.wrapping_mul(73) ^ 0x1d).collect()
 }
 
-/// A board with a key and encryption on: still in development, or closed for ever.
+/// A board with a key and encryption on: still in development, or closed permanently.
 fn board(bench: &Bench, name: &str, is_closed: bool) -> String {
     let url = format!("sim://{}-{name}", chip().id);
     let mut config = Config::new(chip(), name).unpaced();

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use esp_model::console::Catalogue;
 use mcp_esptool::ops::error;
 use mcp_esptool::tool::Entry;
+use mcp_esptool::tool::schema::SHARED;
 use mcp_esptool::tool::schema::listed::{Detail, input};
 use mcp_esptool::tools::ALL;
+use mcp_esptool::{documents, prompts, resources};
 use regex::Regex;
 use serde_json::Value;
 
@@ -44,7 +47,9 @@ fn fault((tool, name): &Named, among: &[&Entry]) -> Option<String> {
         Some(tool) => ALL.iter().filter(|entry| entry.name == tool).collect(),
         None => among.iter().copied().filter(|entry| has(&entry.input_schema(), name)).collect(),
     };
-    let listed = |entry: &&Entry| has(&input(entry.input_schema(), Detail::Short), name);
+    // How to connect is the same for all tools with a device; their documents list it.
+    let is_shared = |entry: &Entry| entry.input_schema()["properties"][name].get(SHARED).is_some();
+    let listed = |entry: &&Entry| has(&input(entry.input_schema(), Detail::Short), name) || is_shared(entry);
     match meant.iter().find(|entry| !listed(entry)) {
         Some(entry) => Some(format!("{}: `{name}` is not in the list", entry.name)),
         None if meant.is_empty() => Some(format!("no tool {tool:?} with `{name}`")),
@@ -74,7 +79,7 @@ fn parameters_that_next_steps_name_are_listed() {
     let mut faults = BTreeSet::new();
     let mut checked = 0;
     let steps = Regex::new(r#"\.next\(\s*(?:format!\(\s*)?"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
-    for (path, text) in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+    for (path, text) in sources() {
         for step in steps.captures_iter(&text) {
             for one in named(&step[1]) {
                 checked += 1;
@@ -84,6 +89,103 @@ fn parameters_that_next_steps_name_are_listed() {
     }
     assert!(checked > 5, "{checked}");
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Names in texts that look like tools and are not.
+const NO_TOOLS: [&str; 2] = ["esp_rfc2217_server", "esp_timer"];
+
+/// What an MCP client cannot do with a text: tools and resources that are not there, files of `docs/`, commands of a
+/// shell that no person is asked to run.
+fn dead_ends(text: &str) -> Vec<String> {
+    let tools = Regex::new(r"\besp_[a-z0-9]+(?:_[a-z0-9]+)*\b").unwrap();
+    let uris = Regex::new(r"esp://[a-z0-9_/-]+(?:NAME)?").unwrap();
+    let files = Regex::new(r"(?:^|[\s(`])docs/[\w/]+\.md").unwrap();
+    let mut found = Vec::new();
+    for name in tools.find_iter(text).map(|name| name.as_str()) {
+        let after = text.split_once(name).map_or("", |(_, after)| after);
+        let is_tool = mcp_esptool::tools::find(name).is_some();
+        if !is_tool && !NO_TOOLS.contains(&name) && !after.starts_with(['(', '.']) {
+            found.push(format!("there is no tool {name}"));
+        }
+    }
+    let known: Vec<&str> = resources::all().iter().map(|resource| resource.uri).collect();
+    for uri in uris.find_iter(text).map(|uri| uri.as_str().trim_end_matches('/')) {
+        let is_there = documents::read(&uri.replace("NAME", "esp_job")).is_some()
+            || known.contains(&uri)
+            || ["esp://server", "esp://docs"].contains(&uri);
+        if !is_there {
+            found.push(format!("there is no resource {uri}"));
+        }
+    }
+    found.extend(files.find_iter(text).map(|file| format!("a client cannot open {}", file.as_str())));
+    let by_person = ["a person", "the user to run"].iter().any(|who| text.contains(who));
+    let shell = ["`mcp-esptool ", "(mcp-esptool ", "idf.py ", "idf_tools.py", "sudo ", "esptool.py"];
+    if let Some(command) = shell.iter().find(|command| text.contains(**command)).filter(|_| !by_person) {
+        found.push(format!("a client cannot run {command}…"));
+    }
+    found
+}
+
+/// Everything that tells a reader what to do next: where it stands, and the text.
+fn advice() -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> =
+        error::hints().iter().map(|(code, hint)| (format!("hints.toml [{code}]"), hint.next.clone())).collect();
+    for entry in Catalogue::builtin().entries() {
+        // Functions of ESP-IDF are named like tools.
+        let known = |name: &regex::Captures| match mcp_esptool::tools::find(&name[0]) {
+            Some(_) => name[0].to_string(),
+            None => "a function".to_string(),
+        };
+        let remedy = Regex::new(r"\besp_[a-z0-9_]+").unwrap().replace_all(&entry.remedy, known).into_owned();
+        all.push((format!("findings [{}]", entry.code), remedy));
+    }
+    let given = serde_json::Map::new();
+    for (name, prompt) in prompts::all() {
+        let mut given = given.clone();
+        given.extend(prompt.arguments.keys().map(|name| (name.clone(), Value::from("VALUE"))));
+        all.push((format!("prompt {name}"), prompt.fill(&given).unwrap()));
+    }
+    all.push(("instructions".into(), mcp_esptool::mcp::INSTRUCTIONS.into()));
+    all.extend(ALL.iter().map(|entry| (entry.name.to_string(), entry.about.to_string())));
+    let steps = Regex::new(r#"\.next\(\s*(?:format!\(\s*)?"((?:[^"\\]|\\(?s:.))*)""#).unwrap();
+    for (path, text) in sources() {
+        all.extend(steps.captures_iter(&text).map(|step| (path.clone(), step[1].to_string())));
+    }
+    all
+}
+
+#[test]
+fn advice_names_only_what_a_client_can_do() {
+    let advice = advice();
+    assert!(advice.len() > 300, "{}", advice.len());
+    let faults: Vec<String> = advice
+        .iter()
+        .flat_map(|(place, text)| dead_ends(text).into_iter().map(move |fault| format!("{place}: {fault}: {text}")))
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn dead_ends_are_found() {
+    for (text, fault) in [
+        ("call esp_partition_table_create", "there is no tool esp_partition_table_create"),
+        ("see esp://docs/nothing", "there is no resource esp://docs/nothing"),
+        ("docs/safety.md tells", "a client cannot open docs/safety.md"),
+        ("run `mcp-esptool doctor`", "a client cannot run `mcp-esptool …"),
+    ] {
+        assert_eq!(dead_ends(text), [fault], "{text}");
+    }
+    for text in
+        ["call esp_job; see esp://docs/safety", "a person can run `mcp-esptool doctor`", "esp://docs/tools/NAME"]
+    {
+        assert_eq!(dead_ends(text), [""; 0], "{text}");
+    }
+}
+
+/// The sources of the program and of its operations.
+fn sources() -> Vec<(String, String)> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["src", "../esp-ops/src"].iter().flat_map(|dir| files(&own.join(dir))).collect()
 }
 
 fn files(dir: &Path) -> Vec<(String, String)> {

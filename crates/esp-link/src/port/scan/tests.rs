@@ -20,6 +20,41 @@ fn the_same_unit_under_another_name() {
 }
 
 #[test]
+fn ports_are_chosen_by_usb_id_serial_number_and_location() {
+    let port = |path: &str, vid, pid, serial: &str, location: &str| FoundPort {
+        path: path.into(),
+        usb: Some(UsbDevice {
+            vid,
+            pid,
+            serial_number: Some(serial.into()),
+            location: Some(location.into()),
+            ..UsbDevice::default()
+        }),
+        ..FoundPort::default()
+    };
+    let plain = FoundPort { path: "/dev/ttyS0".into(), ..FoundPort::default() };
+    let ports = [
+        plain,
+        port("/dev/ttyACM0", 0x303a, 0x1001, "24:0A:C4:00:11:22", "1-1:1.0"),
+        port("/dev/ttyUSB0", 0x10c4, 0xea60, "0001", "1-2:1.0"),
+        port("/dev/ttyUSB1", 0x10c4, 0xea60, "0002", "1-3.4:1.0"),
+    ];
+    let chosen = |url: &str| the_one(&url.parse().unwrap(), &ports);
+    for (url, path) in [
+        ("usb:303a:1001", "/dev/ttyACM0"),
+        ("usb:303a", "/dev/ttyACM0"),
+        ("serial:0002", "/dev/ttyUSB1"),
+        ("location:1-3.4", "/dev/ttyUSB1"),
+        ("location:1-2:1.0", "/dev/ttyUSB0"),
+    ] {
+        assert_eq!(chosen(url).unwrap(), path, "{url}");
+    }
+    assert!(matches!(chosen("usb:10c4:ea60"), Err(PortError::Several { matches, .. }) if matches.len() == 2));
+    assert!(matches!(chosen("usb:1a86"), Err(PortError::NoMatch { present, .. }) if present.len() == 4));
+    assert!(chosen("location:1-3").is_err(), "a hub is not its port");
+}
+
+#[test]
 fn sorts_by_number() {
     let mut names = ["/dev/ttyUSB10", "/dev/ttyUSB9", "/dev/ttyACM3"];
     names.sort_by_key(|name| natural(name));

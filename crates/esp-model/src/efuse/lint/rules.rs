@@ -152,7 +152,7 @@ impl Case<'_> {
             let severity = if self.facts.profile == Profile::Production { Deny } else { Warn };
             found.push(Finding::new(4, severity, "an even number of bits turns flash encryption off"));
         } else if new == u32::from(len) {
-            found.push(Finding::new(4, Info, "no bit is left: flash encryption stays on for ever"));
+            found.push(Finding::new(4, Info, "no bit is left: flash encryption stays on permanently"));
         } else if u32::from(len) - new < 2 {
             found.push(Finding::new(4, Warn, "flash encryption cannot be turned off and on again"));
         }
@@ -267,7 +267,8 @@ impl Case<'_> {
                 fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ")
             };
             if unset.len() + set.len() > 0 {
-                let still = if unset.is_empty() { String::new() } else { format!("; for ever 0: {}", names(&unset)) };
+                let still =
+                    if unset.is_empty() { String::new() } else { format!("; permanently 0: {}", names(&unset)) };
                 let set = if set.is_empty() { "nothing that is set".into() } else { names(&set) };
                 found.push(Finding::new(11, Info, format!("WR_DIS bit {bit} freezes {set}{still}")));
             }

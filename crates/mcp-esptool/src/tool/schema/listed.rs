@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::SHARED;
+
 /// How much a list says, from most to least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -21,11 +23,13 @@ impl Detail {
 }
 
 /// Marks a parameter that few callers need: `#[schemars(extend("x-rare" = true))]`. A long list leaves it out.
-const RARE: &str = "x-rare";
+pub const RARE: &str = "x-rare";
 
 fn without_marks(mut full: Map<String, Value>) -> Map<String, Value> {
     let properties = full.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
-    properties.filter_map(|(_, schema)| schema.as_object_mut()).for_each(|schema| drop(schema.remove(RARE)));
+    for schema in properties.filter_map(|(_, schema)| schema.as_object_mut()) {
+        [RARE, SHARED].iter().for_each(|mark| drop(schema.remove(*mark)));
+    }
     full
 }
 
@@ -55,12 +59,31 @@ pub fn output(full: Map<String, Value>, detail: Detail) -> Map<String, Value> {
         }
         Detail::Fields => {
             let properties = full.get("properties").and_then(Value::as_object).into_iter().flatten();
-            let properties: Map<_, _> = properties.map(|(name, schema)| (name.clone(), kind_of(schema))).collect();
+            let kind = |schema| values_of(schema).unwrap_or_else(|| kind_of(schema));
+            let properties: Map<_, _> = properties.map(|(name, schema)| (name.clone(), kind(schema))).collect();
             listed.insert("properties".into(), properties.into());
         }
-        Detail::Short => {}
+        Detail::Short => {
+            let properties = full.get("properties").and_then(Value::as_object).into_iter().flatten();
+            let told = properties.filter(|(name, _)| VERDICTS.contains(&name.as_str()));
+            let known = told.filter_map(|(name, schema)| Some((name.clone(), values_of(schema)?)));
+            let known: Map<_, _> = known.collect();
+            if !known.is_empty() {
+                listed.insert("properties".into(), known.into());
+            }
+        }
     }
     listed
+}
+
+/// Fields of results that say how it went: even the shortest list names their values.
+const VERDICTS: [&str; 2] = ["verdict", "outcome"];
+
+/// The values that a field may have, where they are few and known; a field that may be null is left alone.
+fn values_of(schema: &Value) -> Option<Value> {
+    let text = schema.to_string();
+    let listed = simple(schema).remove("enum").filter(|_| !text.contains("\"null\""))?;
+    Some(json!({ "enum": listed }))
 }
 
 /// The same with one type for each value, which more clients understand than a list of types: a number that may be
@@ -110,9 +133,12 @@ fn parameter(schema: &Value, detail: Detail) -> Map<String, Value> {
 
 /// The description with the names of the inner fields, which then need no schema: `files` (each {path, address}).
 fn in_short(about: &str, listed: &mut Map<String, Value>) -> String {
-    if !listed.contains_key("type") {
-        // Text or an object: the description shows both.
-        listed.remove("properties");
+    let own = listed.remove("properties");
+    let names = own.iter().filter_map(Value::as_object).flat_map(|fields| fields.keys().cloned());
+    let names = names.collect::<Vec<_>>().join(", ");
+    // Where it may be text or an object, the description shows both.
+    if listed.contains_key("type") && !names.is_empty() {
+        return format!("{about}: {{{names}}}");
     }
     let fields = listed_items(listed).map(named).collect::<Vec<_>>().join(", ");
     if fields.is_empty() {
@@ -143,10 +169,21 @@ fn named((name, of): (&String, &Value)) -> String {
     }
 }
 
-/// Up to the first semicolon or full stop that ends a clause.
+/// Up to the first semicolon or full stop that ends a clause; what stands in brackets stays whole.
 fn first_clause(text: &str) -> &str {
-    let ends = ["; ", ". "].iter().filter_map(|mark| text.find(mark)).min();
-    ends.map_or_else(|| text.trim_end_matches('.'), |end| &text[..end])
+    let mut open = 0_i32;
+    for (at, letter) in text.char_indices() {
+        open += match letter {
+            '(' | '[' | '{' => 1,
+            ')' | ']' | '}' => -1,
+            _ => 0,
+        };
+        let ends = matches!(letter, ';' | '.') && text[at + 1..].starts_with(' ');
+        if ends && open == 0 {
+            return &text[..at];
+        }
+    }
+    text.trim_end_matches('.')
 }
 
 /// A schema without descriptions and without what only a validator needs.
@@ -237,6 +274,10 @@ fn simple(schema: &Value) -> Map<String, Value> {
 const DEPTH: usize = 2;
 
 fn shorten(value: &mut Value, depth: usize) {
+    if let Some(values) = values_of(value) {
+        *value = values;
+        return;
+    }
     let Value::Object(fields) = value else { return };
     fields.remove("description");
     let inner = ["properties", "items", "anyOf", "oneOf", "additionalProperties"];
@@ -282,6 +323,7 @@ mod tests {
         assert_eq!(first_clause("Size (\"4MB\"); needed later."), "Size (\"4MB\")");
         assert_eq!(first_clause("One thing, such as esp32.bin. More."), "One thing, such as esp32.bin");
         assert_eq!(first_clause("File."), "File");
+        assert_eq!(first_clause("Rate (default 1; at most 9); more."), "Rate (default 1; at most 9)");
     }
 
     #[test]

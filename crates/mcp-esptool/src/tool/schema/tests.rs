@@ -41,7 +41,7 @@ struct Level2 {
 }
 
 fn checked(input: Value) -> Result<Value, ToolError> {
-    check(input, of_input::<In>(true))
+    check(input, of_input::<In>(true, true))
 }
 
 #[test]

@@ -1,19 +1,18 @@
 //! `esp_connect_advanced`: a connection as wanted, kept warm for the next calls.
 
 use esp_link::ConnectOptions;
-use esp_link::options::Before;
 use esp_link::options::StubSource;
-use esp_link::reset::Sequence;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError, attempt_text};
+use crate::ops::error::{ToolError, attempt_text};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Warm;
 use crate::ops::session::identity::Device;
+use crate::ops::session::overrides;
 use crate::tool::Tool;
 
 /// The tool.
@@ -27,10 +26,12 @@ pub struct In {
     /// Baud rate to work at (default 460800, or what this line is known to carry).
     baud: Option<u32>,
     /// Reset attempts (default 7).
+    #[schemars(extend("x-rare" = true))]
     retries: Option<u32>,
     /// ladder (default), no-reset, classic, tight, usb-serial-jtag, or a sequence such as "D0|R1|W0.1|D1|R0|W0.05|D0".
     before: Option<String>,
     /// When the connection goes: hard-reset (default) or no-reset.
+    #[schemars(extend("x-rare" = true))]
     after: Option<String>,
     /// auto (default) or none: the ROM loader alone.
     stub: Option<String>,
@@ -59,24 +60,16 @@ pub struct Out {
 impl Tool for Connect {
     const NAME: &'static str = "esp_connect_advanced";
     const TITLE: &'static str = "Connect";
-    const ABOUT: &'static str = "Open a connection with chosen baud rate, reset sequence and loader, and keep it for the next calls. Reports each \
-         attempt and what was seen.";
+    const ABOUT: &'static str = "Connect with a chosen baud rate, reset sequence and loader, and keep the \
+         connection for the next calls. Reports each attempt. Only needed when a normal call cannot connect.";
     const RISK: Risk = Risk::Resets;
     type In = In;
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let before = before(input.before.as_deref().unwrap_or("ladder"))?;
-        let no_stub = match input.stub.as_deref() {
-            None | Some("auto") => false,
-            Some("none" | "false") => true,
-            Some(other) => return Err(bad("stub", other, "auto, none")),
-        };
-        let reset_at_end = match input.after.as_deref() {
-            None | Some("hard-reset") => true,
-            Some("no-reset") => false,
-            Some(other) => return Err(bad("after", other, "hard-reset, no-reset")),
-        };
+        let before = overrides::before(input.before.as_deref().unwrap_or("ladder"))?;
+        let no_stub = overrides::no_stub(input.stub.as_deref().unwrap_or("auto"))?;
+        let reset_at_end = overrides::reset_at_end(input.after.as_deref().unwrap_or("hard-reset"))?;
         let (mut lease, url) = ctx.lease_port(input.port.as_ref(), job)?;
         let mut options = ConnectOptions { before, attempts: input.retries.unwrap_or(7), ..ctx.options_for(&url) };
         if no_stub {
@@ -126,22 +119,4 @@ impl Tool for Connect {
             out.attempts.join("; ")
         )
     }
-}
-
-fn before(text: &str) -> Result<Before, ToolError> {
-    Ok(match text {
-        "ladder" | "default-reset" => Before::Ladder,
-        "no-reset" => Before::NoReset,
-        "classic" => Before::Only(Sequence::classic(50)),
-        "tight" => Before::Only(Sequence::tight(50)),
-        "usb-serial-jtag" | "usb-reset" => Before::Only(Sequence::usb_serial_jtag()),
-        custom => {
-            let known = "ladder, no-reset, classic, tight, usb-serial-jtag, D0|R1|W0.1|…";
-            Before::Only(Sequence::custom(custom).map_err(|error| bad("before", &error.to_string(), known))?)
-        }
-    })
-}
-
-fn bad(name: &str, value: &str, known: &str) -> ToolError {
-    ToolError::new(Code::BadParameter, format!("`{name}`: {value}")).seen("known", known)
 }

@@ -91,8 +91,8 @@ impl Macs {
 impl Tool for Detect {
     const NAME: &'static str = "esp_detect_chip";
     const TITLE: &'static str = "Detect chip";
-    const ABOUT: &'static str = "Which chip is on the port: package, revision, features, crystal, MACs, flash, security state. Resets the device \
-         into its loader.";
+    const ABOUT: &'static str = "Identify the chip on a port: package, revision, features, crystal, MACs, flash, \
+         security state. Resets the device into its bootloader.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

@@ -53,8 +53,8 @@ pub struct Region {
 impl Tool for Info {
     const NAME: &'static str = "esp_get_chip_info";
     const TITLE: &'static str = "Chip information";
-    const ABOUT: &'static str = "Everything esp_detect_chip tells, and the memory map, eFuse block 0, boot pin, bootloader address and what the \
-         loader can do.";
+    const ABOUT: &'static str = "Report chip details: memory map, eFuse block 0, boot pin, bootloader address, \
+         loader commands. Use esp_detect_chip for a quick identification.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

@@ -25,7 +25,7 @@ pub struct In {
     port: Option<PortUrl>,
     /// RAM image or ELF file.
     firmware: String,
-    /// Seconds to capture the console afterwards (default 0), at the rate that the loader used.
+    /// Seconds to capture the console afterwards (default 0); at the rate the loader used.
     #[serde(default)]
     capture_s: f64,
 }
@@ -56,7 +56,8 @@ pub struct SegmentView {
 impl Tool for LoadRam {
     const NAME: &'static str = "esp_load_ram";
     const TITLE: &'static str = "Run from RAM";
-    const ABOUT: &'static str = "Load a RAM image or ELF into RAM and run it; the flash stays as it is. Refuses programs with segments in flash.";
+    const ABOUT: &'static str = "Load a RAM image or ELF into RAM and run it without writing flash. Refuses \
+         programs with segments in flash.";
     // The program may do anything that the chip can, also to its flash.
     const RISK: Risk = Risk::Destroys;
     const IDEMPOTENT: bool = false;

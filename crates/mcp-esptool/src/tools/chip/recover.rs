@@ -30,19 +30,20 @@ pub struct Recover;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Seconds to wait for hands on BOOT and EN when no reset helps (default 20).
+    /// Seconds to wait for somebody to press BOOT and EN when no reset helps (default 20).
     watch_s: Option<f64>,
-    /// Back up everything, then do the smallest repair that lets it boot.
+    /// Back up everything, then make the smallest repair that lets it boot.
     #[serde(default)]
     repair: bool,
     /// Build to repair from, as in esp_flash_firmware.
     project: Option<String>,
     /// Folder for the backup (default: esp-backup/MAC/recover).
+    #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
-    /// Last resort, after the backup: erase all. The first call returns a confirm_token.
+    /// Erase everything, as a last resort after the backup; the first call returns a confirm_token.
     #[serde(default)]
     erase_all: bool,
-    /// Token of the first call.
+    /// Token from the first call of erase_all.
     confirm_token: Option<String>,
 }
 
@@ -56,7 +57,7 @@ pub enum Verdict {
     NeedsRepair,
     /// Something has to be pressed, plugged or soldered.
     NeedsHands,
-    /// eFuses keep the loader closed, for ever.
+    /// eFuses keep the loader closed, permanently.
     Locked,
     /// The flash does not answer.
     FlashDead,
@@ -103,8 +104,9 @@ pub struct Step {
 impl Tool for Recover {
     const NAME: &'static str = "esp_recover_chip";
     const TITLE: &'static str = "Recover chip";
-    const ABOUT: &'static str = "A device that does not answer or boot: port, reset variants, BOOT and EN by hand, ROM alone, flash id and voltage; says \
-         what is broken. With repair: backs up everything, then the smallest repair (otadata, NVS, bootloader, table, app).";
+    const ABOUT: &'static str = "Find out why a device does not answer or boot (port, reset, BOOT and EN by hand, \
+         ROM loader, flash id and voltage). With repair, back up the flash, then make the smallest fix (otadata, \
+         NVS, bootloader, table, app).";
     const RISK: Risk = Risk::Destroys;
     const CONFIRMS: bool = true;
     const LONG: bool = true;
@@ -115,7 +117,7 @@ impl Tool for Recover {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         // What is given must be readable before anything is tried.
         let artefacts = artefacts(ctx, input.project.as_deref())?;
-        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
+        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
         let mut ladder = Ladder::new(url.to_string());
         let mut lease = match ctx.lease_port(Some(&PortUrl(url.to_string())), job) {
             Ok((lease, _)) => lease,

@@ -38,7 +38,7 @@ pub enum ResetMode {
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// hard-reset (default), soft-reset, watchdog-reset, download (into the loader) or no-reset.
+    /// How to reset (default hard-reset); download enters the bootloader.
     #[serde(default)]
     reset_mode: ResetMode,
 }
@@ -58,8 +58,8 @@ pub struct Out {
 impl Tool for Reset {
     const NAME: &'static str = "esp_reset_chip";
     const TITLE: &'static str = "Reset chip";
-    const ABOUT: &'static str = "Reset the device into its application or its loader, and give the port back. Says which modes work where one \
-         cannot.";
+    const ABOUT: &'static str = "Reset the device into its application or its bootloader and release the port. Does \
+         not check that the application starts: see esp_run_firmware.";
     const RISK: Risk = Risk::Resets;
     type In = In;
     type Out = Out;

@@ -20,10 +20,10 @@ pub struct RunFirmware;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Seconds to capture the console, from the first byte (default 0: no capture).
+    /// Seconds to capture the console from its first byte (default 0: none).
     #[serde(default)]
     capture_s: f64,
-    /// Regular expression that ends the capture.
+    /// Stop capturing when this regular expression matches.
     until: Option<String>,
 }
 
@@ -42,8 +42,8 @@ pub struct Out {
 impl Tool for RunFirmware {
     const NAME: &'static str = "esp_run_firmware";
     const TITLE: &'static str = "Run firmware";
-    const ABOUT: &'static str = "Leave the loader and run the application; optionally capture its console from the first byte and judge the \
-         start (app banner, panic, boot loop).";
+    const ABOUT: &'static str = "Start the application and, with capture_s, record its console from the first byte \
+         and judge the start: app banner, panic, boot loop.";
     const RISK: Risk = Risk::Resets;
     const LONG: bool = true;
     type In = In;

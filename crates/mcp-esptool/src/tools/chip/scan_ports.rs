@@ -19,7 +19,7 @@ pub struct ScanPorts;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Connect to each port and ask which chip is there; this resets the devices.
+    /// Connect to each port and identify the chip (resets the devices).
     #[serde(default)]
     probe: bool,
 }
@@ -31,13 +31,31 @@ pub struct Out {
     ports: Vec<Found>,
 }
 
+/// What a port is.
+#[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A serial port of this computer; one on USB has `usb`.
+    #[default]
+    Serial,
+    /// A simulated chip of this process.
+    Simulated,
+    /// A running virtual device.
+    Virtual,
+    /// A port that the configuration names.
+    Remote,
+}
+
 /// One port.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Found {
     /// What to give as `port`.
     port: String,
-    /// serial, simulated, virtual or remote.
-    kind: String,
+    /// What it is.
+    kind: Kind,
+    /// The name of a virtual or remote device; `port` takes it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// USB vendor and product id, `303a:1001`.
     #[serde(skip_serializing_if = "Option::is_none")]
     usb: Option<String>,
@@ -47,6 +65,9 @@ pub struct Found {
     /// USB serial number; the MAC for a chip's own USB.
     #[serde(skip_serializing_if = "Option::is_none")]
     serial_number: Option<String>,
+    /// Place on the USB bus; `location:…` names the port by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
     /// The driver.
     #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<String>,
@@ -67,7 +88,8 @@ pub struct Found {
 impl Tool for ScanPorts {
     const NAME: &'static str = "esp_scan_ports";
     const TITLE: &'static str = "Scan ports";
-    const ABOUT: &'static str = "List serial ports, virtual devices and configured remote ports. Opens and resets nothing unless probe is true.";
+    const ABOUT: &'static str = "List serial ports, virtual devices and configured remote ports; boards on USB \
+         first. Opens and resets nothing unless probe is true.";
     const RISK: Risk = Risk::Resets;
     const LEAST_RISK: Risk = Risk::Reads;
     type In = In;
@@ -80,12 +102,16 @@ impl Tool for ScanPorts {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let in_use = ctx.devices.sessions.in_use();
         let mut ports: Vec<Found> = ctx.ports.serial().into_iter().map(of_serial).collect();
-        ports.extend(ctx.ports.simulated().iter().map(|sim| named("simulated", sim.url())));
+        // A UART of the computer itself rarely has a board on it.
+        ports.sort_by_key(|found| found.usb.is_none());
+        ports.extend(ctx.ports.simulated().iter().map(|sim| named(Kind::Simulated, sim.url())));
         ports.extend(ctx.ports.running_virtuals().iter().map(|status| Found {
+            name: Some(status.config.id.clone()),
             product: Some(format!("virtual {}", status.config.chip)),
-            ..named("virtual", &format!("qemu://{}", status.config.id))
+            ..named(Kind::Virtual, &format!("qemu://{}", status.config.id))
         }));
-        ports.extend(ctx.ports.remote().iter().map(|url| named("remote", url)));
+        let remote = ctx.ports.remote().iter();
+        ports.extend(remote.map(|one| Found { name: one.name.clone(), ..named(Kind::Remote, &one.url) }));
         for found in &mut ports {
             let ours = in_use.iter().find(|(url, _)| *url == found.port);
             found.holder = match ours {
@@ -123,8 +149,8 @@ fn probe(ctx: &Ctx, job: &Job, found: &mut Found) -> Result<(), ToolError> {
     Ok(())
 }
 
-fn named(kind: &str, url: &str) -> Found {
-    Found { port: url.into(), kind: kind.into(), ..Found::default() }
+fn named(kind: Kind, url: &str) -> Found {
+    Found { port: url.into(), kind, ..Found::default() }
 }
 
 fn of_serial(found: FoundPort) -> Found {
@@ -136,17 +162,20 @@ fn of_serial(found: FoundPort) -> Found {
         driver: found.driver,
         links: found.links,
         holder: found.holder.map(|holder| holder.to_string()),
-        ..named("serial", &found.path)
+        location: usb.location,
+        ..named(Kind::Serial, &found.path)
     }
 }
 
 impl Found {
     fn line(&self) -> String {
-        let known = [&self.usb, &self.product, &self.driver];
+        let known = [&self.name, &self.usb, &self.product, &self.driver];
         let mut parts: Vec<String> = known.into_iter().flatten().cloned().collect();
         parts.extend(self.holder.as_ref().map(|holder| format!("in use by {holder}")));
         parts.extend(self.device.as_ref().map(Device::to_string));
         parts.extend(self.error.clone());
-        format!("{} ({}) {}", self.port, self.kind, parts.join(", ")).trim_end().to_string()
+        let kind = serde_json::to_value(self.kind).unwrap_or_default();
+        let kind = kind.as_str().unwrap_or_default();
+        format!("{} ({kind}) {}", self.port, parts.join(", ")).trim_end().to_string()
     }
 }

@@ -28,7 +28,8 @@ const SAMPLE: u32 = 16 * 1024;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Round trips to measure at each rate (default 50, at most 1000).
+    /// Round trips at each rate (default 50, at most 1000).
+    #[schemars(extend("x-rare" = true))]
     rounds: Option<u32>,
 }
 
@@ -63,8 +64,8 @@ pub struct Rate {
 impl Tool for TestConnection {
     const NAME: &'static str = "esp_test_connection";
     const TITLE: &'static str = "Test connection";
-    const ABOUT: &'static str = "Measure the line: round trips, bytes per second and errors at each baud rate up to the bridge's limit; recommends \
-         and remembers a rate.";
+    const ABOUT: &'static str = "Measure the serial link: round trips, throughput and errors at each baud rate the \
+         bridge supports. Recommends and remembers a rate.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     type In = In;

@@ -41,28 +41,28 @@ pub struct In {
     port: Option<PortUrl>,
     /// Seconds to listen at most (default 10).
     duration_s: Option<f64>,
-    /// Bytes to take at most (default 1 MiB).
+    /// Most bytes to take (default 1 MiB).
     #[schemars(extend("x-rare" = true))]
     max_bytes: Option<u64>,
-    /// Regular expressions; the capture ends when one is seen.
+    /// Stop as soon as one of these regular expressions matches.
     #[serde(default)]
     until: Vec<String>,
-    /// Ends after this many seconds of silence.
+    /// Stop after this many seconds of silence.
     #[schemars(extend("x-rare" = true))]
     silence_s: Option<f64>,
-    /// Text to send; \n and \r are newline and return.
+    /// Text to send (\n and \r for newline and return).
     send: Option<String>,
-    /// Send it when this regular expression is seen (default: at once).
+    /// Send it when this regular expression matches (default: at once).
     #[schemars(extend("x-rare" = true))]
     send_after: Option<String>,
-    /// Reset the device first and keep what comes from its first byte on.
+    /// Reset the device first and capture from its first byte.
     #[serde(default)]
     reset: bool,
     /// Line rate (default 115200; an ESP8266's ROM prints at 74880).
     baud: Option<u32>,
-    /// The app's ELF file for names in crashes (default: searched by SHA-256 below the project roots).
+    /// The app's ELF file (default: found by SHA-256); searched below the project roots.
     elf_file: Option<String>,
-    /// File for everything that was received, byte for byte.
+    /// File for all bytes received.
     log_file: Option<String>,
 }
 
@@ -114,13 +114,14 @@ pub struct Out {
 impl Tool for ConsoleCapture {
     const NAME: &'static str = "esp_console_capture";
     const TITLE: &'static str = "Capture console";
-    const ABOUT: &'static str = "Listen to a device's console until a time, size, silence or pattern; optionally reset first or send text. \
-         Boot lines, resets, panics and backtraces are decoded.";
+    const ABOUT: &'static str = "Capture the serial console (monitor) until a time, size, silence or pattern; \
+         optionally reset first or send text. Decodes boot lines, resets, panics and backtraces.";
     const RISK: Risk = Risk::Writes;
     const LEAST_RISK: Risk = Risk::Reads;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;
     const FILES: bool = true;
+    const CONNECTS: bool = false;
     type In = In;
     type Out = Out;
 

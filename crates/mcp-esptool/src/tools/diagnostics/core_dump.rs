@@ -26,10 +26,10 @@ pub struct CoreDumpAnalyze;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Dump as a binary or ELF file, base64 text, or a console log with one; else it is read from the device.
+    /// Dump file or console log (default: read from the device); binary, ELF or base64.
     dump_file: Option<String>,
     port: Option<PortUrl>,
-    /// The crashed app's ELF file (default: searched by SHA-256 below the project roots).
+    /// The app's ELF file (default: found by SHA-256); searched below the project roots.
     elf_file: Option<String>,
     /// The ROM's ELF file, for names in ROM code.
     #[schemars(extend("x-rare" = true))]
@@ -42,8 +42,9 @@ pub struct In {
     size: Option<Number>,
     /// Also show parameters and variables of frames.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     variables: bool,
-    /// Decode what is there of a dump that is not whole: a wrong checksum, cut or lost lines of a log.
+    /// Decode an incomplete dump as far as possible; a wrong checksum, cut or lost lines of a log.
     #[serde(default)]
     damaged: bool,
     /// Which dump of a log with several, from 1 (default: the last).
@@ -82,6 +83,7 @@ pub struct Out {
     /// Exception registers as name and value.
     exception: Vec<[String; 2]>,
     /// verified, unverifiable (the dump has no hash) or no_elf.
+    #[schemars(extend("enum" = ["verified", "unverifiable", "no_elf"]))]
     elf_match: String,
     /// The ELF file that was used.
     elf_file: Option<String>,
@@ -136,8 +138,8 @@ pub struct FrameOut {
 impl Tool for CoreDumpAnalyze {
     const NAME: &'static str = "esp_core_dump_analyze";
     const TITLE: &'static str = "Analyze core dump";
-    const ABOUT: &'static str = "Decode a core dump from flash, a file or a console log: reason, tasks, registers, backtraces with source \
-         lines. Refuses an ELF file of another app.";
+    const ABOUT: &'static str = "Decode a core dump from flash, a file or a console log: reason, tasks, registers, \
+         backtraces with source lines. Refuses an ELF of another app.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

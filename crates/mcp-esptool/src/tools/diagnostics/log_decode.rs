@@ -33,17 +33,17 @@ const MOST_EVENTS: usize = 100;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The log itself, as pasted: prefixes of monitors, quotes and cut lines do no harm.
+    /// The log itself, as pasted.
     text: Option<String>,
-    /// A file with the log.
+    /// File with the log.
     input_file: Option<String>,
-    /// The app's ELF file for names in crashes (default: searched by SHA-256 below the project roots).
+    /// The app's ELF file (default: found by SHA-256); searched below the project roots.
     elf_file: Option<String>,
     /// Further folders to search for ELF files.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     elf_dirs: Vec<String>,
-    /// The chip, where the log does not tell it.
+    /// The chip, if the log does not tell it.
     chip: Option<String>,
 }
 
@@ -74,8 +74,8 @@ pub struct Out {
 impl Tool for LogDecode {
     const NAME: &'static str = "esp_log_decode";
     const TITLE: &'static str = "Decode console log";
-    const ABOUT: &'static str = "Decode a saved or pasted console log without a device: boot messages, resets, panics, backtraces with \
-         source lines, and known troubles with cause and remedy.";
+    const ABOUT: &'static str = "Decode a saved or pasted console log without a device: boot messages, resets, \
+         panics, backtraces with source lines, known problems with cause and remedy.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

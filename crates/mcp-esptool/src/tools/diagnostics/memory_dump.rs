@@ -61,8 +61,8 @@ pub struct Out {
 impl Tool for MemoryDump {
     const NAME: &'static str = "esp_memory_dump";
     const TITLE: &'static str = "Dump memory";
-    const ABOUT: &'static str =
-        "Read RAM, ROM or registers word by word. Flash-mapped addresses are refused: read flash with esp_flash_read.";
+    const ABOUT: &'static str = "Read RAM, ROM or peripheral registers by address. Refuses flash-mapped addresses: \
+         use esp_flash_read.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

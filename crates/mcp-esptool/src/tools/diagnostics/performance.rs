@@ -28,11 +28,11 @@ const MOST: u32 = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Seconds to measure the link and reading (default 5).
+    /// Seconds to measure (default 5).
     duration: Option<f64>,
-    /// Region to erase and write, as a partition's name or `0xADDRESS+SIZE` (default: none is touched).
+    /// Region to erase and write: a partition name or 0xADDRESS+SIZE (default: none).
     scratch: Option<String>,
-    /// File that keeps the region's content, which is written back at the end (required with scratch).
+    /// File that keeps the region's content; required with scratch, restored at the end.
     backup_file: Option<String>,
 }
 
@@ -84,8 +84,8 @@ pub struct Transfer {
 impl Tool for PerformanceProfile {
     const NAME: &'static str = "esp_performance_profile";
     const TITLE: &'static str = "Profile link and flash";
-    const ABOUT: &'static str = "Measure round trips, reading, hashing and, on a named scratch region with backup, erasing and writing. For \
-         the CPU use the application's own tracing.";
+    const ABOUT: &'static str = "Measure link and flash speed: round trips, read, hash and, on a named scratch \
+         region with backup, erase and write. Not for CPU profiling.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;

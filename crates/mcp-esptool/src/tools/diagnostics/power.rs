@@ -39,6 +39,7 @@ pub struct Out {
     #[serde(flatten)]
     device: Device,
     /// supply_suspect, no_sign_of_trouble or unknown.
+    #[schemars(extend("enum" = ["supply_suspect", "no_sign_of_trouble", "unknown"]))]
     verdict: &'static str,
     /// What was found.
     findings: Vec<Finding>,
@@ -49,8 +50,8 @@ pub struct Out {
 impl Tool for PowerAnalysis {
     const NAME: &'static str = "esp_power_analysis";
     const TITLE: &'static str = "Analyze power";
-    const ABOUT: &'static str = "Evidence about the supply: reset cause, brown-out detector, flash voltage, regulator calibration, brown-outs \
-         while the app runs. Currents cannot be measured from here.";
+    const ABOUT: &'static str = "Collect evidence about the power supply: reset cause, brown-out detector, flash \
+         voltage, brown-outs while the app runs. Does not measure current.";
     const RISK: Risk = Risk::Resets;
     const LONG: bool = true;
     type In = In;

@@ -103,8 +103,7 @@ pub struct FieldOut {
 impl Tool for RegisterDump {
     const NAME: &'static str = "esp_register_dump";
     const TITLE: &'static str = "Dump registers";
-    const ABOUT: &'static str =
-        "Named registers decoded into fields: reset cause, straps, RTC, SPI, UART, GPIO, clocks.";
+    const ABOUT: &'static str = "Read and decode named registers: reset cause, straps, RTC, SPI, UART, GPIO, clocks.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

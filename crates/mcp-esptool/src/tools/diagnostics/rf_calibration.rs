@@ -37,8 +37,8 @@ pub struct Out {
 impl Tool for RfCalibrationCheck {
     const NAME: &'static str = "esp_rf_calibration_check";
     const TITLE: &'static str = "Check RF calibration";
-    const ABOUT: &'static str = "The radio's stored calibration (NVS namespace phy) and PHY init data: there, for this device, in order. What is \
-         missing is rebuilt by the app at its next start.";
+    const ABOUT: &'static str = "Check that the radio's stored calibration (NVS namespace phy) and PHY init data \
+         exist, belong to this device and are intact. The app rebuilds missing data at its next boot.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

@@ -97,8 +97,8 @@ pub struct Out {
 impl Tool for Symbols {
     const NAME: &'static str = "esp_symbols";
     const TITLE: &'static str = "Resolve addresses";
-    const ABOUT: &'static str = "Resolve code addresses to function, file and line (addr2line) with an ELF file; ROM functions by chip. Also \
-         the address of a named symbol. For whole logs use esp_log_decode.";
+    const ABOUT: &'static str = "Resolve code addresses to function, file and line (addr2line) with an ELF file, or \
+         names to addresses. For whole logs use esp_log_decode.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

@@ -38,8 +38,8 @@ const FIELDS: &[(&str, &str)] = &[
 impl Tool for ThermalStatus {
     const NAME: &'static str = "esp_thermal_status";
     const TITLE: &'static str = "Thermal status";
-    const ABOUT: &'static str =
-        "Temperature calibration and grades from eFuses. The temperature itself needs running code, and this says so.";
+    const ABOUT: &'static str = "Read temperature calibration and grade from eFuses. Does not measure temperature: \
+         that needs firmware running on the chip.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

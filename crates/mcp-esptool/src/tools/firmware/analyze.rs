@@ -36,11 +36,12 @@ pub struct Analyze;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The file: image, bootloader, merged flash, ELF, UF2, HEX, partition table, NVS, otadata or core dump.
+    /// The file.
     binary_file: String,
     /// The chip it should be for; another one is then a problem.
     chip_type: Option<String>,
-    /// How many texts of interest to show (default 20).
+    /// How many strings of interest to show (default 20).
+    #[schemars(extend("x-rare" = true))]
     max_strings: Option<u32>,
 }
 
@@ -174,8 +175,8 @@ pub struct Out {
 impl Tool for Analyze {
     const NAME: &'static str = "esp_firmware_analyze";
     const TITLE: &'static str = "Analyse firmware";
-    const ABOUT: &'static str = "Says what a firmware file is (image, bootloader, merged flash, ELF, UF2, HEX, partition \
-         table, NVS, otadata, core dump), decodes it, checks hashes and signatures, and tells what would keep it from booting.";
+    const ABOUT: &'static str = "Identify and decode a firmware file (image, bootloader, merged flash, ELF, UF2, \
+         HEX, partition table, NVS, otadata, core dump): hashes, signatures, and what would keep it from booting.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

@@ -33,19 +33,21 @@ pub struct In {
     elf_file: String,
     /// The chip: esp32, esp32c6 …
     chip_type: String,
-    /// Folder for the set (default: beside the ELF file, ending -flash).
+    /// Output folder (default: beside the ELF file, ending -flash).
     output_dir: Option<String>,
     /// qio, qout, dio (default) or dout.
+    #[schemars(extend("x-rare" = true))]
     flash_mode: Option<String>,
     /// 80m, 40m … (default: the chip's).
+    #[schemars(extend("x-rare" = true))]
     flash_freq: Option<String>,
     /// 2MB, 4MB (default) …
     flash_size: Option<String>,
-    /// A table as CSV or binary file, or a preset such as single_app or two_ota (default: one app that fits).
+    /// Table file or preset (default: one app that fits); CSV or binary, or single_app, two_ota ….
     partition_table: Option<String>,
-    /// A bootloader of your own (default: built with ESP-IDF when it is installed, else stock).
+    /// Your own bootloader (default: stock, or built with ESP-IDF if that is installed).
     bootloader_file: Option<String>,
-    /// Where a bootloader comes from when none is given: auto (default), idf or stock.
+    /// Where the bootloader comes from if none is given (default auto).
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     bootloader_source: Source,
@@ -84,8 +86,8 @@ pub struct Out {
 impl Tool for AppPrepare {
     const NAME: &'static str = "esp_app_prepare";
     const TITLE: &'static str = "Prepare app";
-    const ABOUT: &'static str = "Makes everything that a chip needs to run an ELF file: app image, bootloader, partition \
-         table, otadata, one merged file and flasher_args.json, ready for esp_flash_firmware.";
+    const ABOUT: &'static str = "Make all that a chip needs to run an ELF file (also Rust): app image, bootloader, \
+         partition table, otadata, merged file, flasher_args.json for esp_flash_firmware.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -21,11 +21,12 @@ pub struct ArduinoBuild;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The sketch's folder, or its name in one of the sketch directories.
+    /// The sketch's folder, or its name in a sketch directory.
     sketch: String,
-    /// The board, such as esp32:esp32:esp32c3 (default: the one in sketch.yaml).
+    /// The board, such as esp32:esp32:esp32c3 (default: from sketch.yaml).
     fqbn: Option<String>,
-    /// Folder for the results (default: build-arduino in the sketch).
+    /// Output folder (default: build-arduino in the sketch).
+    #[schemars(extend("x-rare" = true))]
     output_dir: Option<String>,
     /// Longest build in seconds (default 1800).
     #[schemars(extend("x-rare" = true))]
@@ -51,8 +52,8 @@ pub struct Out {
 impl Tool for ArduinoBuild {
     const NAME: &'static str = "esp_arduino_build";
     const TITLE: &'static str = "Build an Arduino sketch";
-    const ABOUT: &'static str =
-        "Build a sketch with arduino-cli, with parsed errors. Then esp_flash_firmware with project.";
+    const ABOUT: &'static str = "Build a sketch with arduino-cli and parse its errors. Then esp_flash_firmware \
+         project=….";
     // A build runs code of the project on this computer.
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;

@@ -37,26 +37,30 @@ pub enum Format {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// What to merge: raw files with their flash addresses; Intel HEX files bring their own.
+    /// Files with their addresses; Intel HEX brings its own.
     #[serde(default)]
     files: Vec<FileAt>,
-    /// Where to write; for `split_file` what the names of the parts begin with.
+    /// Output file; with split_file the prefix of the parts (a folder when it ends in /).
     output_file: String,
-    /// The chip (default: the one that an image among the files names).
+    /// The chip (default: the one that the images name).
+    #[schemars(extend("x-rare" = true))]
     chip_type: Option<String>,
-    /// raw (default), hex or uf2.
+    /// Output format (default raw).
     #[serde(default)]
     format: Format,
     /// Mode for the bootloader's header: qio, qout, dio, dout or keep (default).
+    #[schemars(extend("x-rare" = true))]
     flash_mode: Option<String>,
     /// Frequency for the bootloader's header, or keep (default).
+    #[schemars(extend("x-rare" = true))]
     flash_freq: Option<String>,
     /// Size for the bootloader's header, or keep (default).
+    #[schemars(extend("x-rare" = true))]
     flash_size: Option<String>,
     /// Flash address of the output's first byte (default 0; raw only).
     #[schemars(extend("x-rare" = true))]
     target_offset: Option<Number>,
-    /// Flash address up to which the output is filled with 0xFF (raw only).
+    /// Fill the output with 0xFF up to this flash address (raw only).
     #[schemars(extend("x-rare" = true))]
     pad_to_size: Option<Number>,
     /// Data bytes in a UF2 block, a multiple of 4 (default: as many as fit).
@@ -66,10 +70,10 @@ pub struct In {
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     md5_disable: bool,
-    /// Merge also what does not look as if it belonged there: an app in the bootloader's place, an ELF, a damaged image.
+    /// Merge also what does not belong there; an app at the bootloader address, an ELF, a damaged image.
     #[serde(default)]
     accept_wrong_place: bool,
-    /// Instead of merging: take this merged file (raw, HEX or UF2) apart.
+    /// Instead of merging: split this merged file (raw, HEX or UF2).
     split_file: Option<String>,
 }
 
@@ -89,8 +93,8 @@ pub struct Out {
 impl Tool for BinaryMerge {
     const NAME: &'static str = "esp_binary_merge";
     const TITLE: &'static str = "Merge binaries";
-    const ABOUT: &'static str = "Merges files with flash addresses into one (raw, Intel HEX or UF2), byte for byte as \
-         `esptool merge-bin`; files that share a flash sector are refused. `split_file` goes the other way.";
+    const ABOUT: &'static str = "Merge binaries at their flash addresses into one raw, Intel HEX or UF2 file, byte \
+         for byte as `esptool merge-bin`; refuses overlaps. split_file does the reverse.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

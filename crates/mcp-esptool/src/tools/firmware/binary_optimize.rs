@@ -18,11 +18,11 @@ pub struct BinaryOptimize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The file to look at: an image or a merged file.
+    /// Image or merged file.
     binary_file: String,
     /// An earlier version, to see what an update would send.
     base_file: Option<String>,
-    /// Where to write a smaller file that does the same. Signed and encrypted files are never changed.
+    /// Where to write a smaller file that does the same.
     output_file: Option<String>,
 }
 
@@ -97,8 +97,9 @@ pub struct Out {
 impl Tool for BinaryOptimize {
     const NAME: &'static str = "esp_binary_optimize";
     const TITLE: &'static str = "Optimise binary";
-    const ABOUT: &'static str = "Measures a firmware file: MMU padding, runs of 0xFF, compressibility, texts, difference \
-         to an earlier version; advises build options; can write a smaller file. Signed or encrypted files stay as they are.";
+    const ABOUT: &'static str = "Find wasted space in a firmware file: MMU padding, 0xFF runs, compressibility, \
+         strings, difference to an earlier version. Can write a smaller file; never changes signed or encrypted \
+         ones.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -59,15 +59,15 @@ pub struct BootConfig {
 pub struct In {
     /// The chip: esp32, esp32c6 …
     chip_type: String,
-    /// What it shall be like.
+    /// Settings to put into the bootloader.
     #[serde(default)]
     config: BootConfig,
-    /// auto (default), idf or stock.
+    /// Where it comes from (default auto).
     #[serde(default)]
     source: Source,
-    /// Change the header of this bootloader instead of making one. Signed ones are refused.
+    /// Change the header of this bootloader instead of making one.
     input_file: Option<String>,
-    /// Where to write (default: bootloader-CHIP.bin).
+    /// Output file (default: bootloader-CHIP.bin).
     output_file: Option<String>,
     /// Longest build in seconds (default 600).
     #[schemars(extend("x-rare" = true))]
@@ -96,8 +96,8 @@ pub struct Out {
 impl Tool for BootloaderBuild {
     const NAME: &'static str = "esp_bootloader_build";
     const TITLE: &'static str = "Build bootloader";
-    const ABOUT: &'static str = "Gives a second-stage bootloader for a chip with flash mode, frequency and size set: built \
-         with ESP-IDF when it is installed, else a stock one whose origin is named. Signed bootloaders are never changed.";
+    const ABOUT: &'static str = "Provide a second-stage bootloader with flash mode, frequency and size set: built \
+         with ESP-IDF if installed, else stock. Never changes signed ones.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -25,11 +25,13 @@ pub struct In {
     elf_file: String,
     /// The chip: esp32, esp32c6 …
     chip_type: String,
-    /// Where to write (default: beside the ELF file, ending .bin; ESP8266 version 1 writes two files that begin so).
+    /// Output file (default: beside the ELF file, ending .bin).
     output_file: Option<String>,
     /// qio (default), qout, dio or dout.
+    #[schemars(extend("x-rare" = true))]
     flash_mode: Option<String>,
-    /// 80m, 40m … as the chip knows it (default: the one with code 0).
+    /// 80m, 40m, 26m or 20m (default: the chip's first setting).
+    #[schemars(extend("x-rare" = true))]
     flash_freq: Option<String>,
     /// 1MB (default), 2MB, 4MB …
     flash_size: Option<String>,
@@ -53,24 +55,24 @@ pub struct In {
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     secure_pad_v2: bool,
-    /// Where in the image to put the ELF's SHA-256 (default: into the app's description).
+    /// Where to put the ELF's SHA-256 (default: the app description).
     #[schemars(extend("x-rare" = true))]
     elf_sha256_offset: Option<Number>,
-    /// No SHA-256 behind the image.
+    /// Append no SHA-256.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     dont_append_digest: bool,
-    /// Take the ELF's segments and not its sections.
+    /// Use the ELF's segments instead of its sections.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     use_segments: bool,
-    /// Size of an MMU page in bytes, for chips with several (default: as the app's description says).
+    /// MMU page size in bytes, for chips with several (default: as the app description says).
     #[schemars(extend("x-rare" = true))]
     flash_mmu_page_size: Option<Number>,
     /// Pad the file with 0xFF to a multiple of this many bytes.
     #[schemars(extend("x-rare" = true))]
     pad_to_size: Option<Number>,
-    /// RAM segments first, and only these in the header.
+    /// Put RAM segments first, and only these in the header.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     ram_only_header: bool,
@@ -123,8 +125,8 @@ impl In {
 impl Tool for ElfToBinary {
     const NAME: &'static str = "esp_elf_to_binary";
     const TITLE: &'static str = "ELF to image";
-    const ABOUT: &'static str = "Makes a firmware image of an ELF file, byte for byte as `esptool elf2image` with the \
-         same options. For a whole flashable set use esp_app_prepare.";
+    const ABOUT: &'static str = "Convert an ELF file to a firmware image, byte for byte as `esptool elf2image`. For \
+         a complete set to flash use esp_app_prepare.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -27,9 +27,10 @@ pub struct IdfBuild;
 pub struct In {
     /// The project's folder.
     project: String,
-    /// The chip, for a project that has none yet. One that is set already is never changed.
+    /// The chip, for a project that has none yet.
     target: Option<String>,
-    /// The build folder (default: build in the project).
+    /// Build folder (default: build in the project).
+    #[schemars(extend("x-rare" = true))]
     build_dir: Option<String>,
     /// Longest build in seconds (default 1800).
     #[schemars(extend("x-rare" = true))]
@@ -65,7 +66,8 @@ pub struct Out {
 impl Tool for IdfBuild {
     const NAME: &'static str = "esp_idf_build";
     const TITLE: &'static str = "Build with ESP-IDF";
-    const ABOUT: &'static str = "Build an ESP-IDF project (idf.py build) with progress and parsed errors. Its target is never changed. Then esp_flash_firmware with project.";
+    const ABOUT: &'static str = "Build an ESP-IDF project and parse its errors. Never changes the \
+         target. Then esp_flash_firmware project=….";
     // A build runs code of the project on this computer.
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;

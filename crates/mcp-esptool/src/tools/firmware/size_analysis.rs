@@ -22,26 +22,27 @@ pub struct SizeAnalysis;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The linked program; without one, as after a link that failed, the map alone will do.
+    /// The linked program (optional with map_file, as after a failed link).
     elf_file: Option<String>,
-    /// The linker's map (default: the file beside the ELF file that ends in .map, if there is one).
+    /// The linker's map (default: the .map beside the ELF file).
     map_file: Option<String>,
-    /// Another build to compare with, such as the last good one: its ELF file (its map is looked for beside it) or its map.
+    /// Another build to compare with; its ELF file (its map is searched beside it) or its map.
     diff: Option<String>,
     /// The chip; needed only without a map.
     chip_type: Option<String>,
-    /// Size of the app partition, to see whether the image fits.
+    /// Size of the app partition: does the image fit?
     #[schemars(extend("x-rare" = true))]
     partition_size: Option<Number>,
     /// How many archives, objects and symbols to show (default 15).
     #[schemars(extend("x-rare" = true))]
     top: Option<u32>,
-    /// Where to write a treemap picture; the ending .svg or .png decides.
+    /// Treemap picture to write (.svg or .png).
     treemap_file: Option<String>,
     /// Show the treemap in the answer.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     show_treemap: bool,
-    /// Where to write everything as JSON.
+    /// File for everything as JSON.
     #[schemars(extend("x-rare" = true))]
     json_file: Option<String>,
 }
@@ -148,8 +149,8 @@ const SIZE: (u32, u32) = (1200, 800);
 impl Tool for SizeAnalysis {
     const NAME: &'static str = "esp_size_analysis";
     const TITLE: &'static str = "Size analysis";
-    const ABOUT: &'static str = "Used and free memory of a build, by section, archive, object file and symbol (the numbers \
-         of esp-idf-size); compares two builds; draws a treemap.";
+    const ABOUT: &'static str = "Analyze memory use of a build by region, section, archive, object and symbol (as \
+         esp-idf-size). Compares two builds, draws a treemap.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;
@@ -179,10 +180,7 @@ impl Tool for SizeAnalysis {
             })?;
             files.push(ctx.files.write(path, &text)?.display().to_string());
         }
-        let largest = |level| {
-            let share = |(name, size_bytes)| Share { name, size_bytes };
-            sizes.largest(level, top).into_iter().map(share).collect()
-        };
+        let largest = |level| sizes.largest(level, top).into_iter().map(Share::new).collect();
         Ok(Out {
             chip: sizes.chip.clone(),
             map_file,
@@ -234,6 +232,15 @@ impl Tool for SizeAnalysis {
     }
 }
 
+impl Share {
+    /// Without the folders of a toolchain before an archive's name: they are long, and always the same.
+    fn new((name, size_bytes): (String, u64)) -> Self {
+        let (archive, rest) = name.split_at(name.find(':').unwrap_or(name.len()));
+        let short = archive.rsplit(['/', '\\']).next().unwrap_or(archive);
+        Self { name: format!("{short}{rest}"), size_bytes }
+    }
+}
+
 fn memory_of(sizes: &Sizes) -> BTreeMap<String, MemoryFacts> {
     let types = chip::by_name(&sizes.chip).and_then(|chip| size::memory_types(chip).ok()).unwrap_or_default();
     let kind = |name: &str| match types.iter().find(|known| known.name == name) {
@@ -245,11 +252,10 @@ fn memory_of(sizes: &Sizes) -> BTreeMap<String, MemoryFacts> {
 }
 
 fn overflows(sizes: &Sizes, top: usize) -> Vec<OverflowFacts> {
-    let share = |(name, size_bytes)| Share { name, size_bytes };
     let facts = |over: size::Overflow| OverflowFacts {
         memory: over.memory,
         overflow_bytes: over.bytes,
-        largest: over.largest.into_iter().map(share).collect(),
+        largest: over.largest.into_iter().map(Share::new).collect(),
     };
     sizes.overflows(top).into_iter().map(facts).collect()
 }

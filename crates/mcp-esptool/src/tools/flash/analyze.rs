@@ -31,10 +31,11 @@ pub struct In {
     /// Flash address of the partition table (default: found).
     #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
-    /// Where to write the picture (the flash in the order of addresses); the ending .svg or .png decides.
+    /// Picture to write (.svg or .png), in the order of addresses.
     picture_file: Option<String>,
     /// Show the picture in the answer.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     show_picture: bool,
 }
 
@@ -92,8 +93,8 @@ const SAMPLES: usize = 4;
 impl Tool for Analyze {
     const NAME: &'static str = "esp_flash_analyze";
     const TITLE: &'static str = "Analyse flash";
-    const ABOUT: &'static str = "Usage map of the flash: each partition and gap with used and blank bytes, entropy and content (app version, NVS \
-         entries, otadata, file system); also as a picture.";
+    const ABOUT: &'static str = "Map flash usage: used and blank bytes, entropy and content (app version, NVS, \
+         otadata, file system) of each partition and gap; also as a picture.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

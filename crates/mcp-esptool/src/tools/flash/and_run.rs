@@ -48,7 +48,7 @@ pub struct In {
     /// Build the ESP-IDF project first.
     #[serde(default)]
     build: bool,
-    /// Regular expressions that mean success; the first one seen ends the run with pass.
+    /// Regular expressions that mean success; the first match ends the run with pass.
     #[serde(default)]
     until: Vec<String>,
     /// Regular expressions that mean failure.
@@ -120,8 +120,8 @@ pub struct Out {
 impl Tool for FlashAndRun {
     const NAME: &'static str = "esp_flash_and_run";
     const TITLE: &'static str = "Flash, run and judge";
-    const ABOUT: &'static str = "Flash what differs, reset, capture the console until a pattern, a crash or a time, and return a verdict with \
-         evidence (app hash, MAC, boot log, decoded crash). The edit-flash-test loop in one call.";
+    const ABOUT: &'static str = "Flash what differs, reset, capture the console until a pattern, a crash or a time, \
+         and return a verdict with evidence. The edit-flash-test loop in one call.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -30,9 +30,9 @@ pub struct Backup;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Folder of the backup. An older backup of the same device in it is brought up to date.
+    /// Folder of the backup. An older backup of the same device in it is updated.
     output_dir: String,
-    /// Only these: names of partitions, `bootloader`, `partition-table`.
+    /// Only these: partition names, `bootloader`, `partition-table`.
     partitions: Option<Vec<String>>,
     /// Flash address of the partition table (default: found).
     #[schemars(extend("x-rare" = true))]
@@ -68,8 +68,8 @@ pub struct Out {
 impl Tool for Backup {
     const NAME: &'static str = "esp_flash_backup";
     const TITLE: &'static str = "Back up flash";
-    const ABOUT: &'static str = "Copy the flash into a folder: partition table, each partition, gaps, an eFuse summary and a manifest with SHA-256. \
-         Blank flash costs nothing; called again after a cut, it goes on where it was.";
+    const ABOUT: &'static str = "Back up the flash to a folder: partition table, partitions, gaps, eFuse summary, \
+         manifest with SHA-256. Resumes after an interruption.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

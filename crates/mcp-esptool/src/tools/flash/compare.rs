@@ -81,8 +81,8 @@ pub struct Out {
 impl Tool for Compare {
     const NAME: &'static str = "esp_flash_compare";
     const TITLE: &'static str = "Compare flash contents";
-    const ABOUT: &'static str = "Compare two devices, flash images or backups: which partitions differ, and how (app versions, NVS keys, \
-         moved or blank partitions). To compare single files with flash use esp_flash_verify.";
+    const ABOUT: &'static str = "Compare two devices, flash images or backups: which partitions differ and how (app \
+         versions, NVS keys). For single files use esp_flash_verify.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const IMAGES: bool = true;

@@ -28,16 +28,16 @@ pub struct In {
     /// Widen the region to whole sectors of 4096 bytes.
     #[serde(default)]
     align: bool,
-    /// Folder for copies of data that cannot be rebuilt (default: esp-backup/MAC).
+    /// Folder for the copies (default: esp-backup/MAC).
     #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
-    /// The data may go: make no copies.
+    /// Make no copies: the data may be lost.
     #[serde(default)]
     no_backup: bool,
     /// Flash address of the partition table (default: found).
     #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
-    /// Flash size, if it shall not be detected; needed in secure download mode.
+    /// Overrides detection; needed in secure download mode.
     flash_size: Option<Number>,
 }
 
@@ -57,8 +57,8 @@ pub struct Out {
 impl Tool for Erase {
     const NAME: &'static str = "esp_flash_erase";
     const TITLE: &'static str = "Erase flash";
-    const ABOUT: &'static str = "Erase the whole flash, a partition or a region. Data that cannot be rebuilt (NVS, file systems …) is copied to \
-         files first, unless no_backup is given.";
+    const ABOUT: &'static str = "Erase the whole flash, a partition or a region. First copies data that cannot be \
+         rebuilt (NVS, file systems) to files, unless no_backup.";
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;

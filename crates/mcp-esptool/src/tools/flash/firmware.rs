@@ -28,33 +28,32 @@ pub struct Firmware;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What goes where (address or partition name): raw binaries, images, ELF, Intel HEX, UF2.
+    /// Files with their address or partition name: raw, image, ELF, Intel HEX, UF2.
     files: Option<Vec<FileForFlash>>,
-    /// Instead of files: an ESP-IDF, Arduino or PlatformIO build (its folder), a flash_args file, a manifest.json of ESP Web
-    /// Tools (manifest.json#esp32c3 names one of its builds), or a Rust ELF.
+    /// Instead of files: a build folder (ESP-IDF, Arduino, PlatformIO), flash_args, manifest.json of ESP Web Tools or
+    /// Rust ELF; manifest.json#esp32c3 picks a build.
     project: Option<String>,
-    /// Send everything, also what is there already.
+    /// Rewrite every sector, even those that already match.
     #[serde(default)]
     all: bool,
-    /// Flash size ("4MB") instead of the detected one (needed in secure download mode); it is also set in the header of a
-    /// bootloader that is written, as `detect` does. `keep` (default): the header stays as the file or the build has it.
+    /// Flash size (default: detected); needed in secure download mode. It is also set in the header of a bootloader
+    /// that is written, as `detect` does; `keep` (default) leaves the header as the file or the build has it.
     flash_size: Option<SizeChoice>,
-    /// Mode for the header of a bootloader that is written: qio, qout, dio, dout or keep (default).
+    /// Mode for the bootloader header: qio, qout, dio, dout or keep (default).
     #[schemars(extend("x-rare" = true))]
     flash_mode: Option<String>,
-    /// Frequency for the header of a bootloader that is written ("80m"), or keep (default).
+    /// Frequency for the bootloader header ("80m"), or keep (default).
     #[schemars(extend("x-rare" = true))]
     flash_freq: Option<String>,
-    /// false: never compress.
+    /// false disables compression.
     #[schemars(extend("x-rare" = true))]
     compress: Option<bool>,
-    /// Let the chip encrypt with its own key what is written (flash encryption on, encryption by the loader not disabled).
-    /// Nothing can be compared then.
+    /// Let the chip encrypt with its own key (flash encryption is on); the result cannot be verified.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     encrypt: bool,
-    /// Write also what does not look as if it belonged there: an app where a bootloader should be, a merged file
-    /// elsewhere, a damaged or cut image, a web page.
+    /// Write also what does not belong there; an app at the bootloader address, a misplaced merged file, a damaged
+    /// image, a web page.
     #[serde(default)]
     accept_wrong_place: bool,
     /// Reset into the application afterwards.
@@ -141,8 +140,9 @@ pub struct Out {
 impl Tool for Firmware {
     const NAME: &'static str = "esp_flash_firmware";
     const TITLE: &'static str = "Flash firmware";
-    const ABOUT: &'static str = "Write firmware to flash and verify it. Checks chip, revision, overlap, size, bootloader address and \
-         encryption before the first byte; only sectors that differ are sent.";
+    const ABOUT: &'static str = "Flash firmware (files, ESP-IDF, Arduino, PlatformIO or Rust build) and verify it. \
+         Checks chip, revision, overlap, size and encryption first; writes only changed sectors; resumes after a \
+         cut.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const IMAGES: bool = true;

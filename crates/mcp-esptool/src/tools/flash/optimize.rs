@@ -35,8 +35,10 @@ pub struct In {
     #[serde(default)]
     apply: bool,
     /// With apply: qio, qout, dio or dout.
+    #[schemars(extend("x-rare" = true))]
     flash_mode: Option<String>,
     /// With apply: 80m, 40m …
+    #[schemars(extend("x-rare" = true))]
     flash_freq: Option<String>,
     /// With apply: 2MB, 4MB …
     flash_size: Option<String>,
@@ -99,8 +101,8 @@ pub struct Out {
 impl Tool for Optimize {
     const NAME: &'static str = "esp_flash_optimize";
     const TITLE: &'static str = "Optimise flash settings";
-    const ABOUT: &'static str = "Advice on flash mode, frequency and size from JEDEC id, SFDP, status registers and the bootloader's header. apply \
-         patches an unsigned header, keeps a copy, and puts it back unless the device boots. Status registers are never written.";
+    const ABOUT: &'static str = "Recommend flash mode, frequency and size. With apply, patch the bootloader header \
+         (unsigned only), keep a copy, and restore it if the device does not boot.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;

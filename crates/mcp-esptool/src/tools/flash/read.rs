@@ -54,7 +54,7 @@ impl Tool for Read {
     const NAME: &'static str = "esp_flash_read";
     const TITLE: &'static str = "Read flash";
     const ABOUT: &'static str =
-        "Read a region of flash or a partition into a file, checked by MD5. Called again after a cut, it resumes.";
+        "Read a flash region or partition into a file, verified by MD5. Resumes after an interruption.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

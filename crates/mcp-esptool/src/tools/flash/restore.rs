@@ -25,14 +25,14 @@ pub struct Restore;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Folder that esp_flash_backup made.
+    /// Folder made by esp_flash_backup.
     backup_dir: String,
-    /// Only these areas, by the manifest's names.
+    /// Only these areas, by their names in the manifest.
     partitions: Option<Vec<String>>,
     /// Allow another device of the same chip.
     #[serde(default)]
     other_device: bool,
-    /// What is in flash now may go: make no copies of data that cannot be rebuilt.
+    /// Make no copies: what is in flash now may be lost.
     #[serde(default)]
     no_backup: bool,
 }
@@ -61,8 +61,8 @@ pub struct Out {
 impl Tool for Restore {
     const NAME: &'static str = "esp_flash_restore";
     const TITLE: &'static str = "Restore flash";
-    const ABOUT: &'static str = "Put a backup back: checks chip and MAC against its manifest and every file against its SHA-256, writes what \
-         differs, erases what was blank, verifies.";
+    const ABOUT: &'static str = "Restore a backup: checks chip, MAC and SHA-256, writes what differs, erases what \
+         was blank, verifies. Other areas stay.";
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -22,7 +22,7 @@ pub struct SfdpRead;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// File for the area as it is.
+    /// File for the raw bytes.
     output_file: Option<String>,
 }
 
@@ -136,7 +136,8 @@ pub struct Out {
 impl Tool for SfdpRead {
     const NAME: &'static str = "esp_flash_sfdp_read";
     const TITLE: &'static str = "Read SFDP";
-    const ABOUT: &'static str = "The flash chip's own parameter table (SFDP): size, erase sizes and times, fast reads, page size, quad enable; and the raw bytes.";
+    const ABOUT: &'static str = "Read the flash chip's SFDP table: size, erase sizes and times, fast reads, page \
+         size, quad enable, raw bytes.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -65,7 +65,7 @@ impl Measured {
 impl Tool for SizeDetect {
     const NAME: &'static str = "esp_flash_size_detect";
     const TITLE: &'static str = "Detect flash size";
-    const ABOUT: &'static str = "The size of the flash by JEDEC id, by SFDP table and by wrap-around, compared.";
+    const ABOUT: &'static str = "Detect the flash size by JEDEC id, SFDP table and wrap-around, and compare the three.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

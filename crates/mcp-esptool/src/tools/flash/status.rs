@@ -67,8 +67,8 @@ pub struct Out {
 impl Tool for FlashStatus {
     const NAME: &'static str = "esp_flash_status";
     const TITLE: &'static str = "Flash status";
-    const ABOUT: &'static str =
-        "The flash chip's status registers decoded by maker (quad enable, write protection, busy) and its unique id.";
+    const ABOUT: &'static str = "Read the flash chip's status registers (quad enable, write protection, busy) and \
+         unique id.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;
@@ -124,7 +124,7 @@ fn notes(read: &part::Registers) -> Vec<String> {
         RegisterLock::Open => None,
         RegisterLock::Pin => Some("the status registers can be changed only while the pin WP is high"),
         RegisterLock::UntilPowerUp => Some("the status registers are locked until the next power-up"),
-        RegisterLock::Permanent => Some("the status registers are locked for ever"),
+        RegisterLock::Permanent => Some("the status registers are locked permanently"),
     };
     let protection = match status.protection {
         Protection::None => None,

@@ -21,7 +21,7 @@ pub struct Verify;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What should be where (address or partition name).
+    /// Files with the address or partition where they should be.
     files: Vec<FileForFlash>,
 }
 
@@ -54,8 +54,8 @@ pub struct Verdict {
 impl Tool for Verify {
     const NAME: &'static str = "esp_flash_verify";
     const TITLE: &'static str = "Verify flash";
-    const ABOUT: &'static str = "Compare files with flash by MD5 on the chip; names the first sector that differs and how (blank, stuck bits, \
-         shifted, other).";
+    const ABOUT: &'static str = "Compare files with flash by MD5 on the chip. Names the first sector that differs \
+         and how: blank, stuck bits, shifted, other.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const IMAGES: bool = true;

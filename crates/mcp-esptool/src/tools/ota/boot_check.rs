@@ -27,9 +27,9 @@ pub struct BootCheck;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Instead of a device: a file with the flash's content from address 0 (a backup, a merged image).
+    /// Instead of a device: flash content from address 0 (a dump, a merged image).
     image: Option<String>,
-    /// The chip, where the file does not tell it.
+    /// The chip, if the file does not tell it.
     chip_type: Option<String>,
     /// Chip revision, such as 301 for v3.1.
     #[schemars(extend("x-rare" = true))]
@@ -64,8 +64,10 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StepOut {
     /// rom, bootloader_signature, bootloader, partition_table, otadata, anti_rollback, app or app_signature.
+    #[schemars(extend("enum" = ["rom", "bootloader_signature", "bootloader", "partition_table", "otadata", "anti_rollback", "app", "app_signature"]))]
     stage: String,
     /// pass, warning, fail or unknown.
+    #[schemars(extend("enum" = ["pass", "warning", "fail", "unknown"]))]
     verdict: String,
     /// What was found.
     text: String,
@@ -80,6 +82,7 @@ pub struct Out {
     /// The chip.
     chip: String,
     /// starts, stops or unknown.
+    #[schemars(extend("enum" = ["starts", "stops", "unknown"]))]
     outcome: String,
     /// Where it stops, or from where on nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,8 +112,9 @@ pub struct Out {
 impl Tool for BootCheck {
     const NAME: &'static str = "esp_boot_check";
     const TITLE: &'static str = "Check the boot chain";
-    const ABOUT: &'static str = "Walks the boot chain as ROM and second-stage bootloader do (header, segments, hashes, partition table, \
-         otadata, app, signature, anti-rollback) and says which app would start or where the start would stop.";
+    const ABOUT: &'static str = "Predict the boot: walk header, segments, hashes, partition table, otadata, app, \
+         signature and anti-rollback as ROM and bootloader do, and say which app starts or where it stops. Runs \
+         nothing.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const IMAGES: bool = true;

@@ -38,12 +38,12 @@ pub enum Action {
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// write (default), status, switch or rollback.
+    /// What to do (default write).
     #[serde(default)]
     action: Action,
-    /// The app image, for write.
+    /// App image, for write.
     firmware_file: Option<String>,
-    /// Number of the slot, for write and switch (default for write: the one not in use).
+    /// Slot number, for write and switch (default for write: the unused one).
     slot: Option<u32>,
     /// State written to otadata: undefined (default), new (the bootloader then waits for the app's confirmation, if it was
     /// built with rollback) or valid.
@@ -138,8 +138,8 @@ pub struct Out {
 impl Tool for FlashPrepare {
     const NAME: &'static str = "esp_ota_flash_prepare";
     const TITLE: &'static str = "Prepare an OTA update";
-    const ABOUT: &'static str = "Writes an app into the OTA slot that is not in use and selects it in otadata (CRC, sequence, state) so that \
-         a rollback stays possible; also slot status, switching and rollback.";
+    const ABOUT: &'static str = "Write an app into the unused OTA slot and select it in otadata, keeping rollback \
+         possible. Also slot status, switch and rollback.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const IMAGES: bool = true;

@@ -23,12 +23,14 @@ pub struct In {
     /// The app image.
     firmware_file: String,
     /// Version of the update (default: the app's own).
+    #[schemars(extend("x-rare" = true))]
     version: Option<String>,
-    /// Folder for the package (default: ota/VERSION). With verify: the package to check.
+    /// Package folder (default: ota/VERSION).
     output_dir: Option<String>,
     /// Image that devices run now: a compressed delta from it is added.
     base_file: Option<String>,
     /// PEM file with a private key (ECDSA or RSA-3072) that signs the manifest.
+    #[schemars(extend("x-rare" = true))]
     sign_key_file: Option<String>,
     /// Only check the package in output_dir against firmware_file (and base_file).
     #[serde(default)]
@@ -74,8 +76,8 @@ const SIGNATURE: &str = "manifest.sig";
 impl Tool for PackageCreate {
     const NAME: &'static str = "esp_ota_package_create";
     const TITLE: &'static str = "Create an OTA package";
-    const ABOUT: &'static str = "Packs an app image with a manifest (chip, revisions, secure_version, size, SHA-256, signature state), an \
-         optional compressed delta and an optional signature, and checks the package it made; verify checks one that is there.";
+    const ABOUT: &'static str = "Create an OTA package: app image, manifest (chip, revisions, secure_version, \
+         SHA-256, signature), optional delta and signature; then checks it. With verify, only check one.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

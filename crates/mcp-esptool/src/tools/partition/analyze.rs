@@ -29,6 +29,7 @@ pub struct Analyze;
 pub struct In {
     port: Option<PortUrl>,
     /// Flash address of the table (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
 }
 
@@ -74,8 +75,8 @@ pub struct Out {
 impl Tool for Analyze {
     const NAME: &'static str = "esp_partition_analyze";
     const TITLE: &'static str = "Analyse the partitions";
-    const ABOUT: &'static str = "Reads the partition table of a device and what each partition holds: fit, gaps, alignment, OTA layout, \
-         content and advice.";
+    const ABOUT: &'static str = "Analyze the device's partitions: fit, gaps, alignment, OTA layout, content of \
+         each, advice.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const IMAGES: bool = true;

@@ -18,12 +18,13 @@ pub struct Create;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// A preset (single_app, two_ota, two_ota_large …), CSV text, a CSV or binary file, or {"partitions": [{"name": "nvs",
+    /// Preset (single_app, two_ota, two_ota_large …), CSV text, CSV or binary file, or rows; {"partitions": [{"name": "nvs",
     /// "type": "data", "subtype": "nvs", "size": "24K"}]}.
     layout: Layout,
-    /// File to write: a name in .csv gets the CSV form, any other the binary form.
+    /// File to write: .csv for the CSV form, any other name for binary.
     output_file: String,
-    /// A second file for the CSV form.
+    /// Second file for the CSV form.
+    #[schemars(extend("x-rare" = true))]
     csv_file: Option<String>,
     #[serde(flatten)]
     options: TableOptions,
@@ -51,8 +52,8 @@ pub struct Out {
 impl Tool for Create {
     const NAME: &'static str = "esp_partition_create";
     const TITLE: &'static str = "Create a partition table";
-    const ABOUT: &'static str = "Makes a partition table (binary and/or CSV) from a preset, CSV or rows, with all checks of \
-         ESP-IDF's generator and the same bytes. Errors name the row.";
+    const ABOUT: &'static str = "Create a partition table (binary, CSV) from a preset, CSV or rows, byte for byte \
+         as ESP-IDF's generator, with all its checks. Errors name the row.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -24,14 +24,15 @@ const LISTED: usize = 200;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Image of a partition or of a whole flash; left out, a device is read.
+    /// Image of a partition or whole flash (default: read a device).
     image_file: Option<String>,
     port: Option<PortUrl>,
-    /// Name of the partition (default: every one with a file system).
+    /// Partition name (default: all with a file system).
     partition: Option<String>,
     /// Flash address of the table (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
-    /// Folder to copy the files to, each file system in a folder of its own (default: list only).
+    /// Folder for the files, one folder per file system (default: list only).
     output_dir: Option<String>,
 }
 
@@ -89,8 +90,8 @@ pub struct Out {
 impl Tool for Extract {
     const NAME: &'static str = "esp_filesystem_extract";
     const TITLE: &'static str = "List and extract files";
-    const ABOUT: &'static str = "Lists the files in SPIFFS, LittleFS and FAT partitions (wear-levelled too) of a device or an image, and \
-         copies them to a folder. Never writes to the file system.";
+    const ABOUT: &'static str = "List and extract files of SPIFFS, LittleFS and FAT partitions (also wear-levelled) \
+         from a device or an image. Never writes to them.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -28,12 +28,13 @@ pub struct In {
     /// Flash address of the table (default 0x8000).
     #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
-    /// Folder for copies of data that the new table cuts off (default: esp-backup/MAC).
+    /// Folder for the copies (default: esp-backup/MAC).
+    #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
-    /// That data may go: make no copies.
+    /// Make no copies: the data may be lost.
     #[serde(default)]
     no_backup: bool,
-    /// Only tell what would happen.
+    /// Only report what would happen.
     #[serde(default)]
     dry_run: bool,
 }
@@ -71,8 +72,8 @@ pub struct Out {
 impl Tool for Flash {
     const NAME: &'static str = "esp_partition_flash";
     const TITLE: &'static str = "Write a partition table";
-    const ABOUT: &'static str = "Writes a partition table after checking it against the flash size; says which data stays, moves or dies \
-         and copies data that would be lost to files first.";
+    const ABOUT: &'static str = "Write a partition table after checking it against the flash; reports which data is \
+         kept, moved or lost, and first copies what would be lost to files.";
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;

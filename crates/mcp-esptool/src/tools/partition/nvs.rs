@@ -65,6 +65,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     hmac_key_file: Option<String>,
     /// New keys are made and written to this file as a key partition.
+    #[schemars(extend("x-rare" = true))]
     generate_key_file: Option<String>,
     /// Image to decode, compare or change.
     image_file: Option<String>,
@@ -130,8 +131,8 @@ pub struct Out {
 impl Tool for NvsCreate {
     const NAME: &'static str = "esp_nvs_partition_create";
     const TITLE: &'static str = "NVS images";
-    const ABOUT: &'static str = "Makes an NVS partition image from CSV or values (all types, blobs over pages, encryption), byte for \
-         byte as ESP-IDF's generator; also decodes, checks, compares and changes images.";
+    const ABOUT: &'static str = "Create, decode, compare or edit an NVS partition image (values, CSV, encryption), \
+         byte for byte as ESP-IDF's generator. Works on files.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -129,8 +129,8 @@ pub struct Out {
 impl Tool for Nvs {
     const NAME: &'static str = "esp_nvs";
     const TITLE: &'static str = "Read and change NVS values";
-    const ABOUT: &'static str = "List, get, set, delete or compare NVS key-value pairs (Wi-Fi credentials, settings) on a device or flash \
-         image. Entries are appended as the device does; all others stay untouched. Secrets are masked.";
+    const ABOUT: &'static str = "List, get, set, delete or compare NVS key-value pairs (Wi-Fi credentials, \
+         settings) on a device or flash image. Other entries stay untouched. Secrets are masked.";
     const RISK: Risk = Risk::Writes;
     const LEAST_RISK: Risk = Risk::Reads;
     const LONG: bool = true;

@@ -23,18 +23,20 @@ pub struct OtaSetup;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Room for one app (default: as much as fits twice).
+    /// Size of one slot (default: as large as fits twice).
     app_size: Option<Number>,
-    /// An app to write into ota_0.
+    /// App to write into ota_0.
     app_file: Option<String>,
-    /// Use what is left for a file system: spiffs, littlefs or fat (default: none).
+    /// Use the rest for a file system: spiffs, littlefs or fat (default: none).
+    #[schemars(extend("x-rare" = true))]
     storage: Option<String>,
-    /// Folder for copies of data that the new table cuts off (default: esp-backup/MAC).
+    /// Folder for the copies (default: esp-backup/MAC).
+    #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
-    /// That data may go: make no copies.
+    /// Make no copies: the data may be lost.
     #[serde(default)]
     no_backup: bool,
-    /// Only tell the layout.
+    /// Only report the layout.
     #[serde(default)]
     dry_run: bool,
 }
@@ -97,8 +99,8 @@ fn layout(flash: u32, slot: u32, start: u32, storage: Option<&str>) -> String {
 impl Tool for OtaSetup {
     const NAME: &'static str = "esp_ota_partition_setup";
     const TITLE: &'static str = "Set up OTA partitions";
-    const ABOUT: &'static str = "Writes a partition table with two OTA slots for this flash and the largest useful NVS, blank otadata, and \
-         optionally an app into ota_0. Data that would be lost is copied first.";
+    const ABOUT: &'static str = "Write a partition table with two OTA slots, the largest useful NVS and blank \
+         otadata; optionally an app into ota_0. First copies data that would be lost. Writes no bootloader.";
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;

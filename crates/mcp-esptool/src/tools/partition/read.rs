@@ -46,7 +46,7 @@ pub struct Out {
 impl Tool for Read {
     const NAME: &'static str = "esp_partition_read";
     const TITLE: &'static str = "Read the partition table";
-    const ABOUT: &'static str = "Reads and decodes the partition table of a device, MD5 row checked; says what is there instead when \
+    const ABOUT: &'static str = "Read and decode the device's partition table, MD5 checked. Says what is there if \
          there is none.";
     const RISK: Risk = Risk::Reads;
     const IMAGES: bool = true;

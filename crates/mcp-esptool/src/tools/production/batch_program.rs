@@ -35,11 +35,11 @@ const DETAILED: usize = 10;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Port URLs; `NAME[1-10]` stands for a range.
+    /// Port URLs; NAME[1-10] stands for a range.
     ports: Vec<String>,
     /// A recipe file (.toml), or an ESP-IDF project or build folder.
     firmware: Option<String>,
-    /// Instead of firmware: files and their addresses.
+    /// Instead of firmware: files with their addresses.
     files: Option<Vec<FileAt>>,
     /// With firmware (no recipe) or files: values that each unit gets in NVS, from a pool or a list.
     #[serde(default)]
@@ -47,10 +47,13 @@ pub struct In {
     /// Longest time for a unit in seconds (default 600).
     timeout_s: Option<f64>,
     /// Units at once (default: all).
+    #[schemars(extend("x-rare" = true))]
     parallel: Option<u32>,
     /// Times that a lost connection is made again (default 3).
+    #[schemars(extend("x-rare" = true))]
     retries: Option<u32>,
-    /// Steps and phases of every unit in the result (default: up to 10 units, and of those that did not pass).
+    /// Steps and phases of every unit (default: up to 10 units, and those that did not pass).
+    #[schemars(extend("x-rare" = true))]
     details: Option<bool>,
     /// File for the whole result as JSON.
     report_file: Option<String>,
@@ -75,8 +78,8 @@ pub struct Out {
 impl Tool for BatchProgram {
     const NAME: &'static str = "esp_batch_program";
     const TITLE: &'static str = "Program many devices";
-    const ABOUT: &'static str = "Program many devices side by side with a recipe or firmware; each has its own verdict, and a hung or \
-         unplugged one holds back nobody. Repeating it goes on where it was.";
+    const ABOUT: &'static str = "Program many devices side by side with a recipe or firmware. Each gets its own \
+         verdict; one that hangs or is unplugged does not stop the others. Resumes when repeated.";
     const RISK: Risk = Risk::Destroys;
     const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;

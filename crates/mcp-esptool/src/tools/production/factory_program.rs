@@ -29,6 +29,7 @@ pub struct In {
     #[serde(default)]
     rehearse: bool,
     /// Times that a lost connection is made again (default 3).
+    #[schemars(extend("x-rare" = true))]
     retries: Option<u32>,
 }
 
@@ -48,8 +49,8 @@ pub struct Out {
 impl Tool for FactoryProgram {
     const NAME: &'static str = "esp_factory_program";
     const TITLE: &'static str = "Produce a unit";
-    const ABOUT: &'static str = "Follow a recipe on one device: identity from the ledger, images, factory data, eFuses, tests, record. \
-         Repeating it is safe: the same board keeps its identity, only what differs is written.";
+    const ABOUT: &'static str = "Produce one unit by a recipe: identity from the ledger, images, factory data, \
+         eFuses, tests, record. Repeatable: the same board keeps its identity, only what differs is written.";
     const RISK: Risk = Risk::Destroys;
     const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;
@@ -63,7 +64,7 @@ impl Tool for FactoryProgram {
             return Ok(Out { passed: outcome.good, unit: None, rehearsal: Some(outcome) });
         }
         let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
-        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
+        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
         finished(unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order))
     }
 

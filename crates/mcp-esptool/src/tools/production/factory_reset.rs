@@ -39,12 +39,14 @@ const CLEARED: [u8; 7] = [
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// The recipe that the unit was made by: its data partitions are restored, its NVS partitions stay.
+    /// The recipe that the unit was made by; its data partitions are restored, its NVS partitions stay.
     config: Option<String>,
     /// Further partitions that stay, by name.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     keep: Vec<String>,
-    /// Where copies of what is cleared go (default esp-backup/MAC).
+    /// Folder for the copies (default: esp-backup/MAC).
+    #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
     /// Clear without copies.
     #[serde(default)]
@@ -84,8 +86,8 @@ enum Act {
 impl Tool for FactoryReset {
     const NAME: &'static str = "esp_factory_reset";
     const TITLE: &'static str = "Factory reset";
-    const ABOUT: &'static str = "Clear otadata, NVS, file systems and core dumps; applications, identity, certificates and calibration stay. \
-         What is cleared is copied first.";
+    const ABOUT: &'static str = "Clear otadata, NVS, file systems and core dumps, after copying them; applications, \
+         identity, certificates and calibration stay.";
     const RISK: Risk = Risk::Destroys;
     const LONG: bool = true;
     const FILES: bool = true;

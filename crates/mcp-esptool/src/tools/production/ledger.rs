@@ -38,7 +38,7 @@ pub enum Action {
     Backup,
     /// The label of a `unit`; counts the print.
     Label,
-    /// Take `value` of `kind` out of use for ever, with a `reason`.
+    /// Take `value` of `kind` out of use permanently, with a `reason`.
     Void,
     /// Take a `unit` out of production, with a `reason`.
     Quarantine,
@@ -58,40 +58,46 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// status (default), add_pool, remove_pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge
-    /// or end_lease.
+    /// What to do (default status).
     #[serde(default)]
     action: Action,
-    /// Pool.
+    /// Pool name, for add_pool, lend.
     pool: Option<String>,
-    /// What its values are: serial, mac …
+    /// For add_pool, void: serial, mac …
     kind: Option<String>,
-    /// Text before a serial's number.
+    /// For add_pool: text before a serial's number.
     prefix: Option<String>,
-    /// First number (default 1), or first address.
+    /// For add_pool: first number (default 1) or MAC address.
+    #[schemars(extend("x-rare" = true))]
     first: Option<String>,
-    /// Digits of a number (default 5).
+    /// For add_pool: digits of a number (default 5).
+    #[schemars(extend("x-rare" = true))]
     width: Option<u32>,
-    /// How many values.
+    /// For add_pool, lend: how many values.
     count: Option<u64>,
-    /// Distance of addresses (default 1; a chip derives up to 4 from one).
+    /// For add_pool of MACs: distance between addresses (default 1; a chip derives up to 4 from one).
+    #[schemars(extend("x-rare" = true))]
     step: Option<u64>,
-    /// Base MAC of a unit.
+    /// For unit, label, quarantine: a unit's base MAC.
     unit: Option<String>,
-    /// A value.
+    /// For unit, void: a serial or MAC.
     value: Option<String>,
-    /// Why.
+    /// For void, quarantine: why.
     reason: Option<String>,
-    /// File to read or write.
+    /// File to read or write; for export, backup, label, borrow, report, merge.
     file: Option<String>,
-    /// Who borrows.
+    /// For lend: name of the station that borrows.
+    #[schemars(extend("x-rare" = true))]
     station: Option<String>,
-    /// How long (default 72).
+    /// For lend: hours until it must come back (default 72).
+    #[schemars(extend("x-rare" = true))]
     hours: Option<u32>,
-    /// Number of a lease.
+    /// For end_lease: number of the lease.
+    #[schemars(extend("x-rare" = true))]
     lease: Option<u32>,
-    /// The station is lost.
+    /// For end_lease: the station is lost; its values are void.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     lost: bool,
 }
 
@@ -113,8 +119,8 @@ pub struct Out {
 impl Tool for LedgerTool {
     const NAME: &'static str = "esp_ledger";
     const TITLE: &'static str = "Production ledger";
-    const ABOUT: &'static str = "The ledger of production: pools of serials and MACs, units with their history, labels, leases for offline \
-         stations, export, check, backup. A value is issued once and never comes back.";
+    const ABOUT: &'static str = "Manage the production ledger: pools of serials and MACs, units with history, \
+         labels, leases for offline stations, export, check, backup. A value is issued once only.";
     const RISK: Risk = Risk::Irreversible;
     const PRODUCTION: Production = Production::KeepsBooks;
     const LEAST_RISK: Risk = Risk::Reads;

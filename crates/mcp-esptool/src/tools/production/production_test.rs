@@ -44,8 +44,8 @@ pub struct Out {
 impl Tool for ProductionTest {
     const NAME: &'static str = "esp_production_test";
     const TITLE: &'static str = "Test a unit";
-    const ABOUT: &'static str = "Run a recipe's tests with their limits: revision, flash, regions, eFuses, NVS, console, programs in RAM. \
-         Writes nothing; each is pass, fail or unknown.";
+    const ABOUT: &'static str = "Run a recipe's tests with their limits: revision, flash, regions, eFuses, NVS, \
+         console, programs in RAM. Writes nothing; each result is pass, fail or unknown.";
     const RISK: Risk = Risk::Resets;
     const LONG: bool = true;
     type In = In;

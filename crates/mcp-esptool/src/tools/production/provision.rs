@@ -23,6 +23,7 @@ pub struct In {
     /// The recipe file; its images and data partitions are left out.
     config: String,
     /// Times that a lost connection is made again (default 3).
+    #[schemars(extend("x-rare" = true))]
     retries: Option<u32>,
 }
 
@@ -39,8 +40,8 @@ pub struct Out {
 impl Tool for Provision {
     const NAME: &'static str = "esp_provision_device";
     const TITLE: &'static str = "Provision a device";
-    const ABOUT: &'static str = "One transaction: reserve the identity, build its NVS and certificate partitions, write, read back, verified. \
-         Firmware stays as it is.";
+    const ABOUT: &'static str = "Provision identity and certificates in one transaction: reserve, build the \
+         partitions, write, read back. Firmware stays.";
     const RISK: Risk = Risk::Destroys;
     const PRODUCTION: Production = Production::FollowsRecipe;
     const IDEMPOTENT: bool = false;
@@ -50,7 +51,7 @@ impl Tool for Provision {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
-        let url = ctx.choose_port(input.port.as_ref().map(|port| port.0.as_str()))?;
+        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
         let unit = unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order);
         match unit.failure.clone() {
             Some(error) => Err(error),

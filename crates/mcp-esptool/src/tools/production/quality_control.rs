@@ -38,8 +38,8 @@ pub struct Out {
 impl Tool for QualityControl {
     const NAME: &'static str = "esp_quality_control";
     const TITLE: &'static str = "Accept a unit";
-    const ABOUT: &'static str = "Compare a finished unit with its recipe and the ledger: everything is read back from the device. \
-         What could not be measured is unknown, not pass.";
+    const ABOUT: &'static str = "Check a finished unit against its recipe and the ledger by reading everything \
+         back. What cannot be measured is unknown, not pass.";
     const RISK: Risk = Risk::Resets;
     const LONG: bool = true;
     type In = In;

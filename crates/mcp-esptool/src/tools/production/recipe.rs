@@ -131,8 +131,8 @@ impl Out {
 impl Tool for RecipeTool {
     const NAME: &'static str = "esp_recipe";
     const TITLE: &'static str = "Make and check recipes";
-    const ABOUT: &'static str = "Create, check, rehearse and lock production recipes (TOML) for esp_batch_program and esp_factory_program; \
-         shows an annotated example. check lists all errors at once; rehearse shows the values a unit would get.";
+    const ABOUT: &'static str = "Create, check, rehearse or lock a production recipe (TOML) for esp_batch_program \
+         and esp_factory_program; shows an annotated example. check lists all errors at once.";
     const RISK: Risk = Risk::Writes;
     const LEAST_RISK: Risk = Risk::Reads;
     const CONFIRMS: bool = true;

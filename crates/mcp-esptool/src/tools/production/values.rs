@@ -44,6 +44,7 @@ pub struct CalibrationIn {
     partition: Option<String>,
     /// Limits by key: {"gain": [0.9, 1.1]}; a value outside is refused.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     limits: BTreeMap<String, [f64; 2]>,
 }
 
@@ -78,8 +79,8 @@ pub struct Out {
 impl Tool for Calibration {
     const NAME: &'static str = "esp_calibration_data_write";
     const TITLE: &'static str = "Write calibration data";
-    const ABOUT: &'static str = "Write calibration values to an NVS namespace, keep the others, and read them back. Refuses the radio's own \
-         calibration.";
+    const ABOUT: &'static str = "Write calibration values to an NVS namespace of the device, keep the others, and \
+         read them back. Refuses the radio's own calibration.";
     const RISK: Risk = Risk::Writes;
     type In = CalibrationIn;
     type Out = Out;
@@ -108,8 +109,8 @@ impl Tool for Calibration {
 impl Tool for Manufacturing {
     const NAME: &'static str = "esp_manufacturing_data_write";
     const TITLE: &'static str = "Write manufacturing data";
-    const ABOUT: &'static str = "Write manufacturing values to an NVS namespace, keep the others, and read them back. Serials and MACs are \
-         issued by the ledger.";
+    const ABOUT: &'static str = "Write serial numbers and other values to an NVS namespace of the device, keep the \
+         others, and read them back. Serials and MACs come from the ledger.";
     const RISK: Risk = Risk::Writes;
     type In = ManufacturingIn;
     type Out = Out;

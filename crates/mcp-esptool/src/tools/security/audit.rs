@@ -26,7 +26,7 @@ pub struct Audit;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// What the chip is for; severities depend on it.
+    /// Rules to judge by (default production).
     #[serde(default = "production")]
     profile: Purpose,
 }
@@ -151,9 +151,8 @@ pub enum LevelOut {
 impl Tool for Audit {
     const NAME: &'static str = "esp_security_audit";
     const TITLE: &'static str = "Security audit";
-    const ABOUT: &'static str = "Judge secure boot, flash encryption, key protection, JTAG, download mode and \
-        anti-rollback for a development or production profile: state, what an attacker can do, remedy. What cannot be \
-        read is unknown.";
+    const ABOUT: &'static str = "Audit secure boot, flash encryption, key protection, JTAG, download mode and \
+         anti-rollback: state, attack, remedy. What cannot be read is unknown.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

@@ -1,4 +1,4 @@
-//! `esp_efuse_burn`: any eFuse, for ever: plan, rehearsal, confirmation, staged burn, read-back.
+//! `esp_efuse_burn`: any eFuse, permanently: plan, rehearsal, confirmation, staged burn, read-back.
 
 use esp_model::job::Job;
 use schemars::JsonSchema;
@@ -25,16 +25,17 @@ pub struct In {
     port: Option<PortUrl>,
     /// Field to burn.
     efuse_name: Option<String>,
-    /// Its value: a number, hex bytes, a MAC address, a key purpose; left out: its next bit.
+    /// Its value (default: its next bit); a number, hex bytes, a MAC address or a key purpose.
     value: Option<String>,
-    /// More to burn, in one plan; `kind` is field where it is left out.
+    /// More burns in one plan; e.g.
+    /// [{"kind":"key","block":"BLOCK_KEY0","key_file":"k.bin","purpose":"XTS_AES_128_KEY"}]. kind defaults to field.
     #[serde(default, deserialize_with = "items")]
     burns: Vec<Item>,
-    /// What the chip is for: rules differ.
+    /// Rules to judge by: development or production (default).
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     profile: Purpose,
-    /// From the first call's result.
+    /// Token from the first call.
     confirm_token: Option<String>,
 }
 
@@ -59,8 +60,8 @@ pub struct Out {
 impl Tool for Burn {
     const NAME: &'static str = "esp_efuse_burn";
     const TITLE: &'static str = "Burn eFuses";
-    const ABOUT: &'static str = "Burn fields, keys, blocks, custom MAC or protection bits: irreversible. The first call \
-        returns a checked and rehearsed plan with a token, the second call with confirm_token burns it.";
+    const ABOUT: &'static str = "Burn eFuse fields, keys, blocks, custom MAC or protection bits: permanent. The \
+         first call returns a checked plan and a token; a second call with confirm_token burns.";
     const RISK: Risk = Risk::Irreversible;
     type In = In;
     type Out = Out;

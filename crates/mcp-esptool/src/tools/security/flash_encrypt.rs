@@ -35,19 +35,19 @@ enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// What to do.
+    /// encrypt (default) and decrypt need files; generate_key writes key_file.
     #[serde(default)]
     action: Action,
-    /// The device to write the encrypted files to; left out: files only.
+    /// Device to write the encrypted files to (default: files only).
     port: Option<PortUrl>,
-    /// The chip, when no port is given: the algorithm depends on it.
+    /// The chip, if no port is given.
     chip: Option<String>,
-    /// File with the raw flash encryption key.
+    /// Raw flash encryption key.
     key_file: String,
-    /// Files and their flash addresses.
+    /// Files with their flash addresses.
     #[serde(default)]
     files: Vec<FileAt>,
-    /// Folder for the results; each keeps its name with `.enc` or `.plain` added.
+    /// Output folder; .enc or .plain is added to each name.
     output_dir: Option<String>,
     /// eFuse FLASH_CRYPT_CONFIG of chips that have it.
     #[serde(default = "full")]
@@ -84,8 +84,8 @@ pub struct Out {
 impl Tool for Encrypt {
     const NAME: &'static str = "esp_flash_encrypt";
     const TITLE: &'static str = "Encrypt for flash";
-    const ABOUT: &'static str = "Encrypt (or decrypt) images as the chip's flash encryption does, with a key from a file; \
-        into files, or onto a device.";
+    const ABOUT: &'static str = "Encrypt or decrypt image FILES as the chip's flash encryption does, or make a key. \
+         Burns nothing; with port it writes the encrypted files.";
     const RISK: Risk = Risk::Writes;
     const LONG: bool = true;
     const FILES: bool = true;

@@ -42,14 +42,15 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct EnableIn {
     port: Option<PortUrl>,
-    /// File with the raw key; must exist (make one with esp_flash_encrypt).
+    /// File with the raw key (esp_flash_encrypt action=generate_key makes one).
     key_file: String,
-    /// Plain images and their addresses: all that has to boot. They are encrypted and written before anything is burned.
+    /// All plain images that boot needs, with their addresses; they are encrypted and written before anything is
+    /// burned.
     files: Vec<FileAt>,
     /// Development or release.
     #[serde(default)]
     mode: Mode,
-    /// From the first call's result.
+    /// Token from the first call.
     confirm_token: Option<String>,
 }
 
@@ -61,8 +62,7 @@ pub struct ConfigureIn {
     /// Development or release.
     #[serde(default)]
     mode: Mode,
-    /// The bootloader in flash encrypts everything at its first start, with a key of its own. Such a bootloader burns the
-    /// eFuses itself: the answer says how to let it.
+    /// The bootloader in flash encrypts everything at its first start; with a key the chip generates.
     #[serde(default)]
     encrypts_at_boot: bool,
     /// From the first call's result.
@@ -85,8 +85,8 @@ pub struct Out {
 impl Tool for Enable {
     const NAME: &'static str = "esp_encryption_enable";
     const TITLE: &'static str = "Enable flash encryption with a key";
-    const ABOUT: &'static str = "Enable flash encryption with a key from a file: plans first; with confirm_token it writes \
-        the images encrypted, burns and hides the key, and turns encryption on.";
+    const ABOUT: &'static str = "Enable flash encryption with a key YOU supply. The first call plans; with \
+         confirm_token it writes the images encrypted, burns the key and turns encryption on.";
     const RISK: Risk = Risk::Irreversible;
     const LONG: bool = true;
     type In = EnableIn;
@@ -139,8 +139,8 @@ impl Tool for Enable {
 impl Tool for Configure {
     const NAME: &'static str = "esp_flash_encryption_configure";
     const TITLE: &'static str = "Configure flash encryption";
-    const ABOUT: &'static str = "Make flash encryption of a development chip permanent (mode release), or turn it on where the \
-        chip then starts. First call plans, second call with confirm_token burns.";
+    const ABOUT: &'static str = "Make flash encryption permanent (mode release), or turn it on with a key the CHIP \
+         generates at first boot. The first call plans, a second with confirm_token burns.";
     const RISK: Risk = Risk::Irreversible;
     type In = ConfigureIn;
     type Out = Out;

@@ -36,7 +36,7 @@ pub struct Out {
 impl Tool for Info {
     const NAME: &'static str = "esp_security_info";
     const TITLE: &'static str = "Security state";
-    const ABOUT: &'static str = "Read the state of secure boot, flash encryption, keys, JTAG and download mode from ROM and eFuses; \
+    const ABOUT: &'static str = "Read the state of secure boot, flash encryption, keys, JTAG and download mode. \
          esp_security_audit adds attacks and remedies.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;

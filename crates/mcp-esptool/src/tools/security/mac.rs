@@ -48,8 +48,7 @@ pub struct Out {
 impl Tool for Mac {
     const NAME: &'static str = "esp_mac_address_read";
     const TITLE: &'static str = "MAC addresses";
-    const ABOUT: &'static str =
-        "Read base, Wi-Fi, Bluetooth, Ethernet, EUI-64 and custom MAC addresses; the CRC is checked.";
+    const ABOUT: &'static str = "Read base, Wi-Fi, Bluetooth, Ethernet, EUI-64 and custom MAC addresses, CRC checked.";
     const RISK: Risk = Risk::Reads;
     type In = OnlyPort;
     type Out = Out;

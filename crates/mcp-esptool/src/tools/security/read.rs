@@ -42,8 +42,7 @@ pub struct Out {
 impl Tool for Read {
     const NAME: &'static str = "esp_efuse_read";
     const TITLE: &'static str = "Read eFuses";
-    const ABOUT: &'static str =
-        "Read the chip's eFuses by name: value, meaning, protection, coding errors. Keys are never shown.";
+    const ABOUT: &'static str = "Read eFuses by name: value, meaning, protection, coding errors. Never shows keys.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

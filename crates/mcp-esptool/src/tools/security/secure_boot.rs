@@ -30,23 +30,27 @@ pub struct Enable;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// PEM file of the key that signed the bootloader; its public half is enough. For version 1 the raw 32 byte key.
+    /// PEM file of the key that signed the bootloader (public half is enough); for version 1 the raw 32-byte key.
     key_file: String,
-    /// Further keys whose digests are burned for later.
+    /// Spare keys whose digests are burned too.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     spare_key_files: Vec<String>,
-    /// Revoke the places that stay empty, so that nobody can add a key.
+    /// Revoke unused key slots, so that nobody can add a key.
     #[serde(default = "yes")]
+    #[schemars(extend("x-rare" = true))]
     revoke_unused: bool,
-    /// Raw flash encryption key, where the flash is encrypted already: the bootloader's signature is checked with it.
+    /// Raw flash encryption key, if the flash is encrypted; the bootloader's signature is checked with it.
     flash_key_file: Option<String>,
-    /// Flash encryption is wanted on this chip too: then it must come first.
+    /// Flash encryption is planned on this chip too: it must then come first.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     encryption_wanted: bool,
-    /// What the chip is for.
+    /// Rules to judge by: development or production (default).
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     profile: Purpose,
-    /// From the first call's result.
+    /// Token from the first call.
     confirm_token: Option<String>,
 }
 
@@ -68,9 +72,9 @@ pub struct Out {
 impl Tool for Enable {
     const NAME: &'static str = "esp_secure_boot_enable";
     const TITLE: &'static str = "Enable secure boot";
-    const ABOUT: &'static str = "Enable secure boot for good: checks that the bootloader in flash is signed by the key, burns key \
-        digests (V1: writes the bootloader's digest, burns the key), then the enabling bit. First call plans, second call with \
-        confirm_token burns.";
+    const ABOUT: &'static str = "Enable secure boot permanently: checks that the bootloader in flash is signed by \
+         the key, then burns key digests and the enable bit. The first call plans, a second with confirm_token \
+         burns.";
     const RISK: Risk = Risk::Irreversible;
     type In = In;
     type Out = Out;

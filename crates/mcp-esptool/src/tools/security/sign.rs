@@ -43,7 +43,8 @@ enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// What to do.
+    /// generate_key (needs output_file), sign and append (input_file, key_files, output_file), attach (signature_files
+    /// made elsewhere), verify, info, digest, public_key.
     action: Action,
     /// Secure boot version.
     #[serde(default = "two")]
@@ -51,19 +52,19 @@ pub struct In {
     version: u8,
     /// `rsa3072`, `ecdsa192`, `ecdsa256` or `ecdsa384`.
     scheme: Option<String>,
-    /// PEM files; for signing, up to three.
+    /// PEM files; up to three for signing.
     #[serde(default)]
     key_files: Vec<String>,
-    /// Signatures made elsewhere.
+    /// Signatures made elsewhere (attach).
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     signature_files: Vec<String>,
-    /// Sign with the key of this label in the configured HSM (PKCS#11); `key_files` has its public half.
+    /// Sign with the key of this label in the configured HSM (PKCS#11); key_files has its public half.
     #[schemars(extend("x-rare" = true))]
     pkcs11_key: Option<String>,
     /// The image.
     input_file: Option<String>,
-    /// The file to write.
+    /// File to write.
     output_file: Option<String>,
 }
 
@@ -105,8 +106,8 @@ pub struct Signature {
 impl Tool for Sign {
     const NAME: &'static str = "esp_secure_sign";
     const TITLE: &'static str = "Sign and verify images";
-    const ABOUT: &'static str =
-        "Secure boot keys and signatures: generate, sign, append, attach (HSM), verify, info, digest, public key.";
+    const ABOUT: &'static str = "Make secure boot keys; sign and verify images: generate_key, sign, append, attach \
+         (HSM), verify, info, digest, public_key.";
     const RISK: Risk = Risk::Reads;
     const FILES: bool = true;
     type In = In;

@@ -24,27 +24,29 @@ pub struct Flash;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as `esp32-1` or `qemu://esp32-1`.
+    /// The device, as esp32-1 or qemu://esp32-1.
     id: String,
-    /// A file for `address`: an image, an ELF, Intel HEX or UF2.
+    /// A file for address: image, ELF, Intel HEX or UF2.
     image: Option<String>,
-    /// Flash address of `image` (default 0; an ELF without address goes to 0x10000).
+    /// Flash address of image (default 0; an ELF goes to 0x10000).
     address: Option<Number>,
-    /// Files and their addresses.
+    /// Files with their addresses.
     files: Option<Vec<FileAt>>,
-    /// An ESP-IDF build folder.
+    /// ESP-IDF build folder.
     project: Option<String>,
-    /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
+    /// Take also what does not belong there; an app at the bootloader address, a damaged image.
     #[serde(default)]
     accept_wrong_place: bool,
     /// Erase the whole flash first.
     #[serde(default)]
     erase: bool,
-    /// Go back to the snapshot of this name first.
+    /// Restore this snapshot first.
+    #[schemars(extend("x-rare" = true))]
     restore: Option<String>,
-    /// Keep flash and eFuses, as they are before anything else, as a snapshot of this name.
+    /// Keep flash and eFuses under this name before anything else.
     snapshot: Option<String>,
-    /// Start it in this mode afterwards (default: as it was).
+    /// Start in this mode afterwards (default: as before).
+    #[schemars(extend("x-rare" = true))]
     boot_mode: Option<Boot>,
 }
 
@@ -65,8 +67,8 @@ pub struct Out {
 impl Tool for Flash {
     const NAME: &'static str = "esp_qemu_flash";
     const TITLE: &'static str = "Fill a virtual device's flash";
-    const ABOUT: &'static str = "Put files, an ELF or a build into a virtual device's flash without its loader, erase it, and keep or restore \
-         snapshots. A running device is stopped meanwhile and started again.";
+    const ABOUT: &'static str = "Write files, an ELF or a build into a virtual device's flash without its loader; \
+         erase it; keep or restore snapshots. Restarts a running device.";
     const RISK: Risk = Risk::Writes;
     type In = In;
     type Out = Out;

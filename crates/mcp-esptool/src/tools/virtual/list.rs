@@ -18,8 +18,9 @@ pub struct List;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Also say which QEMUs are installed and what they emulate.
+    /// Also report which QEMUs are installed and what they emulate.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     emulators: bool,
 }
 

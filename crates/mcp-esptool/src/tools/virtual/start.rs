@@ -61,31 +61,33 @@ pub struct Forwarded {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The chip (default esp32, or the chip that is copied).
+    /// The chip (default esp32, or that of clone_from).
     chip_type: Option<String>,
-    /// `auto` (default), `qemu` or `builtin`.
+    /// Emulator (default auto: QEMU if it is installed).
     #[serde(default)]
     backend: Wanted,
-    /// `download` (default) or `normal`.
+    /// Start in download mode (default) or run the firmware (normal).
     boot_mode: Option<Boot>,
-    /// The built-in device's download mode: `imitation` (default, fast) or `rom`, the chip's own mask ROM.
+    /// Download mode of the built-in device (default imitation, fast; rom: the chip's own mask ROM).
+    #[schemars(extend("x-rare" = true))]
     engine: Option<Loader>,
-    /// Its name (default CHIP-1, CHIP-2 …). The name of a device that is there starts it again on its files.
+    /// Name (default CHIP-1, CHIP-2 …). An existing name starts that device again on its files.
     id: Option<String>,
     /// Flash content from address 0: a merged image.
+    #[schemars(extend("x-rare" = true))]
     flash_image: Option<String>,
-    /// Flash size (default 4MB, or that of the device that is copied). QEMU: 2, 4, 8 or 16 MB.
+    /// Flash size (default 4MB, or that of clone_from); QEMU: 2, 4, 8 or 16 MB.
     flash_size: Option<Number>,
-    /// Files and their flash addresses; an ELF at address 0 goes to 0x10000 as an image.
+    /// Files with their flash addresses; an ELF at 0 goes to 0x10000 as an image.
     files: Option<Vec<FileAt>>,
-    /// An ESP-IDF build folder.
+    /// ESP-IDF build folder.
     project: Option<String>,
-    /// Take also what does not look as if it belonged there: an app in the bootloader's place, a damaged image, a web page.
+    /// Take also what does not belong there; an app at the bootloader address, a damaged image.
     #[serde(default)]
     accept_wrong_place: bool,
-    /// Copy flash and eFuses of the device on this port. Keys that cannot be read are 0 in the copy.
+    /// Copy flash and eFuses of the device on this port; unreadable keys are 0.
     clone_from: Option<PortUrl>,
-    /// File with the eFuses: the blocks' words in order, little endian.
+    /// File with the eFuse blocks, words little endian.
     #[schemars(extend("x-rare" = true))]
     efuse_file: Option<String>,
     /// PSRAM in MB (QEMU).
@@ -103,6 +105,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     forward: Option<Vec<Forwarded>>,
     /// TCP port for GDB (QEMU).
+    #[schemars(extend("x-rare" = true))]
     gdb_port: Option<u16>,
     /// Wait for GDB before the first instruction (QEMU).
     #[serde(default)]
@@ -114,7 +117,8 @@ pub struct In {
     /// TCP port of the plain line (default: any free one).
     #[schemars(extend("x-rare" = true))]
     socket_port: Option<u16>,
-    /// Go on when the server ends (default: only when started from the command line).
+    /// Keep running when the server ends.
+    #[schemars(extend("x-rare" = true))]
     keep: Option<bool>,
     /// Keep the files when it is stopped.
     #[serde(default)]
@@ -141,9 +145,9 @@ pub struct Out {
 impl Tool for Start {
     const NAME: &'static str = "esp_qemu_start";
     const TITLE: &'static str = "Start a virtual device";
-    const ABOUT: &'static str = "Start a virtual chip: Espressif's QEMU (runs the firmware) or the built-in simulator (every chip; runs the firmware of \
-         most, imitates the rest). \
-         With clone_from it is a twin of a real device to rehearse on. Use the result's port with any other tool.";
+    const ABOUT: &'static str = "Start a virtual chip: QEMU or the built-in simulator (every chip; runs the \
+         firmware of most). clone_from makes a twin of a real device for rehearsals. Any tool takes the resulting \
+         port.";
     const RISK: Risk = Risk::Resets;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;

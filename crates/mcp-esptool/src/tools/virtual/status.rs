@@ -19,11 +19,11 @@ pub struct Status;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as `esp32-1` or `qemu://esp32-1`.
+    /// The device, as esp32-1 or qemu://esp32-1.
     id: String,
-    /// Console from this offset of all it has said (default: its end). 0 is the first byte after the start.
+    /// Console from this offset (default: its end; 0: from the start).
     console_from: Option<u64>,
-    /// At most this many bytes of console (default 2000).
+    /// Most bytes of console (default 2000).
     #[schemars(extend("x-rare" = true))]
     console_limit: Option<u64>,
 }
@@ -56,7 +56,7 @@ pub fn plain(id: &str) -> &str {
 impl Tool for Status {
     const NAME: &'static str = "esp_qemu_status";
     const TITLE: &'static str = "Status of a virtual device";
-    const ABOUT: &'static str = "Say how a virtual device is and what its console has said since its start.";
+    const ABOUT: &'static str = "Show a virtual device's state and what its console said since the start.";
     const RISK: Risk = Risk::Reads;
     type In = In;
     type Out = Out;

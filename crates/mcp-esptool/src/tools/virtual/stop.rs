@@ -17,12 +17,12 @@ pub struct Stop;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as `esp32-1` or `qemu://esp32-1`.
+    /// The device, as esp32-1 or qemu://esp32-1.
     id: Option<String>,
-    /// Stop all of them.
+    /// Stop all.
     #[serde(default)]
     all: bool,
-    /// Remove the files also of a device that was to keep them.
+    /// Remove the files also of a device started with persist.
     #[serde(default)]
     remove_files: bool,
 }
@@ -39,8 +39,8 @@ pub struct Out {
 impl Tool for Stop {
     const NAME: &'static str = "esp_qemu_stop";
     const TITLE: &'static str = "Stop virtual devices";
-    const ABOUT: &'static str =
-        "Stop a virtual device, or all. Its flash and eFuses are removed unless it was started with persist.";
+    const ABOUT: &'static str = "Stop one or all virtual devices. Removes flash and eFuses unless started with \
+         persist.";
     const RISK: Risk = Risk::Writes;
     type In = In;
     type Out = Out;

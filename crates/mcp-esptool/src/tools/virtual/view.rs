@@ -45,8 +45,10 @@ pub struct View {
     /// The chip's id.
     pub chip: String,
     /// `qemu` or `builtin`.
+    #[schemars(extend("enum" = ["qemu", "builtin"]))]
     pub backend: String,
     /// `running`, `stopped`, or `failed`.
+    #[schemars(extend("enum" = ["running", "stopped", "failed"]))]
     pub state: String,
     /// How it was started last.
     pub boot_mode: Option<Boot>,

@@ -29,7 +29,7 @@ pub fn answers(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Res
     ladder.note("flash status", sound, values.join(" "));
     if locked && protected {
         ladder.verdict = Verdict::FlashDead;
-        ladder.next("the flash is write-protected and its status registers are locked for ever: replace it");
+        ladder.next("the flash is write-protected and its status registers are locked permanently: replace it");
         return Ok(false);
     }
     Ok(true)

@@ -61,8 +61,8 @@ const SECTIONS: &[(&str, &str, &str)] = &[
 impl Tool for DiagnosticReport {
     const NAME: &'static str = "esp_diagnostic_report";
     const TITLE: &'static str = "Diagnostic report";
-    const ABOUT: &'static str = "Write a report on a device (Markdown, JSON, pictures, console log, replayable trace) that a maintainer could act on. Keys and \
-         other secrets are not in it.";
+    const ABOUT: &'static str = "Write a diagnostic report on a device (Markdown, JSON, pictures, console log, \
+         replayable trace) for a maintainer. Contains no keys or other secrets.";
     const RISK: Risk = Risk::Resets;
     const LONG: bool = true;
     const FILES: bool = true;
