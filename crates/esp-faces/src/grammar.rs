@@ -83,6 +83,9 @@ pub fn prepare(root: &Command, face: &Face, arguments: Vec<String>) -> Result<Li
             }));
         }
     }
+    // Older names of options come first, then those of values, then the command's.
+    let rank = |warning: &String| ["Option", "Choice"].iter().position(|word| warning.contains(word)).unwrap_or(2);
+    line.warnings.sort_by_key(rank);
     line.tails.push(tail);
     line.head = head;
     Ok(line)

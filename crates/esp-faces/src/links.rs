@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::FACES;
 
-/// A wrapper file: its path below the folder, and its text with the program in place of `PROGRAM`.
+/// A wrapper file: its path below the folder, and its text with the program in place of `@PROGRAM@`.
 const WRAPPERS: [(&str, &str); 3] = [
     ("esptool_wrapper.py", include_str!("wrappers/esptool_wrapper.py")),
     ("platform.local.txt", include_str!("wrappers/platform.local.txt")),
@@ -24,7 +24,7 @@ pub fn make(folder: &Path, program: &Path) -> io::Result<Vec<PathBuf>> {
         let link = folder.join(format!("{}{}", face.name, std::env::consts::EXE_SUFFIX));
         replace(&link, program)?;
         made.push(link);
-        let shim = SHIM.replace("PROGRAM", &literal(program)).replace("FACE", face.name);
+        let shim = SHIM.replace("@PROGRAM@", &literal(program)).replace("@FACE@", face.name);
         let script = folder.join(format!("{}.py", face.name));
         write(&script, &shim, true)?;
         made.push(script);
@@ -35,7 +35,7 @@ pub fn make(folder: &Path, program: &Path) -> io::Result<Vec<PathBuf>> {
     made.push(folder.join("python"));
     for (name, text) in WRAPPERS {
         let path = folder.join(name);
-        let text = text.replace("PROGRAM", &literal(program)).replace("FOLDER", &folder.display().to_string());
+        let text = text.replace("@PROGRAM@", &literal(program)).replace("@FOLDER@", &folder.display().to_string());
         write(&path, &text, false)?;
         made.push(path);
     }
@@ -72,4 +72,24 @@ fn write(path: &Path, text: &str, executable: bool) -> io::Result<()> {
     }
     let _ = executable;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_name_program_and_folder() {
+        let folder = std::env::temp_dir().join(format!("esp-faces-links-{}", std::process::id()));
+        let made = make(&folder, Path::new("/opt/a b/mcp-esptool"));
+        let files = made.as_ref().map(Vec::as_slice).unwrap_or_default().iter().filter(|path| !path.is_symlink());
+        let texts: Vec<String> = files.filter_map(|path| fs::read_to_string(path).ok()).collect();
+        let _ = fs::remove_dir_all(&folder);
+        assert!(made.is_ok(), "{made:?}");
+        assert!(texts.len() > FACES.len());
+        for text in texts {
+            assert!(!text.contains('@'), "{text}");
+            assert!(text.contains("/opt/a b/mcp-esptool") || text.contains("esp-faces-links"), "{text}");
+        }
+    }
 }
