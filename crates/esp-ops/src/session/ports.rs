@@ -183,7 +183,8 @@ impl Ports {
 
     /// Fails unless the policy allows this port, by whatever name.
     pub fn check(&self, url: &PortUrl, policy: &Policy) -> Result<(), ToolError> {
-        if !policy.names_ports() {
+        // A flash image is a file: the policy for files decides.
+        if !policy.names_ports() || matches!(url, PortUrl::Image(_)) {
             return Ok(());
         }
         let mut also = network::same_line(url, &self.running_virtuals());

@@ -84,7 +84,15 @@ fn board_with_damaged_bootloader_is_repaired() {
     session.aside("esp_flash_firmware", damage);
     let found = session.ok("esp_recover_chip", json!({"port": port}));
     has(&found, &["needs_repair", "boot chain"]);
-    let repaired = json!({"port": port, "repair": true, "bootloader_file": files[0]["path"]});
+    let list: serde_json::Map<_, _> = files
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (format!("{:#x}", file["address"].as_u64().unwrap()), file["path"].clone()))
+        .collect();
+    let build = json!({"flash_files": list, "extra_esptool_args": {"chip": "esp32c3"}});
+    session.write("flasher_args.json", build.to_string().as_bytes());
+    let repaired = json!({"port": port, "repair": true, "project": "."});
     session.ok("esp_recover_chip", repaired);
     has(&session.ok("esp_boot_check", json!({"port": port})), &["starts"]);
 }
@@ -177,9 +185,9 @@ fn flash_and_run_judges_with_evidence() {
     session.aside("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));
     let files = json!([{"path": "bootloader.bin", "address": 0}, {"path": "table.bin", "address": "0x8000"},
         {"path": "app.bin", "address": "factory"}]);
-    let run = json!({"port": "sim://esp32c3", "files": files, "until": ["Hello world!"], "duration_s": 5,
+    let run = json!({"port": "sim://esp32c3", "files": files, "until": ["Time: \\d+"], "duration_s": 5,
         "junit_file": "junit.xml", "record_file": "run.json"});
-    has(&session.ok("esp_flash_and_run", run), &["PASS", "Hello world!", "the device runs"]);
+    has(&session.ok("esp_flash_and_run", run), &["PASS", "Time: ", "the device runs"]);
     assert!(fs::read_to_string(session.path("junit.xml")).unwrap().contains("failures=\"0\""));
     let never = json!({"port": "sim://esp32c3", "files": files, "until": ["this is never printed"], "duration_s": 1});
     has(&session.ok("esp_flash_and_run", never), &["FAIL", "none of the patterns was seen", "0 bytes written"]);

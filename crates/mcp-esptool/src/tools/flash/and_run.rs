@@ -47,12 +47,14 @@ pub struct In {
     files: Option<Vec<FileForFlash>>,
     /// Build the ESP-IDF project first.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     build: bool,
     /// Regular expressions that mean success; the first match ends the run with pass.
     #[serde(default)]
     until: Vec<String>,
     /// Regular expressions that mean failure.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     fail: Vec<String>,
     /// Seconds to listen at most (default 10).
     duration_s: Option<f64>,
