@@ -157,3 +157,26 @@ fn erasing_all_in_a_recovery_is_approved_the_same_way() {
         }
     }
 }
+
+/// A recipe is locked over MCP when a person names it, and the policy lets the client's answer count.
+#[test]
+fn recipe_is_locked_by_its_name_only_where_the_policy_says_so() {
+    for era in [Era::Sessions, Era::Stateless] {
+        for (approval, typed, locks) in
+            [(Some("client"), "unit", true), (Some("client"), "other", false), (None, "unit", false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let mut client = start(folder.path(), era, approval);
+            let new = json!({"action": "new", "file": "unit.toml", "chip": "esp32c3"});
+            client.request("tools/call", params(era, "esp_recipe", &new)).unwrap();
+            let lock = json!({"action": "lock", "file": "unit.toml"});
+            let Outcome { question, last } = approve_as_client(&mut client, era, "esp_recipe", &lock, typed);
+            let is_locked = fs::read_to_string(folder.path().join("unit.toml")).unwrap().contains("[lock]");
+            assert_eq!(is_locked, locks, "{approval:?} {typed}: {last}");
+            assert_eq!(question.is_some(), approval.is_some(), "{last}");
+            if let Some(question) = question {
+                assert!(question.contains("hash") && question.contains("Name of the recipe"), "{question}");
+            }
+        }
+    }
+}
