@@ -11,6 +11,8 @@ pub mod desk;
 mod encryption;
 mod flash;
 pub mod floor;
+pub mod junit;
+pub mod new_recipe;
 pub mod ports;
 pub mod prepared;
 mod promise;

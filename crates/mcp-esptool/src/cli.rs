@@ -15,7 +15,6 @@ use crate::ctx::Ctx;
 use crate::factory::cli::RecipeCommand;
 use crate::ops::config::{Config, Sources};
 use crate::ops::error::{Class, ToolError};
-use crate::ops::guard::confirm::Act;
 use crate::tool::Entry;
 use crate::{docs, doctor, factory, logs, mcp, ops, selftest, serve, sim, terminal, tool, tools};
 
@@ -347,14 +346,7 @@ fn approve(ctx: &Ctx, hash: &str) -> Result<(), Failure> {
         return Err(Failure::Usage("approve asks a person: run it in a terminal".into()));
     }
     let (_, offer) = ctx.confirmations.find(hash)?;
-    if offer.act == Act::Lock {
-        print(&format!("Lock recipe {} (hash {hash}) for real devices: {}", offer.mac, offer.about))?;
-        print("Type the recipe's name to approve:")?;
-    } else {
-        let does = if offer.act == Act::Burn { "burns " } else { "" };
-        print(&format!("device {}: {does}{}\nThis cannot be undone.", offer.mac, offer.about))?;
-        print("Type the last four hex digits of the device's MAC address to approve:")?;
-    }
+    print(&offer.question(hash))?;
     let mut typed = String::new();
     io::stdin().read_line(&mut typed)?;
     ctx.confirmations.approve(hash, typed.trim())?;
@@ -430,7 +422,7 @@ fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Pa
     bar.finish_and_clear();
     ctx.app.jobs.wait_all();
     if let Some(path) = junit {
-        let report = factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
+        let report = esp_factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
         std::fs::write(path, report).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
     }
     answer(result, as_json)

@@ -55,6 +55,21 @@ pub struct Offer {
     token_hash: String,
 }
 
+impl Offer {
+    /// What a person at a terminal is asked: what is done, and what to type.
+    pub fn question(&self, hash: &str) -> String {
+        let Self { mac, about, .. } = self;
+        let digits = "Type the last four hex digits of the device's MAC address to approve:";
+        match self.act {
+            Act::Burn => format!("device {mac}: burns {about}\nThis cannot be undone.\n{digits}"),
+            Act::Erase => format!("device {mac}: {about}\nThis cannot be undone.\n{digits}"),
+            Act::Lock => {
+                format!("Lock recipe {mac} (hash {hash}) for real devices: {about}\nType the recipe's name to approve:")
+            }
+        }
+    }
+}
+
 impl Confirmations {
     /// Confirmations below this state folder.
     pub fn new(state: &std::path::Path) -> Self {

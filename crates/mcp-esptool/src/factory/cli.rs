@@ -9,12 +9,12 @@ use esp_factory::recipe;
 use esp_model::job::Job;
 use serde_json::{Map, Value};
 
-use super::new_recipe;
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::tool::Reply;
 use crate::tools;
+use esp_factory::new_recipe;
 use esp_factory::prepared::Prepared;
 use esp_factory::rehearsal;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use esp_factory::junit;
 use esp_link::monitor::{CaptureOptions, Pattern, Stopped};
 use esp_model::console::{Decoder, Event};
 use esp_model::job::Job;
@@ -12,7 +13,6 @@ use serde_json::json;
 
 use super::firmware::{self, AppOut, Firmware};
 use crate::ctx::Ctx;
-use crate::factory::junit;
 use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::boot::capture::{self, Crash, Heard, Names};
 use crate::ops::boot::findings::{Known, known_line};

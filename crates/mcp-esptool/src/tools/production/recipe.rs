@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use esp_factory::new_recipe;
 use esp_factory::prepared::Prepared;
 use esp_factory::recipe::{self, lock};
 use esp_factory::rehearsal::{self, NvsOut};
@@ -12,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
-use crate::factory::new_recipe;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::guard::confirm::Act;

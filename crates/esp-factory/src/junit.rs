@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use crate::ops::error::ToolError;
+use esp_ops::error::ToolError;
 
 /// The report of a call: one suite a unit when the result has units, one case a step. An error is one case that failed.
 pub fn report(tool: &str, result: Result<&Map<String, Value>, &ToolError>) -> String {
@@ -118,7 +118,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::error::Code;
+    use esp_ops::error::Code;
     use serde_json::json;
 
     #[test]

@@ -1,13 +1,13 @@
 //! A recipe to begin with, and what it needs beside it.
 
-use esp_factory::recipe;
+use crate::recipe;
 use esp_model::chip;
 use esp_model::partition::{Options, Table};
 
-use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::sample;
-use crate::ops::flash::project;
+use esp_ops::Call;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::sample;
+use esp_ops::flash::project;
 
 /// Partitions of a new recipe: NVS for the application, factory data apart from it.
 const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
@@ -16,8 +16,8 @@ const TABLE: &str = "# Name, Type, SubType, Offset, Size\n\
     factory,  app,  factory, 0x10000, 1M\n";
 
 /// Writes a recipe for a project's firmware, or for images that only look like firmware; what was written, in words.
-pub fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) -> Result<String, ToolError> {
-    if ctx.files.input(file).is_ok() {
+pub fn create(call: &Call, file: &str, chip: Option<&str>, project: Option<&str>) -> Result<String, ToolError> {
+    if call.files.input(file).is_ok() {
         return Err(ToolError::new(Code::FileUnwritable, format!("`{file}` is there already")));
     }
     let folder = file.rfind(['/', '\\']).map_or("", |at| file.get(..=at).unwrap_or_default()).to_owned();
@@ -26,16 +26,16 @@ pub fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) 
         || ToolError::new(Code::MissingParameter, "the chip is not known: name it (chip), or a project that does");
     let chip_name;
     let mut keep = |name: &str, bytes: &[u8]| {
-        if ctx.files.input(&format!("{folder}{name}")).is_ok() {
+        if call.files.input(&format!("{folder}{name}")).is_ok() {
             return Ok(());
         }
-        ctx.files.write(&format!("{folder}{name}"), bytes)?;
+        call.files.write(&format!("{folder}{name}"), bytes)?;
         written.push(format!("{folder}{name}"));
         Ok::<_, ToolError>(())
     };
     match project {
         Some(path) => {
-            let project = project::read(ctx, path)?;
+            let project = project::read(call, path)?;
             chip_name = project.chip.or_else(|| chip.map(str::to_owned)).ok_or_else(missing)?;
             images.extend(project.files.into_iter().filter_map(|file| Some((file.path, file.address.as_u32()?))));
         }
@@ -55,7 +55,7 @@ pub fn create(ctx: &Ctx, file: &str, chip: Option<&str>, project: Option<&str>) 
     }
     keep("partitions.csv", TABLE.as_bytes())?;
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file).trim_end_matches(".toml");
-    ctx.files.write(file, recipe::example(&chip_name, name, &images).as_bytes())?;
+    call.files.write(file, recipe::example(&chip_name, name, &images).as_bytes())?;
     let mut text = format!("wrote {}", written.join(", "));
     if project.is_none() {
         text += "\nthe images only look like firmware: no chip would run them";
