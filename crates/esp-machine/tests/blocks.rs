@@ -6,6 +6,8 @@
 use esp_machine::{Config, Event, Input, Machine, What};
 use sha2::{Digest as _, Sha256};
 
+/// 3 to the power of 65537, modulo 1000003.
+const POWER: u64 = 486_750;
 const MICROSECOND: u64 = 1_000_000;
 const MILLISECOND: u64 = 1000 * MICROSECOND;
 /// `j .`
@@ -212,4 +214,57 @@ fn with_clic(level: u32, threshold: u32) -> Machine {
 fn the_core_local_controller_takes_levels_above_the_threshold_to_their_vector() {
     assert_eq!(with_clic(0x40, 0x20).cores[0].get().pc(), 0x4080_2000);
     assert_ne!(with_clic(0x40, 0x60).cores[0].get().pc(), 0x4080_2000);
+}
+
+/// The numbers of one operation of the C3's accelerator: X, Y, M; Z as it comes out.
+fn rsa(start: u32, length: u32, numbers: [(u32, &[u8]); 3]) -> Vec<u8> {
+    let base = 0x6003_c000;
+    let mut machine = parked("esp32c3", 0x4038_0000);
+    for (at, bytes) in numbers {
+        for (index, word) in bytes.chunks(4).enumerate() {
+            let mut padded = [0; 4];
+            padded[..word.len()].copy_from_slice(word);
+            store(&mut machine, base + at + 4 * index as u32, u32::from_le_bytes(padded));
+        }
+    }
+    store(&mut machine, base + 0x804, length);
+    store(&mut machine, base + 0x82c, 1);
+    store(&mut machine, base + start, 1);
+    assert_eq!(load(&mut machine, base + 0x818), 1);
+    assert_ne!(machine.soc.shared.sources[0] >> 47 & 1, 0, "done: interrupt");
+    store(&mut machine, base + 0x81c, 1);
+    assert_eq!(machine.soc.shared.sources[0] >> 47 & 1, 0, "cleared");
+    (0..=length).flat_map(|index| load(&mut machine, base + 0x200 + 4 * index).to_le_bytes()).collect()
+}
+
+#[test]
+fn the_accelerator_for_large_numbers_multiplies_and_raises_to_powers() {
+    // 3^65537 mod 1000003, and the like, by Python's pow().
+    let (x, y, m) = (3u64.to_le_bytes(), 65537u64.to_le_bytes(), 1_000_003u64.to_le_bytes());
+    let power = rsa(0x80c, 1, [(0x600, &x), (0x400, &y), (0, &m)]);
+    assert_eq!(power, POWER.to_le_bytes());
+    let product = rsa(0x810, 1, [(0x600, &y), (0x400, &y), (0, &m)]);
+    assert_eq!(product, (65537u64 * 65537 % 1_000_003).to_le_bytes());
+    let factor = 0xffff_ffff_ffff_fff1u64;
+    let whole = rsa(0x814, 3, [(0x600, &factor.to_le_bytes()), (0x208, &factor.to_le_bytes()), (0, &m)]);
+    assert_eq!(whole, (u128::from(factor) * u128::from(factor)).to_le_bytes());
+}
+
+#[test]
+fn waiting_for_an_interrupt_ends_with_one_and_not_because_somebody_looked() {
+    let mut machine = parked("esp32c3", 0x4038_0000);
+    // wfi; addi a0, a0, 1; j .-8
+    let program = [0x1050_0073, 0x0015_0513, 0xff9f_f06f];
+    let bytes: Vec<u8> = program.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    assert!(machine.poke(0x4038_0000, &bytes));
+    for _ in 0..50 {
+        machine.run(machine.now() + 10 * MICROSECOND);
+    }
+    assert_eq!(machine.cores[0].get().register(10), Some(0));
+    // FROM_CPU_0 on line 1, with a priority that reaches the threshold; MIE is off, so that nobody takes it.
+    for (address, value) in [(0x600c_20c8, 1), (0x600c_2118, 1), (0x600c_2104, 2), (0x600c_0028, 1)] {
+        store(&mut machine, address, value);
+    }
+    machine.run(machine.now() + 10 * MICROSECOND);
+    assert!(machine.cores[0].get().register(10) > Some(0));
 }

@@ -60,11 +60,8 @@ enum Program {
     Crashing(Option<String>),
     /// An uploaded program at work.
     Running(Box<Core>),
-    /// The chip's own code, since this time; its ROM's loader when it began in download mode.
-    Firmware {
-        since: Duration,
-        download: bool,
-    },
+    /// The chip's own code, since this time; `true` when it began in download mode, with its ROM's loader.
+    Firmware(Duration, bool),
     /// Nothing could be started; the ROM tries again, and this is what it says each time.
     BootLoop(String),
 }
@@ -155,7 +152,7 @@ impl VirtualChip {
 
     /// The chip's own code runs now, not an imitation of it.
     pub fn runs_firmware(&self) -> bool {
-        matches!(self.program, Program::Firmware { .. })
+        matches!(self.program, Program::Firmware(..))
     }
 
     /// What the firmware's engine met that it does not model; each is told once.
@@ -180,7 +177,7 @@ impl VirtualChip {
 
     /// A loader runs, ROM or stub.
     pub fn in_loader(&self) -> bool {
-        matches!(self.program, Program::Rom(_) | Program::Stub(_) | Program::Firmware { download: true, .. })
+        matches!(self.program, Program::Rom(_) | Program::Stub(_) | Program::Firmware(_, true))
     }
 
     /// Its line is gone (a fault).
@@ -299,7 +296,7 @@ impl VirtualChip {
         let room = match self.program {
             Program::Rom(_) => ROM_WAITING,
             Program::Stub(_) => STUB_WAITING + usize::from(self.machine.time <= arrived),
-            Program::Firmware { .. } => {
+            Program::Firmware(..) => {
                 if let Some(firmware) = &mut self.firmware {
                     firmware.receive(bytes);
                 }
@@ -446,7 +443,7 @@ impl VirtualChip {
         firmware.start(&mut self.machine.nor, &mut self.machine.efuse, start);
         self.machine.uart.baud = self.machine.chip.uart.boot_baud;
         self.machine.uart.auto_baud = download;
-        self.program = Program::Firmware { since: at, download };
+        self.program = Program::Firmware(at, download);
         self.next_turn(Some(at + FIRMWARE_TURN));
     }
 
@@ -503,7 +500,7 @@ impl VirtualChip {
             self.machine.say("\r\nBrownout detector was triggered\r\n\r\n");
             return self.restart(due + BROWN_OUT, Cause::BrownOut);
         }
-        if let Program::Firmware { since, .. } = self.program {
+        if let Program::Firmware(since, _) = self.program {
             return self.run_firmware(since, due);
         }
         if let Program::Running(core) = &mut self.program {

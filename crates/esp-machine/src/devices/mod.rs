@@ -8,6 +8,7 @@ mod i2c;
 mod misc;
 mod mmu;
 mod rmt;
+mod rsa;
 mod rtc;
 mod sha;
 mod sha_words;
@@ -38,6 +39,7 @@ const KINDS: &[(&str, Make)] = &[
     ("rmt", |_, it| Box::new(rmt::Rmt::new(it))),
     ("rtc", |_, it| Box::new(rtc::Rtc::new(it))),
     ("efuse", |_, it| Box::new(efuse::EfuseController::new(it))),
+    ("rsa", |_, it| Box::new(rsa::Rsa::new(it))),
     ("sha", |_, it| Box::new(sha::Sha::new(it))),
     ("regi2c", |_, it| Box::new(misc::AnalogBus::new(it))),
     ("random", |_, it| Box::new(misc::Random::new(it))),

@@ -199,6 +199,7 @@ impl RiscV {
                         self.interrupt(soc);
                         None
                     } else {
+                        self.waiting = true;
                         Some(Exit::Idle)
                     };
                 }

@@ -42,6 +42,8 @@ pub struct RiscV {
     /// Address reserved by LR.
     reserved: Option<u32>,
     atomics: bool,
+    /// WFI was executed and nothing has been pending since.
+    waiting: bool,
     decoded: Vec<Option<Decoded>>,
     breakpoints: Vec<u32>,
     /// The breakpoint at this address is passed over once: execution goes on from it.
@@ -65,6 +67,7 @@ impl RiscV {
             started: 0,
             csr: csr::Csrs::new(number),
             reserved: None,
+            waiting: false,
             atomics: isa.contains('a'),
             decoded: Vec::new(),
             breakpoints: Vec::new(),
@@ -100,6 +103,7 @@ impl RiscV {
         self.csr.mepc = self.pc;
         self.csr.mtval = 0;
         self.reserved = None;
+        self.waiting = false;
         if self.csr.clic {
             self.enter(1 << 31 | self.csr.mil() << 16 | offer.line);
             self.csr.set_mil(offer.level.into());
@@ -150,6 +154,7 @@ impl Cpu for RiscV {
         self.started = self.cycles;
         self.csr = csr::Csrs::new(self.csr.hart);
         self.reserved = None;
+        self.waiting = false;
     }
 
     fn run(&mut self, soc: &mut Soc, budget: u64) -> Exit {
@@ -157,6 +162,11 @@ impl Cpu for RiscV {
         soc.shared.stop = false;
         self.csr.clic = soc.board.interrupts.style == InterruptStyle::Clic;
         self.interrupt(soc);
+        // Pending is enough, taken or not.
+        self.waiting = self.waiting && !self.pending(soc);
+        if self.waiting {
+            return Exit::Idle;
+        }
         while self.cycles < end && !soc.shared.stop {
             let frame = match soc.code(self.pc) {
                 Ok(frame) => frame,
@@ -187,6 +197,10 @@ impl Cpu for RiscV {
         self.cycles - self.idle
     }
 
+    fn idles(&self) -> bool {
+        self.waiting
+    }
+
     fn skip(&mut self, cycles: u64) {
         self.idle = self.idle.saturating_add(cycles);
         self.cycles = self.cycles.saturating_add(cycles);
@@ -202,6 +216,7 @@ impl Cpu for RiscV {
 
     fn set_pc(&mut self, pc: u32) {
         self.pc = pc;
+        self.waiting = false;
         self.resume_at = None;
     }
 

@@ -106,19 +106,34 @@ struct Clock {
     /// Real time that was not given to the chip.
     lost: Duration,
     last: Duration,
+    /// Real time of the last call, and how far the chip may be driven by the next.
+    called: Duration,
+    step: Duration,
 }
 
 impl Clock {
     /// As much as a chip that runs code is driven at once: the line is looked at in between.
     const MOST: Duration = Duration::from_millis(20);
+    const LEAST: Duration = Duration::from_millis(1);
 
     fn start() -> Self {
-        Self { born: Instant::now(), lost: Duration::ZERO, last: Duration::ZERO }
+        Self {
+            born: Instant::now(),
+            lost: Duration::ZERO,
+            last: Duration::ZERO,
+            called: Duration::ZERO,
+            step: Self::MOST,
+        }
     }
 
     fn now(&mut self, bounded: bool) -> Duration {
-        let wanted = self.born.elapsed().saturating_sub(self.lost).max(self.last);
-        let now = if bounded { wanted.min(self.last + Self::MOST) } else { wanted };
+        let real = self.born.elapsed();
+        // Where the code runs slower than real time, the host is listened to in between all the more often.
+        let late = real.saturating_sub(self.called) > self.step * 2;
+        self.step = if late { self.step / 2 } else { self.step * 2 }.clamp(Self::LEAST, Self::MOST);
+        self.called = real;
+        let wanted = real.saturating_sub(self.lost).max(self.last);
+        let now = if bounded { wanted.min(self.last + self.step) } else { wanted };
         self.lost += wanted - now;
         self.last = now;
         now

@@ -1,0 +1,108 @@
+//! How fast firmware runs, in processor time: loops of instructions, a boot up to the app's first line, idling.
+//! `cargo bench -p esp-machine --bench speed`; what the figures mean: docs/performance.md. Linux only (it reads
+//! `/proc/self/schedstat`); the boots need the corpus (`MCP_ESPTOOL_CORPUS`).
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+
+use esp_machine::{Config, Machine, What};
+
+const MILLISECOND: u64 = 1_000_000_000;
+const SECOND: u64 = 1000 * MILLISECOND;
+
+/// Processor time of this process in seconds.
+fn spent() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
+/// Loops in RAM: register arithmetic, memory, calls. They never end.
+const LOOPS: &[(&str, &[u32])] = &[
+    // xor a0,a0,a1; slli a2,a0,5; srli a3,a0,27; or a0,a2,a3; addi a1,a1,1; bnez a1,-20; j -24
+    ("arithmetic", &[0x00b5_4533, 0x0055_1613, 0x01b5_5693, 0x00d6_6533, 0x0015_8593, 0xfe05_96e3, 0xfe9f_f06f]),
+    // lui a4,0x3fc90; lw a0,0(a4); sw a0,64(a4); lbu a1,3(a4); sb a1,7(a4); addi a4,a4,0; j -20
+    ("memory", &[0x3fc9_0737, 0x0007_2503, 0x04a7_2023, 0x0037_4583, 0x00b7_03a3, 0x0007_0713, 0xfedf_f06f]),
+    // addi a1,a1,3; mul a0,a1,a1; divu a2,a0,a1; j -12
+    ("multiply and divide", &[0x0035_8593, 0x02b5_8533, 0x02b5_5633, 0xff5f_f06f]),
+];
+
+fn loops() {
+    for (name, program) in LOOPS {
+        let mut machine = Machine::new(Config::new("esp32c3", 4 << 20).unwrap()).unwrap();
+        let bytes: Vec<u8> = program.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert!(machine.poke(0x4038_0000, &bytes));
+        machine.cores[0].get_mut().set_pc(0x4038_0000);
+        let (before, began) = (machine.instructions(), spent());
+        while machine.instructions() - before < 200_000_000 {
+            machine.run(machine.now() + SECOND);
+            machine.take_events();
+        }
+        let millions = (machine.instructions() - before) as f64 / 1e6;
+        println!("{name}: {:.0} million instructions a second", millions / (spent() - began));
+    }
+}
+
+fn corpus(name: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    std::env::var_os("MCP_ESPTOOL_CORPUS").map_or(beside, PathBuf::from).join(name)
+}
+
+/// nvs, phy_init and a factory app at 0x10000.
+fn partitions() -> Vec<u8> {
+    let entry = |kind: u8, sub: u8, offset: u32, size: u32, name: &str| {
+        let mut bytes = vec![0xaa, 0x50, kind, sub];
+        bytes.extend(offset.to_le_bytes());
+        bytes.extend(size.to_le_bytes());
+        bytes.extend(name.bytes());
+        bytes.resize(32, 0);
+        bytes
+    };
+    let entries = [
+        entry(1, 2, 0x9000, 0x6000, "nvs"),
+        entry(1, 1, 0xf000, 0x1000, "phy_init"),
+        entry(0, 0, 0x1_0000, 0x10_0000, "factory"),
+    ];
+    entries.concat()
+}
+
+fn boot() {
+    let files = [(0, "build/hello-c3/bootloader_bootloader.bin"), (0x1_0000, "build/hello-c3/hello_world.bin")];
+    let mut config = Config::new("esp32c3", 4 << 20).unwrap();
+    config.flash.load(0x8000, &partitions());
+    for (offset, file) in files {
+        let Ok(bytes) = std::fs::read(corpus(file)) else { return println!("boot: no corpus") };
+        config.flash.load(offset, &bytes);
+    }
+    let began = spent();
+    let mut machine = Machine::new(config).unwrap();
+    println!("made in {:.3} s, {} KB of memory", spent() - began, machine.soc.memory.size() / 1024);
+    let (began, mut console) = (spent(), Vec::new());
+    let until = |machine: &mut Machine, console: &mut Vec<u8>, end: u64| {
+        machine.run(end);
+        console.extend(machine.take_events().into_iter().filter_map(|event| match event.what {
+            What::Uart { port: 0, byte } => Some(byte),
+            _ => None,
+        }));
+    };
+    while !String::from_utf8_lossy(&console).contains("queue free spaces") && machine.now() < SECOND {
+        let end = machine.now() + MILLISECOND;
+        until(&mut machine, &mut console, end);
+    }
+    let (time, instructions) = (machine.now() / MILLISECOND, machine.instructions());
+    println!(
+        "reset to the app's first line: {:.3} s ({time} ms of virtual time, {:.1} million instructions)",
+        spent() - began,
+        instructions as f64 / 1e6
+    );
+    let (began, end) = (spent(), machine.now() + 20 * SECOND);
+    while machine.now() < end {
+        until(&mut machine, &mut console, end);
+    }
+    let executed = (machine.instructions() - instructions) as f64 / 1e6;
+    println!("20 virtual seconds of the app: {:.3} s ({executed:.1} million instructions)", spent() - began);
+}
+
+fn main() {
+    loops();
+    boot();
+}
