@@ -1,7 +1,11 @@
-//! Firmware of our own making: well-formed images with headers, checksums and hashes, for a chip that runs no code.
+//! Firmware of our own making: well-formed images with headers, checksums and hashes. [`make`]'s hold no code; [`program`]
+//! is a program that runs.
 
-use esp_model::chip::Chip;
-use esp_model::image::{AppDesc, CHECKSUM_SEED, Extended, Header, MAGIC, checksum};
+use esp_link::bootloaders::{StockBootloader, Wanted};
+use esp_model::chip::{self, Chip};
+use esp_model::image::hex;
+use esp_model::image::merge::{self, FlashSettings};
+use esp_model::image::{AppDesc, CHECKSUM_SEED, Extended, FlashMode, Header, MAGIC, checksum};
 use esp_model::partition::{DEFAULT_TABLE_OFFSET, Options, Table, preset};
 use sha2::{Digest, Sha256};
 
@@ -18,13 +22,53 @@ pub struct Part {
     pub bytes: Vec<u8>,
 }
 
-/// Bootloader, partition table and application.
-pub fn make(chip: &Chip) -> Result<Vec<Part>, String> {
+/// The chip that [`program`] is for, by the id that image headers have.
+const PROGRAM_CHIP: u16 = 5;
+/// `program.S`, assembled.
+pub const PROGRAM: &[u8] = include_bytes!("program.bin");
+/// Bytes behind the program that are never reached: an application of a usual size.
+const FILLING: usize = 200 * 1024;
+
+/// ESP-IDF's stock bootloader, a partition table, and a program of ours that greets and then says a line twice a second.
+pub fn program() -> Result<(&'static Chip, Vec<Part>), String> {
+    let chip = chip::by_chip_id(PROGRAM_CHIP).ok_or("the program's chip is missing")?;
+    let (table, app_address) = table()?;
+    let wanted = Wanted { mode: FlashMode::Dio, crystal_mhz: None, revision: None };
+    let stock = StockBootloader::find(chip, wanted).ok_or("this build has no bootloaders")?;
+    let flash = FlashSettings { mode: None, size: Some("4MB".into()), frequency: None };
+    let bootloader = hex::Part { address: chip.flash.bootloader_offset, data: stock.bytes.to_vec() };
+    let bootloader = merge::prepare(chip, vec![bootloader], &flash).map_err(|error| error.to_string())?;
+    let bootloader = bootloader.into_iter().next().ok_or("no bootloader came back")?;
+    let drom = chip.image.drom[0] + 0x20;
+    let data = app_desc();
+    // Segments that are mapped to flash lie at the same offset within a page in flash and in memory.
+    let before = 24 + 8 + data.len() as u32 + 8;
+    let irom = chip.image.irom[0] + before;
+    let mut text = PROGRAM.to_vec();
+    text.extend(code(FILLING, 5));
+    let app = image(chip, &[(drom, data), (irom, text)], irom);
+    Ok((
+        chip,
+        vec![
+            Part { name: "bootloader.bin", address: bootloader.address, bytes: bootloader.data },
+            Part { name: "partition-table.bin", address: DEFAULT_TABLE_OFFSET, bytes: table },
+            Part { name: "app.bin", address: app_address, bytes: app },
+        ],
+    ))
+}
+
+/// The usual partition table for one application, and where that goes.
+fn table() -> Result<(Vec<u8>, u32), String> {
     let layout = preset("single_app").ok_or("there is no such layout")?;
     let options = Options { flash_size: 4 << 20, ..Options::default() };
     let table = Table::from_csv(layout.csv, &options).map_err(|error| error.to_string())?;
     let app_address = table.find("factory").map(|partition| partition.offset).ok_or("the layout has no app")?;
-    let table = table.to_binary(true).map_err(|error| error.to_string())?;
+    Ok((table.to_binary(true).map_err(|error| error.to_string())?, app_address))
+}
+
+/// Bootloader, partition table and application.
+pub fn make(chip: &Chip) -> Result<Vec<Part>, String> {
+    let (table, app_address) = table()?;
     let ram = |name: &str| {
         let region = chip.memory.iter().find(|region| region.name == name);
         region.map(|region| region.start).ok_or(format!("the chip has no {name}"))

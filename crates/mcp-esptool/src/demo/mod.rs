@@ -13,7 +13,10 @@ use crate::ops::firmware::sample;
 use client::Client;
 
 /// The device of the demonstration.
-const PORT: &str = "sim://esp32-demo";
+const PORT: &str = "sim://esp32c3-first";
+
+/// What the program says after a second and more.
+const BEAT: &str = "demo: beat 3";
 
 /// Runs it. The error says what went wrong, for people.
 pub fn run() -> Result<(), String> {
@@ -34,8 +37,7 @@ pub fn run() -> Result<(), String> {
     say(&format!("tools/list: {count} tools"))?;
 
     step(&mut client, "esp_detect_chip", json!({"port": PORT}))?;
-    let chip = esp_model::chip::by_name(PORT.trim_start_matches("sim://").trim_end_matches("-demo"));
-    let parts = sample::make(chip.ok_or("the demo's chip is missing")?)?;
+    let (_, parts) = sample::program()?;
     let mut files = Vec::new();
     for part in &parts {
         fs::write(dir.path().join(part.name), &part.bytes).map_err(text)?;
@@ -47,7 +49,7 @@ pub fn run() -> Result<(), String> {
     let log = booted["console"]["text"].as_str().unwrap_or_default();
     say(&log.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n"))?;
     client.close();
-    if verified["matches"] != true || booted["console"]["verdict"] != "app_loaded" {
+    if verified["matches"] != true || booted["console"]["verdict"] != "app_loaded" || !log.contains(BEAT) {
         return Err(format!("the demo went wrong: verdict {}", booted["console"]["verdict"]));
     }
     say(&format!(

@@ -33,7 +33,9 @@ const CONSOLE: &[&str] = &[
 pub fn trials() -> Vec<Trial> {
     let count = if std::env::var_os("MCP_ESPTOOL_LONG").is_some() { CHIPS.len() } else { 1 };
     let chosen = CHIPS.iter().take(count);
-    chosen.map(|(chip, target)| trial(format!("firmware::esp_hal_{chip}"), || esp_hal(chip, target))).collect()
+    let mut trials = vec![trial("firmware::the demo's program is what its source says", demo_program)];
+    trials.extend(chosen.map(|(chip, target)| trial(format!("firmware::esp_hal_{chip}"), || esp_hal(chip, target))));
+    trials
 }
 
 /// Builds the program for a chip.
@@ -70,8 +72,8 @@ fn esp_hal(chip: &str, target: &str) -> Result<(), Stop> {
     let dir = scratch(&format!("firmware-{chip}"));
     std::fs::copy(build(chip, target)?, dir.join("firmware.elf"))?;
     let port = format!("sim://{chip}-firmware");
-    let root = dir.display().to_string();
-    let mut client = Client::initialized(&dir, &["--project-roots", &root]);
+    let root = format!("project_roots={}", dir.display());
+    let mut client = Client::initialized(&dir, &["--set", &root]);
     let flashed = client.call("esp_flash_firmware", json!({"port": port, "project": "firmware.elf"}));
     if flashed["isError"] == true {
         return fail(flashed.to_string());
@@ -87,4 +89,19 @@ fn esp_hal(chip: &str, target: &str) -> Result<(), Stop> {
         }
     }
     Ok(())
+}
+
+/// The demonstration's program, assembled anew, is what is built in.
+fn demo_program() -> Result<(), Stop> {
+    let source = reference::root().join("crates/esp-ops/src/firmware/program.S");
+    let dir = scratch("demo-program");
+    let (object, binary) = (dir.join("program.o"), dir.join("program.bin"));
+    let mut assemble = Command::new("riscv64-unknown-elf-as");
+    assemble.args(["-march=rv32im_zicsr", "-mabi=ilp32"]).arg(&source).arg("-o").arg(&object);
+    if Command::new("riscv64-unknown-elf-as").arg("--version").output().is_err() {
+        return Err(Skip("no riscv64-unknown-elf-as (binutils-riscv64-unknown-elf)".into()).into());
+    }
+    reference::run(&mut assemble)?;
+    reference::run(Command::new("riscv64-unknown-elf-objcopy").args(["-O", "binary"]).arg(&object).arg(&binary))?;
+    reference::same_bytes("program.bin", mcp_esptool::ops::firmware::sample::PROGRAM, &std::fs::read(&binary)?)
 }
