@@ -2,7 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use esp_machine::{Event, Machine, What};
+use esp_machine::{Config, Event, Machine, What};
+use esp_model::image::build::{Built, Settings, build};
 use libtest_mimic::Trial;
 
 use super::{Files, MILLISECOND, SECOND, chip, run, trial};
@@ -26,6 +27,9 @@ pub const BLINK_S2: Files = &[
     (0x1_0000, "image/esptool/esp_idf_blink_esp32s2.bin"),
 ];
 
+/// The first builds of Zephyr for this chip: a program for RAM that the ROM loads, in the bootloader's place.
+const ZEPHYR: Files = &[(0x1000, "elf/esptool/esp32-zephyr.elf")];
+
 pub fn trials() -> Vec<Trial> {
     let blinks = |id: &'static str, files, banner| {
         let name = format!("blink_of_{id}_runs_on_both_cores_with_a_rhythm_of_one_second");
@@ -41,6 +45,7 @@ pub fn trials() -> Vec<Trial> {
         repeats("esp32", BLINK_ESP32),
         repeats("esp32s3", BLINK_S3),
         repeats("esp32s2", BLINK_S2),
+        trial("zephyr_says_hello_on_esp32_without_a_bootloader", ZEPHYR, zephyr),
     ]
 }
 
@@ -107,4 +112,18 @@ fn same_twice(id: &str, files: Files) {
     let first = hash();
     assert!(first.1 > 1000, "{} events", first.1);
     assert_eq!(first, hash());
+}
+
+fn zephyr() {
+    let (place, file) = ZEPHYR[0];
+    let elf = std::fs::read(super::corpus(file)).unwrap();
+    let known = esp_model::chip::by_name("esp32").unwrap();
+    let Built::One(image) = build(known, &elf, &Settings::default()).unwrap() else { panic!("two files") };
+    let mut config = Config::new("esp32", 4 << 20).unwrap();
+    config.flash.load(place, &image);
+    let mut machine = Machine::new(config).unwrap();
+    let lines = lines(&run(&mut machine, 50 * MILLISECOND));
+    let text: Vec<_> = lines.iter().map(|(_, line)| line.as_str()).collect();
+    assert!(text.iter().any(|line| line.contains("Booting Zephyr OS")), "{text:#?}");
+    assert!(text.contains(&"Hello World! esp32"), "{text:#?}");
 }
