@@ -10,11 +10,7 @@ use crate::terminal::Terminal;
 
 /// A chip's name as titles have it: `ESP32-S3`.
 pub fn title_name(chip: &Chip) -> String {
-    let id = chip.id.to_uppercase();
-    match id.strip_prefix("ESP32") {
-        Some(rest) if !rest.is_empty() => format!("ESP32-{rest}"),
-        _ => id,
-    }
+    chip.name.to_uppercase()
 }
 
 /// Why bytes are not an image.
@@ -30,7 +26,6 @@ pub fn not_an_image(error: &ParseError) -> Fault {
 pub fn patch(terminal: &Terminal, chip: &'static Chip, piece: &mut Piece, flash: &FlashSettings) -> Result<(), Fault> {
     let part = &mut piece.part;
     let before = Header::decode(&part.data);
-    let length = part.data.len();
     match merge::set_flash(chip, part.address, &mut part.data, flash).map_err(Fault::fatal)? {
         Patched::NotAsked => {}
         Patched::NotAnImage if before.is_some_and(|header| header.magic == esp_model::image::MAGIC) => {
@@ -46,12 +41,12 @@ pub fn patch(terminal: &Terminal, chip: &'static Chip, piece: &mut Piece, flash:
                 format!("Image file at {at:#x} doesn't look like an image file, so not changing any flash settings.");
             terminal.warn(text);
         }
-        Patched::Done => say_patched(terminal, before, &part.data, length),
+        Patched::Done => say_patched(terminal, before, &part.data),
     }
     Ok(())
 }
 
-fn say_patched(terminal: &Terminal, before: Option<Header>, data: &[u8], _length: usize) {
+fn say_patched(terminal: &Terminal, before: Option<Header>, data: &[u8]) {
     let now = Header::decode(data);
     if let Some(now) = now.filter(|now| Some(*now) != before) {
         let settings = u16::from_be_bytes([now.flash_mode, now.flash_size_freq]);
