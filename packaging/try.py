@@ -3,7 +3,8 @@
 
     packaging/try.py TARGET PROGRAM       for this computer's platform; offline
 
-What cannot be tried here (no npm, no maturin) is named at the end, never counted as passed.
+What cannot be tried here (no npm, no maturin) is named at the end, never counted as passed. `TRY_ONLY=wheel` tries that one
+alone; `TRY_PROFILE=dev` makes the wheel from a debug build.
 """
 import json
 import os
@@ -63,19 +64,24 @@ def try_mcpb(dist, target, folder):
 
 
 def try_wheel(dist, target, folder):
-    """The build is the one that made PROGRAM: cargo finds it in its target folder."""
-    line = ["maturin", "build", "--release", "--locked", "--offline", "--target", target, "--out", str(folder)]
-    subprocess.run([*line, "--compatibility", "musllinux_1_1"], cwd=package.ROOT, check=True, capture_output=True)
+    """The build is the one that made PROGRAM: cargo finds it in its target folder. pip installs the wheel as users do."""
+    profile = os.environ.get("TRY_PROFILE", "release")
+    line = ["maturin", "build", "--profile", profile, "--locked", "--offline", "--out", str(folder)]
+    about = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
+    if f"host: {target}\n" not in about:
+        line += ["--target", target]
+    # A static program runs on every Linux, so its wheel says so; another one names what it needs.
+    tags = ["manylinux2014", "musllinux_1_1"] if target.endswith("-musl") else ["linux"]
+    subprocess.run([*line, "--compatibility", *tags], cwd=package.ROOT, check=True)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
-        assert any("/sboms/" in name for name in names), names
-        # pip refuses musllinux tags on other systems; the program is static, so its script is what is tried.
-        (script,) = [name for name in names if "/scripts/" in name]
-        packed.extract(script, folder)
-    program = folder / script
-    program.chmod(0o755)
-    works([str(program)], folder)
+    assert any("/sboms/" in name for name in names), names
+    assert any("/licenses/LICENSE-MIT" in name for name in names), names
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    pip = [str(folder / "venv/bin/pip"), "install", "--quiet", "--no-index", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True)
+    works([str(folder / "venv/bin" / package.NAME)], folder)
 
 
 def main(target, program):
@@ -83,8 +89,11 @@ def main(target, program):
     needs = {"npm": "npm", "wheel": "maturin"}
     left = {}
     with tempfile.TemporaryDirectory() as dist:
-        package.main(target, program, dist)
+        if os.environ.get("TRY_ONLY") != "wheel":
+            package.main(target, program, dist)
         for name, attempt in tries.items():
+            if os.environ.get("TRY_ONLY", name) != name:
+                continue
             if name in needs and not shutil.which(needs[name]):
                 left[name] = f"{needs[name]} was not found"
                 continue

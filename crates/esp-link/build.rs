@@ -2,11 +2,17 @@
 //! published `espflash` package (MIT OR Apache-2.0).
 //!
 //! The package is a dependency for a target that does not exist: cargo fetches it but never compiles it.
-//! Without it the build still works; the client is then limited to the ROM loader unless `--stub-dir` is given.
+//! Without it the build fails, unless MCP_ESPTOOL_WITHOUT_RESOURCES is set: the client is then limited to the ROM loader
+//! where no `stub_dir` is given.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
+
+/// The version in Cargo.toml.
+const VERSION: &str = "4.7.0";
+/// Set: a build without the package's files is wanted.
+const WITHOUT: &str = "MCP_ESPTOOL_WITHOUT_RESOURCES";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=Cargo.toml");
@@ -26,7 +32,7 @@ fn main() -> io::Result<()> {
                 list += &format!("({name:?}, include_str!({copy:?})),\n");
             }
         }
-        None => println!("cargo::warning=the espflash package was not found: no stubs are built in"),
+        None => missing(),
     }
     list.push(']');
     bootloaders.push(']');
@@ -34,8 +40,28 @@ fn main() -> io::Result<()> {
     fs::write(out.join("stubs.rs"), list)
 }
 
-/// Where cargo keeps the source of a package of our dependency graph. Without network first.
+/// A program that lacks them works differently: the build does not go on without being told to.
+fn missing() {
+    println!("cargo::rerun-if-env-changed={WITHOUT}");
+    if env::var_os(WITHOUT).is_none() {
+        println!("cargo::error=the espflash package was not found: no stubs would be built in");
+        println!("cargo::error=run `cargo fetch` where there is a network, or set {WITHOUT}=1 to build without them");
+    }
+}
+
+/// Where cargo keeps the source of a package of our dependency graph: beside this one, where both come from a registry or
+/// a vendored folder, else where cargo says. Without network first.
 fn package_folder(name: &str) -> Option<PathBuf> {
+    let own = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    let beside = [name.to_owned(), format!("{name}-{VERSION}")].map(|folder| own.with_file_name(folder));
+    let is_it = |folder: &&PathBuf| {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        manifest.contains(&format!("\nversion = \"{VERSION}\""))
+    };
+    beside.iter().find(is_it).cloned().or_else(|| asked(name))
+}
+
+fn asked(name: &str) -> Option<PathBuf> {
     [&["--offline"][..], &[]].into_iter().find_map(|extra| {
         let mut cargo = Command::new(env::var_os("CARGO")?);
         cargo.args(["metadata", "--format-version", "1", "--manifest-path"]);

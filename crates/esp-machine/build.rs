@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
+/// The version in Cargo.toml.
+const VERSION: &str = "4.7.0";
+/// Set: a build without the package's files is wanted.
+const WITHOUT: &str = "MCP_ESPTOOL_WITHOUT_RESOURCES";
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=Cargo.toml");
@@ -27,7 +32,7 @@ fn main() -> io::Result<()> {
                 // Tests read what is not packed: which parts of a ROM are instructions.
                 println!("cargo::rustc-env=ESP_ROM_FILES={}", folder.display());
             }
-            None => println!("cargo::warning=the espflash package was not found: no mask ROMs are built in"),
+            None => missing(),
         }
     }
     list.push(']');
@@ -56,8 +61,28 @@ fn machines() -> io::Result<String> {
     Ok(list)
 }
 
-/// Where cargo keeps the source of a package of our dependency graph. Without network first.
+/// A program that lacks them works differently: the build does not go on without being told to.
+fn missing() {
+    println!("cargo::rerun-if-env-changed={WITHOUT}");
+    if env::var_os(WITHOUT).is_none() {
+        println!("cargo::error=the espflash package was not found: no mask ROMs would be built in");
+        println!("cargo::error=run `cargo fetch` where there is a network, or set {WITHOUT}=1 to build without them");
+    }
+}
+
+/// Where cargo keeps the source of a package of our dependency graph: beside this one, where both come from a registry or
+/// a vendored folder, else where cargo says. Without network first.
 fn package_folder(name: &str) -> Option<PathBuf> {
+    let own = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    let beside = [name.to_owned(), format!("{name}-{VERSION}")].map(|folder| own.with_file_name(folder));
+    let is_it = |folder: &&PathBuf| {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        manifest.contains(&format!("\nversion = \"{VERSION}\""))
+    };
+    beside.iter().find(is_it).cloned().or_else(|| asked(name))
+}
+
+fn asked(name: &str) -> Option<PathBuf> {
     [&["--offline"][..], &[]].into_iter().find_map(|extra| {
         let mut cargo = Command::new(env::var_os("CARGO")?);
         cargo.args(["metadata", "--format-version", "1", "--manifest-path"]);

@@ -69,6 +69,8 @@ pub fn run(
     let mut waiting = ports.iter();
     let mut running: BTreeMap<String, Running> = BTreeMap::new();
     let mut done: BTreeMap<String, Report> = BTreeMap::new();
+    let recipe = &order.prepared.recipe.recipe;
+    station.floor.follow(&format!("{} {}", recipe.name, recipe.version));
     ports.iter().for_each(|port| station.floor.begin(port, true));
     loop {
         while running.len() < options.parallel.max(1) && !job.is_cancelled() {
@@ -103,7 +105,7 @@ pub fn run(
         let left: Vec<String> = running.iter().filter(|(_, unit)| hung(unit)).map(|(port, _)| port.clone()).collect();
         for port in left {
             running.remove(&port);
-            let error = ToolError::new(Code::UnitHangs, "the device does not let go of its line; it was left behind");
+            let error = ToolError::new(Code::UnitHangs, "the device did not release its port; abandoned");
             done.insert(port.clone(), given_up(station, &port, &error));
         }
     }
@@ -123,13 +125,14 @@ fn start(
     let (station, desk, order, own) = (station.clone(), desk.clone(), order.clone(), job.clone());
     let name = port.to_owned();
     let work = move || {
-        let produced = std::panic::AssertUnwindSafe(|| unit::produce(&station, &desk, &own, &name, &order));
+        let produced = std::panic::AssertUnwindSafe(|| unit::work_on(&station, &desk, &own, &name, &order));
         let mut report = std::panic::catch_unwind(produced).unwrap_or_else(|_| {
-            given_up(&station, &name, &ToolError::new(Code::Internal, "the work on this unit broke off"))
+            not_done(&name, &ToolError::new(Code::Internal, "processing of this unit was aborted"))
         });
         if own.is_cancelled() && report.verdict == "aborted" {
             report.error = Some(format!("unit_timeout: not done within {} s, or cancelled", timeout.as_secs_f64()));
         }
+        station.floor.end(&report);
         // Nobody listens any more to one that was left behind.
         let _ = send.send(report);
     };
@@ -139,10 +142,15 @@ fn start(
 }
 
 fn given_up(station: &Station, port: &str, error: &ToolError) -> Report {
+    let report = not_done(port, error);
+    station.floor.end(&report);
+    report
+}
+
+fn not_done(port: &str, error: &ToolError) -> Report {
     let mut report = Report::new(port);
     report.error = Some(format!("{}: {}", error.code, error.message));
     report.failure = Some(error.clone());
-    station.floor.end(port, &report.verdict, report.error.as_deref());
     report
 }
 
@@ -163,10 +171,7 @@ pub fn stats(reports: &[Report], took: Duration) -> Stats {
     }
     let mut failures: BTreeMap<String, usize> = BTreeMap::new();
     for report in reports.iter().filter(|report| !report.passed()) {
-        let code = report.error.as_ref().and_then(|error| error.split(':').next()).map(str::to_owned);
-        let step = report.steps.iter().find(|step| step.verdict != super::steps::Verdict::Pass && !step.optional);
-        let reason = code.or_else(|| step.map(|step| step.name.clone())).unwrap_or_else(|| "unknown".into());
-        *failures.entry(reason).or_default() += 1;
+        *failures.entry(report.failed_at()).or_default() += 1;
     }
     let mut top: Vec<(String, usize)> = failures.into_iter().collect();
     top.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

@@ -24,6 +24,8 @@ pub struct Desk {
     pub station: String,
     /// Who works at it.
     pub operator: String,
+    /// The shift that works now.
+    pub shift: String,
 }
 
 impl Desk {
@@ -38,15 +40,16 @@ impl Desk {
             name => name.to_owned(),
         };
         let marks = Some(config.state_dir().join("ledger-marks"));
-        let operator = config.text("operator").to_owned();
-        Self { ledger: Mutex::default(), url, file: config.ledger_file(), marks, station, operator }
+        let (operator, shift) = (config.text("operator").to_owned(), config.text("shift").to_owned());
+        Self { ledger: Mutex::default(), url, file: config.ledger_file(), marks, station, operator, shift }
     }
 
     /// A ledger of its own, for a rehearsal.
     pub fn at(path: &Path, station: &str) -> Self {
         let (url, station) = (path.display().to_string(), station.to_owned());
         let file = Some(path.to_owned());
-        Self { ledger: Mutex::default(), url, file, marks: None, station, operator: String::new() }
+        let (operator, shift) = (String::new(), String::new());
+        Self { ledger: Mutex::default(), url, file, marks: None, station, operator, shift }
     }
 
     /// Where the ledger is, without a password.
@@ -75,6 +78,15 @@ impl Desk {
             None => ledger,
         })
     }
+}
+
+/// The unit that a person names by its base MAC address or by one of its identities, such as its serial number.
+pub fn find_unit(ledger: &mut Ledger, named: &str) -> Result<Option<Unit>, LedgerError> {
+    let unit = Unit::new(named);
+    if unit.key().is_ok() && ledger.device(&unit)?.is_some() {
+        return Ok(Some(unit));
+    }
+    ledger.holder(named)
 }
 
 /// A unit with its identities and its runs, each with what it measured. None when it is not known.

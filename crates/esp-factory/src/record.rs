@@ -36,7 +36,10 @@ impl Work<'_> {
     }
 
     fn record(&mut self) -> Result<(), ToolError> {
-        let (Some(run), Some(unit)) = (self.report.run, &self.unit) else { return Ok(()) };
+        let (Some(run), Some(unit)) = (self.report.run, &self.unit) else {
+            self.record_unidentified();
+            return Ok(());
+        };
         let outcome = match self.report.verdict.as_str() {
             "pass" => Outcome::Passed,
             "aborted" => Outcome::Aborted,
@@ -60,6 +63,7 @@ impl Work<'_> {
         record["artefacts"] =
             json!(about.artefacts.iter().map(|(file, (hash, _))| (file, hash)).collect::<BTreeMap<_, _>>());
         record["operator"] = json!(self.desk.operator);
+        record["shift"] = json!(self.desk.shift);
         for (name, value) in [
             ("port", json!(self.report.port)),
             ("verdict", json!(self.report.verdict)),
@@ -73,6 +77,21 @@ impl Work<'_> {
             record[name] = value;
         }
         self.desk.with(|ledger| ledger.finish_run(run, unit, outcome, &verified, &measured, &record))
+    }
+}
+
+impl Work<'_> {
+    /// A device that failed before it was known which unit it is: an event without a run, as far as the ledger can be
+    /// reached. The unit's own verdict does not depend on it.
+    fn record_unidentified(&self) {
+        let recipe = &self.order.prepared;
+        let body = json!({
+            "port": self.report.port, "verdict": self.report.verdict, "error": self.report.error,
+            "recipe": recipe.hash, "operator": self.desk.operator, "shift": self.desk.shift,
+        });
+        if let Err(error) = self.desk.with(|ledger| ledger.record(None, "device_not_identified", &body)) {
+            tracing::warn!("{}: not recorded: {error}", self.report.port);
+        }
     }
 }
 

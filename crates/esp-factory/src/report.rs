@@ -105,6 +105,33 @@ impl Report {
         text
     }
 
+    /// What kept it from passing: the error, else the first step that did not pass with its value and limits.
+    pub fn reason(&self) -> String {
+        let step = || self.bad_step().map(|step| step.shown());
+        self.error.clone().or_else(step).unwrap_or_default()
+    }
+
+    /// In a word: the error's code, else the name of that step.
+    pub fn failed_at(&self) -> String {
+        let code = self.error.as_ref().and_then(|error| error.split(':').next()).map(str::to_owned);
+        code.or_else(|| self.bad_step().map(|step| step.name.clone())).unwrap_or_else(|| "unknown".into())
+    }
+
+    /// What the operator can do about it.
+    pub fn next_step(&self) -> String {
+        match (&self.failure, self.bad_step()) {
+            (Some(failure), _) if !failure.next_step.is_empty() => failure.next_step.clone(),
+            (_, Some(step)) if step.verdict == Verdict::Unknown => {
+                "put the unit in again; if it stays unknown, set it aside".into()
+            }
+            _ => "put the unit in again; if it fails again, set it aside".into(),
+        }
+    }
+
+    fn bad_step(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| step.verdict != Verdict::Pass && !step.optional)
+    }
+
     /// Sets the verdict from the steps and the failure.
     pub fn judge(&mut self) {
         let counted = || self.steps.iter().filter(|step| !step.optional).map(|step| step.verdict);

@@ -58,10 +58,10 @@ pub struct Step {
     /// What was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// Lower limit.
+    /// Lower limit; the same as the upper one for a wanted value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low: Option<String>,
-    /// Upper limit, or the wanted value.
+    /// Upper limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<String>,
     /// Why.
@@ -86,6 +86,19 @@ impl Step {
     /// Something that could not be measured.
     pub fn unknown(name: &str, why: impl Into<String>) -> Self {
         Self::new(name, Verdict::Unknown, None).because(why)
+    }
+
+    /// In words: `flash_size: 2097152, limit >= 4194304`.
+    pub fn shown(&self) -> String {
+        let value = self.value.as_deref().or(self.note.as_deref()).unwrap_or("not measured");
+        let limits = match (&self.low, &self.high) {
+            (None, None) => String::new(),
+            (Some(low), Some(high)) if low == high => format!(", limit = {low}"),
+            (Some(low), Some(high)) => format!(", limits {low} to {high}"),
+            (Some(low), None) => format!(", limit >= {low}"),
+            (None, Some(high)) => format!(", limit <= {high}"),
+        };
+        format!("{}: {value}{limits}", self.name)
     }
 
     /// With a reason.
@@ -309,7 +322,8 @@ fn judge(prepared: &Prepared, test: &Test, found: Found, values: &Values) -> Ste
             Step::new(&test.name, verdict, Some(value))
         }
     };
-    step.low = test.min.map(|low| low.to_string());
+    // A wanted value is both limits.
+    step.low = wanted.clone().or_else(|| test.min.map(|low| low.to_string()));
     step.high = wanted.or_else(|| test.max.map(|high| high.to_string()));
     step.optional = test.optional;
     if secret {

@@ -12,6 +12,7 @@ mod lease;
 mod ledger;
 mod mark;
 mod migrate;
+mod outbox;
 mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -107,6 +107,14 @@ impl Ledger {
         }))
     }
 
+    /// The unit that has or had this value, in any letters; the last one of several.
+    pub fn holder(&mut self, value: &str) -> Result<Option<Unit>, LedgerError> {
+        let sql = "SELECT device FROM identity WHERE lower(value) = lower($1) AND device IS NOT NULL \
+                   ORDER BY changed_ms DESC, id DESC LIMIT 1";
+        let rows = self.tx(|tx| tx.rows(sql, &[value.trim().into()]))?;
+        Ok(rows.first().map(|row| Unit::new(&row.text(0))))
+    }
+
     /// The last runs, newest first; of one unit, or of all.
     pub fn runs(&mut self, unit: Option<&Unit>, limit: i64) -> Result<Vec<Run>, LedgerError> {
         let rows = match unit {

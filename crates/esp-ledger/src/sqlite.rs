@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("schema/both_2.sql")),
     // The third step is PostgreSQL's own.
     (4, include_str!("schema/sqlite_4.sql")),
+    (5, include_str!("schema/both_5.sql")),
 ];
 
 /// An open database file.

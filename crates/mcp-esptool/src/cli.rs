@@ -80,7 +80,7 @@ enum Command {
     },
     /// The ledger of production: `ledger add-pool pool=serials kind=serial prefix=SN- count=100`, `ledger export file=x.csv`
     Ledger {
-        /// status, add-pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge, end-lease, void-gap
+        /// status, add-pool, unit, export, verify, backup, label, void, quarantine, lend, borrow, report, merge, end-lease, void-gap, send
         #[arg(default_value = "status")]
         action: String,
         /// Parameters as `name=value`
@@ -244,7 +244,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Cli::command().print_help()?;
             Ok(())
         }
-        None | Some(Command::Serve { http: None }) => Ok(mcp::serve_stdio(Ctx::new(config)?)?),
+        None | Some(Command::Serve { http: None }) => Ok(serve::over_stdio(config)??),
         Some(Command::Serve { http: Some(address) }) => Ok(serve::over_http(config, &address)??),
         Some(Command::Call { tool, args, json, junit }) => {
             call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())

@@ -1,18 +1,35 @@
-//! `serve --http`, in a program that has it.
+//! `serve`: over standard input and output, or over HTTP in a program that has it. Events of the ledger are sent meanwhile.
 
 use std::io;
 
+use esp_factory::outbox::{self, Sender};
+
+use crate::ctx::Ctx;
 use crate::ops::config::Config;
 use crate::ops::error::ToolError;
 
 /// Where it listens when it is told no address.
 pub const HTTP_ADDRESS: &str = "127.0.0.1:8080";
 
+/// Serves the client that started the program.
+pub fn over_stdio(config: Config) -> Result<io::Result<()>, ToolError> {
+    let (ctx, _events) = ready(config)?;
+    Ok(crate::mcp::serve_stdio(ctx))
+}
+
+/// What a server works with, and what sends events until it is dropped.
+fn ready(config: Config) -> Result<(Ctx, Sender), ToolError> {
+    let ctx = Ctx::new(config)?;
+    let events = outbox::start(&ctx.app.desk, &ctx.config)?;
+    Ok((ctx, events))
+}
+
 /// Serves until the program is told to end.
 #[cfg(feature = "http")]
 pub fn over_http(config: Config, address: &str) -> Result<io::Result<()>, ToolError> {
     let options = crate::http::Options::new(&config, address)?;
-    Ok(crate::http::serve(crate::ctx::Ctx::new(config)?, options))
+    let (ctx, _events) = ready(config)?;
+    Ok(crate::http::serve(ctx, options))
 }
 
 /// Says that this program cannot.

@@ -39,6 +39,29 @@ fn both_eras_are_spoken() {
 }
 
 #[test]
+fn the_first_page_leads_to_the_station_and_its_data_needs_the_token() {
+    let (_dir, server) = server(&["--set", "slots=sim://esp32c3-a=left,sim://esp32c3-b", "--set", "shift=night"]);
+    let first = server.send("GET", "/", &[], "");
+    assert_eq!((first.status, first.header("location")), (307, Some("/station")));
+    assert_eq!(server.send("GET", "/station", &[], "").status, 200);
+    let bearer = format!("Bearer {}", server.token);
+    let own = [("Authorization", bearer.as_str())];
+    for (method, path) in
+        [("GET", "/metrics"), ("GET", "/station/status"), ("POST", "/station/label/24:0a:c4:00:11:22")]
+    {
+        assert_eq!(server.send(method, path, &[], "").status, 401, "{path}");
+    }
+    let metrics = server.send("GET", "/metrics", &own, "").body;
+    assert!(metrics.contains("esp_ledger_up{") && metrics.contains("state=\"empty\"} 2"), "{metrics}");
+    let status: Value = serde_json::from_str(&server.send("GET", "/station/status", &own, "").body).unwrap();
+    assert_eq!((&status["slots"][0]["name"], &status["slots"][1]["number"]), (&json!("left"), &json!(2)));
+    assert_eq!(status["shift"], "night");
+    let label = server.send("POST", "/station/label/24:0a:c4:00:11:22", &own, "");
+    assert!(label.status == 400 && label.body.contains("did not pass"), "{label:?}");
+    assert_eq!(server.send("GET", "/station/unit/SN-77", &own, "").status, 404);
+}
+
+#[test]
 fn a_request_without_the_right_host_origin_or_token_is_refused() {
     let (_dir, server) = server(&[]);
     let status = |head: &[(&str, &str)]| server.post(head, &hello("2025-11-25")).status;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mcp_esptool::ops::config::KEYS;
+use regex::Regex;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -55,6 +56,110 @@ fn all_manifests_name_this_version() {
     assert!(read("packaging/Dockerfile").contains(&format!("io.modelcontextprotocol.server.name=\"{name}\"")));
     assert_eq!(json("packaging/npm/package.json")["mcpName"], name);
     assert!(read("README.md").contains(&format!("mcp-name: {name}")));
+}
+
+/// The names of our crates' folders.
+fn crates() -> Vec<String> {
+    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap());
+    folders
+        .filter(|entry| entry.path().join("Cargo.toml").is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn crates_and_changelog_name_the_workspace_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    for name in crates() {
+        let own: toml::Table = toml::from_str(&read(&format!("crates/{name}/Cargo.toml"))).unwrap();
+        let package = own["package"].as_table().unwrap();
+        for key in ["version", "license", "repository", "readme", "keywords", "categories"] {
+            assert!(package[key].get("workspace").is_some(), "{name}: {key}");
+        }
+        if let Some(dependency) = manifest["workspace"]["dependencies"].get(&name) {
+            assert_eq!(dependency["version"].as_str(), Some(version), "{name}");
+        }
+    }
+    assert!(manifest["workspace"]["package"]["keywords"].as_array().unwrap().len() <= 5);
+    let heading = format!("## [{version}]");
+    assert!(read("CHANGELOG.md").lines().any(|line| line.starts_with(&heading)), "{heading}");
+}
+
+/// What a crate includes when it is compiled, or lists in its build script, has to be in its package.
+#[test]
+fn packages_hold_every_file_that_is_compiled_in() {
+    let cargo = std::env::var_os("CARGO").unwrap();
+    let include = Regex::new(r#"include_(?:str|bytes)!\(\s*"([^"]+)""#).unwrap();
+    for name in crates() {
+        let mut command = Command::new(&cargo);
+        command.args(["package", "--list", "--allow-dirty", "--offline", "-p", &name]).current_dir(root());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let listed = String::from_utf8(output.stdout).unwrap().replace('\\', "/");
+        let listed: Vec<&str> = listed.lines().collect();
+        assert!(listed.contains(&"README.md") && !listed.iter().any(|file| file.starts_with("tests/")), "{name}");
+        let folder = root().join("crates").join(&name).canonicalize().unwrap();
+        let mut needed: Vec<PathBuf> = Vec::new();
+        for source in listed.iter().filter(|file| file.ends_with(".rs")) {
+            let text = fs::read_to_string(folder.join(source)).unwrap();
+            let beside = folder.join(source).parent().unwrap().to_owned();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            needed.extend(include.captures_iter(code).filter_map(|found| beside.join(&found[1]).canonicalize().ok()));
+        }
+        // Build scripts read these folders.
+        for data in ["chips", "console"] {
+            for file in walk(&folder.join(data)) {
+                needed.push(file);
+            }
+        }
+        for file in needed {
+            let inside = file.strip_prefix(&folder).unwrap_or_else(|_| panic!("{name} includes {}", file.display()));
+            let path = inside.display().to_string().replace('\\', "/");
+            assert!(listed.contains(&path.as_str()), "the package {name} lacks {path}");
+        }
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// `cargo binstall` looks for the archive by the name that packaging gives it.
+#[test]
+fn binstall_finds_the_archives_of_a_release() {
+    let own: toml::Table = toml::from_str(&read("crates/mcp-esptool/Cargo.toml")).unwrap();
+    let binstall = &own["package"]["metadata"]["binstall"];
+    let filled = |text: &str, target: &str| {
+        let suffix = if target.contains("windows") { ".zip" } else { ".tar.gz" };
+        let end = if target.contains("windows") { ".exe" } else { "" };
+        let names = [("repo", "REPO"), ("version", "1.2.3"), ("name", "mcp-esptool"), ("bin", "mcp-esptool")];
+        let more = [("target", target), ("archive-suffix", suffix), ("binary-ext", end)];
+        names
+            .iter()
+            .chain(&more)
+            .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{ {name} }}"), value))
+    };
+    for entry in json("packaging/targets.json").as_array().unwrap() {
+        let target = entry["target"].as_str().unwrap();
+        let url = filled(binstall["pkg-url"].as_str().unwrap(), target);
+        let end = if target.contains("windows") { "zip" } else { "tar.gz" };
+        assert_eq!(url, format!("REPO/releases/download/v1.2.3/mcp-esptool-{target}.{end}"));
+        let program = filled(binstall["bin-dir"].as_str().unwrap(), target);
+        assert!(program.starts_with(&format!("mcp-esptool-{target}/mcp-esptool")), "{program}");
+        let format = binstall.get("overrides").and_then(|all| all.get(target)).and_then(|own| own["pkg-fmt"].as_str());
+        assert_eq!(format.unwrap_or("tgz") == "zip", target.contains("windows"), "{target}");
+    }
+}
+
+/// What people who choose a package have to know before they need it.
+#[test]
+fn static_builds_say_that_they_load_no_pkcs11_modules() {
+    for file in ["docs/install.md", "docs/compatibility.md", "docs/faq.md"] {
+        assert!(read(file).contains("PKCS#11"), "{file}");
+    }
+    assert!(read(".github/workflows/release.yml").contains("mcp-esptool-x86_64-unknown-linux-gnu.tar.gz"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod copies;
 mod load;
+mod outbox;
 mod server;
 mod stations;
 mod tls;
@@ -46,9 +47,9 @@ fn the_suite() {
             std::env::var_os("CI").is_none(),
             "no PostgreSQL binaries (install postgresql, or set MCP_ESPTOOL_PG_BIN)"
         );
-        eprintln!("skipped: 13 tests on PostgreSQL: no server binaries on this machine");
+        eprintln!("skipped: 16 tests on PostgreSQL: no server binaries on this machine");
     }
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 15] = [
         ("way", the_whole_way_of_an_identity),
         ("repeat", the_same_board_again_gets_the_same),
         ("rules", the_database_itself_refuses_what_must_not_be),
@@ -62,11 +63,14 @@ fn the_suite() {
         ("at_once", many_stations_at_once),
         ("kinds", one_identity_of_a_kind),
         ("finish", a_run_ends_in_one_piece),
+        ("outbox", outbox::receivers_have_cursors),
+        ("holder", outbox::a_value_leads_to_its_unit),
     ];
     for (name, test) in tests {
         on_both(server.as_ref(), name, test);
     }
     if let Some(mut server) = server {
+        outbox::the_board_of_grafana_fits_the_schema(&server);
         load::eight_stations(&server);
         tls::certificates_are_checked_as_asked(&mut server);
         stations::postgres_stations_survive_kills(&mut server);

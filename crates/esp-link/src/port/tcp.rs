@@ -103,7 +103,11 @@ impl Wire {
         let probe = TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(5));
         #[cfg(not(target_os = "openbsd"))]
         let probe = probe.with_retries(3);
-        SockRef::from(&stream).set_tcp_keepalive(&probe)?;
+        // A help against peers that vanish, which not every system has in full (Wine refuses the number of retries): a
+        // connection without it works.
+        if SockRef::from(&stream).set_tcp_keepalive(&probe).is_err() {
+            let _ = SockRef::from(&stream).set_keepalive(true);
+        }
         let waits = Waits::For(Duration::from_secs(1));
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         Ok(Self { stream, waits })

@@ -55,13 +55,15 @@ impl Ctx {
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let surface = Surface::new(&config)?;
         let desk = Arc::new(Desk::new(&config));
+        let floor = Arc::new(Floor::default());
+        floor.name_slots(&config.list("slots"));
         let app = App {
             surface,
             jobs: jobs::Jobs::default(),
             calls: calls::Calls::default(),
             events: events::Events::default(),
             desk,
-            floor: Arc::default(),
+            floor,
         };
         Ok(Self { call: Call::new(config)?, app: Arc::new(app) })
     }

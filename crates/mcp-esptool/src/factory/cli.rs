@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
 use clap::Subcommand;
+use esp_factory::outbox;
 use esp_factory::recipe;
 use esp_model::job::Job;
 use serde_json::{Map, Value};
@@ -125,10 +126,37 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
     Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
 }
 
+/// Sends what is pending to every configured receiver; each is tried, whatever becomes of the others.
+fn send(ctx: &Ctx) -> Result<Reply, ToolError> {
+    let sinks = outbox::sinks(&ctx.config)?;
+    if sinks.is_empty() {
+        let text = "no receiver is configured";
+        let next = "set events_file, events_webhook or events_mqtt in the configuration";
+        return Err(ToolError::new(Code::MissingParameter, text).next(next));
+    }
+    let (mut lines, mut sent, mut failed) = (Vec::new(), Map::new(), None);
+    for mut sink in sinks {
+        match outbox::send_pending(&ctx.app.desk, sink.as_mut()) {
+            Ok(count) => {
+                lines.push(format!("{}: {count} events sent", sink.name()));
+                sent.insert(sink.name().to_owned(), count.into());
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) => Err(error.seen("sent", lines.join("; "))),
+        None => Ok(Reply { text: lines.join("\n"), data: sent, pictures: Vec::new() }),
+    }
+}
+
 /// Runs a `ledger` command: the tool's action and its parameters.
 pub fn ledger(ctx: &Ctx, job: &Job, action: &str, mut input: Map<String, Value>) -> Result<Reply, ToolError> {
     if action.replace('_', "-") == "void-gap" {
         return void_gap(ctx, &input);
+    }
+    if action == "send" {
+        return send(ctx);
     }
     input.insert("action".into(), action.replace('-', "_").into());
     let entry =

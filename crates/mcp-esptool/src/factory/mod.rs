@@ -2,4 +2,6 @@
 
 pub mod cli;
 #[cfg(feature = "http")]
+mod metrics;
+#[cfg(feature = "http")]
 pub mod station;

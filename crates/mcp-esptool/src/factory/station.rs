@@ -8,14 +8,15 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-use esp_ledger::Unit;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use esp_model::job::Job;
 use serde_json::{Value, json};
 
+use super::metrics;
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use esp_factory::desk::history;
+use crate::tools;
+use esp_factory::desk::{find_unit, history};
 use esp_factory::floor::now_ms;
 
 /// The page. It loads nothing from elsewhere; its data comes from the routes below.
@@ -33,7 +34,9 @@ type Cached = Mutex<Option<(Instant, Value)>>;
 /// The page alone: it holds no data, so that it needs no token. The token goes into its address behind `#`, which
 /// browsers keep to themselves.
 pub fn page_route() -> Router {
-    Router::new().route("/station", get(|| async { page(PAGE.to_owned()) }))
+    Router::new()
+        .route("/station", get(|| async { page(PAGE.to_owned()) }))
+        .route("/", get(|| async { Redirect::temporary("/station") }))
 }
 
 /// The page's data. To be mounted behind the guard.
@@ -41,7 +44,9 @@ pub fn data_routes(ctx: Ctx) -> Router {
     Router::new()
         .route("/station/status", get(status_now))
         .route("/station/events", get(stream))
-        .route("/station/unit/{mac}", get(unit))
+        .route("/station/unit/{named}", get(unit))
+        .route("/station/label/{mac}", post(label))
+        .route("/metrics", get(metrics_now))
         .with_state(ctx)
 }
 
@@ -60,10 +65,11 @@ fn script_safe(value: &Value) -> String {
 
 /// Slots, yield, pools, failures and the last runs.
 pub fn status(ctx: &Ctx) -> Value {
-    let (version, slots) = ctx.app.floor.look();
+    let (desk, view) = (&ctx.app.desk, ctx.app.floor.look());
     json!({
-        "station": ctx.app.desk.station, "ledger": ctx.app.desk.place(), "now_ms": now_ms(), "version": version,
-        "slots": slots, "production": production(ctx),
+        "station": desk.station, "operator": desk.operator, "shift": desk.shift, "ledger": desk.place(),
+        "now_ms": now_ms(), "version": view.version, "slots": view.slots, "totals": view.totals,
+        "recipe": view.recipe, "production": production(ctx),
     })
 }
 
@@ -114,6 +120,14 @@ async fn status_now(State(ctx): State<Ctx>) -> Response {
     }
 }
 
+async fn metrics_now(State(ctx): State<Ctx>) -> Response {
+    let text = blocking(move || metrics::text(&ctx.app.desk.station, &ctx.app.floor.look(), &production(&ctx))).await;
+    match text {
+        Some(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
 /// The status whenever something changed, and every two seconds.
 async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
     let start = (ctx, None::<(u64, Instant)>);
@@ -134,12 +148,33 @@ async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-async fn unit(State(ctx): State<Ctx>, Path(mac): Path<String>) -> Response {
-    let found: Option<Result<Option<Value>, ToolError>> =
-        blocking(move || ctx.app.desk.with(|ledger| history(ledger, &Unit::new(&mac)))).await;
-    match found {
+/// The history of a unit, named by its base MAC address or by an identity.
+async fn unit(State(ctx): State<Ctx>, Path(named): Path<String>) -> Response {
+    let looked = blocking(move || {
+        ctx.app.desk.with(|ledger| match find_unit(ledger, &named)? {
+            Some(unit) => history(ledger, &unit),
+            None => Ok(None),
+        })
+    });
+    match looked.await {
         Some(Ok(Some(found))) => json_of(StatusCode::OK, &found),
-        Some(Ok(None)) => json_of(StatusCode::NOT_FOUND, &json!({"error": "the ledger does not know this unit"})),
+        Some(Ok(None)) => json_of(
+            StatusCode::NOT_FOUND,
+            &json!({"error": "the ledger has no unit with this MAC address or serial number"}),
+        ),
+        Some(Err(error)) => json_of(StatusCode::BAD_REQUEST, &json!({"error": error.message})),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Counts a print of a unit's label and gives its payload. It is the tool's action, so that the policy counts.
+async fn label(State(ctx): State<Ctx>, Path(mac): Path<String>) -> Response {
+    let printed = blocking(move || {
+        let entry = tools::find("esp_ledger")?;
+        Some(entry.call(&ctx, &Job::new(), json!({"action": "label", "unit": mac})))
+    });
+    match printed.await.flatten() {
+        Some(Ok(reply)) => json_of(StatusCode::OK, reply.data.get("data").unwrap_or(&Value::Null)),
         Some(Err(error)) => json_of(StatusCode::BAD_REQUEST, &json!({"error": error.message})),
         None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -1,5 +1,6 @@
 //! What the configuration says about HTTP.
 
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::http::oauth::OAuth;
@@ -38,6 +39,7 @@ pub struct Options {
     /// Connections that may be open at once.
     pub connections: usize,
     token_note: Option<String>,
+    token_is_new: bool,
 }
 
 impl Options {
@@ -47,11 +49,12 @@ impl Options {
         let with_port = if address.parse::<u16>().is_ok() { format!("127.0.0.1:{address}") } else { address.into() };
         let found = with_port.to_socket_addrs().map_err(|error| bad(format!("{address} is no address: {error}")))?;
         let address = found.into_iter().next().ok_or_else(|| bad(format!("{address} is no address")))?;
-        let mut token_note = None;
+        let (mut token_note, mut token_is_new) = (None, false);
         let auth = match config.text("http_auth") {
             "token" => {
                 let file = config.path("http_token_file").unwrap_or_else(|| config.state_dir().join("http-token"));
                 let (token, made) = token::read_or_make(&file)?;
+                token_is_new = made;
                 let place = file.display();
                 token_note = Some(if made { format!("{token} (kept in {place})") } else { format!("in {place}") });
                 Auth::Token(token)
@@ -71,12 +74,24 @@ impl Options {
             sessions: config.number("http_sessions").max(1),
             connections: config.number("http_connections").max(1),
             token_note,
+            token_is_new,
         })
+    }
+
+    /// The token behind the page's address: shown once, when it was made, and to a person at a terminal. Elsewhere standard
+    /// error is a log, where a token does not belong.
+    fn page_token(&self) -> String {
+        match &self.auth {
+            Auth::Token(token) if self.token_is_new || std::io::stderr().is_terminal() => format!("#token={token}"),
+            Auth::Token(_) => "#token=TOKEN".into(),
+            Auth::None | Auth::OAuth(_) => String::new(),
+        }
     }
 
     /// Says on stderr where it listens and where the token is.
     pub fn announce(&self, address: SocketAddr) {
         eprintln!("MCP over HTTP: http://{address}/mcp");
+        eprintln!("station page: http://{address}/station{}", self.page_token());
         if let Some(note) = &self.token_note {
             eprintln!("token: {note}");
         }

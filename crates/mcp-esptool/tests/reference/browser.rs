@@ -214,12 +214,14 @@ fn produce(server: &Server, ports: &Value) {
 fn station_page() -> Result<(), Stop> {
     let dir = folder()?;
     let mut browser = Browser::start(&dir)?;
-    let server = Server::start(&dir, &["--set", "station=line-3"]);
+    // Over HTTP a call reaches other addresses only when the configuration names them.
+    let remote = "remote_ports=socket://127.0.0.1:9";
+    let server = Server::start(&dir, &["--set", "station=line-3", "--set", remote]);
     let home = format!("http://{}/", server.address);
     browser.size(1280, 800)?;
     browser.scheme("light")?;
     // Without a token it says what to do, and shows nothing.
-    browser.call("Page.navigate", json!({"url": format!("{home}station")}))?;
+    browser.call("Page.navigate", json!({"url": home}))?;
     browser.wait_for("document.getElementById('live')?.textContent.includes('a token is needed')")?;
     browser.complaints.retain(|text| !text.contains("401"));
     browser.call("Page.navigate", json!({"url": format!("{home}station#token={}", server.token)}))?;
@@ -259,12 +261,40 @@ fn watch(browser: &mut Browser, server: &Server) -> Result<(), Stop> {
     if states.as_u64().unwrap_or(0) == 0 {
         return fail("no slot was seen running and writing");
     }
-    browser.wait_for(&format!("/\\b{DEVICES}\\s*passed/.test(document.getElementById('numbers').innerText)"))?;
+    // Every device counts, also the one that never said who it is.
+    browser.wait_for(&format!(
+        "/\\b{DEVICES}\\s*passed[^]*\\b1\\s*not passed[^]*85.7 %/.test(document.getElementById('numbers').innerText)"
+    ))?;
+    browser.wait_for("document.querySelector('.slot.fail .next').textContent.length > 10")?;
+    browser.wait_for(
+        "[...document.querySelectorAll('.slot .head b')].map(e => e.textContent).join() === '1,2,3,4,5,6,7'",
+    )?;
+    browser.wait_for("/^Slot \\d: /.test(document.getElementById('said').textContent)")?;
+    browser.wait_for("/^Slot \\d: .*Station line-3/.test(document.title)")?;
     // The unit's history is one click away.
     browser.ask("document.querySelector('.slot.pass .id button').click()")?;
     let history = "document.getElementById('history').innerText";
     browser.wait_for(&format!("document.getElementById('unit').open && /SN-0000\\d · VERIFIED/.test({history})"))?;
+    accessible(browser, "a unit's history")?;
+    browser.ask("document.getElementById('unit').close()")?;
+    // A serial number leads to its unit too, and its label can be printed.
+    browser.ask("document.getElementById('named').value = 'sn-00003'; document.getElementById('find').requestSubmit(); window.print = () => { window.printed = document.getElementById('label').textContent; }")?;
+    browser.wait_for(&format!("document.getElementById('unit').open && /SN-00003/.test({history})"))?;
+    browser.ask("document.querySelector('#history button').click()")?;
+    browser.wait_for("/SN:SN-00003 MAC:/.test(window.printed)")?;
     browser.ask("document.getElementById('unit').close()").map(drop)
+}
+
+/// axe-core finds nothing.
+fn accessible(browser: &mut Browser, what: &str) -> Result<(), Stop> {
+    let axe = super::conformance::packages()?.join("node_modules/axe-core/axe.min.js");
+    browser.ask(&format!("{}; true", fs::read_to_string(axe)?))?;
+    let run = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' | ')))";
+    let found = browser.ask(run)?;
+    if found.as_array().is_none_or(|found| !found.is_empty()) {
+        return fail(format!("{what}: axe-core found {found}"));
+    }
+    Ok(())
 }
 
 /// It fits, and can be read, in light, dark and on a telephone.
@@ -275,6 +305,7 @@ fn looks(browser: &mut Browser, dir: &Path) -> Result<(), Stop> {
         browser
             .wait_for(&format!("innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches"))?;
         browser.picture(&dir.join(format!("{scheme}-{width}.png")))?;
+        accessible(browser, &format!("{scheme} {width}"))?;
         let over = browser.ask("document.documentElement.scrollWidth - innerWidth")?;
         if over.as_i64().unwrap_or(1) > 0 {
             return fail(format!("{scheme} {width}: {over} pixels too wide"));
