@@ -52,7 +52,7 @@ pub struct In {
 pub struct MemoryFacts {
     /// Bytes in use.
     used_bytes: u64,
-    /// Bytes there are; nothing where the linker's number is no limit (flash, external RAM).
+    /// Bytes there are; absent where the linker's number is not a limit (flash, external RAM).
     total_bytes: Option<u64>,
     /// Bytes left; below 0 when too much is in use.
     free_bytes: Option<i64>,

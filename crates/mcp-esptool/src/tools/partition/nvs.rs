@@ -37,7 +37,7 @@ pub enum Action {
     Decode,
     /// Compare `image_file` with `other_file`.
     Diff,
-    /// Change `image_file` by `data` (null removes) and write it anew.
+    /// Change `image_file` by `data` (null removes).
     Edit,
 }
 
