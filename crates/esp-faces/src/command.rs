@@ -18,6 +18,9 @@ pub struct Entry {
     pub run: fn(&Call<'_>) -> Result<(), Fault>,
 }
 
+/// Carries out several commands of one line together.
+pub type Chain = fn(&[Call<'_>]) -> Result<(), Fault>;
+
 /// A command line that another tool understands.
 pub struct Face {
     /// The tool's name.
@@ -31,7 +34,7 @@ pub struct Face {
     /// What it says after its first line.
     pub prepare: Option<fn(&Terminal)>,
     /// Several commands may stand in one line; this runs them.
-    pub chain: Option<fn(&[Call<'_>]) -> Result<(), Fault>>,
+    pub chain: Option<Chain>,
     /// The tool is one command without a name.
     pub single: Option<Entry>,
     /// Its commands.

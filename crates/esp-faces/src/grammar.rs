@@ -137,7 +137,7 @@ fn shell_words(line: &str) -> Vec<String> {
 }
 
 fn is_option(word: &str) -> bool {
-    word.len() > 1 && word.starts_with('-') && !word.get(1..).is_some_and(|rest| rest.parse::<f64>().is_ok())
+    word.len() > 1 && word.starts_with('-') && word.get(1..).is_none_or(|rest| rest.parse::<f64>().is_err())
 }
 
 fn is_command(root: &Command, word: &str) -> bool {

@@ -278,7 +278,7 @@ fn jobs_and_simulated_devices_are_bounded() {
     };
     let capture =
         |port: &str| call("esp_console_capture", json!({"port": port, "duration_s": 600, "background": true}));
-    let jobs: Vec<Value> = ["sim://esp32c3-a", "sim://esp32c3-b"].map(|port| capture(port)).into_iter().collect();
+    let jobs: Vec<Value> = ["sim://esp32c3-a", "sim://esp32c3-b"].map(&capture).into_iter().collect();
     assert!(jobs.iter().all(|job| job["structuredContent"]["job_id"].is_string()), "{jobs:?}");
     let third = capture("sim://esp32c3-c").to_string();
     assert!(third.contains("limit_reached") && third.contains("at most 2"), "{third}");

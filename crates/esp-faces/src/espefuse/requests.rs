@@ -48,7 +48,7 @@ fn fields(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     let words = call.list("name_value_pairs");
     let pairs: Vec<(&str, Option<&str>)> = match words.as_slice() {
         [name] => vec![(name, None)],
-        words if words.len() % 2 == 0 => {
+        words if words.len().is_multiple_of(2) => {
             words.chunks(2).filter_map(|pair| Some((*pair.first()?, pair.get(1).copied()))).collect()
         }
         words => {
@@ -180,7 +180,7 @@ fn block_named(bench: &Bench, name: &str) -> Result<&'static Block, Fault> {
 }
 
 fn groups<'a>(words: &[&'a str], of: usize) -> Result<Vec<Vec<&'a str>>, Fault> {
-    if words.len() % of != 0 {
+    if !words.len().is_multiple_of(of) {
         let text = format!("Expected multiple of {of} values, got {} (values: {words:?})", words.len());
         return Err(Fault::Usage(text));
     }
@@ -265,7 +265,7 @@ fn keys(bench: &mut Bench, call: &Call<'_>, digest: bool) -> Result<(), Fault> {
     let pathless = digest && words.len() == 1;
     let wide = !pathless && purposes
         || bench.efuses.table.key_purposes.iter().any(|purpose| purpose.digest)
-            && words.len() % 3 == 0
+            && words.len().is_multiple_of(3)
             && !is_path_pair(&words);
     let triples: Vec<(String, String, String)> = match (wide, digest) {
         (true, _) => groups(&words, 3)?.into_iter().filter_map(triple).collect(),
@@ -284,7 +284,7 @@ fn keys(bench: &mut Bench, call: &Call<'_>, digest: bool) -> Result<(), Fault> {
 
 /// Blocks and files by turns: the form of a chip without purposes.
 fn is_path_pair(words: &[&str]) -> bool {
-    words.len() % 2 == 0 && words.iter().step_by(2).all(|word| !word.contains('/') && !word.contains('.'))
+    words.len().is_multiple_of(2) && words.iter().step_by(2).all(|word| !word.contains('/') && !word.contains('.'))
 }
 
 fn triple(words: Vec<&str>) -> Option<(String, String, String)> {

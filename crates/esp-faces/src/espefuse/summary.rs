@@ -21,7 +21,7 @@ pub fn run(bench: &Bench, call: &Call<'_>) -> Result<(), Fault> {
     }
     let is_wanted = |field: &&'static Field| {
         let named = |name: &&str| field.name == **name || field.aliases.iter().any(|alias| alias == *name);
-        if wanted.is_empty() { field.shown } else { wanted.iter().any(|name| named(&name)) }
+        if wanted.is_empty() { field.shown } else { wanted.iter().any(named) }
     };
     let active = |value: &FieldValue| !call.has("active") || value.raw.iter().any(|byte| *byte != 0);
     let fields: Vec<(&Field, FieldValue)> = bench

@@ -53,9 +53,8 @@ pub fn read(
                 bytes
             }
         };
-        file.write_all(&bytes).map_err(|error| {
-            broken = Some(unwritable(&error));
-            error
+        file.write_all(&bytes).inspect_err(|error| {
+            broken = Some(unwritable(error));
         })
     });
     // What the loader says of its sink names neither the file nor a full disk.

@@ -313,7 +313,7 @@ mod tests {
         let (usb, other) = (candidate("/dev/ttyUSB0", false), candidate("sim://esp32", false));
         let plain = [candidate("/dev/ttyS0", true), candidate("/dev/ttyS1", true)];
         let chosen = |found: &[Candidate]| only_one(found.to_vec()).map(|url| url.to_string());
-        let all = [plain.as_slice(), &[usb.clone()]].concat();
+        let all = [plain.as_slice(), std::slice::from_ref(&usb)].concat();
         assert_eq!(chosen(&all).unwrap(), "/dev/ttyUSB0");
         let error = chosen(&plain).unwrap_err();
         assert!(error.code == Code::NoPort && error.next_step.contains("port=/dev/ttyS0"), "{error}");

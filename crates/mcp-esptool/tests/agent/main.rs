@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/client.rs"]
-#[allow(dead_code)]
 mod client;
 mod devices;
 mod files;

@@ -130,13 +130,14 @@ fn dead_ends(text: &str) -> Vec<String> {
 fn advice() -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> =
         error::hints().iter().map(|(code, hint)| (format!("hints.toml [{code}]"), hint.next.clone())).collect();
+    let named = Regex::new(r"\besp_[a-z0-9_]+").unwrap();
     for entry in Catalogue::builtin().entries() {
         // Functions of ESP-IDF are named like tools.
         let known = |name: &regex::Captures| match mcp_esptool::tools::find(&name[0]) {
             Some(_) => name[0].to_string(),
             None => "a function".to_string(),
         };
-        let remedy = Regex::new(r"\besp_[a-z0-9_]+").unwrap().replace_all(&entry.remedy, known).into_owned();
+        let remedy = named.replace_all(&entry.remedy, known).into_owned();
         all.push((format!("findings [{}]", entry.code), remedy));
     }
     let given = serde_json::Map::new();
