@@ -102,5 +102,5 @@ fn sentences_stand_below_each_other_and_equal_ones_are_folded() {
 #[test]
 fn sizes_of_regions_are_hex_and_counts_are_not() {
     let text = facts(&json!({ "flash_size_bytes": 4_194_304, "written_bytes": 4096, "size_bytes": 8192 }), "");
-    assert_eq!(text, "flash_size_bytes: 0x400000; written_bytes: 4096; size_bytes: 8192\n");
+    assert_eq!(text, "flash_size_bytes: 0x400000; size_bytes: 8192; written_bytes: 4096\n");
 }
