@@ -131,7 +131,7 @@ fn bad_input_is_a_coded_error_and_nothing_is_written() {
             "overlap",
         ),
         (json!({"port": "/dev/ttyNONE", "files": [{"path": "some.bin", "address": 0}]}), "port_not_found"),
-        (json!({"port": "sim://nochip", "files": [{"path": "some.bin", "address": 0}]}), "virtual_failed"),
+        (json!({"port": "sim://nochip", "files": [{"path": "some.bin", "address": 0}]}), "unknown_chip"),
         (json!({"port": "socket://127.0.0.1:1", "files": [{"path": "some.bin", "address": 0}]}), "port_unreachable"),
         (json!({"port": "nosuch://x", "files": [{"path": "some.bin", "address": 0}]}), "port_unsupported"),
     ] {
