@@ -153,7 +153,7 @@ pub(crate) fn content(
             let kind = if contents.entries.is_empty() && !worst.is_empty() { "unknown" } else { "nvs" };
             let part = if whole { "" } else { " in the part that was read" };
             let free = contents.count(nvs::SlotState::Empty);
-            word(kind, format!("{} entries{part}, {free} free of 32 bytes{worst}", contents.entries.len()))
+            word(kind, format!("{} entries{part}, room for {free} more{worst}", contents.entries.len()))
         }
         kind::Kind::Encrypted => word("encrypted", "bytes without structure: encrypted or compressed".into()),
         kind::Kind::CoreDump => word("core_dump", "esp_core_dump_analyze reads it".into()),
