@@ -68,7 +68,7 @@ fn the_usage_map_names_what_is_there() {
     let covered: u64 = areas.iter().map(|area| area["size_bytes"].as_u64().unwrap()).sum();
     assert_eq!(covered, 4 << 20);
     let svg = fs::read_to_string(bench.path("map.svg")).unwrap();
-    assert!(svg.contains("factory (app)") && svg.contains("blank"), "{svg}");
+    assert!(svg.contains("<title>factory: 0x00010000-0x0010ffff, 1 MB") && svg.contains("blank"), "{svg}");
     assert_eq!(reply.pictures.len(), 1);
     assert!(reply.pictures[0].bytes.starts_with(b"\x89PNG"));
 }

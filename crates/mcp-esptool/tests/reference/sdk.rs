@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn folder(name: &str) -> Result<std::path::PathBuf, Stop> {
     let dir = reference::scratch(name);
-    fs::write(dir.join("firmware.bin"), vec![0x5a; 0x8000])?;
+    fs::write(dir.join("firmware.bin"), vec![0xa5; 0x8000])?;
     Ok(dir)
 }
 

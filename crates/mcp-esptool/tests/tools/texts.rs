@@ -69,7 +69,10 @@ fn texts_use_the_words_of_the_field() {
         for (path, text) in found {
             let words = format!(" {} ", text.replace([',', '.', ';', ':', ')'], " "));
             for (dialect, better) in DIALECT {
-                assert!(!words.contains(&format!(" {} ", dialect.trim())), "{path}: \"{dialect}\" in \"{text}\": say {better}");
+                assert!(
+                    !words.contains(&format!(" {} ", dialect.trim())),
+                    "{path}: \"{dialect}\" in \"{text}\": say {better}"
+                );
             }
         }
     }
