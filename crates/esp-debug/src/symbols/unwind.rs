@@ -63,6 +63,12 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The one in which the registers were saved.
+    pub(super) fn innermost(start: &Registers) -> Self {
+        let registers = start.general.iter().copied().map(Some).collect();
+        Self { pc: start.pc, registers, cfa: None, found: FoundBy::Registers, first: true }
+    }
+
     /// The address to look up: the call itself rather than what follows it.
     pub fn lookup(&self) -> u32 {
         if self.first { self.pc } else { self.pc.wrapping_sub(1) }
@@ -93,13 +99,7 @@ impl<'p> Unwinder<'_, 'p> {
         if start.arch == Arch::Xtensa {
             return xtensa::unwind(start, self.memory);
         }
-        let mut frame = Frame {
-            pc: start.pc,
-            registers: start.general.iter().copied().map(Some).collect(),
-            cfa: None,
-            found: FoundBy::Registers,
-            first: true,
-        };
+        let mut frame = Frame::innermost(start);
         let mut frames = Vec::new();
         while frames.len() < MAX_FRAMES {
             let step = self.caller(&frame);

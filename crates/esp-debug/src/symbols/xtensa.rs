@@ -9,13 +9,7 @@ use esp_model::coredump::Registers;
 /// The chain of callers from the windows spilled to the stack.
 pub(super) fn unwind(start: &Registers, memory: &dyn Memory) -> Vec<Frame> {
     let region = region(start.pc);
-    let mut frame = Frame {
-        pc: start.pc,
-        registers: start.general.iter().copied().map(Some).collect(),
-        cfa: None,
-        found: FoundBy::Registers,
-        first: true,
-    };
+    let mut frame = Frame::innermost(start);
     let mut frames = Vec::new();
     loop {
         let next = caller(&frame, region, memory);
