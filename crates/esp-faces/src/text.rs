@@ -1,4 +1,4 @@
-//! Numbers and bytes as text, in the forms that the tools take and print.
+//! Numbers as text, in the forms that the tools take.
 
 /// An integer as Python's `int(text, 0)` reads it: decimal, `0x`, `0o`, `0b`, underscores between digits.
 pub fn integer(text: &str) -> Option<u64> {
@@ -16,11 +16,6 @@ pub fn integer(text: &str) -> Option<u64> {
 /// An integer that fits 32 bits.
 pub fn word(text: &str) -> Option<u32> {
     integer(text).and_then(|value| u32::try_from(value).ok())
-}
-
-/// Bytes as lower-case hexadecimal digits with `between` after each but the last.
-pub fn hex(bytes: &[u8], between: &str) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(between)
 }
 
 #[cfg(test)]

@@ -20,6 +20,12 @@ pub fn joined(bytes: impl AsRef<[u8]>, between: &str) -> String {
     text
 }
 
+/// Two digits a byte, the last byte first: a little-endian number as it is read.
+pub fn reversed(bytes: impl AsRef<[u8]>) -> String {
+    let bytes: Vec<u8> = bytes.as_ref().iter().rev().copied().collect();
+    encode(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +35,6 @@ mod tests {
         assert_eq!(encode([0xc0, 0x0f, 0]), "c00f00");
         assert_eq!(joined([0x24, 0x0a], ":"), "24:0a");
         assert_eq!(encode([]), "");
+        assert_eq!(reversed([0x24, 0x0a]), "0a24");
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use esp_link::options::StubSource;
 use esp_link::port::PortUrl;
 use esp_model::chip::{self, Chip};
+use esp_model::hex;
 
 use esp_model::efuse::lint::{Facts, Severity};
 use esp_model::efuse::{Burn, Efuses, Plan, token};
@@ -125,7 +126,7 @@ impl Bench {
                 denied.iter().map(|finding| format!("rule {}: {}", finding.rule, finding.text)).collect();
             return Err(Fault::Fatal(format!("This burn is refused.\n  {}", list.join("\n  "))));
         }
-        let mac = crate::text::hex(&identity.mac, ":");
+        let mac = hex::joined(identity.mac, ":");
         let url = call.option("port").and_then(|port| port.parse::<PortUrl>().ok());
         let pretend = matches!(url, Some(PortUrl::Sim { .. } | PortUrl::Qemu(_)));
         if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(&mac) {

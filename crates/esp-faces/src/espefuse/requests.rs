@@ -2,6 +2,7 @@
 
 use esp_model::efuse::text::{ecdsa_key, mac, request};
 use esp_model::efuse::{ActiveCoding, Block, BurnError, Field, Request, Voltage};
+use esp_model::hex;
 use esp_model::secure::block::key_digest;
 use esp_model::secure::{PrivateKey, PublicKey};
 
@@ -84,7 +85,7 @@ fn fields(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
 fn shown(field: &Field, bytes: &[u8]) -> String {
     let length = usize::from(field.len());
     if length % 4 == 0 {
-        let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = hex::reversed(bytes);
         return format!("0x{}", digits.get(digits.len().saturating_sub(length / 4)..).unwrap_or_default());
     }
     let bits: String = bytes.iter().rev().map(|byte| format!("{byte:08b}")).collect();
@@ -222,7 +223,7 @@ fn data(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
         whole.extend_from_slice(&data);
         whole.resize(size, 0);
         let (id, shown) = (block.id, super::dump::names(block).0);
-        let bytes = text::hex(&whole, " ");
+        let bytes = hex::joined(&whole, " ");
         call.terminal
             .say(format_args!("[{id:02}] {shown:20} size={:02} bytes, offset={offset:02} -> [{bytes}]", whole.len()));
         put(bench, &Request::Block { block: block.name.clone(), data, offset })?;
@@ -253,7 +254,7 @@ fn bit(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
             *byte |= 1 << (bit % 8);
         }
     }
-    let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = hex::reversed(&bytes);
     call.terminal.say(format_args!("BLOCK{:>2}   : 0x{digits}", block.id));
     put(bench, &Request::Bits { block: block.name.clone(), bits })
 }
@@ -337,7 +338,7 @@ fn key(
     };
     let name = super::dump::names(block).0;
     let open = digest || call.has("show-sensitive-info") || call.switch("debug");
-    let shown = if open { text::hex(&bytes, " ") } else { vec!["??"; bytes.len()].join(" ") };
+    let shown = if open { hex::joined(&bytes, " ") } else { vec!["??"; bytes.len()].join(" ") };
     call.terminal.say(format_args!(" - {name} -> [{shown}]"));
     let request = Request::Key {
         block: block.name.clone(),
@@ -370,7 +371,7 @@ fn custom_mac(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     let wrong = || Fault::fatal("MAC Address needs to be a 6-byte hexadecimal format separated by colons (:)!");
     let address = mac(call.text("mac")).ok_or_else(wrong)?;
     put(bench, &Request::CustomMac(address))?;
-    let bytes: String = address.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let bytes: String = hex::reversed(address);
     call.terminal.say(format_args!("    - 'CUSTOM_MAC' (Custom MAC address) -> 0x{bytes}"));
     Ok(())
 }

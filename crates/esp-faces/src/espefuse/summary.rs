@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::fs;
 
 use esp_model::efuse::{Field, FieldKind, FieldValue, Shown};
+use esp_model::hex;
 
 use super::bench::{Bench, Holder};
 use crate::command::Call;
 use crate::fault::Fault;
-use crate::text;
 
 /// Columns of the name and of the description.
 const NAME: usize = 50;
@@ -168,12 +168,12 @@ fn entry(field: &Field, value: &FieldValue) -> String {
         (None, Shown::Real(number)) => number.to_string(),
         _ => quoted(&shown(field, value)),
     };
-    let digits: String = value.raw.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = hex::reversed(&value.raw);
     let digits = digits.get(digits.len().saturating_sub(usize::from(field.len()).div_ceil(4))..).unwrap_or_default();
     let (kind, raw) = match field.kind {
         FieldKind::Flag => ("bool".to_string(), format!("0x{digits}")),
         FieldKind::Bytes | FieldKind::Key | FieldKind::Mac => {
-            (format!("bytes:{}", value.raw.len()), format!("0x{}", text::hex(&value.raw, "")))
+            (format!("bytes:{}", value.raw.len()), format!("0x{}", hex::encode(&value.raw)))
         }
         _ => (format!("uint:{}", field.len()), format!("0x{digits}")),
     };

@@ -1,13 +1,14 @@
 //! `signature-info-v2`: the signatures of an image and the digests of their keys.
 
 use clap::Command;
+use esp_model::hex;
 use esp_model::secure::block::BLOCKS;
 use esp_model::secure::boot_v2;
 
 use super::verify_signature;
 use crate::command::{Call, place};
 use crate::fault::Fault;
-use crate::{files, text};
+use crate::files;
 
 pub fn spec() -> Command {
     Command::new("signature-info-v2")
@@ -29,7 +30,7 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
         if !one.content_fits {
             return Err(Fault::Fatal(format!("Digest in signature block {index} doesn't match the image digest.")));
         }
-        let digest = text::hex(&one.block.key_digest(), " ");
+        let digest = hex::joined(one.block.key_digest(), " ");
         call.terminal.say(format_args!("Public key digest for block {index}: {digest}"));
     }
     Ok(())

@@ -1,13 +1,14 @@
 //! `verify-signature`: an image is signed by a key.
 
 use clap::Command;
+use esp_model::hex;
 use esp_model::secure::block::{BLOCKS, SignatureBlock};
 use esp_model::secure::{SECTOR, SecureError, boot_v1, boot_v2};
 
 use super::{keys, sign_data};
 use crate::command::{Call, flag, option, place};
 use crate::fault::Fault;
-use crate::{files, text};
+use crate::files;
 
 pub fn spec() -> Command {
     Command::new("verify-signature")
@@ -60,8 +61,8 @@ fn version_2(call: &Call<'_>, path: &str, data: &[u8]) -> Result<(), Fault> {
         say_valid(call, index, &one.block);
         if !one.content_fits {
             let content = boot_v2::content(data).map_err(Fault::fatal)?;
-            let actual = text::hex(&one.block.scheme().digest(content), "");
-            let expected = text::hex(one.block.image_digest(), "");
+            let actual = hex::encode(one.block.scheme().digest(content));
+            let expected = hex::encode(one.block.image_digest());
             return Err(Fault::Fatal(format!(
                 "Signature block image digest does not match the actual image digest {actual}. Expected {expected}."
             )));

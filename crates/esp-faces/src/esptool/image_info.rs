@@ -2,6 +2,7 @@
 
 use clap::Command;
 use esp_model::chip::{self, Chip, ImageFormat};
+use esp_model::hex;
 use esp_model::image::parse::parse_for;
 use esp_model::image::{AppDesc, BootDesc, Extended, Image, Layout, detect};
 
@@ -10,7 +11,6 @@ use super::options;
 use crate::command::{Call, place};
 use crate::fault::Fault;
 use crate::terminal::Terminal;
-use crate::text;
 
 pub fn spec() -> Command {
     Command::new("image-info").about("Print what a firmware image says about itself").arg(place("filename", "Image"))
@@ -145,7 +145,7 @@ fn footer(terminal: &Terminal, image: &Image<'_>) {
     terminal.say(format_args!("Checksum: {stored:#04x} ({valid})"));
     if let Some(digest) = image.digest() {
         let valid = if digest.is_valid() { "valid" } else { "invalid" };
-        terminal.say(format_args!("Validation hash: {} ({valid})", text::hex(&digest.computed, "")));
+        terminal.say(format_args!("Validation hash: {} ({valid})", hex::encode(digest.computed)));
     }
 }
 
@@ -155,7 +155,7 @@ fn application(terminal: &Terminal, chip: &Chip, app: &AppDesc) {
     terminal.say(format_args!("Project name: {}", app.project_name));
     terminal.say(format_args!("App version: {}", app.version));
     terminal.say(format_args!("Compile time: {} {}", app.date, app.time));
-    terminal.say(format_args!("ELF file SHA256: {}", text::hex(&app.elf_sha256, "")));
+    terminal.say(format_args!("ELF file SHA256: {}", hex::encode(app.elf_sha256)));
     terminal.say(format_args!("ESP-IDF: {}", app.idf_version));
     let revision = |number: u16| format!("{}.{}", number / 100, number % 100);
     terminal.say(format_args!("Minimal eFuse block revision: {}", revision(app.min_efuse_blk_rev)));

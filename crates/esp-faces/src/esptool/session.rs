@@ -8,6 +8,7 @@ use esp_link::port::{self, OpenOptions, PortError, PortUrl, scan};
 use esp_link::reset::Sequence;
 use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::ImageFormat;
+use esp_model::hex;
 use esp_model::job::Job;
 
 use super::config::{self, Config};
@@ -106,7 +107,8 @@ impl Session {
     /// The chip's addresses.
     pub fn say_mac(&self, call: &Call<'_>) {
         let Some(identity) = self.loader.identity() else { return };
-        let line = |label: &str, bytes: &[u8]| call.terminal.say(format_args!("{label:<20}{}", text::hex(bytes, ":")));
+        let line =
+            |label: &str, bytes: &[u8]| call.terminal.say(format_args!("{label:<20}{}", hex::joined(bytes, ":")));
         match (identity.eui64(), identity.mac_ext) {
             (Some(long), Some(ext)) => {
                 line("MAC:", &long);

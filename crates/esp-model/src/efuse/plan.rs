@@ -172,7 +172,7 @@ const MASKS: [&str; 2] = ["WR_DIS", "RD_DIS"];
 /// All bits of a field as one hex number, highest digit first.
 fn bits_hex(field: &Field, efuses: &Efuses) -> String {
     let bytes = field.bytes(efuses.block(field.block));
-    let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = crate::hex::reversed(bytes);
     format!("0x{digits}")
 }
 
