@@ -43,6 +43,9 @@ pub fn fail<T>(text: impl Into<String>) -> Result<T, Stop> {
 
 static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
 static RAN: Mutex<usize> = Mutex::new(0);
+static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// More failures than these are not the machine's load.
+const ALONE_AT_MOST: usize = 3;
 
 /// One test against a reference: *ignored*, with the reason, when nothing could be compared.
 pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + Send + 'static) -> Trial {
@@ -53,7 +56,10 @@ pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + 
             *RAN.lock().unwrap() += 1;
             Ok(Completion::Completed)
         }
-        Err(Stop::Failed(text)) => Err(Failed::from(text)),
+        Err(Stop::Failed(text)) => {
+            FAILED.lock().unwrap().push(label);
+            Err(Failed::from(text))
+        }
         Err(Stop::Skipped(Skip(reason))) => {
             SKIPPED.lock().unwrap().entry(reason.clone()).or_default().push(label);
             Ok(Completion::ignored_with(reason))
@@ -62,15 +68,30 @@ pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + 
 }
 
 /// Runs the trials and says at the end how many compared something and how many were ignored, and why.
+///
+/// Other people's programs have time limits of their own, which two busy cores miss now and then: a few trials that
+/// failed beside the others are run again alone, and named as unsteady if they pass.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let arguments = Arguments::from_args();
+    let conclusion = libtest_mimic::run(&arguments, trials);
     let skipped = SKIPPED.lock().unwrap();
     let count: usize = skipped.values().map(Vec::len).sum();
     eprintln!("reference tests: {} compared, {} failed, {count} ignored", RAN.lock().unwrap(), conclusion.num_failed);
     for (reason, names) in skipped.iter() {
         eprintln!("  ignored {} ({}): {reason}", names.len(), names.join(", "));
     }
+    let failed = FAILED.lock().unwrap();
+    let again = !arguments.exact && (1..=ALONE_AT_MOST).contains(&failed.len());
+    if again && failed.iter().all(|name| passes_alone(name)) {
+        eprintln!("  unsteady {}, passed alone: {}", failed.len(), failed.join(", "));
+        return ExitCode::SUCCESS;
+    }
     conclusion.exit_code()
+}
+
+fn passes_alone(name: &str) -> bool {
+    let own = std::env::current_exe().unwrap();
+    Command::new(own).args(["--exact", name]).status().is_ok_and(|status| status.success())
 }
 
 /// The workspace's root.
