@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::error::{Code, ToolError};
+
 pub use esp_model::literal::quantity as parse_number;
 
 /// An address or a size: a number, or text such as `0x10000`, `64K`, `4MB`.
@@ -141,6 +143,16 @@ impl JsonSchema for FlashPlace {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": ["integer", "string"]})
     }
+}
+
+/// Flash address of the partition table, 0x8000 when it is not given.
+pub fn table_offset(number: Option<Number>) -> Result<u32, ToolError> {
+    let Some(number) = number else { return Ok(esp_model::partition::DEFAULT_TABLE_OFFSET) };
+    let fits = |offset: &u32| offset.is_multiple_of(esp_model::partition::TABLE_SECTOR);
+    let bad = || {
+        ToolError::new(Code::BadParameter, format!("table_offset {:#x} is no multiple of 0x1000 in 32 bits", number.0))
+    };
+    number.as_u32().filter(fits).ok_or_else(bad)
 }
 
 #[cfg(test)]

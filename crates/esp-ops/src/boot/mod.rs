@@ -5,4 +5,5 @@ pub mod check;
 pub mod evidence;
 pub mod findings;
 pub mod log;
+pub mod text;
 pub mod unprintable;

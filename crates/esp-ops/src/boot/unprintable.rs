@@ -54,6 +54,24 @@ pub fn readable(line: &str) -> String {
     format!("[{all} characters, {odd} of them unprintable; the others begin with {printable:?}]")
 }
 
+/// Text of a console in a result, in characters.
+const SHOWN: usize = 6000;
+
+/// The last lines with their times.
+pub fn tail(lines: &[esp_model::console::Line]) -> String {
+    let mut shown: Vec<String> = Vec::new();
+    let mut size = 0;
+    for line in lines.iter().rev() {
+        let text = format!("[{}] {}\n", line.at.as_millis(), readable(&line.text));
+        size += text.chars().count();
+        if size > SHOWN {
+            break;
+        }
+        shown.push(text);
+    }
+    shown.into_iter().rev().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! eFuses: what a burn would do, whether it may, and the burn itself.
 
+pub mod aspects;
 pub mod facts;
 pub mod keys;
 pub mod marks;

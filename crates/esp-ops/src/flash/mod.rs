@@ -1,5 +1,6 @@
 //! Flash: what is written where, what is kept before, and what must fit.
 
+pub mod backup;
 pub mod belongs;
 pub mod checks;
 pub mod files;
@@ -14,3 +15,5 @@ pub mod project;
 pub mod region;
 pub mod release;
 pub mod resume;
+pub mod side;
+pub mod write;

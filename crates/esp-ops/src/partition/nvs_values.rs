@@ -9,6 +9,9 @@ use serde_json::Value as Json;
 use crate::Call;
 use crate::error::{Code, ToolError};
 
+/// The usual name of the partition with factory data.
+pub const FACTORY_DATA: &str = "fctry";
+
 /// Which values a result shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {

@@ -86,6 +86,33 @@ fn layers_only_lose_edges() {
     assert!(gone.is_empty(), "these edges are gone: take them off {}:\n{gone:#?}", list.display());
 }
 
+/// What a tool shares with another one is an operation (`esp-ops`), or a helper file of its set that is no tool.
+#[test]
+fn tools_use_no_other_tool() {
+    let base = root().join("crates/mcp-esptool/src/tools");
+    let tools: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, text)| path.starts_with(&base) && text.contains("impl Tool for "))
+        .map(|(path, text)| (path.strip_prefix(&base).unwrap().with_extension(""), code(&text)))
+        .collect();
+    assert!(tools.len() > 60, "{}", tools.len());
+    let mut uses = Vec::new();
+    for (tool, _) in &tools {
+        let (Some(set), Some(name)) = (tool.parent(), tool.file_name()) else { continue };
+        let (set, name) = (set.display().to_string(), name.to_string_lossy());
+        let far = Regex::new(&format!(r"\btools::{set}::(\{{[^}}]*)?\b{name}\b")).unwrap();
+        let near = Regex::new(&format!(r"\bsuper::(\{{[^}}]*)?\b{name}\b")).unwrap();
+        let others = tools.iter().filter(|(other, _)| other != tool);
+        for (other, text) in others {
+            let is_near = other.parent() == tool.parent() && near.is_match(text);
+            if is_near || far.is_match(text) {
+                uses.push(format!("{} uses {}", other.display(), tool.display()));
+            }
+        }
+    }
+    assert!(uses.is_empty(), "move what they share to esp-ops:\n{uses:#?}");
+}
+
 #[test]
 fn used_modules_are_read() {
     let names = |code: &str| used_modules(code).into_iter().collect::<Vec<_>>().join(" ");

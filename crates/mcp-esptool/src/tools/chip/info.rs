@@ -5,11 +5,11 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::detect::{self, detect};
 use crate::ctx::Ctx;
 use crate::ops::args::OnlyPort;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
+use crate::ops::session::chip::{Detected, detect};
 use crate::tool::Tool;
 
 /// The tool.
@@ -19,7 +19,7 @@ pub struct Info;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Out {
     #[serde(flatten)]
-    detected: detect::Out,
+    detected: Detected,
     /// Processor architecture.
     architecture: String,
     /// Number in image headers.
@@ -96,7 +96,6 @@ impl Tool for Info {
     }
 
     fn summary(out: &Out) -> String {
-        let detected = detect::Detect::summary(&out.detected);
-        format!("{detected}\n{} regions; the loader can: {}", out.memory.len(), out.loader_can.join(", "))
+        format!("{}\n{} regions; the loader can: {}", out.detected, out.memory.len(), out.loader_can.join(", "))
     }
 }

@@ -14,13 +14,13 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::boot::log::{self, BootLog};
 use crate::ops::error::{Code, FlashState, ToolError};
+use crate::ops::flash::backup;
 use crate::ops::flash::{belongs, files, keep, project};
 use crate::ops::guard::Risk;
 use crate::ops::guard::confirm::Act;
 use crate::ops::session::device::{Connected, Warm};
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::flash::backup;
 
 /// The tool.
 pub struct Recover;

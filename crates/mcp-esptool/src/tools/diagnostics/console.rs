@@ -13,11 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{is_zero, json};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::boot::capture::{self, Crash, Names};
 use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::unprintable;
+use crate::ops::boot::unprintable::{self, tail};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
@@ -31,8 +32,6 @@ const USUAL_BAUD: u32 = 115_200;
 const LONGEST_S: f64 = 3600.0;
 /// Most bytes of one capture.
 const MOST_BYTES: u64 = 256 << 20;
-/// Text in the result, in characters.
-const SHOWN: usize = 6000;
 
 /// Parameters.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -222,16 +221,6 @@ fn not_there(ctx: &Ctx, file: &str) -> Result<(), ToolError> {
     }
 }
 
-/// There is nothing to say.
-pub fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-/// A value as JSON.
-pub fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
 fn seconds(value: f64) -> Result<Duration, ToolError> {
     let good = (0.0..=LONGEST_S).contains(&value);
     let error = || ToolError::new(Code::BadParameter, format!("{value} s is not between 0 and {LONGEST_S} s"));
@@ -261,19 +250,4 @@ fn options(input: &In, reset: Option<Sequence>) -> Result<CaptureOptions, ToolEr
         send,
         absence: Duration::from_secs(10),
     })
-}
-
-/// The last lines with their times.
-pub fn tail(lines: &[esp_model::console::Line]) -> String {
-    let mut shown: Vec<String> = Vec::new();
-    let mut size = 0;
-    for line in lines.iter().rev() {
-        let text = format!("[{}] {}\n", line.at.as_millis(), unprintable::readable(&line.text));
-        size += text.chars().count();
-        if size > SHOWN {
-            break;
-        }
-        shown.push(text);
-    }
-    shown.into_iter().rev().collect()
 }

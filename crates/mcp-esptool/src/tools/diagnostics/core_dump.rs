@@ -9,10 +9,10 @@ use esp_model::partition::{DATA, DATA_COREDUMP};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::log_decode;
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
 use crate::ops::boot::evidence;
+use crate::ops::boot::text::is_text;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::elf_files::elf_file;
 use crate::ops::firmware::rom_names::RomNames;
@@ -311,7 +311,7 @@ fn no_dump(error: CoreDumpError, file: &str, bytes: &[u8]) -> ToolError {
     }
     let is = what_it_is(bytes);
     let error = ToolError::new(Code::CoreDumpInvalid, format!("{file} is no core dump but {is}"));
-    if log_decode::is_text(bytes) {
+    if is_text(bytes) {
         return error.next(format!("decode its crashes and boot messages with esp_log_decode input_file={file}"));
     }
     error.next(format!("esp_firmware_analyze binary_file={file} says what is in it"))
@@ -319,7 +319,7 @@ fn no_dump(error: CoreDumpError, file: &str, bytes: &[u8]) -> ToolError {
 
 fn what_it_is(bytes: &[u8]) -> String {
     match recognise(bytes) {
-        Kind::Unknown | Kind::Encrypted if log_decode::is_text(bytes) => "a text without a core dump".into(),
+        Kind::Unknown | Kind::Encrypted if is_text(bytes) => "a text without a core dump".into(),
         Kind::Unknown => "bytes of no known kind".into(),
         kind => format!("a file of the kind {}", word(&kind)),
     }

@@ -13,10 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::console::{is_zero, json};
+use super::{is_zero, json};
 use crate::ctx::Ctx;
 use crate::ops::boot::capture::{self, Crash, Names};
 use crate::ops::boot::findings::{Known, known_line};
+use crate::ops::boot::text::{decoded, is_text};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
@@ -152,34 +153,6 @@ fn no_log(file: &str, bytes: &[u8]) -> ToolError {
         Kind::Elf => error.next(format!("give it as elf_file={file} beside the log")),
         _ => error.next(format!("esp_firmware_analyze binary_file={file} says what is in it")),
     }
-}
-
-/// Bytes that somebody can read: few NULs and control characters, or UTF-16 by its mark.
-pub fn is_text(bytes: &[u8]) -> bool {
-    if utf16(bytes).is_some() {
-        return true;
-    }
-    let head = bytes.get(..bytes.len().min(1 << 16)).unwrap_or_default();
-    let control = |byte: &&u8| **byte < 0x20 && !matches!(**byte, b'\n' | b'\r' | b'\t' | 0x1b | 0x07 | 0x08);
-    // Noise on a line is part of a log; a program is mostly that.
-    head.iter().filter(control).count() * 20 <= head.len()
-}
-
-/// Text in UTF-16, as Windows shells redirect it.
-fn utf16(bytes: &[u8]) -> Option<String> {
-    let units = |from: fn([u8; 2]) -> u16, rest: &[u8]| -> String {
-        let words: Vec<u16> = rest.chunks_exact(2).filter_map(|two| two.try_into().ok().map(from)).collect();
-        String::from_utf16_lossy(&words)
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => Some(units(u16::from_le_bytes, rest)),
-        [0xfe, 0xff, rest @ ..] => Some(units(u16::from_be_bytes, rest)),
-        _ => None,
-    }
-}
-
-fn decoded(bytes: &[u8]) -> String {
-    utf16(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').to_owned())
 }
 
 fn named_chip(name: &str) -> Result<&'static Chip, ToolError> {

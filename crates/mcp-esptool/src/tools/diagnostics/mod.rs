@@ -11,3 +11,16 @@ pub mod report;
 pub mod rf_calibration;
 pub mod symbols;
 pub mod thermal;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// There is nothing to say.
+pub fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A value as JSON.
+pub fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}

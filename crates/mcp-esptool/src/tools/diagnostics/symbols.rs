@@ -8,7 +8,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::console::json;
+use super::json;
 use crate::ctx::Ctx;
 use crate::ops::boot::capture::Names;
 use crate::ops::error::{Code, ToolError};

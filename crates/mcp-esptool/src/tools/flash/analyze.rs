@@ -15,10 +15,10 @@ use crate::ops::error::ToolError;
 use crate::ops::flash::keep::{self, Found};
 use crate::ops::flash::map::{kind_in_map, kind_of};
 use crate::ops::guard::Risk;
+use crate::ops::partition::content;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::{Picture, Tool};
-use crate::tools::partition::analyze;
 
 /// The tool.
 pub struct Analyze;
@@ -103,8 +103,7 @@ impl Tool for Analyze {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset =
-            input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()?;
+        let table_offset = input.table_offset.map(|number| crate::ops::args::table_offset(Some(number))).transpose()?;
         let mut out = ctx.with_device(input.port.as_ref(), job, |connected| run(job, connected, table_offset))?;
         let map = map(&out);
         if let Some(path) = &input.picture_file {
@@ -179,7 +178,7 @@ fn look(
     out.entropy_bits = Some((kind::entropy(&sample) * 100.0).round() / 100.0);
     (out.content, out.about) = match (area.kind, table) {
         (AreaKind::Partition(partition), Some(table)) => {
-            let found = analyze::content(connected, &quiet, partition, table, flash_size)?;
+            let found = content::content(connected, &quiet, partition, table, flash_size)?;
             (found.content, found.about)
         }
         (AreaKind::Table, Some(table)) => ("partition_table".into(), format!("{} partitions", table.partitions.len())),

@@ -11,18 +11,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::firmware::{self, AppOut, Firmware};
 use crate::ctx::Ctx;
 use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::boot::capture::{self, Crash, Heard, Names};
 use crate::ops::boot::findings::{Known, known_line};
 use crate::ops::boot::log as boot_log;
+use crate::ops::boot::unprintable::tail;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::firmware::idf_project;
+use crate::ops::flash::write::{self, AppOut, Request, Written};
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::diagnostics::console::tail;
-use crate::tools::firmware::idf_build;
 
 /// The tool.
 pub struct FlashAndRun;
@@ -133,12 +133,12 @@ impl Tool for FlashAndRun {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let patterns = Patterns::read(&input)?;
         let project = match (&input.project, input.build) {
-            (Some(project), true) => Some(idf_build::build(ctx, job, project)?),
+            (Some(project), true) => Some(idf_project::build(ctx, job, project)?),
             (None, true) => return Err(ToolError::new(Code::MissingParameter, "build=true needs project")),
             (project, false) => project.clone(),
         };
-        let flashing = firmware::In::plain(input.port.clone(), input.files.clone(), project);
-        let flashed = Firmware::run(ctx, job, flashing)?;
+        let flashing = Request::plain(input.port.clone(), input.files.clone(), project);
+        let flashed = write::run(ctx, job, &flashing)?;
         let heard = listen(ctx, job, &input, &patterns)?;
         let mut out = judged(ctx, &input, flashed, heard, &patterns)?;
         if let Some(path) = &input.record_file {
@@ -217,7 +217,7 @@ fn listen(ctx: &Ctx, job: &Job, input: &In, patterns: &Patterns) -> Result<Heard
     })
 }
 
-fn judged(ctx: &Ctx, input: &In, flashed: firmware::Out, heard: Heard, patterns: &Patterns) -> Result<Out, ToolError> {
+fn judged(ctx: &Ctx, input: &In, flashed: Written, heard: Heard, patterns: &Patterns) -> Result<Out, ToolError> {
     let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?.shown;
     let announced = capture::started_app(&heard.decoder).map(str::to_owned);
     let mut steps = vec![Step::new(

@@ -6,15 +6,14 @@ use esp_link::flash::BLOCK;
 use esp_model::image::AppDesc;
 use esp_model::job::Job;
 use esp_model::nvs;
-use esp_model::partition::{self, APP, DATA, DATA_NVS, Partition, Table};
-use md5::{Digest, Md5};
+use esp_model::partition::{self, APP, DATA, DATA_NVS, Partition};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::compare_side::Side;
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::side::Side;
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
@@ -311,14 +310,4 @@ fn keys(differences: &[nvs::Difference]) -> String {
         0 => listed.join(", "),
         more => format!("{}, {more} more", listed.join(", ")),
     }
-}
-
-/// MD5 of bytes.
-pub(super) fn md5_of(bytes: &[u8]) -> Vec<u8> {
-    Md5::digest(bytes).to_vec()
-}
-
-/// The table in these bytes of its sector.
-pub(super) fn table_in(bytes: &[u8]) -> Option<Table> {
-    Table::from_binary(bytes, true).ok().filter(|table| !table.partitions.is_empty())
 }

@@ -144,5 +144,5 @@ fn unread(connected: &Connected) -> ToolError {
 
 /// The table's place, where it is given.
 fn table_offset(input: &In) -> Result<Option<u32>, ToolError> {
-    input.table_offset.map(|number| crate::tools::partition::offset(Some(number))).transpose()
+    input.table_offset.map(|number| crate::ops::args::table_offset(Some(number))).transpose()
 }

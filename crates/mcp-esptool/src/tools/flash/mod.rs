@@ -4,7 +4,6 @@ pub mod analyze;
 pub mod and_run;
 pub mod backup;
 pub mod compare;
-mod compare_side;
 pub mod erase;
 pub mod firmware;
 pub mod optimize;

@@ -7,11 +7,11 @@ use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{Entry, Manifest};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Copy, Found, Region};
+use crate::ops::flash::manifest::{Entry, Manifest};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;

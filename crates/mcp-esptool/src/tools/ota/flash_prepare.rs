@@ -147,7 +147,7 @@ impl Tool for FlashPrepare {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let offset = crate::tools::partition::offset(input.table_offset)?;
+        let offset = crate::ops::args::table_offset(input.table_offset)?;
         let app = match (input.action, &input.firmware_file) {
             (Action::Write, Some(path)) => Some(ctx.files.read_some(path)?),
             (Action::Write, None) => return Err(ToolError::new(Code::MissingParameter, "write needs firmware_file")),
@@ -170,7 +170,7 @@ impl Tool for FlashPrepare {
                     let partition = slots.partition(slot)?.clone();
                     check_version(connected, job, &app)?;
                     let name = input.firmware_file.as_deref().unwrap_or_default();
-                    super::check_app(name, &app, connected, partition.size)?;
+                    crate::ops::flash::belongs::check_update(name, &app, connected, partition.size)?;
                     written = Some(partition.name.clone());
                     parts.push((partition.offset, app));
                 }

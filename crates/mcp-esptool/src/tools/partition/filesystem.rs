@@ -138,7 +138,7 @@ type Images = Vec<(String, Vec<u8>)>;
 /// A partition's image, or those of the partitions in a flash image.
 fn from_file(ctx: &Ctx, path: &str, input: &In) -> Result<Images, ToolError> {
     let bytes = ctx.files.read_some(path)?;
-    let offset = super::offset(input.table_offset)? as usize;
+    let offset = crate::ops::args::table_offset(input.table_offset)? as usize;
     let sector = bytes.get(offset..offset.saturating_add(esp_model::partition::TABLE_LENGTH));
     let table =
         sector.filter(|sector| Table::is_binary(sector)).and_then(|sector| Table::from_binary(sector, true).ok());
@@ -152,7 +152,7 @@ fn from_file(ctx: &Ctx, path: &str, input: &In) -> Result<Images, ToolError> {
 }
 
 fn from_device(connected: &mut Connected, job: &Job, input: &In) -> Result<Images, ToolError> {
-    let offset = super::offset(input.table_offset)?;
+    let offset = crate::ops::args::table_offset(input.table_offset)?;
     let table = on_device::read(connected, job, offset)?.into_table(offset)?;
     let mut images = Vec::new();
     for row in wanted(&table, input)? {

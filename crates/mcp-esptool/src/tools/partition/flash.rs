@@ -82,7 +82,7 @@ impl Tool for Flash {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = super::offset(input.table_offset)?;
+        let table_offset = crate::ops::args::table_offset(input.table_offset)?;
         let bytes = ctx.files.read_some(&input.partition_file)?;
         let table = Table::read(&bytes, &Options { table_offset, ..Options::default() })?;
         ctx.with_device(input.port.as_ref(), job, |connected| {

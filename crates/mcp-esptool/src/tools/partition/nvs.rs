@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use esp_model::image::kind;
 use esp_model::job::Job;
 use esp_model::nvs::{self, Contents, Keys, SlotState, Version};
-use esp_model::partition::{DATA, DATA_NVS};
 use esp_model::secure::nvs_keys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::nvs_help::{csv_text, doubts, whole_pages};
+use super::nvs_help::{LISTED, csv_text, doubts, nvs_of, whole_pages};
 use crate::ctx::Ctx;
 use crate::ops::args::Number;
 use crate::ops::error::{Code, ToolError};
@@ -22,9 +20,6 @@ use crate::tool::Tool;
 
 /// The tool.
 pub struct NvsCreate;
-
-/// Most entries in a result.
-pub const LISTED: usize = 500;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -258,24 +253,6 @@ fn image(ctx: &Ctx, input: &In, path: &Option<String>, name: &str) -> Result<(Co
     let (keys, _) = keys(ctx, input)?;
     let plain = keys.as_ref().map_or_else(|| bytes.clone(), |keys| nvs::decrypt(&bytes, keys));
     Ok((nvs::read(&plain), bytes.len(), keys.is_some()))
-}
-
-/// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
-pub fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
-    let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
-    let table = crate::ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
-    let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
-    let cut = found.first().and_then(|one| {
-        let start = one.offset.checked_sub(layout.base())? as usize;
-        bytes.get(start..bytes.len().min(start + one.size as usize)).filter(|part| !part.is_empty())
-    });
-    cut.map(<[u8]>::to_vec).ok_or_else(|| {
-        ToolError::new(
-            Code::NvsInvalid,
-            "this is a whole flash, and its partition table has no NVS partition in the file",
-        )
-        .next("esp_firmware_analyze lists its partitions")
-    })
 }
 
 fn describe(contents: &Contents, size_bytes: usize, encrypted: bool, show: Show) -> Out {

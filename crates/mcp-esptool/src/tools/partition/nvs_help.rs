@@ -1,6 +1,8 @@
 //! What is seldom meant in NVS data, and where it comes from.
 
+use esp_model::image::kind;
 use esp_model::nvs;
+use esp_model::partition::{DATA, DATA_NVS};
 
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
@@ -46,5 +48,26 @@ pub fn whole_pages(path: &str, length: usize) -> Result<(), ToolError> {
         32 => error.next("32 bytes are an HMAC key: give them as hmac_key_file, and the image as image_file"),
         64 => error.next("64 bytes are keys: give them as key_file, and the image as image_file"),
         _ => error.next("give the image that was read from the nvs partition"),
+    })
+}
+
+/// Most entries in a result.
+pub const LISTED: usize = 500;
+
+/// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
+pub fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
+    let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
+    let table = crate::ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
+    let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
+    let cut = found.first().and_then(|one| {
+        let start = one.offset.checked_sub(layout.base())? as usize;
+        bytes.get(start..bytes.len().min(start + one.size as usize)).filter(|part| !part.is_empty())
+    });
+    cut.map(<[u8]>::to_vec).ok_or_else(|| {
+        ToolError::new(
+            Code::NvsInvalid,
+            "this is a whole flash, and its partition table has no NVS partition in the file",
+        )
+        .next("esp_firmware_analyze lists its partitions")
     })
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::nvs::{LISTED, nvs_of};
+use super::nvs_help::{LISTED, nvs_of};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};

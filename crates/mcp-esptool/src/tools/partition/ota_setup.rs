@@ -128,7 +128,7 @@ impl Tool for OtaSetup {
             let at = |name: &str| table.find(name).map_or(0, |partition| partition.offset);
             if let Some(app) = &app {
                 let name = input.app_file.as_deref().unwrap_or_default();
-                crate::tools::ota::check_app(name, app, connected, slot)?;
+                crate::ops::flash::belongs::check_update(name, app, connected, slot)?;
             }
             let old = on_device::read(connected, job, options.table_offset)?.table.unwrap_or_default();
             let (mut copies, mut verified) = (Vec::new(), false);

@@ -54,7 +54,7 @@ impl Tool for Read {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = super::offset(input.table_offset)?;
+        let table_offset = crate::ops::args::table_offset(input.table_offset)?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let sector = on_device::read(connected, job, table_offset)?;

@@ -9,9 +9,9 @@ use esp_model::partition::Table;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::factory_reset::FACTORY_DATA;
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::partition::nvs_values::FACTORY_DATA;
 
 /// The NVS partition where there is none for factory data.
 const USUAL: &str = "nvs";

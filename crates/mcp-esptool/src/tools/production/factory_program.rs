@@ -70,7 +70,7 @@ impl Tool for FactoryProgram {
 
     fn summary(out: &Out) -> String {
         match (&out.unit, &out.rehearsal) {
-            (Some(unit), _) => summary(unit),
+            (Some(unit), _) => super::summary(unit),
             (None, Some(rehearsal)) if rehearsal.good => match rehearsal.locked {
                 true => "the rehearsal passed".into(),
                 false => "the rehearsal passed; not locked: real devices need esp_recipe action=lock".into(),
@@ -88,10 +88,4 @@ fn finished(report: Report) -> Result<Out, ToolError> {
         return Err(error.seen("run", run));
     }
     Ok(Out { passed: report.passed(), unit: Some(report), rehearsal: None })
-}
-
-/// A unit in two lines.
-pub fn summary(unit: &Report) -> String {
-    let label = unit.label.as_ref().map_or_else(String::new, |label| format!("\nlabel: {label}"));
-    format!("{}; {} bytes written, {} already right{label}", unit.line(), unit.written_bytes, unit.skipped_bytes)
 }

@@ -13,6 +13,7 @@ use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Copy, Region};
 use crate::ops::guard::Risk;
+use crate::ops::partition::nvs_values::FACTORY_DATA;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
@@ -21,8 +22,6 @@ use esp_factory::prepared::Prepared;
 /// The tool.
 pub struct FactoryReset;
 
-/// The usual name of the partition with factory data.
-pub const FACTORY_DATA: &str = "fctry";
 /// Data partitions that a reset clears: otadata, NVS, core dump, undefined, FAT, SPIFFS, LittleFS.
 const CLEARED: [u8; 7] = [
     partition::DATA_OTA,

@@ -17,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
 use esp_factory::Scope;
 use esp_factory::prepared::Prepared;
+use esp_factory::report::Report;
 use esp_factory::unit::Order;
 
 /// Reconnections when the call does not say.
@@ -33,4 +34,10 @@ fn accepted(ctx: &Ctx, prepared: Prepared, scope: Scope, retries: Option<u32>) -
     let order = Order::new(prepared, scope, retries.unwrap_or(RETRIES));
     order.register(&ctx.app.desk)?;
     Ok(Arc::new(order))
+}
+
+/// A unit in two lines.
+pub fn summary(unit: &Report) -> String {
+    let label = unit.label.as_ref().map_or_else(String::new, |label| format!("\nlabel: {label}"));
+    format!("{}; {} bytes written, {} already right{label}", unit.line(), unit.written_bytes, unit.skipped_bytes)
 }

@@ -60,6 +60,6 @@ impl Tool for Provision {
     }
 
     fn summary(out: &Out) -> String {
-        super::factory_program::summary(&out.unit)
+        super::summary(&out.unit)
     }
 }

@@ -10,12 +10,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::factory_reset::FACTORY_DATA;
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Region};
 use crate::ops::guard::Risk;
+use crate::ops::partition::nvs_values::FACTORY_DATA;
 use crate::ops::partition::nvs_values::value_of;
 use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;

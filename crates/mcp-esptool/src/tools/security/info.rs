@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::ops::args::OnlyPort;
+use crate::ops::efuse::aspects::{self, Row};
 use crate::ops::efuse::pipeline;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
-use crate::tools::security::audit::{self, Row};
 
 /// The tool.
 pub struct Info;
@@ -52,7 +52,7 @@ impl Tool for Info {
                 efuses.table.blocks.iter().filter_map(|block| Some((block.name.clone(), efuses.purpose(block)?)))
             });
             let key_purposes = purposes.collect();
-            let aspects = audit::rows(connected, efuses.as_ref(), flags.as_ref());
+            let aspects = aspects::rows(connected, efuses.as_ref(), flags.as_ref());
             let flags = flags.map(|info| info.flag_names().into_iter().map(str::to_string).collect());
             Ok(Out { device, secure_download, flags, key_purposes, aspects })
         })

@@ -7,7 +7,7 @@ use esp_virtual::{VirtualError, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::plain;
+use super::view::plain;
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
 use crate::ops::args::{FileAt, Number};

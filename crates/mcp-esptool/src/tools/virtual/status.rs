@@ -6,7 +6,7 @@ use esp_virtual::control::Ask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::view::View;
+use super::view::{View, plain};
 use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
@@ -46,11 +46,6 @@ fn text(console: &[u8]) -> String {
         !part.is_empty() && !part.iter().any(control)
     };
     console.split(|byte| *byte == 0xc0).filter(is_text).map(String::from_utf8_lossy).collect()
-}
-
-/// The id without its scheme.
-pub fn plain(id: &str) -> &str {
-    id.strip_prefix("qemu://").unwrap_or(id)
 }
 
 impl Tool for Status {

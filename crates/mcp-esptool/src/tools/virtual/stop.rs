@@ -48,7 +48,7 @@ impl Tool for Stop {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let manager = &ctx.virtuals.manager;
         let wanted = match (&input.id, input.all) {
-            (Some(id), false) => vec![manager.status(super::status::plain(id))?],
+            (Some(id), false) => vec![manager.status(super::view::plain(id))?],
             (None, true) => manager.list()?,
             _ => return Err(ToolError::new(Code::MissingParameter, "give either `id` or `all`")),
         };

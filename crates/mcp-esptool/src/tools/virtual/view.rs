@@ -150,3 +150,8 @@ impl std::fmt::Display for View {
         Ok(())
     }
 }
+
+/// The id without its scheme.
+pub fn plain(id: &str) -> &str {
+    id.strip_prefix("qemu://").unwrap_or(id)
+}

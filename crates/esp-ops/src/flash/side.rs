@@ -4,14 +4,14 @@ use esp_link::flash::Source;
 use esp_model::image::kind;
 use esp_model::job::Job;
 use esp_model::partition::{DEFAULT_TABLE_OFFSET, TABLE_LENGTH, Table};
+use md5::{Digest, Md5};
 
-use super::compare::{md5_of, table_in};
-use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::keep;
-use crate::ops::flash::manifest::{Entry, MANIFEST, Manifest};
-use crate::ops::session::identity::Device;
+use crate::Call;
+use crate::args::PortUrl;
+use crate::error::{Code, ToolError};
+use crate::flash::keep;
+use crate::flash::manifest::{Entry, MANIFEST, Manifest};
+use crate::session::identity::Device;
 
 /// One side.
 pub struct Side {
@@ -35,7 +35,7 @@ enum Holder {
 
 impl Side {
     /// A backup folder, a file, or a port; none: the only device.
-    pub fn open(ctx: &Ctx, job: &Job, text: Option<&str>) -> Result<Self, ToolError> {
+    pub fn open(ctx: &Call, job: &Job, text: Option<&str>) -> Result<Self, ToolError> {
         if let Some(dir) = text.filter(|dir| ctx.files.input(&format!("{dir}/{MANIFEST}")).is_ok()) {
             return Self::backup(ctx, dir);
         }
@@ -48,7 +48,7 @@ impl Side {
         Self::device(ctx, job, text.map(|text| PortUrl(text.to_owned())))
     }
 
-    fn device(ctx: &Ctx, job: &Job, port: Option<PortUrl>) -> Result<Self, ToolError> {
+    fn device(ctx: &Call, job: &Job, port: Option<PortUrl>) -> Result<Self, ToolError> {
         ctx.with_device(port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             connected.must_read_flash()?;
@@ -76,7 +76,7 @@ impl Side {
         })
     }
 
-    fn backup(ctx: &Ctx, dir: &str) -> Result<Self, ToolError> {
+    fn backup(ctx: &Call, dir: &str) -> Result<Self, ToolError> {
         let manifest = Manifest::load(ctx, dir)?;
         let mut side = Self {
             name: format!("backup {dir} of {}", manifest.device),
@@ -97,7 +97,7 @@ impl Side {
     }
 
     /// Digest of a region; none where this side does not hold it.
-    pub fn md5(&mut self, ctx: &Ctx, job: &Job, address: u32, length: u32) -> Result<Option<Vec<u8>>, ToolError> {
+    pub fn md5(&mut self, ctx: &Call, job: &Job, address: u32, length: u32) -> Result<Option<Vec<u8>>, ToolError> {
         if let Holder::Device(port) = &self.source {
             return ctx.with_device(port.as_ref(), job, |connected| {
                 let quiet = job.silent();
@@ -112,7 +112,7 @@ impl Side {
     }
 
     /// Bytes of a region; fewer where this side does not hold all of it.
-    pub fn read(&mut self, ctx: &Ctx, job: &Job, address: u32, length: u32) -> Result<Vec<u8>, ToolError> {
+    pub fn read(&mut self, ctx: &Call, job: &Job, address: u32, length: u32) -> Result<Vec<u8>, ToolError> {
         match &self.source {
             Holder::Device(port) => ctx.with_device(port.as_ref(), job, |connected| {
                 Ok(connected.loader.read_flash_bytes(&job.silent(), address, length)?)
@@ -127,7 +127,7 @@ impl Side {
 }
 
 /// Bytes of the areas that hold this region, up to the first that the backup lacks.
-fn from_backup(ctx: &Ctx, dir: &str, manifest: &Manifest, address: u32, length: u32) -> Result<Vec<u8>, ToolError> {
+fn from_backup(ctx: &Call, dir: &str, manifest: &Manifest, address: u32, length: u32) -> Result<Vec<u8>, ToolError> {
     let unreadable = |error: std::io::Error| ToolError::new(Code::FileUnreadable, error.to_string());
     let mut bytes = Vec::new();
     while bytes.len() < length as usize {
@@ -143,4 +143,14 @@ fn from_backup(ctx: &Ctx, dir: &str, manifest: &Manifest, address: u32, length: 
         bytes.extend(piece);
     }
     Ok(bytes)
+}
+
+/// MD5 of bytes.
+pub fn md5_of(bytes: &[u8]) -> Vec<u8> {
+    Md5::digest(bytes).to_vec()
+}
+
+/// The table in these bytes of its sector.
+pub fn table_in(bytes: &[u8]) -> Option<Table> {
+    Table::from_binary(bytes, true).ok().filter(|table| !table.partitions.is_empty())
 }
