@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -43,7 +44,10 @@ pub fn fail<T>(text: impl Into<String>) -> Result<T, Stop> {
 
 static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
 static RAN: Mutex<usize> = Mutex::new(0);
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
 static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// How many of the slowest trials are named at the end.
+const SLOWEST: usize = 10;
 /// More failures than these are not the machine's load.
 const ALONE_AT_MOST: usize = 3;
 
@@ -51,18 +55,23 @@ const ALONE_AT_MOST: usize = 3;
 pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + Send + 'static) -> Trial {
     let name = name.into();
     let label = name.clone();
-    Trial::ignorable_test(name, move || match body() {
-        Ok(()) => {
-            *RAN.lock().unwrap() += 1;
-            Ok(Completion::Completed)
-        }
-        Err(Stop::Failed(text)) => {
-            FAILED.lock().unwrap().push(label);
-            Err(Failed::from(text))
-        }
-        Err(Stop::Skipped(Skip(reason))) => {
-            SKIPPED.lock().unwrap().entry(reason.clone()).or_default().push(label);
-            Ok(Completion::ignored_with(reason))
+    Trial::ignorable_test(name, move || {
+        let begin = Instant::now();
+        let result = body();
+        TIMES.lock().unwrap().push((begin.elapsed(), label.clone()));
+        match result {
+            Ok(()) => {
+                *RAN.lock().unwrap() += 1;
+                Ok(Completion::Completed)
+            }
+            Err(Stop::Failed(text)) => {
+                FAILED.lock().unwrap().push(label);
+                Err(Failed::from(text))
+            }
+            Err(Stop::Skipped(Skip(reason))) => {
+                SKIPPED.lock().unwrap().entry(reason.clone()).or_default().push(label);
+                Ok(Completion::ignored_with(reason))
+            }
         }
     })
 }
@@ -79,6 +88,11 @@ pub fn main(trials: Vec<Trial>) -> ExitCode {
     eprintln!("reference tests: {} compared, {} failed, {count} ignored", RAN.lock().unwrap(), conclusion.num_failed);
     for (reason, names) in skipped.iter() {
         eprintln!("  ignored {} ({}): {reason}", names.len(), names.join(", "));
+    }
+    let mut times = TIMES.lock().unwrap();
+    times.sort_by(|a, b| b.cmp(a));
+    for (time, name) in times.iter().take(SLOWEST) {
+        eprintln!("  {:.0} s: {name}", time.as_secs_f64());
     }
     let failed = FAILED.lock().unwrap();
     let again = !arguments.exact && (1..=ALONE_AT_MOST).contains(&failed.len());
@@ -196,13 +210,28 @@ fn environment(name: &str, list: &str) -> Result<PathBuf, String> {
     .map(|dir| dir.join("bin"))
 }
 
-/// espflash, built from crates.io on first use.
+/// espflash, built from crates.io on first use: quickly, not to be a fast program.
 pub fn espflash() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let ready = READY.get_or_init(|| {
-        once("espflash", "4.7.0", |dir| {
+    built_espflash(&READY, "espflash-debug", &["--debug"])
+}
+
+/// espflash as its users have it: what benchmarks compare with.
+pub fn fast_espflash() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built_espflash(&READY, "espflash", &[])
+}
+
+fn built_espflash(
+    ready: &'static OnceLock<Result<PathBuf, String>>,
+    name: &str,
+    options: &[&str],
+) -> Result<PathBuf, Stop> {
+    let ready = ready.get_or_init(|| {
+        once(name, "4.7.0", |dir| {
             let mut install = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             install.args(["install", "espflash", "--version", "=4.7.0", "--locked", "--quiet", "--root"]).arg(dir);
+            install.args(options).env("CARGO_PROFILE_DEV_DEBUG", "0");
             succeed(install.env_remove("CARGO_TARGET_DIR").env("CARGO_TARGET_DIR", dir.join("build")))?;
             let _ = fs::remove_dir_all(dir.join("build"));
             Ok(())

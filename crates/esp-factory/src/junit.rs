@@ -1,118 +1,83 @@
 //! JUnit XML of a result: what build servers show.
 
-use std::fmt::Write;
+use std::time::Duration;
 
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Map, Value};
 
 use esp_ops::error::ToolError;
 
 /// The report of a call: one suite a unit when the result has units, one case a step. An error is one case that failed.
 pub fn report(tool: &str, result: Result<&Map<String, Value>, &ToolError>) -> String {
-    let mut suites = String::new();
-    let mut totals = (0, 0, 0);
+    let mut report = Report::new(tool);
     match result {
         Err(error) => {
-            totals = (1, 1, 0);
-            let _ = write!(
-                suites,
-                "  <testsuite name=\"{0}\" tests=\"1\" failures=\"0\" errors=\"1\">\n    <testcase classname=\"{0}\" \
-                 name=\"call\">\n      <error type=\"{1}\">{2}</error>\n    </testcase>\n  </testsuite>\n",
-                escaped(tool),
-                error.code,
-                escaped(&error.to_string())
-            );
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+            status.set_type(error.code.to_string()).set_description(error.to_string());
+            let mut suite = TestSuite::new(tool);
+            suite.add_test_case(case(tool, "call", status));
+            report.add_test_suite(suite);
         }
         Ok(data) => {
             let units: Vec<&Map<String, Value>> = match data.get("units").and_then(Value::as_array) {
                 Some(units) => units.iter().filter_map(Value::as_object).collect(),
                 None => vec![data],
             };
-            for unit in units {
-                let counts = suite(tool, unit, &mut suites);
-                totals = (totals.0 + counts.0, totals.1 + counts.1, totals.2 + counts.2);
-            }
+            report.add_test_suites(units.into_iter().map(|unit| suite(tool, unit)));
         }
     }
-    let (tests, failures, skipped) = totals;
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"{}\" tests=\"{tests}\" failures=\"{failures}\" \
-         skipped=\"{skipped}\">\n{suites}</testsuites>\n",
-        escaped(tool)
-    )
+    // Writing to memory does not fail.
+    report.to_string().unwrap_or_default()
 }
 
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
 
-/// One unit. Cases, failures, skipped.
-fn suite(tool: &str, unit: &Map<String, Value>, out: &mut String) -> (usize, usize, usize) {
+fn case(tool: &str, name: &str, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(name, status);
+    case.set_classname(tool);
+    case
+}
+
+/// One unit.
+fn suite(tool: &str, unit: &Map<String, Value>) -> TestSuite {
     let name = [text(unit, "port"), text(unit, "mac")].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let name = if name.is_empty() { tool.to_owned() } else { name };
-    let seconds: f64 =
-        unit.get("phases_s").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, s)| s.as_f64()).sum();
-    let steps: Vec<&Map<String, Value>> =
-        unit.get("steps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object).collect();
-    let (mut cases, mut counts) = (String::new(), (0, 0, 0));
-    for step in steps {
-        counts.0 += 1;
-        let value = text(step, "value").unwrap_or("not measured");
-        let limits = format!("{} to {}", text(step, "low").unwrap_or("…"), text(step, "high").unwrap_or("…"));
-        let why = text(step, "note").map_or_else(|| format!("{value} ({limits})"), str::to_owned);
-        let body = match text(step, "verdict") {
-            Some("pass") => None,
-            Some("fail") => {
-                counts.1 += 1;
-                Some(format!("<failure message=\"{}\"/>", escaped(&why)))
-            }
-            _ => {
-                counts.2 += 1;
-                Some(format!("<skipped message=\"{}\"/>", escaped(&why)))
-            }
-        };
-        case(&mut cases, tool, text(step, "name").unwrap_or("step"), body.as_deref());
-    }
+    let mut suite = TestSuite::new(if name.is_empty() { tool } else { &name });
+    let phases = unit.get("phases_s").and_then(Value::as_object);
+    let seconds: f64 = phases.into_iter().flatten().filter_map(|(_, seconds)| seconds.as_f64()).sum();
+    suite.set_time(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let steps = unit.get("steps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    suite.add_test_cases(steps.map(|step| case(tool, text(step, "name").unwrap_or("step"), verdict(step))));
     // The verdict itself: a unit with nothing measured, or one that broke off, is no success.
-    counts.0 += 1;
-    let verdict =
-        text(unit, "verdict").unwrap_or(if unit.get("passed") == Some(&Value::Bool(false)) { "fail" } else { "pass" });
-    let body = (verdict != "pass").then(|| {
-        counts.1 += 1;
-        format!("<failure message=\"{}\"/>", escaped(text(unit, "error").unwrap_or(verdict)))
-    });
-    case(&mut cases, tool, "verdict", body.as_deref());
-    let (tests, failures, skipped) = counts;
-    let _ = write!(
-        out,
-        "  <testsuite name=\"{}\" tests=\"{tests}\" failures=\"{failures}\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n{cases}  </testsuite>\n",
-        escaped(&name)
-    );
-    counts
-}
-
-fn case(out: &mut String, tool: &str, name: &str, body: Option<&str>) {
-    let head = format!("    <testcase classname=\"{}\" name=\"{}\"", escaped(tool), escaped(name));
-    let _ = match body {
-        None => writeln!(out, "{head}/>"),
-        Some(body) => writeln!(out, "{head}>{body}</testcase>"),
+    let is_failed = unit.get("passed") == Some(&Value::Bool(false));
+    let status = match text(unit, "verdict").unwrap_or(if is_failed { "fail" } else { "pass" }) {
+        "pass" => TestCaseStatus::success(),
+        word => failure(text(unit, "error").unwrap_or(word)),
     };
+    suite.add_test_case(case(tool, "verdict", status));
+    suite
 }
 
-/// Text for XML: what has a meaning there is written as an entity, what cannot stand there at all is left out.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            letter if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => {}
-            letter => out.push(letter),
+fn failure(why: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+    status.set_message(why);
+    status
+}
+
+fn verdict(step: &Map<String, Value>) -> TestCaseStatus {
+    let value = text(step, "value").unwrap_or("not measured");
+    let limits = format!("{} to {}", text(step, "low").unwrap_or("…"), text(step, "high").unwrap_or("…"));
+    let why = text(step, "note").map_or_else(|| format!("{value} ({limits})"), str::to_owned);
+    match text(step, "verdict") {
+        Some("pass") => TestCaseStatus::success(),
+        Some("fail") => failure(&why),
+        _ => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(why);
+            status
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -130,7 +95,9 @@ mod tests {
         ]});
         let xml = report("esp_batch_program", Ok(data.as_object().unwrap()));
         assert!(
-            xml.contains("<testsuites name=\"esp_batch_program\" tests=\"5\" failures=\"2\" skipped=\"1\">"),
+            xml.contains(
+                "<testsuites name=\"esp_batch_program\" tests=\"5\" skipped=\"1\" failures=\"2\" errors=\"0\">"
+            ),
             "{xml}"
         );
         assert!(xml.contains("<failure message=\"2.9 (3.2 to …)\"/>") && xml.contains("&lt;no answer&gt;"), "{xml}");

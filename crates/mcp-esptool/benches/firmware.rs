@@ -38,7 +38,7 @@ fn compare() -> Result<bool, Stop> {
     let elf = copy(&reference::corpus()?.join("build/blink-s3/blink.elf"), &folder, "app.elf")?;
     let image = copy(&reference::corpus()?.join("build/blink-s3/blink.bin"), &folder, "app.bin")?;
     let esptool = reference::tool("esptool")?;
-    let espflash = reference::espflash()?;
+    let espflash = reference::fast_espflash()?;
 
     // Another build of the program can be measured.
     let program = std::env::var_os("MCP_ESPTOOL_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_mcp-esptool").into());

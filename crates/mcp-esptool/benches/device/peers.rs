@@ -42,7 +42,7 @@ pub fn espflash(sim: &Sim, rest: &[&str]) -> Result<Command, Stop> {
     let listed = reference::listed_terminal()?;
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", r#"mount --bind "$0" "$1" && shift && exec "$@""#]);
-    command.arg(sim.terminal()?).arg(&listed).arg(reference::espflash()?).args(&rest[..1]);
+    command.arg(sim.terminal()?).arg(&listed).arg(reference::fast_espflash()?).args(&rest[..1]);
     command.args(["--port", &listed, "--baud", &BAUD.to_string(), "--non-interactive", "--chip", "esp32"]);
     command.args(["--before", "no-reset", "--after", "no-reset"]).args(&rest[1..]);
     command.env("ESPFLASH_SKIP_UPDATE_CHECK", "true");

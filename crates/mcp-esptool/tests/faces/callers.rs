@@ -18,6 +18,9 @@ pub fn trials() -> Vec<Trial> {
         .collect()
 }
 
+/// Bytes of the app: several blocks, and not more, as the reference takes RFC 2217 byte by byte.
+const APP: u32 = 48_000;
+
 /// A simulator that keeps its flash in a file.
 pub struct Sim {
     process: Child,
@@ -106,10 +109,10 @@ fn callers(chip: &'static str) -> Result<(), Stop> {
     let boot = esp_model::chip::by_name(chip).map_or(0, |chip| chip.flash.bootloader_offset);
     fs::write(folder.join("boot.bin"), bootloader(chip))?;
     fs::write(folder.join("table.bin"), vec![0xaa; 3072])?;
-    fs::write(folder.join("app.bin"), (0..200_000u32).map(|at| (at >> 3) as u8 ^ at as u8).collect::<Vec<_>>())?;
+    fs::write(folder.join("app.bin"), (0..APP).map(|at| (at >> 3) as u8 ^ at as u8).collect::<Vec<_>>())?;
     fs::write(
         folder.join("app2.bin"),
-        (0..200_000u32).map(|at| (at >> 3) as u8 ^ at as u8 ^ u8::from(at == 150_000)).collect::<Vec<_>>(),
+        (0..APP).map(|at| (at >> 3) as u8 ^ at as u8 ^ u8::from(at == APP / 4 * 3)).collect::<Vec<_>>(),
     )?;
     fs::write(
         folder.join("flash_args"),
