@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::desk::Desk;
-use super::report::Report;
+use super::report::{Report, UnitVerdict};
 use super::unit::{self, Order};
 use crate::Station;
 use esp_ops::error::{Code, ToolError};
@@ -129,7 +129,7 @@ fn start(
         let mut report = std::panic::catch_unwind(produced).unwrap_or_else(|_| {
             not_done(&name, &ToolError::new(Code::Internal, "processing of this unit was aborted"))
         });
-        if own.is_cancelled() && report.verdict == "aborted" {
+        if own.is_cancelled() && report.verdict == UnitVerdict::Aborted {
             report.error = Some(format!("unit_timeout: not done within {} s, or cancelled", timeout.as_secs_f64()));
         }
         station.floor.end(&report);

@@ -127,7 +127,7 @@ impl Floor {
             return;
         }
         self.change(&report.port, |slot| {
-            slot.state.clone_from(&report.verdict);
+            slot.state = report.verdict.name().into();
             slot.error = report.reason();
             slot.next = if passed { String::new() } else { report.next_step() };
             slot.label = report.label.clone().unwrap_or_default();
@@ -216,10 +216,11 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::UnitVerdict;
 
-    fn report(port: &str, verdict: &str, error: Option<&str>) -> Report {
+    fn report(port: &str, verdict: UnitVerdict, error: Option<&str>) -> Report {
         let mut report = Report::new(port);
-        report.verdict = verdict.into();
+        report.verdict = verdict;
         report.error = error.map(str::to_owned);
         report
     }
@@ -228,10 +229,10 @@ mod tests {
     fn totals_count_every_device_and_why_it_did_not_pass() {
         let floor = Floor::default();
         for (port, verdict, error) in [
-            ("a", "pass", None),
-            ("b", "fail", Some("no_serial_data: no loader answered")),
-            ("b", "fail", Some("no_serial_data: no loader answered")),
-            ("c", "aborted", Some("unit_timeout: not done within 5 s")),
+            ("a", UnitVerdict::Pass, None),
+            ("b", UnitVerdict::Fail, Some("no_serial_data: no loader answered")),
+            ("b", UnitVerdict::Fail, Some("no_serial_data: no loader answered")),
+            ("c", UnitVerdict::Aborted, Some("unit_timeout: not done within 5 s")),
         ] {
             floor.begin(port, false);
             floor.end(&report(port, verdict, error));

@@ -6,6 +6,7 @@ use esp_ledger::{Measurement, Outcome, Verdict as Judged};
 use serde_json::json;
 
 use super::content;
+use super::report::UnitVerdict;
 use super::steps::{Step, Verdict};
 use super::unit::Work;
 use esp_ops::error::ToolError;
@@ -40,10 +41,10 @@ impl Work<'_> {
             self.record_unidentified();
             return Ok(());
         };
-        let outcome = match self.report.verdict.as_str() {
-            "pass" => Outcome::Passed,
-            "aborted" => Outcome::Aborted,
-            _ => Outcome::Failed,
+        let outcome = match self.report.verdict {
+            UnitVerdict::Pass => Outcome::Passed,
+            UnitVerdict::Aborted => Outcome::Aborted,
+            UnitVerdict::Fail | UnitVerdict::Unknown => Outcome::Failed,
         };
         let verified: Vec<i64> = match self.is_on_unit {
             true => self.identities.values().map(|identity| identity.id).collect(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::content::Scope;
 use super::desk::Desk;
-use super::report::Report;
+use super::report::{Report, UnitVerdict};
 use super::unit::{self, Order};
 use crate::Station;
 use crate::prepared::Prepared;
@@ -112,7 +112,8 @@ pub fn check_showing(
         outcome.findings.push(format!("error, rehearsal: {error}"));
     }
     // What a simulated chip cannot show is unknown, which is no fault of the recipe.
-    outcome.good = repeats && second.error.is_none() && matches!(first.verdict.as_str(), "pass" | "unknown");
+    outcome.good =
+        repeats && second.error.is_none() && matches!(first.verdict, UnitVerdict::Pass | UnitVerdict::Unknown);
     outcome.second_run_bytes = Some(second.written_bytes);
     outcome.unit = Some(first);
     Ok(outcome)

@@ -10,14 +10,40 @@ use serde::Serialize;
 use super::steps::{Step, Verdict};
 use esp_ops::error::{Code, ToolError};
 
+/// What a unit's run comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum UnitVerdict {
+    /// All that was needed was measured and right.
+    Pass,
+    /// Something was wrong.
+    Fail,
+    /// Something needed was not measured.
+    Unknown,
+    /// It did not come to its end.
+    Aborted,
+}
+
+impl UnitVerdict {
+    /// The name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
 /// What became of a unit.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Report {
     /// The port's URL.
     pub port: String,
-    /// pass, fail, unknown (something needed was not measured) or aborted.
-    #[schemars(extend("enum" = ["pass", "fail", "unknown", "aborted"]))]
-    pub verdict: String,
+    /// What it comes to.
+    pub verdict: UnitVerdict,
     /// Chip and revision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chip: Option<String>,
@@ -66,7 +92,7 @@ impl Report {
     pub fn new(port: &str) -> Self {
         Self {
             port: port.into(),
-            verdict: "aborted".into(),
+            verdict: UnitVerdict::Aborted,
             chip: None,
             mac: None,
             is_virtual: false,
@@ -86,14 +112,15 @@ impl Report {
 
     /// All that was needed was measured and right.
     pub fn passed(&self) -> bool {
-        self.verdict == "pass"
+        self.verdict == UnitVerdict::Pass
     }
 
     /// In one line.
     pub fn line(&self) -> String {
         let who = self.mac.as_deref().unwrap_or("unknown device");
         let identities: Vec<String> = self.identities.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        let mut text = format!("{}: {} {who} {}", self.port, self.verdict, identities.join(", ")).trim_end().to_owned();
+        let mut text =
+            format!("{}: {} {who} {}", self.port, self.verdict.name(), identities.join(", ")).trim_end().to_owned();
         let bad = self.steps.iter().filter(|step| step.verdict != Verdict::Pass && !step.optional);
         let bad: Vec<&str> = bad.map(|step| step.name.as_str()).collect();
         if !bad.is_empty() {
@@ -136,12 +163,13 @@ impl Report {
     pub fn judge(&mut self) {
         let counted = || self.steps.iter().filter(|step| !step.optional).map(|step| step.verdict);
         self.verdict = match &self.failure {
-            Some(error) if error.code == Code::Cancelled => "aborted",
-            Some(_) => "fail",
-            None if counted().any(|verdict| verdict == Verdict::Fail) => "fail",
-            None if counted().any(|verdict| verdict == Verdict::Unknown) || self.steps.is_empty() => "unknown",
-            None => "pass",
-        }
-        .into();
+            Some(error) if error.code == Code::Cancelled => UnitVerdict::Aborted,
+            Some(_) => UnitVerdict::Fail,
+            None if counted().any(|verdict| verdict == Verdict::Fail) => UnitVerdict::Fail,
+            None if counted().any(|verdict| verdict == Verdict::Unknown) || self.steps.is_empty() => {
+                UnitVerdict::Unknown
+            }
+            None => UnitVerdict::Pass,
+        };
     }
 }

@@ -48,6 +48,17 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// The name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One step of a unit.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Step {

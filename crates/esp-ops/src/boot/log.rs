@@ -38,10 +38,8 @@ pub struct BootLog {
     pub seconds: f64,
     /// Why it ended: time, pattern …
     pub ended_by: String,
-    /// looks_right (the app spoke), app_loaded (the bootloader handed over, the app said nothing that is known: as far as
-    /// a simulated device goes), panic, boot_loop, brown_out, download_mode, no_app or unknown.
-    #[schemars(extend("enum" = ["looks_right", "app_loaded", "panic", "boot_loop", "brown_out", "download_mode", "no_app", "unknown"]))]
-    pub verdict: String,
+    /// What the messages come to.
+    pub verdict: BootVerdict,
     /// ROM boot lines seen.
     pub boots: usize,
     /// Known troubles, each with its next step.
@@ -49,6 +47,50 @@ pub struct BootLog {
     /// Their codes.
     #[serde(skip)]
     pub codes: Vec<String>,
+}
+
+/// What the messages of a start come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum BootVerdict {
+    /// The app spoke.
+    LooksRight,
+    /// The bootloader handed over; the app said nothing that is known.
+    AppLoaded,
+    /// The program crashed.
+    Panic,
+    /// It starts again and again.
+    BootLoop,
+    /// The supply voltage fell too low.
+    BrownOut,
+    /// The ROM waits for a download.
+    DownloadMode,
+    /// The ROM or the bootloader found nothing to start.
+    NoApp,
+    /// Nothing that is known was said.
+    Unknown,
+}
+
+impl BootVerdict {
+    /// An app was started, and nothing went wrong.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::LooksRight | Self::AppLoaded)
+    }
+
+    /// The name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LooksRight => "looks_right",
+            Self::AppLoaded => "app_loaded",
+            Self::Panic => "panic",
+            Self::BootLoop => "boot_loop",
+            Self::BrownOut => "brown_out",
+            Self::DownloadMode => "download_mode",
+            Self::NoApp => "no_app",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Listens for `seconds`, or until `until` is seen; plays `reset` first. `baud`: the line's rate (default: the one of the
@@ -91,7 +133,7 @@ pub fn capture(
         bytes: heard.capture.bytes,
         seconds: heard.capture.elapsed.as_millis() as f64 / 1000.0,
         ended_by: capture::stopped(&heard.capture.stopped),
-        verdict: verdict(&heard.decoder).into(),
+        verdict: verdict(&heard.decoder),
         boots: heard.decoder.summary().boots,
         findings,
         codes: found.iter().map(|finding| finding.code.clone()).collect(),
@@ -119,29 +161,29 @@ fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
     (text, false)
 }
 
-/// What the messages of a start come to: see [`BootLog::verdict`].
-pub fn verdict(decoder: &Decoder) -> &'static str {
+/// What the messages of a start come to.
+pub fn verdict(decoder: &Decoder) -> BootVerdict {
     let summary = decoder.summary();
     let no_app = decoder.events().iter().any(|event| matches!(event, Event::NoBootloader { .. }));
     let said = |names: &[&str]| {
         decoder.events().iter().any(|event| matches!(event, Event::Start { what, .. } if names.contains(what)))
     };
     if summary.panics > 0 {
-        "panic"
+        BootVerdict::Panic
     } else if summary.brown_outs > 0 {
-        "brown_out"
+        BootVerdict::BrownOut
     } else if no_app {
-        "no_app"
+        BootVerdict::NoApp
     } else if summary.boot_loop {
-        "boot_loop"
+        BootVerdict::BootLoop
     } else if summary.download_mode {
-        "download_mode"
+        BootVerdict::DownloadMode
     } else if said(&["app_started", "project", "version"]) {
-        "looks_right"
+        BootVerdict::LooksRight
     } else if said(&["app_offset"]) {
-        "app_loaded"
+        BootVerdict::AppLoaded
     } else {
-        "unknown"
+        BootVerdict::Unknown
     }
 }
 
@@ -166,7 +208,10 @@ impl BootLog {
     pub fn line(&self) -> String {
         format!(
             "console: {} bytes in {:.1} s, {} boots, verdict {}",
-            self.bytes, self.seconds, self.boots, self.verdict
+            self.bytes,
+            self.seconds,
+            self.boots,
+            self.verdict.name()
         )
     }
 }

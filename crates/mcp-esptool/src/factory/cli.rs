@@ -84,7 +84,7 @@ fn check(ctx: &Ctx, job: &Job, file: &str, values: &[String]) -> Result<(String,
     if let Some(unit) = &outcome.unit {
         let _ = write!(text, "\nrehearsal on {}", unit.line());
         for step in &unit.steps {
-            let verdict = format!("{:?}", step.verdict).to_lowercase();
+            let verdict = step.verdict.name();
             let shown = step.value.as_deref().or(step.note.as_deref()).unwrap_or_default();
             let _ = write!(text, "\n  {verdict:8}{}: {shown}", step.name);
         }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
-use crate::ops::boot::log::{self, BootLog};
+use crate::ops::boot::log::{self, BootLog, BootVerdict};
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::backup;
 use crate::ops::flash::{belongs, files, keep, project};
@@ -313,15 +313,15 @@ fn listen(
     ladder: &mut Ladder,
 ) -> Result<Option<Connected>, ToolError> {
     let console = log::restart(connected, job, LISTEN_S)?;
-    let good = matches!(console.verdict.as_str(), "looks_right" | "app_loaded");
+    let good = console.verdict.is_good();
     ladder.note("start and listen", good, console.line());
-    let verdict = console.verdict.clone();
+    let verdict = console.verdict;
     ladder.console = Some(console);
     if good {
         ladder.verdict = Verdict::Recovered;
         return Ok(None);
     }
-    if verdict == "download_mode" {
+    if verdict == BootVerdict::DownloadMode {
         ladder.verdict = Verdict::NeedsHands;
         ladder.next("the boot pin stays low: release BOOT, look for what pulls it down, then press EN");
         return Ok(None);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use esp_factory::junit;
+use esp_factory::steps::Verdict;
 use esp_link::monitor::{CaptureOptions, Pattern, Stopped};
 use esp_model::console::{Decoder, Event};
 use esp_model::job::Job;
@@ -15,7 +16,7 @@ use crate::ctx::Ctx;
 use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::boot::capture::{self, Crash, Heard, Names};
 use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::log as boot_log;
+use crate::ops::boot::log::{self as boot_log, BootVerdict};
 use crate::ops::boot::unprintable::tail;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::idf_project;
@@ -73,8 +74,8 @@ pub struct In {
 pub struct Step {
     /// flash, app, pattern, crash, boot.
     name: String,
-    /// pass, fail or unknown.
-    verdict: String,
+    /// What it says.
+    verdict: Verdict,
     /// What was seen.
     value: String,
 }
@@ -84,8 +85,8 @@ pub struct Step {
 pub struct Out {
     #[serde(flatten)]
     device: Device,
-    /// pass, fail or unknown.
-    verdict: String,
+    /// What it says.
+    verdict: Verdict,
     /// The verdict is pass.
     passed: bool,
     /// Why.
@@ -154,7 +155,7 @@ impl Tool for FlashAndRun {
     }
 
     fn summary(out: &Out) -> String {
-        let mut text = format!("{}: {}\n{}", out.verdict.to_uppercase(), out.reason, out.device);
+        let mut text = format!("{}: {}\n{}", out.verdict.name().to_uppercase(), out.reason, out.device);
         let _ = write!(text, "\n{} bytes written, {} already right", out.written_bytes, out.skipped_bytes);
         for crash in out.crashes.iter().take(2) {
             let place = crash.culprit.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
@@ -242,7 +243,7 @@ fn judged(ctx: &Ctx, input: &In, flashed: Written, heard: Heard, patterns: &Patt
     let (passed, reason) = reason(&heard, patterns, boot, crash.as_deref(), &steps);
     steps.push(Step::new("run", passed, reason.clone()));
     Ok(Out {
-        verdict: word(passed).into(),
+        verdict: verdict(passed),
         passed: passed == Some(true),
         reason,
         steps,
@@ -265,7 +266,7 @@ fn judged(ctx: &Ctx, input: &In, flashed: Written, heard: Heard, patterns: &Patt
 fn reason(
     heard: &Heard,
     patterns: &Patterns,
-    boot: &str,
+    boot: BootVerdict,
     crash: Option<&str>,
     steps: &[Step],
 ) -> (Option<bool>, String) {
@@ -281,32 +282,40 @@ fn reason(
     if let Some(crash) = crash {
         return (Some(false), format!("the app crashed: {crash}"));
     }
-    if matches!(boot, "boot_loop" | "brown_out" | "no_app" | "download_mode" | "panic") {
-        return (Some(false), format!("boot verdict: {boot}"));
+    let is_bad = matches!(
+        boot,
+        BootVerdict::BootLoop
+            | BootVerdict::BrownOut
+            | BootVerdict::NoApp
+            | BootVerdict::DownloadMode
+            | BootVerdict::Panic
+    );
+    if is_bad {
+        return (Some(false), format!("boot verdict: {}", boot.name()));
     }
-    if steps.iter().any(|step| step.name == "app" && step.verdict == "fail") {
+    if steps.iter().any(|step| step.name == "app" && step.verdict == Verdict::Fail) {
         return (Some(false), "the device runs another app than the one that was flashed".into());
     }
     if !patterns.good.is_empty() {
         return (Some(false), format!("none of the patterns was seen within {:.1} s", patterns.time.as_secs_f64()));
     }
     match boot {
-        "looks_right" => (Some(true), format!("the app started and did not crash ({after})")),
-        "app_loaded" => (None, "the bootloader loaded the app; the app itself printed nothing known".into()),
+        BootVerdict::LooksRight => (Some(true), format!("the app started and did not crash ({after})")),
+        BootVerdict::AppLoaded => (None, "the bootloader loaded the app; the app itself printed nothing known".into()),
         _ => (None, format!("nothing recognised on the console {after} ({} bytes)", heard.capture.bytes)),
     }
 }
 
 impl Step {
     fn new(name: &str, passed: Option<bool>, value: String) -> Self {
-        Self { name: name.into(), verdict: word(passed).into(), value }
+        Self { name: name.into(), verdict: verdict(passed), value }
     }
 }
 
-fn word(passed: Option<bool>) -> &'static str {
+fn verdict(passed: Option<bool>) -> Verdict {
     match passed {
-        Some(true) => "pass",
-        Some(false) => "fail",
-        None => "unknown",
+        Some(true) => Verdict::Pass,
+        Some(false) => Verdict::Fail,
+        None => Verdict::Unknown,
     }
 }

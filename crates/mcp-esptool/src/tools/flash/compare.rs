@@ -39,6 +39,35 @@ pub struct In {
     partitions: Option<Vec<String>>,
 }
 
+/// What the comparison of an area says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum AreaVerdict {
+    /// The same bytes.
+    Same,
+    /// Other bytes, or another place.
+    Differs,
+    /// Only the first side has it.
+    OnlyFirst,
+    /// Only the other side has it.
+    OnlyOther,
+    /// One side does not hold it.
+    NotComparable,
+}
+
+impl AreaVerdict {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Differs => "differs",
+            Self::OnlyFirst => "only first",
+            Self::OnlyOther => "only other",
+            Self::NotComparable => "not comparable",
+        }
+    }
+}
+
 /// An area on both sides.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AreaOut {
@@ -50,8 +79,8 @@ pub struct AreaOut {
     /// Size on the first side.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<String>,
-    /// same, differs, only_first, only_other, or not_comparable (one side does not hold it).
-    verdict: String,
+    /// What the comparison says.
+    verdict: AreaVerdict,
     /// First byte that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_difference: Option<String>,
@@ -115,8 +144,8 @@ impl Tool for Compare {
             let names = areas.iter().map(|area| area.name.as_str()).collect::<Vec<_>>().join(", ");
             return Err(ToolError::new(Code::UnknownPartition, "none of these areas is there").seen("areas", names));
         }
-        found.sort_by_key(|area| area.verdict == "same");
-        let same_count = found.iter().filter(|area| area.verdict == "same").count();
+        found.sort_by_key(|area| area.verdict == AreaVerdict::Same);
+        let same_count = found.iter().filter(|area| area.verdict == AreaVerdict::Same).count();
         Ok(Out {
             first: first.name,
             other: other.name,
@@ -137,9 +166,9 @@ impl Tool for Compare {
             out.different_count,
             out.different_count + out.same_count
         );
-        for area in out.areas.iter().filter(|area| area.verdict != "same").take(8) {
+        for area in out.areas.iter().filter(|area| area.verdict != AreaVerdict::Same).take(8) {
             let how = if area.how.is_empty() { String::new() } else { format!(": {}", area.how) };
-            let _ = write!(text, "\n{} {}{how}", area.name, area.verdict.replace('_', " "));
+            let _ = write!(text, "\n{} {}{how}", area.name, area.verdict.words());
         }
         text
     }
@@ -171,7 +200,7 @@ fn only_other(first: &Side, other: &Side) -> Vec<AreaOut> {
         name: one.name.clone(),
         address: None,
         size: None,
-        verdict: "only_other".into(),
+        verdict: AreaVerdict::OnlyOther,
         first_difference: None,
         how: format!("{:#x} bytes at {:#x}", one.size, one.offset),
     };
@@ -191,7 +220,7 @@ impl Work<'_> {
             name: area.name.clone(),
             address: Some(format!("{:#x}", area.address)),
             size: Some(format!("{:#x}", area.size)),
-            verdict: "same".into(),
+            verdict: AreaVerdict::Same,
             first_difference: None,
             how: String::new(),
         };
@@ -201,7 +230,7 @@ impl Work<'_> {
             (Some(partition), Some(table)) => match table.find(&partition.name) {
                 Some(there) => (there.offset, there.size),
                 None => {
-                    out.verdict = "only_first".into();
+                    out.verdict = AreaVerdict::OnlyFirst;
                     return Ok(out);
                 }
             },
@@ -209,17 +238,17 @@ impl Work<'_> {
         };
         if there != (area.address, area.size) {
             out.how = format!("{:#x} bytes at {:#x} there", there.1, there.0);
-            out.verdict = "differs".into();
+            out.verdict = AreaVerdict::Differs;
         }
         let size = area.size.min(there.1);
         match self.difference(area.address, there.0, size)? {
             Difference::None => {}
             Difference::Unknown(why) => {
-                out.verdict = "not_comparable".into();
+                out.verdict = AreaVerdict::NotComparable;
                 out.how = why;
             }
             Difference::At { offset, blocks } => {
-                out.verdict = "differs".into();
+                out.verdict = AreaVerdict::Differs;
                 out.first_difference = Some(format!("{:#x}", area.address + offset));
                 if !out.how.is_empty() {
                     out.how += "; ";

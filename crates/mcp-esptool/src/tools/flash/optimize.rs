@@ -133,7 +133,7 @@ impl Tool for Optimize {
             .collect();
         let advice = if advice.is_empty() { "nothing to improve".into() } else { advice.join("; ") };
         let done = out.applied.as_ref().map_or_else(String::new, |applied| {
-            format!("\nset {}; boot: {}", applied.settings.join(", "), applied.console.verdict)
+            format!("\nset {}; boot: {}", applied.settings.join(", "), applied.console.verdict.name())
         });
         format!("{}\nheader {}: {advice}{done}", out.device, out.header)
     }
@@ -303,7 +303,7 @@ const LISTEN_S: f64 = 6.0;
 /// Starts the device; when it does not say that it booted, the old bootloader goes back.
 fn prove(ctx: &Ctx, job: &Job, input: &In, patch: Patch) -> Result<Applied, ToolError> {
     let console = start(ctx, job, input);
-    let good = |log: &BootLog| matches!(log.verdict.as_str(), "looks_right" | "app_loaded");
+    let good = |log: &BootLog| log.verdict.is_good();
     match console {
         Ok(console) if good(&console) => {
             let Patch { settings, backup_file, walk, .. } = patch;
@@ -315,7 +315,7 @@ fn prove(ctx: &Ctx, job: &Job, input: &In, patch: Patch) -> Result<Applied, Tool
                 write(connected, &shielded, patch.offset, patch.before.clone())
             })?;
             let seen = match &other {
-                Ok(console) => console.verdict.clone(),
+                Ok(console) => console.verdict.name().to_owned(),
                 Err(error) => error.message.clone(),
             };
             let text = "the device did not show that it boots with the new header: the old one was put back";

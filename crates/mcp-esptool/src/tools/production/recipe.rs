@@ -222,7 +222,7 @@ fn rehearse(ctx: &Ctx, job: &Job, file: &str, input: &In) -> Result<Out, ToolErr
     let outcome = rehearsal::check_showing(&ctx.station(), job, file, &input.values, input.show_values)?;
     let mut steps = Vec::new();
     for step in outcome.unit.iter().flat_map(|unit| &unit.steps) {
-        let verdict = format!("{:?}", step.verdict).to_lowercase();
+        let verdict = step.verdict.name();
         let shown = step.value.as_deref().or(step.note.as_deref()).unwrap_or_default();
         steps.push(format!("{verdict} {}: {shown}", step.name));
     }

@@ -9,7 +9,7 @@ use esp_model::partition::{self, Partition, Table};
 
 use super::Ladder;
 use crate::ops::boot::check;
-use crate::ops::boot::log::BootLog;
+use crate::ops::boot::log::{BootLog, BootVerdict};
 use crate::ops::error::{FlashState, ToolError};
 use crate::ops::flash::files::Piece;
 use crate::ops::flash::keep;
@@ -65,7 +65,7 @@ pub fn candidates(
         }));
     }
     let nvs = table.and_then(|table| table.find_kind(partition::DATA, partition::DATA_NVS));
-    let panics = console.is_some_and(|console| console.verdict == "panic");
+    let panics = console.is_some_and(|console| console.verdict == BootVerdict::Panic);
     let mut suspect = None;
     if let Some(part) = nvs {
         let blank = Change::data("nvs", part, vec![0xff; part.size as usize], true);
