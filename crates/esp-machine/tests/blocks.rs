@@ -268,3 +268,44 @@ fn waiting_for_an_interrupt_ends_with_one_and_not_because_somebody_looked() {
     machine.run(machine.now() + 10 * MICROSECOND);
     assert!(machine.cores[0].get().register(10) > Some(0));
 }
+
+/// A loop that reads a register of the radio again and again.
+fn polls_radio(id: &str, code: u32, register: u32) -> Vec<Event> {
+    let mut machine = parked(id, code);
+    // lui a0, …; addi a0, a0, …; lw a1, 0(a0); j -4
+    let upper = register.wrapping_add(0x800) & 0xffff_f000;
+    let lower = register.wrapping_sub(upper) & 0xfff;
+    let program = [upper | 10 << 7 | 0x37, lower << 20 | 10 << 15 | 10 << 7 | 0x13, 0x0005_2583, 0xffdf_f06f];
+    let bytes: Vec<u8> = program.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    assert!(machine.poke(code, &bytes));
+    machine.run(200 * MILLISECOND);
+    machine.take_events()
+}
+
+#[test]
+fn a_program_that_waits_for_the_radio_is_told_once_with_its_place() {
+    for (id, code, register) in [
+        ("esp32c3", 0x4038_0000, 0x6000_6000),
+        ("esp32c6", 0x4080_1000, 0x600a_00cc),
+        ("esp32h2", 0x4080_1000, 0x600a_00cc),
+    ] {
+        let events = polls_radio(id, code, register);
+        let told: Vec<_> = events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::RadioNotEmulated { address, pc, .. } => Some((event.time, *address, *pc)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 1, "{id}: {told:?}");
+        let (time, address, pc) = told[0];
+        assert!(address == register && (code..code + 16).contains(&pc), "{id}: {told:x?}");
+        assert!((50 * MILLISECOND..60 * MILLISECOND).contains(&time), "{id}: {time}");
+    }
+}
+
+#[test]
+fn a_program_that_polls_another_register_does_not_wait_for_the_radio() {
+    let events = polls_radio("esp32c3", 0x4038_0000, 0x6000_4004);
+    assert!(!events.iter().any(|event| matches!(event.what, What::RadioNotEmulated { .. })));
+}

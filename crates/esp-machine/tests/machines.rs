@@ -82,3 +82,21 @@ fn random_flash_and_inputs_neither_panic_nor_take_much_memory() {
         body::machine(&data);
     }
 }
+
+/// An empty flash: the watchdogs that guard a start from flash reset the chip again and again, and the console gets no more
+/// than a line of 115200 baud could have carried.
+#[test]
+fn an_empty_flash_gives_the_boot_loop_of_its_watchdog_on_every_chip() {
+    for id in esp_machine::chip::ids() {
+        let mut machine = Machine::new(Config::new(id, 1 << 20).unwrap()).unwrap();
+        let (sent, _) = run(&mut machine, 2000 * MILLISECOND);
+        let text = String::from_utf8_lossy(&sent);
+        assert!(text.contains("invalid header: 0xffffffff"), "{id}: {text}");
+        assert!((2..=7).contains(&machine.resets), "{id}: {} resets", machine.resets);
+        assert!(text.contains("rst:0x7 (TG0"), "{id}: {text}");
+        assert!(sent.len() < 48 << 10, "{id}: {} bytes", sent.len());
+        let whole = text.lines().filter(|line| line.contains("invalid header: 0xffffffff")).count();
+        let parts = text.matches("invalid").count();
+        assert!(whole + 4 * machine.resets as usize + 4 >= parts, "{id}: bytes are lost: {text}");
+    }
+}

@@ -2,40 +2,21 @@
 #![cfg(feature = "roms")]
 #![allow(clippy::unwrap_used, clippy::disallowed_types, missing_docs)]
 
-use std::sync::OnceLock;
-
 use esp_machine::{Config, Machine, What};
-use esp_model::image::{CHECKSUM_SEED, Extended, Header, MAGIC, checksum};
 use esp_model::secure::block::key_digest;
-use esp_model::secure::boot_v2::{self, Padding};
 use esp_model::secure::flash_encryption::{Direction, FlashKey};
 use esp_model::secure::{PrivateKey, Scheme};
 use esp_sim::efuse::Efuse;
-use sha2::{Digest as _, Sha256};
+
+#[path = "support/bootable.rs"]
+mod bootable;
+use bootable::{key, noise, signed};
 
 const SAID: &str = "the program runs";
 /// The chips, and where their ROMs let a bootloader be loaded to.
 const CHIPS: [(&str, u32); 2] = [("esp32c3", 0x403c_f000), ("esp32c6", 0x4086_f000)];
 const DIGEST_PURPOSE: u8 = 9;
 const XTS_128_PURPOSE: u8 = 4;
-
-/// A key, made once: that takes its time.
-fn key() -> &'static PrivateKey {
-    static KEY: OnceLock<PrivateKey> = OnceLock::new();
-    KEY.get_or_init(|| PrivateKey::generate(Scheme::Rsa3072, &mut noise(7)).unwrap())
-}
-
-fn noise(seed: u64) -> impl FnMut(&mut [u8]) {
-    let mut state = seed | 1;
-    move |bytes| {
-        for byte in bytes {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            *byte = (state >> 32) as u8;
-        }
-    }
-}
 
 /// `register` = `address`, by LUI and ADDI.
 fn set(register: u32, address: u32) -> [u32; 2] {
@@ -58,27 +39,7 @@ fn image(chip: &str, load: u32) -> Vec<u8> {
     code.extend(SAID.bytes().chain(*b"\r\n\0"));
     code.resize(code.len().next_multiple_of(4), 0);
 
-    let known = esp_model::chip::by_name(chip).unwrap();
-    let header = Header { magic: MAGIC, segments: 1, flash_mode: 2, flash_size_freq: 0x20, entry: load };
-    let extended = Extended {
-        wp_pin: Extended::WP_PIN_DISABLED,
-        drive: [0; 3],
-        chip_id: known.chip_id.unwrap(),
-        min_rev: 0,
-        min_rev_full: 0,
-        max_rev_full: u16::MAX,
-        reserved: [0; 4],
-        append_digest: 1,
-    };
-    let mut out = [&header.encode()[..], &extended.encode()[..]].concat();
-    out.extend(load.to_le_bytes());
-    out.extend((code.len() as u32).to_le_bytes());
-    out.extend(&code);
-    out.resize(out.len() | 0xf, 0);
-    out.push(checksum(&code, CHECKSUM_SEED));
-    let digest = Sha256::digest(&out);
-    out.extend(digest);
-    out
+    bootable::image(chip, load, &[(load, code)])
 }
 
 /// A chip with this key in its first key block, and these fields.
@@ -114,10 +75,6 @@ fn console(mut config: Config, content: &[u8]) -> String {
 fn secured(id: &str) -> Config {
     let digest = key_digest(&key().public().unwrap());
     chip(id, digest, &[("KEY_PURPOSE_0", DIGEST_PURPOSE), ("SECURE_BOOT_EN", 1)])
-}
-
-fn signed(image: &[u8], key: &PrivateKey) -> Vec<u8> {
-    boot_v2::sign(image, std::slice::from_ref(key), Padding::Sector, noise(3)).unwrap()
 }
 
 #[test]

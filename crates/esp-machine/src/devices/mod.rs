@@ -1,15 +1,21 @@
 //! Behaviour of blocks, one type per IP.
 
+mod aes;
 mod cores;
+mod dma;
+mod ecc;
 mod efuse;
 mod flash;
 mod gpio;
+mod hmac;
 mod i2c;
 mod misc;
 mod mmu;
 mod rmt;
 mod rsa;
+mod rsa_first;
 mod rtc;
+mod secure_boot;
 mod sha;
 mod sha_words;
 mod systimer;
@@ -35,12 +41,18 @@ const KINDS: &[(&str, Make)] = &[
     ("second_core", |board, it| Box::new(cores::SecondCore::new(board, it))),
     ("systimer", |_, it| Box::new(systimer::Systimer::new(it))),
     ("systimer_single", |_, it| Box::new(systimer_single::SystimerSingle::new(it))),
-    ("timer_group", |_, it| Box::new(timer_group::TimerGroup::new(it))),
+    ("timer_group", |board, it| Box::new(timer_group::TimerGroup::new(board, it))),
     ("rmt", |_, it| Box::new(rmt::Rmt::new(it))),
-    ("rtc", |_, it| Box::new(rtc::Rtc::new(it))),
+    ("rtc", |board, it| Box::new(rtc::Rtc::new(board, it))),
     ("efuse", |_, it| Box::new(efuse::EfuseController::new(it))),
     ("rsa", |_, it| Box::new(rsa::Rsa::new(it))),
-    ("sha", |_, it| Box::new(sha::Sha::new(it))),
+    ("rsa_first", |_, it| Box::new(rsa_first::Rsa::new(it))),
+    ("sha", |board, it| Box::new(sha::Sha::new(board, it))),
+    ("aes", |board, it| Box::new(aes::Aes::new(board, it))),
+    ("aes_first", |_, _| Box::new(aes::First)),
+    ("hmac", |_, it| Box::new(hmac::Hmac::new(it))),
+    ("ecc", |_, it| Box::new(ecc::Ecc::new(it))),
+    ("secure_boot", |board, _| Box::new(secure_boot::SecureBoot::new(board))),
     ("regi2c", |_, it| Box::new(misc::AnalogBus::new(it))),
     ("random", |_, it| Box::new(misc::Random::new(it))),
     ("clock_counter", |_, it| Box::new(misc::Counter::new(it))),

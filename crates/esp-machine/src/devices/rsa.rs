@@ -9,10 +9,10 @@ use crypto_bigint::{BoxedUint, ConcatenatingMul as _, NonZero, Odd};
 use crate::chip::Peripheral;
 use crate::device::{Ctx, Device};
 
-const M: u32 = 0;
-const Z: u32 = 0x200;
-const Y: u32 = 0x400;
-const X: u32 = 0x600;
+pub(super) const M: u32 = 0;
+pub(super) const Z: u32 = 0x200;
+pub(super) const Y: u32 = 0x400;
+pub(super) const X: u32 = 0x600;
 const LENGTH: u32 = 0x804;
 const IS_CLEAN: u32 = 0x808;
 const MODEXP: u32 = 0x80c;
@@ -23,6 +23,31 @@ const INT_CLEAR: u32 = 0x81c;
 const INT_ENABLE: u32 = 0x82c;
 /// Words of a memory.
 const MOST: u32 = 128;
+
+/// The number of so many words at this place.
+pub(super) fn number(ctx: &mut Ctx<'_>, at: u32, words: u32) -> BoxedUint {
+    let bytes: Vec<u8> = (0..words).flat_map(|index| ctx.get(at + 4 * index).to_le_bytes()).collect();
+    BoxedUint::from_le_slice(&bytes, 32 * words).unwrap_or_else(|_| BoxedUint::zero())
+}
+
+/// Puts a number in so many words at this place.
+pub(super) fn put(ctx: &mut Ctx<'_>, at: u32, number: &BoxedUint, words: u32) {
+    let bytes = number.to_le_bytes();
+    for index in 0..words {
+        let mut word = [0; 4];
+        let part = bytes.get(4 * index as usize..).unwrap_or_default();
+        word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+        ctx.put(at + 4 * index, u32::from_le_bytes(word));
+    }
+}
+
+/// x to the power of y modulo m; 0 with an even modulus.
+pub(super) fn power(x: BoxedUint, y: &BoxedUint, m: BoxedUint) -> BoxedUint {
+    Odd::new(m).into_option().map_or_else(BoxedUint::zero, |modulus| {
+        let x = x.rem_vartime(modulus.as_nz_ref());
+        BoxedMontyForm::new(x, &BoxedMontyParams::new_vartime(modulus)).pow(y).retrieve()
+    })
+}
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -36,44 +61,24 @@ impl Rsa {
         Self { source: it.sources.first().copied().unwrap_or(u32::MAX), done: false }
     }
 
-    /// The number of so many words at this place.
-    fn number(ctx: &mut Ctx<'_>, at: u32, words: u32) -> BoxedUint {
-        let bytes: Vec<u8> = (0..words).flat_map(|index| ctx.get(at + 4 * index).to_le_bytes()).collect();
-        BoxedUint::from_le_slice(&bytes, 32 * words).unwrap_or_else(|_| BoxedUint::zero())
-    }
-
-    fn result(ctx: &mut Ctx<'_>, number: &BoxedUint, words: u32) {
-        let bytes = number.to_le_bytes();
-        for index in 0..words {
-            let mut word = [0; 4];
-            let part = bytes.get(4 * index as usize..).unwrap_or_default();
-            word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
-            ctx.put(Z + 4 * index, u32::from_le_bytes(word));
-        }
-    }
-
     /// With a modulus that the unit cannot work with the result is 0.
-    fn modular(ctx: &mut Ctx<'_>, words: u32, power: bool) {
-        let [x, y, m] = [X, Y, M].map(|at| Self::number(ctx, at, words));
-        let none = BoxedUint::zero();
-        let Some(modulus) = NonZero::new(m).into_option() else { return Self::result(ctx, &none, words) };
-        let x = x.rem_vartime(&modulus);
-        let answer = if power {
-            Odd::new(modulus.get()).into_option().map_or(none, |modulus| {
-                let params = BoxedMontyParams::new_vartime(modulus);
-                BoxedMontyForm::new(x, &params).pow(&y).retrieve()
-            })
+    fn modular(ctx: &mut Ctx<'_>, words: u32, to_the_power: bool) {
+        let [x, y, m] = [X, Y, M].map(|at| number(ctx, at, words));
+        let answer = if to_the_power {
+            power(x, &y, m)
         } else {
-            x.mul_mod(&y.rem_vartime(&modulus), &modulus)
+            NonZero::new(m).into_option().map_or_else(BoxedUint::zero, |modulus| {
+                x.rem_vartime(&modulus).mul_mod(&y.rem_vartime(&modulus), &modulus)
+            })
         };
-        Self::result(ctx, &answer, words);
+        put(ctx, Z, &answer, words);
     }
 
     /// Y stands behind the place for the lower half of the result.
     fn multiply(ctx: &mut Ctx<'_>, words: u32) {
         let half = words / 2;
-        let (x, y) = (Self::number(ctx, X, half), Self::number(ctx, Z + 4 * half, half));
-        Self::result(ctx, &x.concatenating_mul(&y), words);
+        let (x, y) = (number(ctx, X, half), number(ctx, Z + 4 * half, half));
+        put(ctx, Z, &x.concatenating_mul(&y), words);
     }
 
     fn update(&mut self, ctx: &mut Ctx<'_>) {

@@ -3,7 +3,7 @@
 
 use super::SECOND;
 use super::watchdog::{Action, Watchdog};
-use crate::chip::Peripheral;
+use crate::chip::{Board, Peripheral};
 use crate::device::{Ctx, Device, NEVER, ResetRequest};
 
 const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
@@ -12,6 +12,8 @@ const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
 #[derive(Debug, Clone)]
 pub struct Rtc {
     it: &'static Peripheral,
+    /// The straps of a start from flash.
+    boot_straps: u32,
     hz: u64,
     /// Where the watchdog is fed, behind its first register.
     feed: u32,
@@ -24,9 +26,10 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    pub fn new(it: &'static Peripheral) -> Self {
+    pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         Self {
             it,
+            boot_straps: board.straps.boot,
             hz: it.number_or("slow_hz", 136_000).into(),
             feed: it.number_or("wdt_feed", 0x14),
             watchdog: Watchdog::default(),
@@ -58,7 +61,23 @@ impl Rtc {
             // The first stage is multiplied by two at least (eFuse WDT_DELAY_SEL).
             *length = hold.saturating_mul(tick) << u32::from(stage == 0);
         }
+        if conf & 1 << 31 == 0 && self.guards_boot(ctx, conf_at) {
+            return (lengths, [Action::ResetAll; 4]);
+        }
         (lengths, [28, 25, 22, 19].map(|bit| Action::from_bits(conf >> bit & 7)))
+    }
+
+    /// The bit that guards a start from flash.
+    fn flash_boot(&self) -> u32 {
+        self.register("flash_boot_bit").map_or(0, |bit| 1 << (bit & 31))
+    }
+
+    fn watchdog_on(&self, ctx: &mut Ctx<'_>, conf: u32) -> bool {
+        ctx.get(conf) & 1 << 31 != 0 || self.guards_boot(ctx, conf)
+    }
+
+    fn guards_boot(&self, ctx: &mut Ctx<'_>, conf: u32) -> bool {
+        ctx.get(conf) & self.flash_boot() != 0 && ctx.shared.straps == self.boot_straps
     }
 
     fn schedule(&mut self, ctx: &mut Ctx<'_>) {
@@ -114,7 +133,8 @@ impl Device for Rtc {
                     self.watchdog.feed(now);
                 } else {
                     ctx.put(offset, value);
-                    self.watchdog.enable(ctx.get(conf) & 1 << 31 != 0, now);
+                    let on = self.watchdog_on(ctx, conf);
+                    self.watchdog.enable(on, now);
                 }
             }
             self.schedule(ctx);
@@ -157,16 +177,18 @@ impl Device for Rtc {
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
-        // The registers are kept; the watchdog is off until software or the ROM turns it on.
+        // The registers are kept; the watchdog is off until software or the ROM turns it on, or guards the start.
         self.watchdog = Watchdog::default();
         self.raw = 0;
         self.wake_at = None;
         self.timer_armed = false;
         if let Some(conf) = self.register("wdt_config") {
             let before = ctx.get(conf);
-            ctx.put(conf, before & !(1 << 31));
+            ctx.put(conf, before & !(1 << 31) | self.flash_boot());
+            let on = self.watchdog_on(ctx, conf);
+            self.watchdog.enable(on, ctx.shared.now);
         }
-        ctx.wake(NEVER);
+        self.schedule(ctx);
     }
 
     fn keeps(&self) -> bool {

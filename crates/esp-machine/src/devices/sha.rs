@@ -1,46 +1,39 @@
-//! The SHA accelerator: SHA-1, SHA-224, SHA-256, block by block or by DMA.
+//! The SHA accelerator: SHA-1, SHA-224, SHA-256 and, on larger chips, SHA-384 and SHA-512, block by block or by DMA.
 
-use sha2::block_api::compress256;
+use sha2::block_api::{compress256, compress512};
 
-use crate::chip::Peripheral;
+use super::dma::Dma;
+use super::sha_words::{SHA384, SHA512};
+use crate::chip::{Board, Peripheral};
 use crate::device::{Ctx, Device};
 
 const HASH: u32 = 0x40;
 const MESSAGE: u32 = 0x80;
-/// As many DMA descriptors as a chain may have.
-const LONGEST_CHAIN: usize = 1 << 12;
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Sha {
     state: [u32; 8],
-    /// The DMA controller's base, its first channel's OUT_LINK, PERI_SEL and interrupt registers, and this block's number there.
-    dma: u32,
-    dma_out: u32,
-    dma_stride: u32,
-    dma_channels: u32,
-    dma_number: u32,
-    /// Where the channels' interrupt registers begin, and which RAM the 20 bits of an address are in.
-    dma_raw: u32,
-    ram: u32,
+    long: [u64; 8],
+    dma: Dma,
 }
 
 impl Sha {
-    pub fn new(it: &'static Peripheral) -> Self {
-        Self {
-            state: [0; 8],
-            dma: it.number("dma"),
-            dma_out: it.number_or("dma_out", 0xd0),
-            dma_stride: it.number_or("dma_stride", 0xc0),
-            dma_channels: it.number_or("dma_channels", 3),
-            dma_number: it.number_or("dma_number", 7),
-            dma_raw: it.number("dma_raw"),
-            ram: it.number_or("ram", 0x3fc0_0000),
-        }
+    pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
+        Self { state: [0; 8], long: [0; 8], dma: Dma::new(board, it) }
+    }
+
+    fn mode(ctx: &mut Ctx<'_>) -> u32 {
+        ctx.get(0) & 7
+    }
+
+    /// Blocks of 128 bytes and words of 64 bits.
+    fn is_long(ctx: &mut Ctx<'_>) -> bool {
+        Self::mode(ctx) > 2
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>) {
-        self.state = match ctx.get(0) & 7 {
+        self.long = if Self::mode(ctx) == 3 { SHA384 } else { SHA512 };
+        self.state = match Self::mode(ctx) {
             0 => [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0, 0, 0, 0],
             1 => {
                 [0xc105_9ed8, 0x367c_d507, 0x3070_dd17, 0xf70e_5939, 0xffc0_0b31, 0x6858_1511, 0x64f9_8fa7, 0xbefa_4fa4]
@@ -53,88 +46,60 @@ impl Sha {
 
     /// Takes the state from the registers: software may have put a saved one there.
     fn restore(&mut self, ctx: &mut Ctx<'_>) {
-        for (index, word) in self.state.iter_mut().enumerate() {
-            *word = ctx.get(HASH + 4 * index as u32).swap_bytes();
-        }
+        let mut word = |index: usize| ctx.get(HASH + 4 * index as u32).swap_bytes();
+        self.state = std::array::from_fn(&mut word);
+        self.long = std::array::from_fn(|index| u64::from(word(2 * index)) << 32 | u64::from(word(2 * index + 1)));
     }
 
-    fn block(&mut self, ctx: &mut Ctx<'_>, block: [u8; 64]) {
-        if ctx.get(0) & 7 == 0 {
-            let mut state = [0; 5];
-            state.iter_mut().zip(self.state).for_each(|(to, from)| *to = from);
-            sha1::block_api::compress(&mut state, &[block]);
-            self.state.iter_mut().zip(state).for_each(|(to, from)| *to = from);
-        } else {
-            compress256(&mut self.state, &[block]);
+    fn block(&mut self, ctx: &mut Ctx<'_>, block: &[u8]) {
+        if let (true, Ok(block)) = (Self::is_long(ctx), block.try_into()) {
+            compress512(&mut self.long, &[block]);
+        } else if let Ok(block) = block.try_into() {
+            if Self::mode(ctx) == 0 {
+                let mut state = [0; 5];
+                state.iter_mut().zip(self.state).for_each(|(to, from)| *to = from);
+                sha1::block_api::compress(&mut state, &[block]);
+                self.state.iter_mut().zip(state).for_each(|(to, from)| *to = from);
+            } else {
+                compress256(&mut self.state, &[block]);
+            }
         }
     }
 
     fn show(&mut self, ctx: &mut Ctx<'_>) {
-        for (index, word) in self.state.iter().enumerate() {
+        let words: Vec<u32> = if Self::is_long(ctx) {
+            self.long.iter().flat_map(|word| [(word >> 32) as u32, *word as u32]).collect()
+        } else {
+            self.state.to_vec()
+        };
+        for (index, word) in words.into_iter().enumerate() {
             ctx.put(HASH + 4 * index as u32, word.swap_bytes());
         }
     }
 
-    fn registers_block(ctx: &mut Ctx<'_>) -> [u8; 64] {
-        let mut block = [0; 64];
-        for (index, chunk) in block.chunks_exact_mut(4).enumerate() {
-            chunk.copy_from_slice(&ctx.get(MESSAGE + 4 * index as u32).to_le_bytes());
+    /// The text: what stands in the registers, or comes by DMA.
+    fn text(&self, ctx: &mut Ctx<'_>, by_dma: bool) -> Vec<u8> {
+        let size = if Self::is_long(ctx) { 128 } else { 64 };
+        if by_dma {
+            let blocks = (ctx.get(0xc) & 0x3f) as usize;
+            return self.dma.read(ctx, blocks * size);
         }
-        block
-    }
-
-    /// Bytes that the DMA channel for this block brings.
-    fn dma_bytes(&self, ctx: &mut Ctx<'_>, wanted: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(wanted.min(1 << 16));
-        for channel in 0..self.dma_channels {
-            let out = self.dma + self.dma_out + self.dma_stride * channel;
-            if ctx.get_at(out + 0x30) & 0x3f != self.dma_number {
-                continue;
-            }
-            let mut descriptor = self.ram | ctx.get_at(out + 0x10) & 0xf_ffff;
-            for _ in 0..LONGEST_CHAIN {
-                let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.load32(descriptor + at).unwrap_or(0));
-                bytes.extend(ctx.memory.peek(buffer, (flags >> 12 & 0xfff) as usize));
-                if bytes.len() >= wanted || next == 0 || flags & 1 << 30 != 0 {
-                    break;
-                }
-                descriptor = next;
-            }
-            // OUT_DONE, OUT_EOF, OUT_TOTAL_EOF.
-            let raw = self.dma + self.dma_raw + 0x10 * channel;
-            let before = ctx.get_at(raw);
-            ctx.put_at(raw, before | 0b1_0110_1000);
-            break;
-        }
-        bytes.truncate(wanted);
-        bytes
+        (0..size as u32).step_by(4).flat_map(|at| ctx.get(MESSAGE + at).to_le_bytes()).collect()
     }
 }
 
 impl Device for Sha {
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
         match offset {
-            0x10 | 0x14 if value & 1 != 0 => {
-                if offset == 0x10 {
+            // START, CONTINUE, DMA_START, DMA_CONTINUE
+            0x10 | 0x14 | 0x1c | 0x20 if value & 1 != 0 => {
+                if matches!(offset, 0x10 | 0x1c) {
                     self.start(ctx);
                 } else {
                     self.restore(ctx);
                 }
-                let block = Self::registers_block(ctx);
-                self.block(ctx, block);
-                self.show(ctx);
-            }
-            0x1c | 0x20 if value & 1 != 0 => {
-                if offset == 0x1c {
-                    self.start(ctx);
-                } else {
-                    self.restore(ctx);
-                }
-                let blocks = (ctx.get(0xc) & 0x3f) as usize;
-                let bytes = self.dma_bytes(ctx, blocks * 64);
-                for chunk in bytes.chunks_exact(64) {
-                    let mut block = [0; 64];
-                    block.copy_from_slice(chunk);
+                let size = if Self::is_long(ctx) { 128 } else { 64 };
+                for block in self.text(ctx, offset >= 0x1c).chunks_exact(size) {
                     self.block(ctx, block);
                 }
                 self.show(ctx);

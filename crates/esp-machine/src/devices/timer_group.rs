@@ -2,7 +2,7 @@
 
 use super::SECOND;
 use super::watchdog::{Action, Watchdog};
-use crate::chip::Peripheral;
+use crate::chip::{Board, Peripheral};
 use crate::device::{Ctx, Device, NEVER, ResetRequest};
 
 const WATCHDOG_KEY: u32 = 0x50d8_3aa1;
@@ -57,11 +57,14 @@ pub struct TimerGroup {
     watchdog_crystal: u32,
     slow_hz: [u64; 3],
     causes: [u32; 2],
+    /// Bit of the watchdog's CONFIG0 that guards a start from flash, and the straps with which it does.
+    flash_boot: Option<(u32, u32)>,
 }
 
 impl TimerGroup {
-    pub fn new(it: &'static Peripheral) -> Self {
+    pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         Self {
+            flash_boot: it.set.get("flash_boot_bit").map(|bit| (1 << (bit & 31), board.straps.boot)),
             sources: it.sources.clone(),
             timers: places(it).into_iter().map(|place| Timer { place, ..Timer::default() }).collect(),
             timer_count: it.number_or("timers", 1),
@@ -104,6 +107,15 @@ impl TimerGroup {
         self.chosen(ctx, 4).unwrap_or(own)
     }
 
+    /// It was turned on, or it guards a start from flash: it does so from the reset on, until the bootloader ends it.
+    fn watchdog_on(&self, ctx: &mut Ctx<'_>) -> bool {
+        ctx.get(0x48) & 1 << 31 != 0 || self.guards_boot(ctx)
+    }
+
+    fn guards_boot(&self, ctx: &mut Ctx<'_>) -> bool {
+        self.flash_boot.is_some_and(|(bit, straps)| ctx.get(0x48) & bit != 0 && ctx.shared.straps == straps)
+    }
+
     fn count(&self, ctx: &mut Ctx<'_>, index: usize) -> u64 {
         let timer = self.timers[index];
         let conf = ctx.get(timer.place.conf);
@@ -144,6 +156,9 @@ impl TimerGroup {
         let tick = prescale.saturating_mul(SECOND) / self.watchdog_clock(ctx).max(1);
         let length = |ctx: &mut Ctx<'_>, stage: u32| u64::from(ctx.get(0x50 + 4 * stage)).saturating_mul(tick);
         let lengths = [length(ctx, 0), length(ctx, 1), length(ctx, 2), length(ctx, 3)];
+        if conf & 1 << 31 == 0 && self.guards_boot(ctx) {
+            return (lengths, [Action::ResetSystem; 4]);
+        }
         (lengths, [29, 27, 25, 23].map(|bit| Action::from_bits(conf >> bit & 3)))
     }
 
@@ -225,7 +240,8 @@ impl Device for TimerGroup {
                         self.watchdog.feed(now);
                     } else {
                         ctx.put(offset, value);
-                        self.watchdog.enable(ctx.get(0x48) & 1 << 31 != 0, now);
+                        let on = self.watchdog_on(ctx);
+                        self.watchdog.enable(on, now);
                     }
                 }
             }
@@ -280,8 +296,10 @@ impl Device for TimerGroup {
             (timer.count, timer.since) = (0, ctx.shared.now);
         }
         self.watchdog = Watchdog::default();
+        let on = self.watchdog_on(ctx);
+        self.watchdog.enable(on, ctx.shared.now);
         self.raw = 0;
-        ctx.wake(NEVER);
+        self.schedule(ctx);
         self.update(ctx);
     }
 

@@ -3,6 +3,9 @@
 //! RXFIFO_FULL follows the number of received bytes; an interrupt reaches the core a few cycles after the store that enables
 //! it. ROM loaders depend on both: they clear and enable it while bytes wait, and note only behind that which UART its
 //! handler is to read.
+//!
+//! What is sent costs no time as long as it is less than a boot log. A program that prints on and on meets a full FIFO, and
+//! comes down to the line's rate.
 
 use std::collections::VecDeque;
 
@@ -23,6 +26,8 @@ const ALMOST_FULL: usize = 120;
 const LATENCY: u64 = 8;
 /// Shortest time between two bytes of the sped-up line, in picoseconds.
 const FASTEST: u64 = 5_000_000;
+/// Bytes that may be sent at once before the line's rate counts.
+const BURST: u64 = 16 << 10;
 /// Input that is kept for a UART; a host that sends more waits.
 const MOST_INPUT: usize = 1 << 20;
 
@@ -75,6 +80,8 @@ pub struct Uart {
     quiet_until: u64,
     /// The interrupt is active.
     active: bool,
+    /// When a line of this rate would have sent all that the program has sent.
+    sent_at: u64,
 }
 
 impl Uart {
@@ -105,7 +112,7 @@ impl Uart {
             clock_hz: u64::from(board.crystal_mhz) * 1_000_000,
             fifo: VecDeque::new(),
             waiting: VecDeque::new(),
-            raw: TXFIFO_EMPTY,
+            raw: 0,
             edges: 0,
             fast: false,
             tail: Vec::new(),
@@ -113,6 +120,7 @@ impl Uart {
             timeout: NEVER,
             quiet_until: 0,
             active: false,
+            sent_at: 0,
         }
     }
 
@@ -143,7 +151,21 @@ impl Uart {
         self.active = active && (self.active || ctx.shared.now >= self.quiet_until);
         ctx.shared.source(self.source, self.active);
         let raised = if active && !self.active { self.quiet_until } else { NEVER };
-        ctx.wake(self.next_byte.min(self.timeout).min(raised));
+        let wants_space = ctx.get(0xc) & TXFIFO_EMPTY != 0;
+        let space = self.space_at(ctx).filter(|_| wants_space).unwrap_or(NEVER);
+        ctx.wake(self.next_byte.min(self.timeout).min(raised).min(space));
+    }
+
+    /// Bytes that stand in the transmit FIFO.
+    fn unsent(&self, ctx: &mut Ctx<'_>) -> u64 {
+        let left = self.space_at(ctx).map_or(0, |at| at - ctx.shared.now);
+        left.div_ceil(self.byte_time(ctx)).min(DEPTH as u64)
+    }
+
+    /// When the transmit FIFO is empty; `None` when it is now.
+    fn space_at(&self, ctx: &mut Ctx<'_>) -> Option<u64> {
+        let at = self.sent_at.saturating_sub(BURST * self.byte_time(ctx));
+        (at > ctx.shared.now).then_some(at)
     }
 
     fn is_full(&self, ctx: &mut Ctx<'_>) -> bool {
@@ -153,7 +175,8 @@ impl Uart {
     /// INT_RAW.
     fn raw(&self, ctx: &mut Ctx<'_>) -> u32 {
         let full = if self.is_full(ctx) { RXFIFO_FULL } else { 0 };
-        self.raw | TXFIFO_EMPTY | full
+        let room = if self.space_at(ctx).is_none() { TXFIFO_EMPTY } else { 0 };
+        self.raw | room | full
     }
 
     fn push(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
@@ -180,7 +203,12 @@ impl Uart {
     }
 
     fn sent(&mut self, ctx: &mut Ctx<'_>, byte: u8) {
-        let port = self.port;
+        let (port, time) = (self.port, self.byte_time(ctx));
+        if self.unsent(ctx) >= DEPTH as u64 {
+            // The FIFO is full to the brim: silicon loses this byte.
+            return;
+        }
+        self.sent_at = self.sent_at.max(ctx.shared.now) + time;
         ctx.say(What::Uart { port, byte });
         self.raw |= TX_DONE;
         if !self.fast {
@@ -219,7 +247,10 @@ impl Device for Uart {
             }
             4 => self.raw(ctx),
             8 => self.raw(ctx) & ctx.get(0xc),
-            0x1c => ctx.read(offset) & !0x03ff_03ff | self.fifo.len() as u32,
+            0x1c => {
+                let sending = self.unsent(ctx) as u32;
+                ctx.read(offset) & !0x03ff_03ff | sending << 16 | self.fifo.len() as u32
+            }
             _ if self.pointers && offset == self.at.mem_rx_status => {
                 let (read, length) = (self.taken & 0x7f, self.fifo.len() as u32);
                 read << 2 | ((read + length) & 0x7f) << 13
@@ -304,7 +335,7 @@ impl Device for Uart {
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
         self.fifo.clear();
         self.taken = 0;
-        self.raw = TXFIFO_EMPTY;
+        self.raw = 0;
         self.edges = 0;
         self.fast = false;
         self.tail.clear();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
 
 mod apps;
+#[path = "../support/bootable.rs"]
+mod bootable;
 mod fuzz;
 mod loader;
 mod security;

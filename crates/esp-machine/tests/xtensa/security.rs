@@ -2,11 +2,14 @@
 
 use esp_machine::{Config, Machine};
 use esp_model::efuse::bits::to_words;
+use esp_model::secure::block::key_digest;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
+use esp_model::secure::{PrivateKey, Scheme};
 use esp_sim::efuse::Efuse;
 use libtest_mimic::Trial;
 
 use super::apps::{BLINK_ESP32_FILES, BLINK_S2, BLINK_S3};
+use super::bootable::{self, key, noise, signed};
 use super::{Files, MILLISECOND, corpus, run, sent, trial};
 
 /// Purpose of a key block: a key of XTS-AES-128.
@@ -17,7 +20,81 @@ pub fn trials() -> Vec<Trial> {
         let name = format!("encrypted_flash_of_{id}_boots_with_its_key_and_not_with_another");
         trial(&name, files, move || boots_encrypted(id, files))
     };
-    vec![encrypted("esp32", BLINK_ESP32_FILES), encrypted("esp32s2", BLINK_S2), encrypted("esp32s3", BLINK_S3)]
+    let signed = |chip: &'static Bootable| {
+        trial(&format!("the_rom_of_{}_starts_a_signed_program_and_refuses_others", chip.id), &[], move || {
+            starts_signed(chip);
+        })
+    };
+    let mut trials =
+        vec![encrypted("esp32", BLINK_ESP32_FILES), encrypted("esp32s2", BLINK_S2), encrypted("esp32s3", BLINK_S3)];
+    trials.extend(BOOTABLE.iter().map(signed));
+    trials
+}
+
+/// A chip, where its code and its data may lie, and its bootloader's place in flash.
+struct Bootable {
+    id: &'static str,
+    code: u32,
+    data: u32,
+    place: u32,
+}
+
+static BOOTABLE: [Bootable; 3] = [
+    Bootable { id: "esp32", code: 0x4008_0000, data: 0x3ffb_0000, place: 0x1000 },
+    Bootable { id: "esp32s2", code: 0x4002_c000, data: 0x3ffc_8000, place: 0x1000 },
+    Bootable { id: "esp32s3", code: 0x4037_c000, data: 0x3fc9_8000, place: 0 },
+];
+
+const SAID: &str = "the program runs";
+const DIGEST_PURPOSE: u8 = 9;
+
+/// A program that lets the ROM print a line, then stays where it is.
+fn program(chip: &Bootable) -> Vec<u8> {
+    let machine = Machine::new(Config::new(chip.id, 4 << 20).unwrap()).unwrap();
+    let print = machine.rom().functions.iter().find(|(_, name)| *name == "ets_printf").map(|(at, _)| *at).unwrap();
+    let mut code: Vec<u8> = [print, chip.data].into_iter().flat_map(u32::to_le_bytes).collect();
+    // entry a1, 32; l32r a8, print; l32r a10, text; callx8 a8; j .
+    code.extend([0x36, 0x41, 0x00, 0x81, 0xfd, 0xff, 0xa1, 0xfd, 0xff, 0xe0, 0x08, 0x00, 0x06, 0xff, 0xff, 0]);
+    let mut text = format!("{SAID}\r\n\0").into_bytes();
+    text.resize(text.len().next_multiple_of(4), 0);
+    bootable::image(chip.id, chip.code + 8, &[(chip.data, text), (chip.code, code)])
+}
+
+/// What the chip says with this at its bootloader's place.
+fn said(chip: &Bootable, mut config: Config, image: &[u8]) -> String {
+    config.flash.load(chip.place, image);
+    console(config, 250).0
+}
+
+/// Secure boot v2 is on, for our key.
+fn secured(id: &str) -> Config {
+    let digest = key_digest(&key().public().unwrap());
+    if id == "esp32" {
+        return chip(id, "BLOCK2", &digest, &[("ABS_DONE_1", 1)]);
+    }
+    chip(id, "BLOCK_KEY0", &digest, &[("KEY_PURPOSE_0", DIGEST_PURPOSE), ("SECURE_BOOT_EN", 1)])
+}
+
+fn starts_signed(chip: &Bootable) {
+    let (id, image) = (chip.id, program(chip));
+    let open = said(chip, Config::new(id, 4 << 20).unwrap(), &image);
+    assert!(open.contains(SAID), "{id}, open: {open}");
+    let right = said(chip, secured(id), &signed(&image, key()));
+    assert!(right.contains(SAID), "{id}, signed: {right}");
+
+    let unsigned = said(chip, secured(id), &image);
+    let refused = ["ecure boot", "ecure Boot", "ignature"].iter().any(|word| unsigned.contains(word));
+    assert!(!unsigned.contains(SAID) && refused, "{id}, unsigned: {unsigned}");
+
+    let mut changed = signed(&image, key());
+    let at = changed.windows(SAID.len()).position(|part| part == SAID.as_bytes()).unwrap();
+    changed[at] ^= 0x20;
+    let changed = said(chip, secured(id), &changed);
+    assert!(!changed.contains("he program runs"), "{id}, changed: {changed}");
+
+    let other = PrivateKey::generate(Scheme::Rsa3072, &mut noise(99)).unwrap();
+    let other = said(chip, secured(id), &signed(&image, &other));
+    assert!(!other.contains(SAID), "{id}, another key: {other}");
 }
 
 /// A chip with this content of a key block, and these fields.

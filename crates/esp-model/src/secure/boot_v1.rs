@@ -79,6 +79,11 @@ pub fn digest_bootloader(image: &[u8], key: &[u8], iv: &[u8; IV]) -> Result<Vec<
     Ok(out)
 }
 
+/// What the engine makes of these bytes, a vector in front of them included. `key` as for [`digest_bootloader`].
+pub fn digest_of_blocks(key: &[u8], blocks: &[u8]) -> Result<Vec<u8>, SecureError> {
+    Ok(engine_digest(&hardware_key(key, "16, 24 or 32", &[16, 24, 32])?, &[], blocks))
+}
+
 /// Whole 128-byte blocks. The engine does not read on to a SHA-256 that only spills into the next block.
 fn as_the_engine_sees(image: &[u8]) -> Vec<u8> {
     let mut seen = image.to_vec();

@@ -54,6 +54,15 @@ macro_rules! curve {
                 hazmat::verify_prehashed(&point.to_projective(), digest, &signature).is_ok()
             }
 
+            pub fn contains(xy: &[u8]) -> bool {
+                point(xy).is_ok()
+            }
+
+            pub fn multiply(scalar: &[u8], xy: &[u8]) -> Option<Vec<u8>> {
+                let product = point(xy).ok()?.to_projective() * *key(scalar).ok()?.to_nonzero_scalar();
+                Some(coordinates(&Point::from_affine(product.to_affine()).ok()?))
+            }
+
             pub fn signature_from_der(der: &[u8]) -> Option<Vec<u8>> {
                 $krate::ecdsa::Signature::from_der(der).ok().map(|signature| signature.to_bytes().to_vec())
             }

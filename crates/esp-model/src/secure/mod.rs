@@ -6,6 +6,7 @@
 pub mod block;
 pub mod boot_v1;
 pub mod boot_v2;
+pub mod curve;
 mod ecdsa;
 pub mod flash_encryption;
 mod keys;
