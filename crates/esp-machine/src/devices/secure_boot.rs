@@ -5,14 +5,14 @@
 use esp_model::secure::boot_v1;
 
 use super::aes::{bytes, put};
-use crate::chip::{Board, Peripheral};
+use crate::chip::Board;
 use crate::device::{Ctx, Device};
 
 const IV: u32 = 0;
 const DATA: u32 = 0x80;
 const DIGEST: u32 = 0x100;
 const EXPECTED: u32 = 0x140;
-const EQUAL: u32 = 0x180;
+const DIFFERS: u32 = 0x180;
 const START: u32 = 0x1c0;
 const HASH: u32 = 0x1c4;
 const OBTAIN: u32 = 0x1c8;
@@ -76,8 +76,8 @@ impl Device for SecureBoot {
                 put(ctx, DIGEST, &digest);
             }
             CHECK => {
-                let equal = self.digest(ctx) == bytes::<64>(ctx, EXPECTED);
-                ctx.put(EQUAL, equal.into());
+                let differs = self.digest(ctx) != bytes::<64>(ctx, EXPECTED);
+                ctx.put(DIFFERS, differs.into());
             }
             FINISH => self.fed.clear(),
             _ => {}

@@ -4,7 +4,7 @@ use esp_machine::{Config, Machine};
 use esp_model::efuse::bits::to_words;
 use esp_model::secure::block::key_digest;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
-use esp_model::secure::{PrivateKey, Scheme};
+use esp_model::secure::{PrivateKey, Scheme, boot_v1};
 use esp_sim::efuse::Efuse;
 use libtest_mimic::Trial;
 
@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials =
         vec![encrypted("esp32", BLINK_ESP32_FILES), encrypted("esp32s2", BLINK_S2), encrypted("esp32s3", BLINK_S3)];
     trials.extend(BOOTABLE.iter().map(signed));
+    trials.push(trial("the_rom_of_esp32_starts_a_bootloader_with_its_digest_and_no_other", &[], starts_with_digest));
     trials
 }
 
@@ -95,6 +96,32 @@ fn starts_signed(chip: &Bootable) {
     let other = PrivateKey::generate(Scheme::Rsa3072, &mut noise(99)).unwrap();
     let other = said(chip, secured(id), &signed(&image, &other));
     assert!(!other.contains(SAID), "{id}, another key: {other}");
+}
+
+/// Secure boot v1: the ROM compares with the digest that its engine makes with the eFuses' key.
+fn starts_with_digest() {
+    let (board, burned) = (&BOOTABLE[0], std::array::from_fn(|index| (index * 11 + 5) as u8));
+    let image = program(board);
+    let digested = boot_v1::digest_bootloader(&image, &burned, &[0x3c; 128]).unwrap();
+    let with = |key: &[u8; 32], flash: &[u8]| {
+        let mut stored = *key;
+        stored.reverse();
+        let mut config = chip("esp32", "BLOCK2", &stored, &[("ABS_DONE_0", 1)]);
+        config.flash.load(0, flash);
+        console(config, 250).0
+    };
+    let right = with(&burned, &digested);
+    assert!(right.contains(SAID), "{right}");
+    let mut changed = digested.clone();
+    let at = changed.windows(SAID.len()).position(|part| part == SAID.as_bytes()).unwrap();
+    // Two bytes, so that the image's checksum stays right.
+    changed[at..at + 2].iter_mut().for_each(|byte| *byte ^= 0x20);
+    let refused = with(&burned, &changed);
+    assert!(!refused.contains("he program runs") && refused.contains("Secure boot check fail"), "{refused}");
+    let mut other = burned;
+    other[9] ^= 1;
+    let refused = with(&other, &digested);
+    assert!(!refused.contains(SAID) && refused.contains("Secure boot check fail"), "{refused}");
 }
 
 /// A chip with this content of a key block, and these fields.
