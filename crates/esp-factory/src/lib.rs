@@ -13,6 +13,7 @@ mod flash;
 pub mod floor;
 pub mod junit;
 pub mod new_recipe;
+pub mod openhtf;
 pub mod outbox;
 pub mod ports;
 pub mod prepared;

@@ -1,6 +1,6 @@
 //! `esp_ledger`: the station's ledger: pools, units, leases, labels, export, checks.
 
-use esp_factory::desk;
+use esp_factory::{desk, openhtf};
 use esp_ledger::{Identity, Lease, Ledger, LedgerError, Pool, State, Unit, Values};
 use esp_model::job::Job;
 use schemars::JsonSchema;
@@ -30,7 +30,7 @@ pub enum Action {
     RemovePool,
     /// All that is known of a `unit`.
     Unit,
-    /// Write everything to `file` (.csv or .json).
+    /// Write everything to `file` (.csv, .json, or runs as .openhtf.json).
     Export,
     /// Check the chain of events, and that nothing was issued twice.
     Verify,
@@ -266,8 +266,11 @@ fn export(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let file = needed(&input.file, "file")?;
     let bytes = match file.rsplit_once('.').map(|(_, end)| end) {
         Some("csv") => ctx.app.desk.with(Ledger::export_csv)?,
+        Some("json") if file.ends_with(".openhtf.json") => {
+            format!("{:#}\n", Json::from(openhtf::records(&ctx.app.desk.with(Ledger::export_json)?)))
+        }
         Some("json") => format!("{:#}\n", ctx.app.desk.with(Ledger::export_json)?),
-        _ => return Err(ToolError::new(Code::BadParameter, "the export's name ends in .csv or .json")),
+        _ => return Err(ToolError::new(Code::BadParameter, "the export's name ends in .csv, .json or .openhtf.json")),
     };
     let written = ctx.files.keep(file, bytes.as_bytes())?.display().to_string();
     Ok((format!("exported to {written}"), json!({"file": written, "size_bytes": bytes.len()})))
