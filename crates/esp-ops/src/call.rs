@@ -142,6 +142,17 @@ impl Call {
         Self { files, roots: Some(roots), ..self.clone() }
     }
 
+    /// The same for a person at a terminal: paths may lead anywhere, unless the command line or the policy names folders.
+    pub fn of_person(&self) -> Self {
+        let fenced = self.config.origin("project_roots") == Some(&Origin::Flag) || !self.policy.bounds().is_empty();
+        match std::env::current_dir() {
+            Ok(here) if !fenced => {
+                Self { files: Arc::new(self.files.as_ref().clone().anywhere(&here)), ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// Who holds what this call locks: the operation, and the client that asked for it.
     pub fn holder(&self) -> String {
         match &self.client {

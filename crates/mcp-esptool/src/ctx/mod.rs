@@ -112,6 +112,11 @@ impl Ctx {
         self.with(self.call.with_roots(roots))
     }
 
+    /// The same for a person at a terminal, whose paths may lead anywhere.
+    pub fn of_person(&self) -> Self {
+        self.with(self.call.of_person())
+    }
+
     /// Stops what still runs in the background, waits a little for it, and gives all devices back.
     pub fn close(&self) {
         self.app.calls.close();
