@@ -106,11 +106,15 @@ fn expand(arguments: Vec<String>) -> Result<Vec<String>, Fault> {
             out.push(word);
             continue;
         };
-        let text = fs::read_to_string(path)
-            .map_err(|error| Fault::Fatal(format!("'{path}': {}", crate::files::reason(&error))))?;
-        text.lines().for_each(|line| out.extend(shell_words(line)));
+        let words = words_of_file(path);
+        out.extend(words.map_err(|error| Fault::Fatal(format!("'{path}': {}", crate::files::reason(&error))))?);
     }
     Ok(out)
+}
+
+/// The words of a file of arguments.
+pub fn words_of_file(path: &str) -> std::io::Result<Vec<String>> {
+    Ok(fs::read_to_string(path)?.lines().flat_map(shell_words).collect())
 }
 
 /// Splits a line as a shell does: quotes hold words together, a backslash takes the next character as it is.

@@ -20,6 +20,8 @@ mod text;
 use std::process::ExitCode;
 
 pub use command::Face;
+pub use esptool::config_value;
+pub use grammar::words_of_file;
 pub use host::Host;
 pub use links::make as make_links;
 

@@ -125,16 +125,51 @@ impl Damage {
 
 /// A fault's description could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown fault {0:?} (known: {KNOWN})")]
+#[error("unknown fault {0:?} (known: {known})", known = known())]
 pub struct BadFault(String);
 
-/// The faults' names, for help texts.
-pub const KNOWN: &str = "line=P, drop=P, duplicate=P, corrupt=P, tx-dead, silent, no-boot-pin, no-reset, slow-en=MS, app-log=MS, \
-brown-out=N, app-brown-out=MS, hang=N, crash=N, unplug=N, unplug-at-reset, stale=BYTES, ram-refused, stub-dead, flash-absent, flash-asleep, flash-voltage, flash-busy, flash-protected, \
-flash-slow=FACTOR, flash-stuck=ADDRESS:MASK, max-baud=BAUD, app-crash=ADDRESS, app-needs-nvs, app-bad-settings";
+/// All faults: how each is written and what it does.
+#[rustfmt::skip]
+pub const ALL: [(&str, &str); 30] = [
+    ("line=P", "each byte is lost, doubled and changed with the chance P (0 to 1), in both directions"),
+    ("drop=P", "a byte is lost with the chance P"),
+    ("duplicate=P", "a byte arrives twice with the chance P"),
+    ("corrupt=P", "a bit of a byte flips with the chance P"),
+    ("tx-dead", "nothing reaches the chip: the host's transmit line is broken"),
+    ("silent", "the chip never says anything"),
+    ("no-boot-pin", "the boot pin cannot be pulled low: every reset starts the app"),
+    ("no-reset", "EN cannot be pulled low: resets by DTR and RTS do nothing"),
+    ("slow-en=MS", "EN rises MS milliseconds late (a large capacitor on it)"),
+    ("app-log=MS", "the app writes a log line every MS milliseconds"),
+    ("brown-out=N", "the supply fails for a moment after N commands; the chip restarts into the app"),
+    ("app-brown-out=MS", "the supply fails MS milliseconds after each start of the app"),
+    ("hang=N", "the loader stops answering after N commands, and again after each reset"),
+    ("crash=N", "the loader stops answering after N commands, once: a reset helps"),
+    ("unplug=N", "the port is gone after N commands"),
+    ("unplug-at-reset", "the port is gone when the chip is reset, and does not come back (USB given to a virtual machine)"),
+    ("stale=BYTES", "the host's buffer holds this many bytes of an earlier session when the port is opened first"),
+    ("ram-refused", "blocks for RAM are refused as if they had been damaged"),
+    ("stub-dead", "an uploaded stub dies at its start"),
+    ("flash-absent", "the flash does not answer: every read gives 0xff"),
+    ("flash-asleep", "the flash is in deep power-down, which a reset does not end"),
+    ("flash-voltage", "the flash gets a wrong voltage (strapping pin) until the chip's register overrides it"),
+    ("flash-busy", "the flash stays busy after the first erase or program"),
+    ("flash-protected", "erases and programs are ignored (write protection)"),
+    ("flash-slow=FACTOR", "flash operations take FACTOR times as long"),
+    ("flash-stuck=ADDRESS:MASK", "the bits MASK of the byte at ADDRESS always read as 0"),
+    ("max-baud=BAUD", "above BAUD nothing arrives whole (a bad cable)"),
+    ("app-crash=ADDRESS", "an app at this flash address (not code address) crashes at its start"),
+    ("app-needs-nvs", "the app aborts when the NVS partition cannot be read"),
+    ("app-bad-settings", "the app crashes while its NVS holds any settings"),
+];
+
+/// How the faults are written, in one line.
+fn known() -> String {
+    ALL.map(|(form, _)| form).join(", ")
+}
 
 impl Faults {
-    /// Adds what `text` describes: `NAME` or `NAME=VALUE`, see [`KNOWN`].
+    /// Adds what `text` describes: `NAME` or `NAME=VALUE`, see [`ALL`].
     pub fn add(&mut self, text: &str) -> Result<(), BadFault> {
         let bad = || BadFault(text.into());
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
@@ -208,6 +243,17 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_fault_of_the_list_can_be_added() {
+        for (form, about) in ALL {
+            let value = |name: &str| if name == "flash-stuck" { "0x10:1" } else { "1" };
+            let text = form.split_once('=').map_or(form.to_string(), |(name, _)| format!("{name}={}", value(name)));
+            assert!(Faults::default().add(&text).is_ok() && !about.is_empty(), "{form}");
+        }
+        let error = Faults::default().add("help me").unwrap_err().to_string();
+        assert!(error.contains("tx-dead, silent"), "{error}");
+    }
 
     #[test]
     fn faults_are_read_from_text() {

@@ -1,22 +1,26 @@
-//! The command line: the same tools as over MCP, and what surrounds them.
+//! The command line: the same tools as over MCP, as verbs and by name, and what surrounds them.
+
+mod call;
+mod show;
+mod verb;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use clap::builder::PossibleValuesParser;
-use clap::{CommandFactory, Parser, Subcommand};
-use esp_model::job::{Job, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use esp_model::job::Job;
+use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::factory::cli::RecipeCommand;
 use crate::ops::config::{Config, Sources};
 use crate::ops::error::{Class, ToolError};
-use crate::tool::Entry;
-use crate::{docs, doctor, factory, logs, mcp, ops, selftest, serve, sim, terminal, tool, tools};
+use crate::{columns, docs, doctor, factory, logs, mcp, selftest, serve, sim, terminal, tools, verbs};
+
+pub use self::call::job_with_bar;
+use self::call::{answer, arguments, cancel_when_told_to_end};
 
 /// Work with Espressif chips: an MCP server and a command line in one program.
 #[derive(Parser)]
@@ -24,6 +28,13 @@ use crate::{docs, doctor, factory, logs, mcp, ops, selftest, serve, sim, termina
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+/// Options of every command.
+#[derive(clap::Args)]
+struct Globals {
     /// Configuration file (default: ~/.config/mcp-esptool/config.toml)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -59,10 +70,11 @@ enum Command {
         http: Option<String>,
     },
     /// Call one tool: `call esp_flash_read port=sim://esp32 address=0x0 size=4K output_file=boot.bin`
+    #[command(disable_help_flag = true)]
     Call {
         /// The tool's name
-        #[arg(index = 1)]
-        tool: String,
+        #[arg(index = 1, required_unless_present = "help")]
+        tool: Option<String>,
         /// Parameters as `name=value`, or one JSON object
         #[arg(index = 2)]
         args: Vec<String>,
@@ -72,6 +84,9 @@ enum Command {
         /// Write a JUnit report: one suite a unit, one case a step
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+        /// Print help; behind a tool's name, its parameters with examples
+        #[arg(short, long)]
+        help: bool,
     },
     /// Make, check and lock a recipe of production
     Recipe {
@@ -89,8 +104,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the tools
+    /// List the tools, or show one tool's parameters with examples
     Tools {
+        /// The tool
+        name: Option<String>,
         /// Print them as `tools/list` would, as JSON
         #[arg(long)]
         json: bool,
@@ -203,13 +220,21 @@ impl From<io::Error> for Failure {
 
 /// The commands and options of the program.
 pub fn command() -> clap::Command {
-    Cli::command()
+    // What is set for the whole program is no everyday option of a command.
+    let own = Cli::command().mut_args(|arg| if arg.is_global_set() { arg.hide_short_help(true) } else { arg });
+    let program = own.subcommands(verbs::commands());
+    let template = verbs::help_template(&program);
+    program.help_template(template)
 }
 
 /// Reads the command line and runs it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let program = command();
+    let done = match verbs::arranged(&program, std::env::args_os()) {
+        Ok(line) => run(&program.get_matches_from(line)),
+        Err(text) => Err(Failure::Usage(text)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
             eprintln!("{text}");
@@ -236,18 +261,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let config = load_config(&cli)?;
+fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
+    if let Some((name, inner)) = matches.subcommand().filter(|(name, _)| verbs::find(name).is_some()) {
+        let globals = Globals::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+        return verb::run(&globals, name, inner);
+    }
+    let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    // A device that ended with the command that started it would be of no use.
+    let keep = matches!(cli.command, Some(Command::Call { .. }));
+    let config = load_config(&cli.globals, if keep { &[("keep_virtual", "true")] } else { &[] })?;
     logs::start(config.text("log"), mcp::SDK);
     match cli.command {
         None if io::stdin().is_terminal() => {
-            Cli::command().print_help()?;
+            command().print_help()?;
             Ok(())
         }
         None | Some(Command::Serve { http: None }) => Ok(serve::over_stdio(config)??),
         Some(Command::Serve { http: Some(address) }) => Ok(serve::over_http(config, &address)??),
-        Some(Command::Call { tool, args, json, junit }) => {
-            call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())
+        Some(Command::Call { tool: None, .. }) => Ok(show::call_help(command())?),
+        Some(Command::Call { tool: Some(tool), help: true, .. }) => show::tool(&tool),
+        Some(Command::Call { tool: Some(tool), args, json, junit, help: false }) => {
+            call::call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())
         }
         Some(Command::Recipe { command }) => {
             let (job, bar) = job_with_bar();
@@ -262,7 +296,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let reply = factory::cli::ledger(&Ctx::new(config)?, &Job::new(), &action, input);
             answer(reply, json)
         }
-        Some(Command::Tools { json }) => list(&Ctx::new(config)?, json),
+        Some(Command::Tools { name: Some(name), .. }) => show::tool(&name),
+        Some(Command::Tools { name: None, json }) => show::tools(&Ctx::new(config)?, json),
         Some(Command::Sim(args)) => simulate(&args),
         Some(Command::Demo) => crate::demo::run().map_err(Failure::Other),
         Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
@@ -295,8 +330,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Ok(print(&made.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n"))?)
         }
         Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
-        Some(Command::Man { dir: None }) => Ok(docs::manual(Cli::command()).render(&mut io::stdout())?),
-        Some(Command::Man { dir: Some(dir) }) => Ok(docs::manuals(&dir, Cli::command())?),
+        Some(Command::Man { dir: None }) => Ok(docs::manual(command()).render(&mut io::stdout())?),
+        Some(Command::Man { dir: Some(dir) }) => Ok(docs::manuals(&dir, command())?),
         Some(Command::VirtualHost { dir }) => {
             esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
@@ -314,7 +349,7 @@ fn served(args: &[String]) -> Result<(), String> {
 /// The script that completes commands, options and names of tools.
 fn completion_script(shell: clap_complete::Shell) -> String {
     let names = || tools::ALL.iter().map(|entry| entry.name);
-    let mut command = Cli::command().mut_subcommand("call", |call| {
+    let mut command = command().mut_subcommand("call", |call| {
         call.mut_arg("tool", |tool| tool.value_parser(PossibleValuesParser::new(names())))
     });
     let mut script = Vec::new();
@@ -334,6 +369,9 @@ fn completion_script(shell: clap_complete::Shell) -> String {
 }
 
 fn simulate(args: &sim::Args) -> Result<(), Failure> {
+    if let Some(help) = sim::fault_help(args, columns::width()) {
+        return Ok(print(&help)?);
+    }
     sim::run(args).map_err(|error| match error {
         sim::SimError::Usage(text) => Failure::Usage(text),
         error => Failure::Other(error.to_string()),
@@ -368,12 +406,9 @@ fn audit(ctx: &Ctx) -> Result<(), Failure> {
     Ok(print(&format!("{file}: {} lines, the chain holds{torn}", found.lines))?)
 }
 
-fn load_config(cli: &Cli) -> Result<Config, Failure> {
-    let mut flags = Vec::new();
-    if matches!(cli.command, Some(Command::Call { .. })) {
-        // A device that ended with the command that started it would be of no use.
-        flags.push(("keep_virtual".to_string(), "true".to_string()));
-    }
+fn load_config(cli: &Globals, usual: &[(&str, &str)]) -> Result<Config, Failure> {
+    let mut flags: Vec<(String, String)> =
+        usual.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     for setting in &cli.settings {
         let pair = setting.split_once('=').map(|(name, value)| (name.to_string(), value.to_string()));
         flags.push(pair.ok_or_else(|| Failure::Usage(format!("--set wants NAME=VALUE, not `{setting}`")))?);
@@ -402,94 +437,8 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit: Option<&Path>) -> Result<(), Failure> {
-    let entry = tools::find(name).ok_or_else(|| {
-        let near = ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
-        Failure::Usage(match near {
-            Some(near) => format!("there is no tool `{name}`; did you mean `{near}`?"),
-            None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),
-        })
-    })?;
-    let mut input = tool::aliases::translate(name, arguments(args)?);
-    // Asking for the schema of a call without a report would only take time.
-    let takes = |name: &str| entry.input_schema().get("properties").is_some_and(|known| known.get(name).is_some());
-    if let (Some(_), true, Some(fields)) = (junit, junit.is_some() && takes("details"), input.as_object_mut()) {
-        fields.entry("details").or_insert(true.into());
-    }
-    let (job, bar) = job_with_bar();
-    cancel_when_told_to_end(job.clone());
-    let result = entry.call(ctx, &job, input);
-    bar.finish_and_clear();
-    ctx.app.jobs.wait_all();
-    if let Some(path) = junit {
-        let report = esp_factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
-        std::fs::write(path, report).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
-    }
-    answer(result, as_json)
-}
-
-/// Prints what came of a call. A result that says `passed: false` is an exit code of its own.
-fn answer(result: Result<crate::tool::Reply, ToolError>, as_json: bool) -> Result<(), Failure> {
-    let reply = result.map_err(|error| Failure::Tool(error, as_json))?;
-    let passed = reply.data.get("passed") != Some(&Value::Bool(false));
-    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { reply.text })?;
-    if passed { Ok(()) } else { Err(Failure::Verdict) }
-}
-
-/// `name=value` pairs and JSON objects, later ones first. Values stay text: the schema says what they become.
-fn arguments(args: &[String]) -> Result<Value, Failure> {
-    let mut input = Map::new();
-    for arg in args {
-        if arg.trim_start().starts_with('{') {
-            let object = serde_json::from_str::<Map<String, Value>>(arg);
-            input.extend(object.map_err(|error| Failure::Usage(format!("not a JSON object: {error}: {arg}")))?);
-            continue;
-        }
-        let (name, value) = arg.split_once('=').ok_or_else(|| Failure::Usage(format!("not `name=value`: {arg}")))?;
-        input.insert(name.into(), value.into());
-    }
-    Ok(Value::Object(input))
-}
-
-/// A job whose progress is drawn on stderr, if that is a terminal.
-pub fn job_with_bar() -> (Job, ProgressBar) {
-    if !io::stderr().is_terminal() {
-        return (Job::new(), ProgressBar::hidden());
-    }
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg:56!}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let drawn = Mutex::new(bar.clone());
-    let draw = move |progress: Progress| {
-        if let Ok(bar) = drawn.lock() {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-            bar.set_message(progress.message);
-        }
-    };
-    (Job::with_progress(draw), bar)
-}
-
-fn cancel_when_told_to_end(job: Job) {
-    std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(crate::signals::told_to_end());
-        job.cancel();
-    });
-}
-
 fn monitor(ctx: &Ctx, args: &terminal::MonitorArgs) -> Result<(), Failure> {
     let job = Job::new();
     cancel_when_told_to_end(job.clone());
     terminal::monitor(ctx, args, &job).map_err(|error| Failure::Tool(error, false))
-}
-
-fn list(ctx: &Ctx, as_json: bool) -> Result<(), Failure> {
-    let offered: Vec<&Entry> = tools::offered(ctx).collect();
-    if as_json {
-        return Ok(print(&format!("{:#}", json!({ "tools": mcp::list_json(ctx) })))?);
-    }
-    let width = offered.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
-    let lines = offered.iter().map(|entry| format!("{:width$}  {}", entry.name, entry.about));
-    Ok(print(&lines.collect::<Vec<_>>().join("\n"))?)
 }

@@ -1,7 +1,7 @@
 //! The generated documents. A test fails when the files in `docs/` are older than the program.
 
 mod command_line;
-mod examples;
+pub mod examples;
 mod settings;
 mod symptoms;
 
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::ops::error::hints;
 use crate::ops::guard::Risk;
@@ -99,7 +99,8 @@ pub fn tool_page(entry: &Entry) -> String {
     text
 }
 
-fn risk(risk: Risk) -> &'static str {
+/// A risk in one word.
+pub fn risk(risk: Risk) -> &'static str {
     match risk {
         Risk::Reads => "reads",
         Risk::Resets => "resets",
@@ -109,42 +110,61 @@ fn risk(risk: Risk) -> &'static str {
     }
 }
 
-fn fields(text: &mut String, kind: &str, schema: Map<String, Value>) {
+/// One field of a parameter or result table.
+pub struct Field {
+    /// Its name below its owners: `files[].path`.
+    pub name: String,
+    /// What it may be.
+    pub kind: String,
+    /// It need not be given.
+    pub optional: bool,
+    /// What it means.
+    pub about: String,
+}
+
+/// The fields of a schema, inner ones after their owner.
+pub fn fields_of(schema: Map<String, Value>) -> Vec<Field> {
     let mut found = Vec::new();
     rows_of(&mut found, "", &Value::Object(schema));
+    found
+}
+
+fn fields(text: &mut String, kind: &str, schema: Map<String, Value>) {
+    let found = fields_of(schema);
     if !found.is_empty() {
         text.push('\n');
         rows(text, kind, found);
     }
 }
 
-fn rows(text: &mut String, kind: &str, rows: Vec<String>) {
+fn rows(text: &mut String, kind: &str, rows: Vec<Field>) {
     let _ = writeln!(text, "| {kind} | Type | Meaning |\n|---|---|---|");
-    rows.iter().for_each(|row| text.push_str(row));
+    for Field { name, kind, optional, about } in rows {
+        let must = if optional { ", optional" } else { "" };
+        let _ = writeln!(text, "| `{name}` | {kind}{must} | {} |", about.replace('|', "\\|"));
+    }
 }
 
 /// The parameters of the connection, which tools with a device share.
-fn shared_rows() -> Vec<String> {
+fn shared_rows() -> Vec<Field> {
     let properties: Map<String, Value> = overrides::schemas().map(|(name, of)| (name.to_string(), of)).collect();
-    let mut found = Vec::new();
-    rows_of(&mut found, "", &json!({ "properties": properties }));
-    found
+    fields_of(Map::from_iter([("properties".to_string(), properties.into())]))
 }
 
 /// One row a field, inner fields after their owner: `files[].path`.
-fn rows_of(rows: &mut Vec<String>, prefix: &str, schema: &Value) {
+fn rows_of(rows: &mut Vec<Field>, prefix: &str, schema: &Value) {
     let properties = schema.get("properties").and_then(Value::as_object);
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in properties.into_iter().flatten() {
         let about = field.get("description").and_then(Value::as_str).unwrap_or("").replace('\n', " ");
-        let must = if required.contains(&name.as_str()) { "" } else { ", optional" };
-        rows.push(format!("| `{prefix}{name}` | {}{must} | {} |\n", type_of(field), about.replace('|', "\\|")));
+        let optional = !required.contains(&name.as_str());
+        rows.push(Field { name: format!("{prefix}{name}"), kind: type_of(field), optional, about });
         inner(rows, &format!("{prefix}{name}"), field);
     }
 }
 
-fn inner(rows: &mut Vec<String>, name: &str, field: &Value) {
+fn inner(rows: &mut Vec<Field>, name: &str, field: &Value) {
     rows_of(rows, &format!("{name}."), field);
     if let Some(items) = field.get("items") {
         inner(rows, &format!("{name}[]"), items);

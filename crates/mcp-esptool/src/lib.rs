@@ -6,6 +6,7 @@
 #![allow(missing_docs, rustdoc::private_intra_doc_links)]
 
 pub mod cli;
+mod columns;
 pub mod completions;
 pub mod ctx;
 pub mod demo;
@@ -30,6 +31,7 @@ pub mod skills;
 pub mod terminal;
 pub mod tool;
 pub mod tools;
+pub mod verbs;
 
 pub use esp_ops as ops;
 pub use esp_ops::error;

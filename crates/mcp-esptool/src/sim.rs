@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use esp_model::chip::{self, Chip};
 use esp_sim::timing::FlashTiming;
-use esp_sim::{Config, Faults, Wiring};
+use esp_sim::{Config, Faults, Wiring, faults};
 use esp_virtual::VirtualError;
 use esp_virtual::server::single::{self, Options, Place, Stopper};
+
+use crate::columns;
 
 /// Why the simulator could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +35,10 @@ impl From<VirtualError> for SimError {
 
 /// Serve a virtual chip for esptool, espflash and others
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("line").required(true).args(["tcp", "rfc2217", "pty"])))]
+#[command(group(clap::ArgGroup::new("line").args(["tcp", "rfc2217", "pty"])))]
 pub struct Args {
     /// The chip: esp32, esp32c3 …
+    #[arg(default_value = "")]
     pub chip: String,
     /// Serve the plain serial line on this address (`socket://` of pyserial); it has no modem lines
     #[arg(long, value_name = "HOST:PORT")]
@@ -130,7 +133,9 @@ impl Args {
             (Some(at), _, _) => Ok(Place::Socket(at.clone())),
             (_, Some(at), _) => Ok(Place::Rfc2217(at.clone())),
             (_, _, Some(link)) => Ok(Place::Terminal(link.clone())),
-            _ => Err(SimError::Usage("no line given".into())),
+            _ => {
+                Err(SimError::Usage("say where it listens: --tcp HOST:PORT, --rfc2217 HOST:PORT or --pty LINK".into()))
+            }
         }
     }
 
@@ -188,6 +193,18 @@ impl Args {
         config.faults = faults;
         Ok(config)
     }
+}
+
+/// All faults with what they do; none unless they are asked for.
+pub fn fault_help(args: &Args, width: usize) -> Option<String> {
+    args.faults.iter().any(|fault| fault == "help").then(|| {
+        let names = faults::ALL.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
+        let lines = faults::ALL.iter().map(|(form, about)| columns::entry(form, about, names, width));
+        format!(
+            "Faults of a simulated device (--fault NAME or NAME=VALUE, also several):\n{}",
+            lines.collect::<String>()
+        )
+    })
 }
 
 /// Serves one virtual chip until it is told to stop (Ctrl-C, SIGTERM). Says on standard error where it listens.

@@ -131,3 +131,6 @@ fn efuse_dump_of_another_chip_is_refused() {
     let refused = run(&["sim", "esp32", "--tcp", "127.0.0.1:0", "--efuse", &dump.display().to_string()]);
     assert!(refused.status.code() == Some(2) && stderr(&refused).contains("124"), "{}", stderr(&refused));
 }
+
+#[path = "cli/verbs.rs"]
+mod verbs;

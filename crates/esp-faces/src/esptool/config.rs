@@ -53,6 +53,11 @@ pub fn load() -> Option<Config> {
     files.into_iter().find_map(|file| read(&file))
 }
 
+/// The value of a key of `esptool.cfg`, where there is such a file.
+pub fn value(key: &str) -> Option<String> {
+    load()?.get(key).map(String::from)
+}
+
 fn read(path: &Path) -> Option<Config> {
     let text = fs::read_to_string(path).ok()?;
     Some(Config { path: path.to_path_buf(), values: section(&text)? })

@@ -23,6 +23,8 @@ mod write_flash;
 
 use crate::command::{Entry, Face};
 
+pub use config::value as config_value;
+
 /// The face.
 pub static FACE: Face = Face {
     name: "esptool",

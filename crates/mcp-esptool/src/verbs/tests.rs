@@ -1,0 +1,101 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Each verb that calls a tool, with the words before it.
+fn leaves() -> Vec<(String, &'static Verb)> {
+    let mut found = Vec::new();
+    for verb in &table().verb {
+        match verb.verb.as_slice() {
+            [] => found.push((verb.name.clone(), verb)),
+            inner => found.extend(inner.iter().map(|inner| (format!("{} {}", verb.name, inner.name), inner))),
+        }
+    }
+    found
+}
+
+/// A line as a shell splits it.
+fn typed(line: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("line");
+    std::fs::write(&file, line).unwrap();
+    esp_faces::words_of_file(&file.display().to_string()).unwrap()
+}
+
+#[test]
+fn the_table_names_only_tools_and_parameters_that_exist() {
+    assert!(toml::from_str::<table::Table>(include_str!("verbs.toml")).is_ok(), "verbs.toml does not parse");
+    let mut known = BTreeSet::new();
+    for (path, verb) in leaves() {
+        let entry = verb.entry().unwrap_or_else(|| panic!("{path}: no such tool"));
+        let schema = entry.input_schema();
+        let all = schema["properties"].as_object().unwrap();
+        known.extend(all.keys().cloned());
+        let in_forms =
+            verb.forms.iter().flat_map(|form| form.split_whitespace()).map(|name| name.trim_end_matches("..."));
+        let unless = verb.watch.iter().flat_map(|watch| &watch.unless).map(String::as_str);
+        let names = in_forms.chain(unless).chain(verb.named_parameters());
+        for name in names {
+            assert!(all.contains_key(name), "{path}: {} has no parameter {name}", entry.name);
+        }
+        for form in &verb.forms {
+            let hidden =
+                form.split_whitespace().find(|name| !verb.parameters().contains_key(name.trim_end_matches("...")));
+            assert_eq!(hidden, None, "{path}: a positional word is hidden");
+        }
+        let counts: Vec<usize> = verb
+            .forms
+            .iter()
+            .filter(|form| !form.contains("..."))
+            .map(|form| form.split_whitespace().count())
+            .collect();
+        assert_eq!(counts.iter().collect::<BTreeSet<_>>().len(), counts.len(), "{path}: two forms of the same length");
+        if let Some(tool) = verb.watch.as_ref().and_then(|watch| watch.tool.as_deref()) {
+            assert!(tools::find(tool).is_some(), "{path}: {tool}");
+        }
+    }
+    let general = table().short.keys().chain(table().also.keys()).chain(table().environment.keys());
+    for name in general.chain(table().pairs.keys()).chain(table().esptool_cfg.keys()) {
+        assert!(known.contains(name), "no verb has a parameter {name}");
+    }
+}
+
+#[test]
+fn every_default_and_command_of_the_help_exists() {
+    let mut program = crate::cli::command();
+    program.build();
+    let grouped: Vec<&String> = table().group.iter().flat_map(|group| &group.commands).collect();
+    for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let count = grouped.iter().filter(|name| *name == &command.get_name()).count();
+        assert_eq!(count, 1, "{} is in {count} groups of verbs.toml", command.get_name());
+    }
+    for name in grouped {
+        assert!(program.find_subcommand(name).is_some(), "verbs.toml groups {name}, which is no command");
+    }
+    for verb in &table().verb {
+        assert!(verb.own().is_some(), "{}: its default is missing", verb.name);
+    }
+}
+
+#[test]
+fn every_example_of_a_verb_is_a_call_that_fits_its_tool() {
+    let mut program = crate::cli::command();
+    program.build();
+    let none = |_: &str| None;
+    let around = Surroundings { variable: &none, esptool_cfg: &none };
+    for (path, verb) in leaves() {
+        for example in &verb.examples {
+            // A file of arguments need not be there.
+            let text = example.replace("@flash_args", "0x0 a.bin");
+            let line = typed(&format!("mcp-esptool {text}"));
+            let line = arranged(&program, line.into_iter().map(Into::into)).unwrap();
+            let matches =
+                program.clone().try_get_matches_from(line).unwrap_or_else(|error| panic!("{example}: {error}"));
+            let (name, inner) = matches.subcommand().unwrap();
+            let read = read(name, inner, &around).unwrap_or_else(|error| panic!("{example}: {error}"));
+            assert!(path.starts_with(name), "{example} is an example of {path}");
+            let fits = crate::tool::schema::check(read.input.clone().into(), read.entry.input_schema());
+            assert!(fits.is_ok(), "{example}: {}", fits.unwrap_err());
+        }
+    }
+}
