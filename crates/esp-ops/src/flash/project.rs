@@ -1,4 +1,7 @@
-//! What a build folder says about where its files go: ESP-IDF, Arduino, PlatformIO, or a linked program.
+//! What a build folder says about where its files go: ESP-IDF, Zephyr, Arduino, PlatformIO, Rust, or a linked program.
+
+mod cargo;
+mod zephyr;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,8 +53,8 @@ pub struct Project {
 }
 
 /// Reads a build: an ESP-IDF project or build folder, `flasher_args.json` or `flash_args`, the `manifest.json` of ESP Web
-/// Tools (`manifest.json#esp32c3` of several builds), an Arduino build folder, a PlatformIO project
-/// or `.pio/build/ENV`, or an ELF file.
+/// Tools (`manifest.json#esp32c3` of several builds), a Zephyr build folder, an Arduino build folder, a PlatformIO project
+/// or `.pio/build/ENV`, a Rust package that was built, or an ELF file.
 pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
     let (plain, chosen) = match path.rsplit_once('#') {
         Some((file, chip)) if file.ends_with(".json") => (file, Some(chip)),
@@ -72,6 +75,11 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
             return release::arguments(call, &found);
         }
     }
+    for place in [given.clone(), given.join("build")] {
+        if let Some(project) = zephyr::read(call, &place)? {
+            return Ok(project);
+        }
+    }
     if let Some(folder) = arduino_folder(path, &given)? {
         return arduino(call, &folder);
     }
@@ -83,8 +91,12 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
             ["bootloader.bin", "partitions.bin", "firmware.bin"].map(String::from),
         );
     }
+    if let Some(program) = cargo::program(path, &given)? {
+        return elf(call, &program.display().to_string());
+    }
     let text = format!(
-        "`{path}` is no build: it has no flasher_args.json or flash_args (ESP-IDF), *.ino.bin (Arduino) or firmware.bin (PlatformIO)"
+        "`{path}` is not a build: it has no flasher_args.json or flash_args (ESP-IDF), zephyr/runners.yaml (Zephyr), \
+         *.ino.bin (Arduino) or firmware.bin (PlatformIO), and is not a Rust package that was built"
     );
     let error = ToolError::new(Code::NoProject, text);
     Err(match sources(&given) {
@@ -121,7 +133,7 @@ pub fn sources(dir: &Path) -> Option<&'static str> {
         Some("this is an Arduino sketch: build it with esp_arduino_build, then esp_flash_firmware with project")
     } else if has("Cargo.toml") {
         Some(
-            "this is a Rust project: run `cargo build --release`, then esp_flash_firmware with the ELF file as project",
+            "this is a Rust project: run `cargo build --release` for the chip's target, then esp_flash_firmware with project",
         )
     } else {
         None
@@ -147,7 +159,7 @@ fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
         return Err(ToolError::new(
             Code::NoProject,
             format!(
-                "`{path}` is no build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
+                "`{path}` is not a build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
             ),
         ));
     }

@@ -26,8 +26,8 @@ pub struct Request {
     pub port: Option<PortUrl>,
     /// Files with their address or partition name: raw, image, ELF, Intel HEX, UF2.
     pub files: Option<Vec<FileForFlash>>,
-    /// Instead of files: a build folder (ESP-IDF, Arduino, PlatformIO), flash_args, manifest.json of ESP Web Tools or
-    /// Rust ELF; manifest.json#esp32c3 picks a build.
+    /// Instead of files: a build folder (ESP-IDF, Zephyr, Arduino, PlatformIO, Rust), flash_args, manifest.json of ESP Web
+    /// Tools or an ELF file; manifest.json#esp32c3 picks a build.
     pub project: Option<String>,
     /// Rewrite every sector, even those that already match.
     #[serde(default)]
@@ -102,7 +102,7 @@ pub struct Written {
     #[serde(flatten)]
     /// The device.
     pub device: Device,
-    /// Kind of the project: ESP-IDF, Arduino, PlatformIO or ELF.
+    /// Kind of the project: ESP-IDF, Zephyr, Arduino, PlatformIO or ELF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
     /// The app that was written.

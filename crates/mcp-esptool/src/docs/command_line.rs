@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use clap::{Arg, Command};
 
+use crate::verbs;
+
 const INTRO: &str = "# Command line
 
 Verbs are what people type; every tool of the server can also be called by its name. `--json` prints the result, or the error, as JSON.
@@ -38,29 +40,61 @@ PowerShell keeps quotes inside single quotes only from version 7.3 on; in older 
 | 130 | cancelled |
 ";
 
-/// The page.
+/// The page: verbs first.
 pub fn page(mut command: Command) -> String {
     command = command.disable_help_subcommand(true);
     command.build();
     let mut text = format!("{}{INTRO}\n## Options of every command\n", super::NOTE);
     options(&mut text, command.get_arguments().filter(|arg| arg.is_global_set()));
-    commands(&mut text, &command, "mcp-esptool");
+    let is_verb = |inner: &&Command| verbs::find(inner.get_name()).is_some();
+    let shown = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+    let (of_people, others): (Vec<&Command>, Vec<&Command>) = shown.partition(is_verb);
+    for inner in of_people {
+        verb(&mut text, inner, &[inner.get_name()]);
+    }
+    others.into_iter().for_each(|inner| section(&mut text, inner, "mcp-esptool"));
     text
 }
 
-fn commands(text: &mut String, command: &Command, path: &str) {
-    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
-        let path = format!("{path} {}", inner.get_name());
-        let about = inner.get_about().map(ToString::to_string).unwrap_or_default();
-        let usage = inner.clone().render_usage().to_string().replace("Usage: ", "").replace("\n       ", "\n");
-        let _ = writeln!(text, "\n## `{path}`\n\n{about}.\n\n```text\n{usage}\n```");
-        if let Some(examples) = inner.get_after_help().map(ToString::to_string) {
-            let lines = examples.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("\n");
-            let _ = writeln!(text, "\n```sh,ignore\n{lines}\n```");
-        }
-        options(text, inner.get_arguments().filter(|arg| !arg.is_global_set()));
-        commands(text, inner, &path);
+/// A verb: its parameters are described with its tool.
+fn verb(text: &mut String, command: &Command, path: &[&str]) {
+    head(text, command, &format!("mcp-esptool {}", path.join(" ")));
+    if let Some(examples) = command.get_after_help().map(ToString::to_string) {
+        let lines = examples.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("\n");
+        let _ = writeln!(text, "\n```sh,ignore\n{lines}\n```");
     }
+    if let Some(tool) = verbs::tool_of(path) {
+        let own =
+            command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_help_heading() != Some("Connection"));
+        let names: Vec<String> =
+            own.filter(|arg| !arg.is_positional() && !arg.is_hide_set()).filter_map(names).collect();
+        let _ = writeln!(text, "\nOptions of [`{tool}`](tools.md#{tool}): {}.", names.join(", "));
+    }
+    for inner in command.get_subcommands() {
+        verb(text, inner, &[path, &[inner.get_name()]].concat());
+    }
+}
+
+/// `-o`/`--output-file`
+fn names(arg: &Arg) -> Option<String> {
+    let long = arg.get_long().filter(|long| *long != "help")?;
+    Some(match arg.get_short() {
+        Some(short) => format!("`-{short}`/`--{long}`"),
+        None => format!("`--{long}`"),
+    })
+}
+
+fn head(text: &mut String, command: &Command, path: &str) {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let usage = command.clone().render_usage().to_string().replace("Usage: ", "").replace("\n       ", "\n");
+    let _ = writeln!(text, "\n## `{path}`\n\n{about}.\n\n```text\n{usage}\n```");
+}
+
+fn section(text: &mut String, command: &Command, path: &str) {
+    let path = format!("{path} {}", command.get_name());
+    head(text, command, &path);
+    options(text, command.get_arguments().filter(|arg| !arg.is_global_set()));
+    command.get_subcommands().filter(|inner| !inner.is_hide_set()).for_each(|inner| section(text, inner, &path));
 }
 
 fn options<'a>(text: &mut String, args: impl Iterator<Item = &'a Arg>) {

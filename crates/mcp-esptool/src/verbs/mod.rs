@@ -80,6 +80,16 @@ pub fn read(name: &str, matches: &ArgMatches, around: &Surroundings) -> Result<L
     Ok(line)
 }
 
+/// The tool that these words call.
+pub fn tool_of(words: &[&str]) -> Option<&'static str> {
+    let mut words = words.iter();
+    let mut verb = find(words.next()?)?;
+    for word in words {
+        verb = verb.below(word)?;
+    }
+    verb.entry().map(|entry| entry.name)
+}
+
 /// Lines with which people call this tool, without the program's name.
 pub fn lines_of(tool: &str) -> Vec<String> {
     let all = table().verb.iter().flat_map(|verb| verb.verb.iter().chain([verb]));

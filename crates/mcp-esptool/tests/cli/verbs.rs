@@ -262,8 +262,7 @@ fn files_are_made_described_and_signed() {
     assert!(desk.get("nvs.bin").len() == 0x6000 && desk.good("nvs show nvs.bin").contains("channel"));
     desk.good(&format!("image bootloader -c {} -o boot.bin --source stock", chip.id));
     assert_eq!(desk.get("boot.bin")[0], 0xe9);
-    desk.good("image shrink app.bin small.bin");
-    assert!(desk.get("small.bin").len() <= app.bytes.len());
+    assert!(desk.good("image shrink app.bin").contains("bytes"));
     desk.put("crash.log", b"rst:0x1 (POWERON),boot:0xc (SPI_FAST_FLASH_BOOT)\nGuru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.\n");
     assert!(desk.good("decode crash.log").contains("Load access fault"));
     // A flash image does for a board.
@@ -305,6 +304,7 @@ fn habits_of_other_tools_hold() {
     assert!(failed.status.code() != Some(0) && error["error"]["code"].is_string(), "{error}");
     desk.put("esptool.cfg", b"[esptool]\ncustom_reset_sequence = nonsense\n");
     assert!(desk.bad("info", 2).contains("before"));
+    std::fs::remove_file(desk.path("esptool.cfg")).unwrap();
     assert!(desk.bad("write 0x0", 2).contains("ADDRESS FILE"));
     assert!(desk.bad("flash", 1).contains("is not a build"));
     assert!(desk.bad("write @none 0x0 a", 2).contains("@none"));

@@ -84,6 +84,58 @@ fn a_program_becomes_a_whole_set() {
     assert_eq!(walked["outcome"], "starts", "{walked:?}");
 }
 
+#[test]
+fn zephyr_builds_go_where_west_would_write_them() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let runners = |file: &str, address: u32| {
+        format!(
+            "config:\n  bin_file: {file}\nargs:\n  esp32:\n    - --esp-idf-path=/none\n    - --esp-app-address={address:#x}\n  \
+             openocd:\n    - --cmd-load\n"
+        )
+    };
+    let offset = chip().flash.bootloader_offset;
+    let single = runners("zephyr.bin", offset);
+    folder(&bench, "simple/build/zephyr", &[("runners.yaml", single.as_bytes()), ("zephyr.bin", &bootloader)]);
+    let (device, port) = bench.device("simple", |_| ());
+    let out = bench.call("esp_flash_firmware", json!({"port": port, "project": "simple"}));
+    assert_eq!((&out["project"], &out["verified"]), (&json!("Zephyr"), &json!(true)));
+    assert!(flash(&device, offset, bootloader.len()) == bootloader);
+
+    // Several images (sysbuild): the folder has moved since it was built, and the signed app counts.
+    let domains = "default: app\nbuild_dir: /gone\ndomains:\n- name: app\n  build_dir: /gone/app\n- name: mcuboot\n  \
+                   build_dir: /gone/mcuboot\nflash_order:\n- mcuboot\n- app\n";
+    folder(&bench, "multi", &[("domains.yaml", domains.as_bytes())]);
+    let (first, second) = (runners("zephyr.bin", offset), runners("zephyr.bin", 0x2_0000));
+    folder(&bench, "multi/mcuboot/zephyr", &[("runners.yaml", first.as_bytes()), ("zephyr.bin", &bootloader)]);
+    let files: [(&str, &[u8]); 3] =
+        [("runners.yaml", second.as_bytes()), ("zephyr.bin", b"plain"), ("zephyr.signed.bin", &app)];
+    folder(&bench, "multi/app/zephyr", &files);
+    let (device, port) = bench.device("multi", |_| ());
+    bench.call("esp_flash_firmware", json!({"port": port, "project": "multi"}));
+    assert!(flash(&device, offset, bootloader.len()) == bootloader);
+    assert!(flash(&device, 0x2_0000, app.len()) == app);
+}
+
+#[test]
+fn a_rust_package_is_flashed_by_its_folder() {
+    let bench = Bench::new();
+    folder(&bench, "blinky", &[("Cargo.toml", b"[package]\nname = \"blinky\"\n")]);
+    let (_, port) = bench.device_of(other_chip(), "rust", |_| ());
+    let call = json!({"port": port, "project": "blinky"});
+    let error = bench.fail("esp_flash_firmware", call.clone());
+    assert!(error.code.as_str() == "no_project" && error.next_step.contains("cargo build"), "{error}");
+    // A program of this computer is not meant.
+    folder(&bench, "blinky/target/release", &[("blinky", b"\x7fELF host")]);
+    assert_eq!(bench.fail("esp_flash_firmware", call.clone()).code.as_str(), "no_project");
+    folder(&bench, "blinky/target/some-none-elf/debug", &[("blinky", &esp_elf()), ("blinky.d", b"")]);
+    assert_eq!(bench.call("esp_flash_firmware", call.clone())["project"], "ELF");
+    folder(&bench, "blinky", &[("Cargo.toml", b"[package]\nname = \"blinky\"\n[[bin]]\nname = \"other\"\n")]);
+    folder(&bench, "blinky/target/some-none-elf/debug", &[("other", &esp_elf())]);
+    let error = bench.fail("esp_flash_firmware", call);
+    assert!(error.evidence["builds"].as_str().unwrap().contains("other"), "{error}");
+}
+
 /// A linked program for the chip: a section mapped to flash and one in RAM.
 fn esp_elf() -> Vec<u8> {
     let chip = other_chip();

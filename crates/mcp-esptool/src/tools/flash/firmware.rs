@@ -14,7 +14,7 @@ pub struct Firmware;
 impl Tool for Firmware {
     const NAME: &'static str = "esp_flash_firmware";
     const TITLE: &'static str = "Flash firmware";
-    const ABOUT: &'static str = "Flash firmware (files, ESP-IDF, Arduino, PlatformIO or Rust build) and verify it. \
+    const ABOUT: &'static str = "Flash firmware (files, or an ESP-IDF, Zephyr, Arduino, PlatformIO or Rust build) and verify it. \
          Checks chip, revision, overlap, size and encryption first; writes only changed sectors; resumes after a \
          cut.";
     const RISK: Risk = Risk::Writes;
