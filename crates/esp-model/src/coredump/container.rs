@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Check, CoreDump, CoreDumpError, binary, elf, le32};
+use super::{Check, CoreDump, CoreDumpError, binary, elf, le32, realign};
 
 /// The version word of the dump header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -141,14 +141,43 @@ pub(super) fn decode(bytes: &[u8], check: Check) -> Result<CoreDump, CoreDumpErr
         .ok_or(CoreDumpError::Version(version.layout()))?;
     let total = usize::try_from(total).unwrap_or(usize::MAX);
     let cut = CoreDumpError::Cut { what: "dump", need: total, have: bytes.len() };
-    // What a serial line lost at its end is seldom much; a header that is wrong asks for more.
+    // What a serial line lost is seldom much; a header that is wrong asks for more.
     let missing = total.saturating_sub(bytes.len());
     let tolerated = check == Check::Report && missing <= bytes.len() && total <= super::MAX_LEN;
-    let padded = (missing > 0 && tolerated).then(|| [bytes, &vec![0; missing]].concat());
-    let dump = padded.as_deref().or_else(|| bytes.get(..total)).ok_or(cut)?;
-    let lost = padded.is_some().then(|| format!("the last {missing} bytes are missing: they are zeros"));
-    let found = with_layout(dump, layout, version, check)?;
-    Ok(CoreDump { damage: lost.into_iter().collect(), ..found })
+    if missing > 0 && tolerated {
+        return with_losses(bytes, total, layout, version);
+    }
+    with_layout(bytes.get(..total).ok_or(cut)?, layout, version, check)
+}
+
+/// Decodes a dump of which some bytes are missing, at its end or where lines of a console were lost.
+fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) -> Result<CoreDump, CoreDumpError> {
+    let missing = total - bytes.len();
+    let placed = (layout.version >= 0x0100).then(|| realign::realigned(bytes, layout.header_len, total)).flatten();
+    let Some(placed) = placed else {
+        let found = with_layout(&[bytes, &vec![0; missing]].concat(), layout, version, Check::Report)?;
+        let lost = format!("{missing} bytes are missing, taken to be the last: they are zeros");
+        return Ok(CoreDump { damage: vec![lost], ..found });
+    };
+    let mut dump = with_layout(&placed.bytes, layout, version, Check::Report)?;
+    // Where a note's content was lost, its task has no handle.
+    let all = dump.tasks.len();
+    dump.tasks.retain(|task| task.tcb != 0);
+    let lost = |from: u32, to: u32| placed.memory.iter().any(|(low, high)| *low < to && from < *high);
+    let blocks: Vec<(u32, u32)> =
+        dump.segments.iter().map(|one| (one.address, u32::try_from(one.bytes.len()).unwrap_or_default())).collect();
+    for task in &mut dump.tasks {
+        let block = blocks.iter().find(|(address, _)| *address == task.tcb);
+        task.state.tcb_corrupted |= block.is_none_or(|(start, len)| lost(*start, start.wrapping_add(*len)));
+        task.state.stack_corrupted |= task.stack.is_some_and(|(start, len)| lost(start, start.wrapping_add(len)));
+    }
+    dump.damage.push(format!("{missing} bytes are missing (lines were lost): what could not be placed is zeros"));
+    dump.damage
+        .extend(placed.lost.iter().map(|(from, to)| format!("zeros from byte {from:#x} to {to:#x} of the dump")));
+    if all > dump.tasks.len() {
+        dump.damage.push(format!("the registers of {} tasks are lost", all - dump.tasks.len()));
+    }
+    Ok(dump)
 }
 
 /// Decodes a whole dump of a known layout.

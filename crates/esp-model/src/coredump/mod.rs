@@ -7,6 +7,7 @@
 mod binary;
 mod container;
 mod elf;
+mod realign;
 mod registers;
 mod task;
 mod text;
