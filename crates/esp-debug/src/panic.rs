@@ -5,7 +5,7 @@ use esp_model::console::Panic;
 use esp_model::coredump::{RISCV_NAMES, Registers, XTENSA_NAMES};
 use serde::Serialize;
 
-use crate::symbols::{FoundBy, Frame, Memory, Program, SourceLocation, Unwinder};
+use crate::symbols::{FoundBy, Frame, Memory, NullMember, Program, SourceLocation, Unwinder};
 
 /// One line of an explained call chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,17 +62,30 @@ fn place(program: &Program<'_>, pc: u32, exact: bool, found_by: Option<FoundBy>)
     if found.is_empty() { vec![line(None)] } else { found.into_iter().map(|at| line(Some(at))).collect() }
 }
 
+/// Members of structures that an address a little behind a null pointer may mean, where the panic happened.
+pub fn null_members(panic: &Panic, program: &Program<'_>, offset: u32) -> Vec<NullMember> {
+    let Some(registers) = registers(panic, program.arch()) else { return Vec::new() };
+    let memory = stack(panic);
+    let programs = [program];
+    let mut frames = Unwinder { programs: &programs, memory: &memory, rom: None }.unwind(&registers);
+    // A register that was not printed is not known to be null.
+    if let Some(first) = frames.first_mut() {
+        let names = names(program.arch()).iter().map(|name| printed(panic, name));
+        first.registers.iter_mut().zip(names).for_each(|(known, printed)| *known = printed);
+    }
+    program.null_members(&frames, &memory, offset)
+}
+
+/// The stack as the panic handler printed it.
+fn stack(panic: &Panic) -> Stack {
+    let bytes = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    Stack(joined(panic.stack.iter().map(|(at, words)| (*at, bytes(words))).collect()))
+}
+
 /// Without a printed chain (RISC-V) the registers and the printed stack are unwound.
 fn from_registers(panic: &Panic, program: &Program<'_>) -> Vec<ExplainedFrame> {
     let Some(registers) = registers(panic, program.arch()) else { return Vec::new() };
-    let memory = Stack(
-        panic
-            .stack
-            .iter()
-            .map(|(at, words)| (*at, words.iter().flat_map(|word| word.to_le_bytes()).collect()))
-            .collect(),
-    );
-    let memory = Stack(joined(memory.0));
+    let memory = stack(panic);
     let programs = [program];
     let unwinder = Unwinder { programs: &programs, memory: &memory, rom: None };
     let show = |frame: &Frame| place(program, frame.pc, frame.first, Some(frame.found));
@@ -113,16 +126,25 @@ fn joined(lines: Vec<(u32, Vec<u8>)>) -> Vec<(u32, Vec<u8>)> {
     pieces
 }
 
+/// A register by its name in the instruction set.
+fn printed(panic: &Panic, name: &str) -> Option<u32> {
+    // The panic handler prints capitals, and s0 with its other name.
+    let same = |found: &str| found.split('/').any(|part| part.eq_ignore_ascii_case(name));
+    panic.registers.iter().find(|(found, _)| same(found)).map(|(_, value)| *value)
+}
+
+fn names(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::Xtensa => &XTENSA_NAMES,
+        Arch::Riscv => &RISCV_NAMES,
+    }
+}
+
 fn registers(panic: &Panic, arch: Arch) -> Option<Registers> {
-    let printed = |name: &str| {
-        // The panic handler prints capitals, and s0 with its other name.
-        let same = |found: &str| found.split('/').any(|part| part.eq_ignore_ascii_case(name));
-        panic.registers.iter().find(|(found, _)| same(found)).map(|(_, value)| *value)
+    let pc = match arch {
+        Arch::Xtensa => printed(panic, "PC").or_else(|| printed(panic, "EPC1"))?,
+        Arch::Riscv => printed(panic, "MEPC")?,
     };
-    let (pc, names): (u32, &[&str]) = match arch {
-        Arch::Xtensa => (printed("PC").or_else(|| printed("EPC1"))?, &XTENSA_NAMES),
-        Arch::Riscv => (printed("MEPC")?, &RISCV_NAMES),
-    };
-    let general = names.iter().map(|name| printed(name).unwrap_or_default()).collect();
+    let general = names(arch).iter().map(|name| printed(panic, name).unwrap_or_default()).collect();
     Some(Registers { arch, pc, general, special: Vec::new() })
 }

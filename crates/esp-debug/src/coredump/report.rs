@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use esp_model::chip::{self, Arch};
+use esp_model::console::NULL_END;
 use esp_model::coredump::{CoreDump, Task, TaskState, cause_name};
 
 use super::Tcb;
-use crate::symbols::{FoundBy, Frame, Memory, Program, SourceLocation, StructLayout, Unwinder, Variable};
+use crate::symbols::{FoundBy, Frame, Memory, NullMember, Program, SourceLocation, StructLayout, Unwinder, Variable};
 
 /// Why a dump cannot be explained with an ELF file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,7 +106,8 @@ pub fn analyse<'p>(
     let image = Image { dump, programs: &programs };
     let unwinder = Unwinder { programs: &programs, memory: &image, rom: rom_range(dump) };
     let tasks = dump.tasks.iter().map(|task| explain(dump, task, layout.as_ref(), &unwinder)).collect();
-    Ok(Analysis { elf, reason: reason(dump), exception: exception(dump), tasks })
+    let exception = exception(dump, program, &unwinder);
+    Ok(Analysis { elf, reason: reason(dump), exception, tasks })
 }
 
 fn rom_range(dump: &CoreDump) -> Option<(u32, u32)> {
@@ -170,10 +172,29 @@ fn reason(dump: &CoreDump) -> Option<String> {
     Some(format!("{}{at}", cause_name(dump.arch, cause)))
 }
 
-fn exception(dump: &CoreDump) -> Vec<(&'static str, String)> {
+fn exception(
+    dump: &CoreDump,
+    program: Option<&Program<'_>>,
+    unwinder: &Unwinder<'_, '_>,
+) -> Vec<(&'static str, String)> {
+    let register = |name: &str| dump.exception.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
+    // The address counts only where the cause is about one.
+    let about_address = match dump.arch {
+        Arch::Xtensa => matches!(register("exccause"), Some(28 | 29)),
+        Arch::Riscv => matches!(register("mcause"), Some(5 | 7)),
+    };
+    let behind_null = |offset: u32| {
+        let task = dump.tasks.iter().find(|task| Some(task.tcb) == dump.crashed_task)?;
+        let members = program?.null_members(&unwinder.unwind(&task.registers), unwinder.memory, offset);
+        Some(NullMember::words(&members)).filter(|words| !words.is_empty())
+    };
     let show = |(name, value): &(&'static str, u32)| {
         let text = match *name {
             "exccause" | "mcause" => format!("{value:#x} ({})", cause_name(dump.arch, *value)),
+            "excvaddr" | "mtval" if about_address && *value < NULL_END => {
+                let member = behind_null(*value).map_or_else(String::new, |words| format!(": {words}"));
+                format!("{value:#x} (behind a null pointer{member})")
+            }
             _ => format!("{value:#x}"),
         };
         (*name, text)

@@ -16,7 +16,7 @@ pub use abort::is_abort_machinery;
 pub use program::{Program, SourceLocation, SymbolError};
 pub use types::StructLayout;
 pub use unwind::{FoundBy, Frame, Memory, Unwinder};
-pub use variables::Variable;
+pub use variables::{NullMember, Variable};
 
 /// How the DWARF reader sees the file: little endian, borrowed.
 type Slice<'a> = gimli::EndianSlice<'a, gimli::LittleEndian>;

@@ -6,6 +6,9 @@ use gimli::{AttributeValue, DebuggingInformationEntry, EvaluationResult, Locatio
 use serde::Serialize;
 
 mod callers;
+mod members;
+
+pub use members::NullMember;
 
 use super::types::{name_of, origin_of, reference};
 use super::unwind::{Frame, Memory};

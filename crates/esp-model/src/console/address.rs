@@ -9,7 +9,7 @@ use crate::chip::{Arch, Chip, Region};
 use crate::coredump::cause_name;
 
 /// Below this an address is a null pointer with the offset of a member or an element.
-const NULL_END: u32 = 0x1000;
+pub const NULL_END: u32 = 0x1000;
 
 /// ROMs are up to this long; the regions of image segments name only their first part.
 const ROM_SPAN: u32 = 0x6_0000;

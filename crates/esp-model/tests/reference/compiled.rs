@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use esp_debug::symbols::Program;
+use esp_debug::panic::null_members;
+use esp_debug::symbols::{NullMember, Program};
 use esp_model::chip::{self, Arch, Chip, ImageFormat};
+use esp_model::console::Panic;
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -18,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("compiled: programs of own making become esptool's images", images),
         trial("compiled: source lines, and 10,000 damaged programs", lines),
+        trial("compiled: a null pointer's offset is a member's", members),
     ]
 }
 
@@ -76,6 +79,10 @@ fn compiler(arch: Arch) -> Result<(&'static str, &'static [&'static str]), Stop>
 }
 
 fn compile(chip: &Chip, variant: &Variant, folder: &Path, name: &str) -> Result<PathBuf, Stop> {
+    compile_file("compiled.c", chip, variant, folder, name)
+}
+
+fn compile_file(source: &str, chip: &Chip, variant: &Variant, folder: &Path, name: &str) -> Result<PathBuf, Stop> {
     let (compiler, flags) = compiler(chip.arch)?;
     let (linker, elf) = (folder.join(format!("{name}.ld")), folder.join(format!("{name}.elf")));
     fs::write(&linker, script(chip))?;
@@ -84,7 +91,7 @@ fn compile(chip: &Chip, variant: &Variant, folder: &Path, name: &str) -> Result<
     command.arg(format!("-DAPP_DESCRIPTION={}", u8::from(variant.app_description)));
     command.arg(format!("-DMMU_PAGE_LOG2={}", variant.page_log2)).arg(format!("-DSCALE={}", variant.scale));
     command.args(variant.debug.then_some("-g")).arg("-T").arg(linker).arg("-o").arg(&elf);
-    command.arg(reference::root().join("crates/esp-model/tests/reference/compiled.c"));
+    command.arg(reference::root().join("crates/esp-model/tests/reference").join(source));
     reference::run(&mut command)?;
     Ok(elf)
 }
@@ -171,6 +178,47 @@ fn lines() -> Result<(), Stop> {
         });
         if found < 1000 {
             return fail(format!("{id}: only {found} lookups in damaged programs found something"));
+        }
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// A crash at the start of a function, whose first parameter has this value.
+fn crash_in(program: &Program<'_>, function: &str, first: u32) -> Panic {
+    let start = program.address_of(function).map_or(0, |(start, _)| start);
+    let (counter, parameter) = match program.arch() {
+        Arch::Riscv => ("MEPC", "A0"),
+        Arch::Xtensa => ("PC", "A2"),
+    };
+    let registers = vec![(counter.to_owned(), start), (parameter.to_owned(), first)];
+    Panic { sort: "exception", registers, fault: "load", ..Panic::default() }
+}
+
+fn members() -> Result<(), Stop> {
+    let folder = reference::scratch("compiled-members");
+    for id in ["esp32c3", "esp8266"] {
+        let chip = chip::by_name(id).ok_or_else(|| Stop::Failed(format!("no {id}")))?;
+        let variant = Variant { app_description: false, page_log2: 0, scale: 9, debug: true };
+        let bytes = fs::read(compile_file("members.c", chip, &variant, &folder, id)?)?;
+        let program = Program::parse(&bytes)?;
+        let told = |function, first, offset| {
+            NullMember::words(&null_members(&crash_in(&program, function, first), &program, offset))
+        };
+        for (function, first, offset, want) in [
+            ("high", 0, 8, "`limits[0].high` of const reading through `reading`, which is null"),
+            ("high", 0, 24, "`limits[2].high` of const reading through `reading`, which is null"),
+            ("high", 0, 28, "`raw` of const reading through `reading`, which is null"),
+            // A pointer that is not null is not the one; what it points to is not in the log.
+            ("high", 0x3ffb_0000, 8, "perhaps `limits[0].high` of reading through `reading->next`"),
+            ("last_raw", 0x3ffb_0000, 28, "perhaps `raw` of reading through `station->last`"),
+            ("of_current", 7, 12, "perhaps `last` of station through `current`"),
+            ("high", 0, 400, ""),
+        ] {
+            let found = told(function, first, offset).replace("const const", "const");
+            if found != want && found != want.replace("const ", "") {
+                return fail(format!("{id}: {function} {first:#x} + {offset}: {found:?}, not {want:?}"));
+            }
         }
     }
     fs::remove_dir_all(folder)?;

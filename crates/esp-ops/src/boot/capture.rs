@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use esp_debug::panic::explain;
-use esp_debug::symbols::{Program, SourceLocation, is_abort_machinery};
+use esp_debug::panic::{explain, null_members};
+use esp_debug::symbols::{NullMember, Program, SourceLocation, is_abort_machinery};
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
 use esp_model::chip::Chip;
-use esp_model::console::{Decoder, Event, Line, Panic, Summary, numbers};
+use esp_model::console::{Decoder, Event, Line, NULL_END, Panic, Summary, numbers};
 use esp_model::job::Job;
 use esp_model::port::Port;
 use schemars::JsonSchema;
@@ -316,10 +316,15 @@ fn told(panic: &Panic, chip: Option<&Chip>, program: Option<&Program<'_>>) -> Ve
         let (name, offset) = program?.object(value)?;
         Some(format!(", {name} + {offset}"))
     };
+    let behind_null = |value: u32| {
+        let members = null_members(panic, program.filter(|_| value < NULL_END)?, value);
+        Some(NullMember::words(&members)).filter(|words| !words.is_empty()).map(|words| format!(": {words}"))
+    };
     let told = numbers(panic, chip);
     told.into_iter()
         .map(|number| {
-            let object = if number.has_address { inside(number.value).unwrap_or_default() } else { String::new() };
+            let known = || inside(number.value).or_else(|| behind_null(number.value));
+            let object = if number.has_address { known().unwrap_or_default() } else { String::new() };
             format!("{} {:#010x}: {}{object}", number.register, number.value, number.meaning)
         })
         .collect()
