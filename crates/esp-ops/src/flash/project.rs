@@ -80,6 +80,13 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
             return Ok(project);
         }
     }
+    // Beside its parts a merged image says the same in one piece.
+    if !given.join("partitions.bin").is_file()
+        && let Some(file) = factory_file(path, &given)?
+    {
+        let at = FileAt { path: file.display().to_string(), address: Number(0) };
+        return Ok(Project { kind: "factory image", files: vec![at], ..Project::default() });
+    }
     if let Some(folder) = arduino_folder(path, &given)? {
         return arduino(call, &folder);
     }
@@ -96,7 +103,8 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
     }
     let text = format!(
         "`{path}` is not a build: it has no flasher_args.json or flash_args (ESP-IDF), zephyr/runners.yaml (Zephyr), \
-         *.ino.bin (Arduino) or firmware.bin (PlatformIO), and is not a Rust package that was built"
+         *.ino.bin (Arduino), firmware.bin (PlatformIO) or *.factory.bin (ESPHome, Tasmota), and is not a Rust package that \
+         was built"
     );
     let error = ToolError::new(Code::NoProject, text);
     Err(match sources(&given) {
@@ -206,9 +214,24 @@ fn platformio_folder(path: &str, given: &Path) -> Result<Option<PathBuf>, ToolEr
     if built(&given.to_path_buf()) {
         return Ok(Some(given.to_path_buf()));
     }
-    let environments = given.join(".pio").join("build");
-    let below: Vec<PathBuf> = names(&environments).iter().map(|name| environments.join(name)).filter(built).collect();
+    // ESPHome and old releases keep environments elsewhere.
+    let below: Vec<PathBuf> = [given.join(".pio").join("build"), given.join(".pioenvs")]
+        .iter()
+        .flat_map(|folder| names(folder).into_iter().map(|name| folder.join(name)).collect::<Vec<_>>())
+        .filter(built)
+        .collect();
     match below.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        many => Err(several(path, many)),
+    }
+}
+
+/// The only merged image of a release: `firmware.factory.bin` of ESPHome, `tasmota32.factory.bin`.
+fn factory_file(path: &str, folder: &Path) -> Result<Option<PathBuf>, ToolError> {
+    let is_one = |name: &String| name.ends_with(".factory.bin") || name.ends_with("-factory.bin");
+    let found: Vec<PathBuf> = names(folder).into_iter().filter(is_one).map(|name| folder.join(name)).collect();
+    match found.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only.clone())),
         many => Err(several(path, many)),

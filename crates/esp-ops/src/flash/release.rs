@@ -34,7 +34,7 @@ struct Build {
 #[derive(Deserialize)]
 struct Part {
     path: String,
-    offset: u64,
+    offset: Number,
 }
 
 /// The text is such a manifest.
@@ -85,9 +85,9 @@ fn build_text(build: &Build) -> String {
     let chip = chip::by_name(&build.chip_family);
     let parts = build.parts.iter().map(|part| {
         let home = chip.map(|chip| u64::from(chip.bootloader_offset));
-        let home = home.filter(|home| part.path.to_ascii_lowercase().contains("bootloader") && part.offset != *home);
+        let home = home.filter(|home| part.path.to_ascii_lowercase().contains("bootloader") && part.offset.0 != *home);
         let wrong = home.map_or_else(String::new, |home| format!(" (the bootloader belongs at {home:#x})"));
-        format!("{} at {:#x}{wrong}", part.path, part.offset)
+        format!("{} at {:#x}{wrong}", part.path, part.offset.0)
     });
     format!("{}: {}", build.chip_family, parts.collect::<Vec<_>>().join(", "))
 }
@@ -115,7 +115,7 @@ pub fn manifest(file: &Path, text: &str, chosen: Option<&str>) -> Result<Project
                 bad(format!("the part {} is on a server", part.path)).next("download the parts beside the manifest")
             );
         }
-        files.push(FileAt { path: beside(file, &part.path), address: Number(part.offset) });
+        files.push(FileAt { path: beside(file, &part.path), address: part.offset });
     }
     files.sort_by_key(|file| file.address);
     Ok(Project { kind: "ESP Web Tools", files, chip: Some(plain(&build.chip_family)), ..Project::default() })
@@ -141,9 +141,16 @@ pub fn arguments(call: &Call, file: &Path) -> Result<Project, ToolError> {
     Ok(Project { kind: "ESP-IDF", files, settings: Wanted::from_arguments(&words), ..Project::default() })
 }
 
-/// A file beside another one, whatever parts its path on the computer that wrote it.
+/// A file beside another one, whatever parts its path on the computer that wrote it. Of a path of that computer, or of a
+/// web server, the longest end that is here counts.
 pub fn beside(file: &Path, name: &str) -> String {
-    file.parent().unwrap_or(Path::new(".")).join(name.replace('\\', "/")).display().to_string()
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let plain = name.replace('\\', "/");
+    let plain = plain.split_once('?').map_or(plain.as_str(), |(path, _)| path);
+    let named = folder.join(plain);
+    let ends = plain.match_indices('/').filter_map(|(at, _)| plain.get(at + 1..)).map(|end| folder.join(end));
+    let here = std::iter::once(named.clone()).chain(ends).find(|path| path.is_file());
+    here.unwrap_or(named).display().to_string()
 }
 
 #[cfg(test)]
@@ -174,6 +181,30 @@ mod tests {
         assert!(described_text("--flash_mode dio\n0x0 bootloader/bootloader.bin\n").unwrap().contains("argument file"));
         assert!(described_text("{\"flash_files\": {}}").unwrap().contains("flasher_args.json"));
         assert!(described_text("{\"message\": \"Not Found\"}").is_none() && described_text("404: Not Found").is_none());
+    }
+
+    #[test]
+    fn paths_of_another_computer_and_of_a_server_are_found_beside_the_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("boot")).unwrap();
+        for name in ["boot/bootloader.bin", "app.bin"] {
+            std::fs::write(dir.path().join(name), b"x").unwrap();
+        }
+        let file = dir.path().join("manifest.json");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        for name in [
+            "boot/bootloader.bin",
+            "C:\\build\\boot\\bootloader.bin",
+            "/fw/boot/bootloader.bin?v=2",
+            "./boot/bootloader.bin",
+        ] {
+            assert!(beside(&file, name).ends_with("boot/bootloader.bin"), "{name}");
+            assert!(Path::new(&beside(&file, name)).is_file(), "{name}");
+        }
+        assert_eq!(beside(&file, "/home/me/out/app.bin"), at("app.bin"));
+        assert_eq!(beside(&file, "none.bin"), at("none.bin"));
+        let text = r#"{"builds": [{"chipFamily": "ESP32-S3", "parts": [{"path": "app.bin", "offset": "0x10000"}]}]}"#;
+        assert_eq!(manifest(&file, text, None).unwrap().files[0].address, Number(0x1_0000));
     }
 
     #[test]
