@@ -19,6 +19,7 @@ const FILES: &[(&str, &str)] = &[
     ("starts", include_str!("logs/starts.toml")),
     ("variants", include_str!("logs/variants.toml")),
     ("watchdogs", include_str!("logs/watchdogs.toml")),
+    ("wild", include_str!("logs/wild.toml")),
 ];
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use regex::{Captures, Regex, RegexSet};
 use serde::{Deserialize, Serialize};
 
 /// How sure a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// The line has this one meaning.
@@ -15,13 +15,14 @@ pub enum Confidence {
     /// There are rarer causes.
     Likely,
     /// One cause among several.
+    #[default]
     Possible,
 }
 
 /// One pattern or several.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(untagged)]
-enum Patterns {
+pub(super) enum Patterns {
     #[default]
     None,
     One(String),
@@ -29,7 +30,7 @@ enum Patterns {
 }
 
 impl Patterns {
-    fn list(&self) -> &[String] {
+    pub(super) fn list(&self) -> &[String] {
         match self {
             Self::None => &[],
             Self::One(one) => std::slice::from_ref(one),
@@ -62,9 +63,11 @@ pub struct Entry {
     pub cause: String,
     /// What to do.
     pub remedy: String,
-    /// How sure.
+    /// How sure: `possible` where it is left out.
+    #[serde(default)]
     pub confidence: Confidence,
     /// Where the text and its meaning come from.
+    #[serde(default)]
     pub source: String,
     /// A log in which it must be found: the entry's test.
     pub example: String,
@@ -129,8 +132,9 @@ pub(super) fn ascii(pattern: &str) -> String {
         (r"\S", r"[^\t\n\r\x20]"),
     ];
     let text = CLASSES.iter().fold(pattern.to_owned(), |text, (class, plain)| text.replace(class, plain));
-    // `doesn't`, as web pages and programs write it into their logs.
-    text.replace("n't", r"n(?:&[#0-9a-zA-Z]{2,6};|\\?['’])t")
+    // `doesn't` and `panic'ed`, as web pages and programs write them into their logs; a log may begin within the word.
+    let text = text.replace("n't", r"n(?:&[#0-9a-zA-Z]{2,6};|\\?['’])t");
+    text.replace("panic'ed", r"(?:panic(?:&[#0-9a-zA-Z]{2,6};|\\?['’])ed|^(?:(?:a?n?i?c)?['’]?e)?d)")
 }
 
 impl Set {
@@ -255,6 +259,7 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), entries.len(), "codes are unique");
+        assert!(entries.iter().all(|entry| !entry.source.is_empty()), "each of ours names its source");
         assert!(Catalogue::new(entries).is_ok_and(|catalogue| catalogue.entries.len() > 60));
     }
 
@@ -290,6 +295,11 @@ mod tests {
         let wrong = OWN.replace("sensor bme not found", "nothing");
         assert_eq!(Catalogue::with([wrong.as_str()]).unwrap_err(), CatalogueError::Example("own_sensor".into()));
         assert!(matches!(Catalogue::with(["[[finding]]\ncode = 1"]), Err(CatalogueError::Form(_))));
+        let short: Vec<&str> =
+            OWN.lines().filter(|line| !line.starts_with("conf") && !line.starts_with("source")).collect();
+        let added = Arc::new(Catalogue::with([short.join("\n").as_str()]).unwrap());
+        let found = super::super::decode(&added, "I (5) x: sensor bmp280 not found\n");
+        assert_eq!(found[0].confidence, Confidence::Possible, "five lines are enough");
         let bad = OWN.replace("'sensor (", "'sensor ((");
         assert!(matches!(Catalogue::with([bad.as_str()]), Err(CatalogueError::Pattern { .. })));
     }

@@ -1,10 +1,16 @@
 //! The lines of a crash: how one begins, and what belongs to it.
 
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+use super::catalogue::ascii;
+use super::form;
 use super::panic::{MAX_STACK_LINES, Panic};
 use super::parse::{backtrace, bracketed, decimal_after, hex_after, log_line, lone_address, registers, stack_line};
 
 /// Most addresses kept of a chain that is printed line by line.
-const MAX_CHAIN: usize = 128;
+pub(super) const MAX_CHAIN: usize = 128;
 /// Most lines kept as details of one panic.
 pub(super) const MAX_DETAILS: usize = 16;
 
@@ -22,39 +28,45 @@ const BEGINNINGS: &[(&str, &str)] = &[
     ("Fatal exception", "fatal_exception"),
     ("User exception (panic/abort/assert)", "abort"),
     ("Soft WDT reset", "soft_watchdog"),
-    ("Exception occurred", "exception"),
     ("Detected a write to the stack guard value", "stack_overflow"),
     ("panicked at ", "rust_panic"),
+    ("A panic occured ", "rust_panic"),
+    ("A panic occurred ", "rust_panic"),
     ("***** PANIC *****", "abort"),
-    ("ZEPHYR FATAL ERROR", "zephyr_fatal"),
-    ("up_assert: Assertion failed", "nuttx_assert"),
-    ("_assert: Assertion failed", "nuttx_assert"),
 ];
 
-/// Words of a reason, and what the hardware found.
+/// Words of a reason in small letters, and what the hardware found. The first that fits counts.
 const FAULTS: &[(&str, &str)] = &[
-    ("LoadProhibited", "load"),
-    ("Load access fault", "load"),
-    ("LoadStoreError", "bus"),
-    ("StoreProhibited", "store"),
-    ("Store access fault", "store"),
-    ("Store/AMO access fault", "store"),
-    ("InstFetchProhibited", "fetch"),
-    ("InstrFetchProhibited", "fetch"),
-    ("InstructionFetchError", "fetch"),
-    ("InstrFetchError", "fetch"),
-    ("Instruction access fault", "fetch"),
-    ("IllegalInstruction", "illegal"),
-    ("Illegal instruction", "illegal"),
-    ("IntegerDivideByZero", "zero_division"),
-    ("LoadStoreAlignment", "alignment"),
-    ("Alignment", "alignment"),
+    ("loadprohibit", "load"),
+    ("load prohibited", "load"),
+    ("load access fault", "load"),
+    ("loadstoreerr", "bus"),
+    ("load/store error", "bus"),
+    ("storeprohibit", "store"),
+    ("store prohibited", "store"),
+    ("store access fault", "store"),
+    ("store/amo access fault", "store"),
+    ("instfetchprohibit", "fetch"),
+    ("instrfetchprohibit", "fetch"),
+    ("instrprohibit", "fetch"),
+    ("inst fetch prohibited", "fetch"),
+    ("instructionfetcherr", "fetch"),
+    ("instrfetcherr", "fetch"),
+    ("instfetcherr", "fetch"),
+    ("inst fetch error", "fetch"),
+    ("instruction access fault", "fetch"),
+    ("illegalinst", "illegal"),
+    ("illegal inst", "illegal"),
+    ("integerdividebyzero", "zero_division"),
+    ("divbyzero", "zero_division"),
+    ("divide by zero", "zero_division"),
+    ("alignment", "alignment"),
     ("misaligned", "alignment"),
-    ("Unhandled debug exception", "debug"),
-    ("DoubleException", "double"),
-    ("Double exception", "double"),
-    ("Breakpoint", "breakpoint"),
-    ("Cache", "cache"),
+    ("unhandled debug exception", "debug"),
+    ("doubleexception", "double"),
+    ("double exception", "double"),
+    ("breakpoint", "breakpoint"),
+    ("cache", "cache"),
 ];
 
 /// EXCCAUSE of the Xtensa instruction set for crashes that print the number alone.
@@ -69,8 +81,28 @@ const CAUSES: &[(u32, &str)] = &[
     (29, "store"),
 ];
 
-fn fault_of(reason: &str) -> &'static str {
-    let named = FAULTS.iter().find(|(word, _)| reason.contains(word)).map(|(_, fault)| *fault);
+/// MCAUSE of the RISC-V instruction set.
+const RISCV_CAUSES: &[(u32, &str)] = &[
+    (0, "alignment"),
+    (1, "fetch"),
+    (2, "illegal"),
+    (3, "breakpoint"),
+    (4, "alignment"),
+    (5, "load"),
+    (6, "alignment"),
+    (7, "store"),
+];
+
+/// What the hardware found, by the number in EXCCAUSE or MCAUSE.
+pub(super) fn fault_of_cause(register: &str, cause: u32) -> &'static str {
+    let causes = if register.eq_ignore_ascii_case("MCAUSE") { RISCV_CAUSES } else { CAUSES };
+    causes.iter().find(|(number, _)| *number == cause).map_or("", |(_, fault)| fault)
+}
+
+/// What the hardware found, by the words of a reason or the number in it.
+pub(super) fn fault_of(reason: &str) -> &'static str {
+    let small = reason.to_ascii_lowercase();
+    let named = FAULTS.iter().find(|(word, _)| small.contains(word)).map(|(_, fault)| *fault);
     let number = || {
         let number = decimal_after(reason, "xception (").or_else(|| decimal_after(reason, "Fatal exception "))?;
         CAUSES.iter().find(|(cause, _)| *cause == number).map(|(_, fault)| *fault)
@@ -81,10 +113,13 @@ fn fault_of(reason: &str) -> &'static str {
 /// A crash that begins with this line.
 pub(super) fn begin(text: &str) -> Option<Panic> {
     // A log line may quote a crash of before; the panic handlers print bare lines.
-    let quoted = log_line(text).is_some() && !text.contains("Guru Meditation");
-    let new = |sort, reason: String| Panic { sort, fault: fault_of(&reason), reason, ..Panic::default() };
-    if text.contains("Guru Meditation Error") {
+    let is_guru = text.contains("Meditation Error") || panicked(text).is_some_and(|reason| names_a_cause(&reason));
+    let quoted = log_line(text).is_some() && !is_guru;
+    if is_guru {
         return Some(guru(text));
+    }
+    if let Some(panic) = form::begin(text) {
+        return Some(panic);
     }
     if quoted {
         return None;
@@ -101,39 +136,70 @@ pub(super) fn begin(text: &str) -> Option<Panic> {
         "assert"
     } else if numbered(text).is_some() {
         "fatal_exception"
-    } else if text.starts_with("Exception '") {
-        "exception"
     } else {
         return None;
     };
-    let registers = if sort == "exception" { registers(text) } else { Vec::new() };
-    Some(Panic { core: decimal_after(text, "on core "), registers, ..new(sort, text.to_owned()) })
+    // The words of an assertion name no fault of the hardware.
+    let fault = if sort == "fatal_exception" { fault_of(text) } else { "" };
+    Some(Panic { sort, fault, reason: text.to_owned(), core: decimal_after(text, "on core "), ..Panic::default() })
+}
+
+/// The sort of a crash that a panic handler's reason names.
+pub(super) fn sort_of(reason: &str) -> &'static str {
+    const SORTS: &[(&str, &str)] = &[
+        ("interrupt w", "interrupt_watchdog"),
+        ("task w", "task_watchdog"),
+        ("soft wdt", "soft_watchdog"),
+        ("hardware wdt", "hardware_watchdog"),
+        ("cache", "cache_error"),
+        ("stack protection", "stack_overflow"),
+        ("memory protection", "memory_protection"),
+        ("memprot", "memory_protection"),
+        ("abort", "abort"),
+    ];
+    let small = reason.to_ascii_lowercase();
+    SORTS.iter().find(|(word, _)| small.contains(word)).map_or("exception", |(_, sort)| sort)
+}
+
+/// The reason is one of a panic handler's: a fault of the hardware, or a sort of its own.
+fn names_a_cause(reason: &str) -> bool {
+    !fault_of(reason).is_empty() || sort_of(reason) != "exception"
+}
+
+/// What stands in brackets behind `panic'ed`; of that word the beginning may be cut off, and pages write its mark in many
+/// ways.
+fn panicked(text: &str) -> Option<String> {
+    static PATTERN: OnceLock<Option<Regex>> = OnceLock::new();
+    let pattern = PATTERN.get_or_init(|| Regex::new(&ascii(r"panic'ed +\(")).ok()).as_ref()?;
+    let behind = text.get(pattern.find(text)?.end() - 1..)?;
+    bracketed(behind, "")
+}
+
+/// A panic handler's first line that was cut or wrapped, made whole by the next line.
+pub(super) fn completed(open: &Panic, text: &str) -> Option<Panic> {
+    let begun = open.reason.contains("Meditation Error") && panicked(&open.reason).is_none();
+    if !begun || log_line(text).is_some() {
+        return None;
+    }
+    let whole = ["", " "].map(|glue| format!("{}{glue}{text}", open.reason));
+    let whole = whole.iter().find(|whole| panicked(whole).is_some_and(|reason| names_a_cause(&reason)))?;
+    Some(Panic { at_ms: open.at_ms, ..guru(whole) })
 }
 
 /// `Guru Meditation Error: Core  1 panic'ed (LoadProhibited)`, until 2017 `Guru Meditation Error of type
 /// LoadProhibited occurred on core  1`.
 fn guru(text: &str) -> Panic {
     let old = || text.split_once("of type ")?.1.split_once(" occurred").map(|(reason, _)| reason.to_owned());
-    let reason = bracketed(text, "panic'ed").or_else(old).unwrap_or_else(|| text.to_owned());
-    let sort = if reason.contains("Interrupt wdt") || reason.contains("Interrupt watchdog") {
-        "interrupt_watchdog"
-    } else if reason.contains("Task watchdog") {
-        "task_watchdog"
-    } else if reason.contains("Cache") {
-        "cache_error"
-    } else if reason.contains("Stack protection") {
-        "stack_overflow"
-    } else if reason.contains("Memory protection") || reason.contains("Memprot") {
-        "memory_protection"
-    } else {
-        "exception"
-    };
+    let reason = panicked(text).or_else(old).unwrap_or_else(|| text.to_owned());
     let core = decimal_after(text, "Core ").or_else(|| decimal_after(text, "core "));
-    Panic { core, sort, fault: fault_of(&reason), reason, ..Panic::default() }
+    Panic { core, sort: sort_of(&reason), fault: fault_of(&reason), reason, ..Panic::default() }
 }
 
 /// Takes a line that belongs to a crash.
 pub(super) fn panic_line(panic: &mut Panic, text: &str) -> bool {
+    if form::take(panic, text) {
+        return true;
+    }
     if let Some(sha) = text.split_once("ELF file SHA256:").map(|(_, sha)| sha.trim()) {
         let digits: String = sha.chars().take_while(char::is_ascii_hexdigit).collect();
         // Arduino's builds print zeros: no hash at all.
@@ -230,8 +296,9 @@ pub(super) fn fact(panic: &Panic, chip: Option<&crate::chip::Chip>) -> String {
     let show =
         |name: &str, value: Option<u32>| value.map_or_else(String::new, |value| format!(" {name}={value:#010x}"));
     let called_at = hex_after(&panic.reason, "at PC ");
+    let form = form::name(panic).map_or_else(String::new, |name| format!(" form={name}"));
     format!(
-        "@panic sort={} fault={} place={} pc_place={} sp_place={}{offset}{}{}{} reason={:?}",
+        "@panic sort={} fault={} place={} pc_place={} sp_place={}{offset}{}{}{} reason={:?}{form}",
         panic.sort,
         if panic.fault.is_empty() { "none" } else { panic.fault },
         word(address),

@@ -9,6 +9,7 @@ use super::catalogue::Catalogue;
 use super::crash::{self, MAX_DETAILS};
 use super::event::millis;
 use super::finding::{Collector, Finding};
+use super::form;
 use super::garbled::Garbled;
 use super::parse::{self, bracketed, continues_backtrace, decimal_after, hex_after, join_backtrace, log_line};
 use super::start::{self, Starts};
@@ -205,7 +206,7 @@ impl Decoder {
             return;
         }
         self.follow(text, at_ms);
-        if self.panic_begins(text, at_ms) || self.continues(text) {
+        if self.panic_begins(text, at_ms) || self.continues(text, at_ms) {
             return;
         }
         self.plain(text, at_ms);
@@ -263,6 +264,16 @@ impl Decoder {
 
     /// The first line of a crash.
     fn panic_begins(&mut self, text: &str, at_ms: u64) -> bool {
+        if let Open::Panic(open) = &mut self.open {
+            if let Some(whole) = crash::completed(open, text) {
+                **open = whole;
+                return true;
+            }
+            // Some forms have lines that begin a crash of their own elsewhere.
+            if form::take(open, text) {
+                return true;
+            }
+        }
         let Some(mut panic) = crash::begin(text) else { return false };
         if matches!(panic.sort, "fatal_exception" | "soft_watchdog") {
             self.chip = self.chip.or_else(|| by_line("rst cause:"));
@@ -271,6 +282,12 @@ impl Decoder {
         // Abort, assertion and stack checks print their line before the panic handler prints its own.
         if let Open::Panic(open) = &mut self.open {
             let more = open.registers.is_empty() && open.backtrace.is_empty() && self.backtrace.is_none();
+            if more && open.sort == "rust_panic" && panic.sort == "exception" {
+                // An exception handler that panics names itself first.
+                panic.details.insert(0, std::mem::take(&mut open.reason));
+                self.open = Open::Panic(Box::new(panic));
+                return true;
+            }
             if more && open.details.len() < MAX_DETAILS {
                 open.core = open.core.or(panic.core);
                 open.details.push(text.to_owned());
@@ -306,7 +323,7 @@ impl Decoder {
     }
 
     /// Lines that belong to what is open.
-    fn continues(&mut self, text: &str) -> bool {
+    fn continues(&mut self, text: &str, at_ms: u64) -> bool {
         if matches!(self.open, Open::Panic(_) | Open::Watchdog(_)) && self.backtrace(text) {
             return true;
         }
@@ -317,7 +334,7 @@ impl Decoder {
             self.close();
         }
         let Open::Panic(panic) = &mut self.open else {
-            return self.lone_backtrace(text);
+            return self.without_reason(text, at_ms);
         };
         if text.starts_with("Rebooting") || text.starts_with("CPU halted") {
             self.close();
@@ -329,14 +346,20 @@ impl Decoder {
         crash::panic_line(panic, text)
     }
 
-    /// A backtrace whose reason was cut off before it: of a log that begins in the middle.
-    fn lone_backtrace(&mut self, text: &str) -> bool {
-        if !text.starts_with("Backtrace:") || parse::backtrace(text).is_empty() {
+    /// Registers or a backtrace whose reason was cut off before them: of a log that begins in the middle.
+    fn without_reason(&mut self, text: &str, at_ms: u64) -> bool {
+        let is_dump =
+            text.ends_with("register dump:") || text.starts_with("epc1=0x") || text.starts_with(">>>stack>>>");
+        if !is_dump && (!text.starts_with("Backtrace:") || parse::backtrace(text).is_empty()) {
             return false;
         }
-        let panic = Panic { sort: "unknown", reason: "backtrace without a reason".into(), ..Panic::default() };
+        let what = if is_dump { "registers" } else { "backtrace" };
+        let reason = format!("{what} without a reason");
+        let core = parse::decimal_after(text, "Core ");
+        let mut panic = Panic { at_ms, sort: "unknown", reason, core, ..Panic::default() };
+        crash::panic_line(&mut panic, text);
         self.open = Open::Panic(Box::new(panic));
-        self.backtrace(text)
+        is_dump || self.backtrace(text)
     }
 
     fn plain(&mut self, text: &str, at_ms: u64) {

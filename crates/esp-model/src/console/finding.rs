@@ -11,7 +11,7 @@ use crate::chip::Chip;
 /// Most characters of a line kept as evidence.
 const EVIDENCE: usize = 240;
 /// Only a line at least this long may have been wrapped.
-const WRAPPED: usize = 60;
+const WRAPPED: usize = 40;
 
 /// A known trouble that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

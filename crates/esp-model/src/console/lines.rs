@@ -1,6 +1,10 @@
 //! From bytes to lines.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use regex::Regex;
 
 /// Longest line kept whole, in bytes; what is longer is cut into several.
 pub const MAX_LINE: usize = 4096;
@@ -67,5 +71,17 @@ pub fn clean(bytes: &[u8]) -> String {
             out.push(c);
         }
     }
-    out
+    if out.contains('[') { without_colours(out) } else { out }
+}
+
+/// Colours whose escape sign a copy lost or made visible: `[0;31mE (62) boot`, `␛[0m`, `ESC[0;33m`, `^[[0m`.
+fn without_colours(text: String) -> String {
+    const COLOURS: &str =
+        r"(?:␛|\\x1[bB]|\\e|\\033|\\u001[bB]|\^\[|ESC)\[[0-9;]{0,8}m|\[(?:[01];)?(?:0|3[0-7]|9[0-7])m";
+    static PATTERN: OnceLock<Option<Regex>> = OnceLock::new();
+    let pattern = PATTERN.get_or_init(|| Regex::new(COLOURS).ok()).as_ref();
+    match pattern.map(|pattern| pattern.replace_all(&text, "")) {
+        Some(Cow::Owned(plain)) => plain,
+        _ => text,
+    }
 }

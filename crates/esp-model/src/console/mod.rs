@@ -10,6 +10,7 @@ mod crash;
 mod decoder;
 mod event;
 mod finding;
+mod form;
 mod garbled;
 mod lines;
 mod panic;
@@ -20,7 +21,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use address::{Number, Place, numbers, place};
+pub use address::{NULL_END, Number, Place, numbers, place};
 pub use catalogue::{Catalogue, CatalogueError, Confidence, Entry};
 pub use decoder::{Decoder, Summary};
 pub use event::{Boot, Event, ResetKind, Stage, Watchdog};

@@ -8,7 +8,7 @@ pub struct Panic {
     /// Milliseconds since the capture began.
     pub at_ms: u64,
     /// What sort: `exception`, `abort`, `assert`, `error_check`, `stack_smash`, `stack_overflow`, `interrupt_watchdog`,
-    /// `task_watchdog`, `soft_watchdog` (ESP8266), `cache_error`, `memory_protection`, `heap_corruption`,
+    /// `task_watchdog`, `soft_watchdog` and `hardware_watchdog` (ESP8266), `cache_error`, `memory_protection`, `heap_corruption`,
     /// `fatal_exception` (ESP8266), `rust_panic`, `zephyr_fatal`, `nuttx_assert`.
     pub sort: &'static str,
     /// The core it happened on.
@@ -34,6 +34,9 @@ pub struct Panic {
     /// `double`, `bus`, `breakpoint`; empty when it was none of these.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub fault: &'static str,
+    /// Number of the form in `console/forms.toml` that it is printed in; None: as ESP-IDF prints it.
+    #[serde(skip)]
+    pub form: Option<usize>,
     /// Stack as printed (RISC-V, ESP8266): address and words.
     #[serde(skip)]
     pub stack: Vec<(u32, Vec<u32>)>,

@@ -10,7 +10,7 @@ const MOST: usize = 6;
 /// One prefix at the start of a line. What cannot be told from the device's own text stays.
 const PREFIX: &str = r"(?x)^(?:
     \s+
-  | >+\s                                             # quoted mail
+  | >+(?:\s|$)                                       # quoted mail
   | ``+[A-Za-z]*\s*                                  # Markdown fence
   | \|\s
   | \[?\d{4}[-/.]\d\d[-/.]\d\d[T\x20_]?\]?\s*        # date
@@ -21,7 +21,14 @@ const PREFIX: &str = r"(?x)^(?:
   | \[[\w./-]+\.(?:c|cpp|cc|h|hpp|ino|rs):\d+\]\s?(?:\w+\(\):\s)?
   | (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\s+\d{1,2}\s\d\d:\d\d:\d\d\s\S+\s[\w./-]+(?:\[\d+\])?:\s
   | (?:/dev/)?tty\w+\s*[:>|]\s* | COM\d+\s*[:>|]\s*
-  | <(?:err|wrn|inf|dbg)>\s(?:[\w.-]+:\s)?           # Zephyr
+  | <(?:err|wrn|inf|dbg)>\s(?:[\w.-]+:\s+)?          # Zephyr
+  | [EWID]:\s+                                       # Zephyr without time
+  | \[esp32\w*\]\s(?:\[(?:INF|ERR|WRN|DBG)\]\s)?     # MCUboot
+  | \[\s*(?:EMERG|ALERT|CRIT|ERROR|WARN|NOTICE|INFO|DEBUG|TRACE)\s*\]\s?    # NuttX, defmt
+  | (?:ERROR|WARN|INFO|DEBUG)\s-\s                   # esp-println
+  | \d{1,9}\.\d{3,9}\s+                              # defmt
+  | \[CPU\d\]\s
+  | \[?(?:RX|Rx)\]?\s?(?:<-|->|:|-)\s? | 收\s?←\s?◆?   # terminal programs
 )";
 
 fn pattern() -> Option<&'static Regex> {
@@ -31,13 +38,16 @@ fn pattern() -> Option<&'static Regex> {
 
 /// The device's own text in a line of a log.
 pub(crate) fn bare(text: &str) -> &str {
-    let mut rest = text.trim();
+    // Of an empty line the prefix ends in a space.
+    let mut rest = text.trim_start();
     // Nearly all lines begin with their own text.
-    let may_have = |c: char| c.is_ascii_digit() || " []<>|`/\"tCJFMASOND".contains(c);
-    if !rest.starts_with(may_have) {
-        return rest;
+    let may_have = |c: char| c.is_ascii_digit() || " []<>|`/\"tCJFMASONDR收".contains(c);
+    let has_level =
+        rest.get(1..2) == Some(":") || ["ERROR ", "WARN ", "INFO "].iter().any(|word| rest.starts_with(word));
+    if !rest.starts_with(may_have) && !has_level {
+        return rest.trim_end();
     }
-    let Some(pattern) = pattern() else { return rest };
+    let Some(pattern) = pattern() else { return rest.trim_end() };
     for _ in 0..MOST {
         match pattern.find(rest) {
             Some(found) if !found.is_empty() => rest = rest.get(found.end()..).unwrap_or_default(),
@@ -86,6 +96,14 @@ mod tests {
             "/dev/ttyUSB0: ",
             "COM3> ",
             "> 12:16:53.101 -> ",
+            "E: ",
+            "[esp32] [ERR] ",
+            "[    4.649000] [ EMERG] ",
+            "22.618592 [INFO ] ",
+            "ERROR - ",
+            "[CPU0] ",
+            "[12:16:53.101] RX: ",
+            "[12:16:53.101]收←◆",
         ] {
             for text in [
                 "E (703) esp_image: image at 0x10000",
