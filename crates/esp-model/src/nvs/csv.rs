@@ -72,6 +72,28 @@ pub fn long_rows(text: &str) -> Vec<LongRow> {
     records.filter_map(long).collect()
 }
 
+/// Line on which a quoted value begins that the text does not end.
+pub fn open_quote(text: &str) -> Option<usize> {
+    let text = plain_ends(text);
+    let mut records = Records::new(&text);
+    while records.next().is_some() {}
+    records.open
+}
+
+/// Lines and keys of the entries before the first namespace, which nothing can read.
+pub fn rows_before_a_namespace(text: &str) -> Vec<(usize, String)> {
+    let (mut found, mut named) = (Vec::new(), false);
+    // What cannot be read is reported by who reads it.
+    let _ = each_row(text, |row| {
+        named |= row.kind.as_deref() == Some("namespace");
+        if !named {
+            found.push((row.line, row.key.as_deref().unwrap_or_default().to_owned()));
+        }
+        Ok::<(), CsvError>(())
+    });
+    found
+}
+
 /// The text without the mark that spreadsheets put before it, and with line feeds alone.
 fn plain_ends(text: &str) -> Cow<'_, str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -198,13 +220,15 @@ struct Records<'a> {
     lines: std::iter::Enumerate<std::str::SplitInclusive<'a, char>>,
     reader: Reader,
     begin: usize,
+    /// Where a quote began that was not closed.
+    open: Option<usize>,
 }
 
 impl<'a> Records<'a> {
     /// Lines of `text` end in a line feed.
     fn new(text: &'a str) -> Self {
         let reader = Reader { state: State::StartRecord, field: String::new(), length: 0, record: Vec::new() };
-        Self { lines: text.split_inclusive('\n').enumerate(), reader, begin: 1 }
+        Self { lines: text.split_inclusive('\n').enumerate(), reader, begin: 1, open: None }
     }
 
     fn line(&mut self, line: &str, number: usize) -> Result<(), CsvError> {
@@ -239,6 +263,7 @@ impl<'a> Iterator for Records<'a> {
         }
         matches!(self.reader.state, State::InQuotes).then(|| {
             self.reader.save(State::StartRecord);
+            self.open = Some(self.begin);
             Ok((self.begin, std::mem::take(&mut self.reader.record)))
         })
     }
@@ -269,6 +294,16 @@ mod tests {
         assert_eq!(near("Key,type,encoding,value"), CsvError::Column("key", Near::Spaced("Key".into())));
         assert_eq!(near("key;type;encoding;value"), CsvError::Column("key", Near::Separator(';')));
         assert_eq!(near("a,b,c,d"), CsvError::Column("key", Near::Nothing));
+    }
+
+    #[test]
+    fn quotes_that_stay_open_and_rows_without_a_namespace_are_found() {
+        let head = "key,type,encoding,value\n";
+        assert_eq!(open_quote(&format!("{head}w,namespace,,\nk,data,string,\"open\nx,data,u8,1\n")), Some(3));
+        assert_eq!(open_quote(&format!("{head}w,namespace,,\nk,data,string,\"two\nlines\"\n")), None);
+        let early = rows_before_a_namespace(&format!("{head}# note\nssid,data,string,x\nw,namespace,,\nk,data,u8,1\n"));
+        assert_eq!(early, [(3, "ssid".to_owned())]);
+        assert!(rows_before_a_namespace("nonsense").is_empty());
     }
 
     #[test]

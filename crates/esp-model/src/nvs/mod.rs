@@ -16,7 +16,7 @@ mod store;
 
 pub use build::{Builder, Source, generate};
 pub use crypt::{Keys, KeysError, decrypt, encrypt};
-pub use csv::{CsvError, LongRow, Near, Row, each_row, long_rows};
+pub use csv::{CsvError, LongRow, Near, Row, each_row, long_rows, open_quote, rows_before_a_namespace};
 pub use edit::{Change, Difference, diff, edit};
 pub use encode::{ValueError, encode_value};
 pub use page::{Item, Page, PageState, SlotState};

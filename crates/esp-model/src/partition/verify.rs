@@ -36,6 +36,14 @@ pub enum Warning {
         "{0} ({1:?}): an NVS partition must not be marked encrypted; NVS encryption has keys of its own (a partition nvs_keys, which is marked)"
     )]
     EncryptedNvs(Place, String),
+    /// Signs that a text editor or a web page put in: programs look the partition up by its name.
+    #[error("{0} ({1:?}): the name has signs that are not ASCII, such as quotes of a text program")]
+    OddName(Place, String),
+    /// The bootloader counts slots: one that is missing is one that it cannot start.
+    #[error(
+        "{0} ({1:?}): the slots before it are not all there (ota_{2} is missing): the bootloader expects ota_0, ota_1 … without a gap"
+    )]
+    SlotGap(Place, String, u8),
     /// Flag bits without a meaning.
     #[error("{0} ({1:?}): unknown flags {2:#010x}")]
     UnknownFlags(Place, String, u32),
@@ -108,6 +116,10 @@ impl Table {
         Ok(())
     }
 
+    fn has_slot(&self, slot: u8) -> bool {
+        self.partitions.iter().any(|partition| partition.ota_slot() == Some(slot))
+    }
+
     /// What looks like a mistake.
     pub fn warnings(&self, options: &Options) -> Vec<Warning> {
         let mut out = Vec::new();
@@ -125,6 +137,12 @@ impl Table {
             }
             if name.len() > 16 {
                 out.push(Warning::LongName(place, name.clone()));
+            }
+            if !name.is_ascii() {
+                out.push(Warning::OddName(place, name.clone()));
+            }
+            if let Some(missing) = partition.ota_slot().and_then(|slot| (0..slot).find(|slot| !self.has_slot(*slot))) {
+                out.push(Warning::SlotGap(place, name.clone(), missing));
             }
             if partition.unknown_flags != 0 {
                 out.push(Warning::UnknownFlags(place, name, partition.unknown_flags));

@@ -249,6 +249,29 @@ impl From<TableError> for ToolError {
     }
 }
 
+/// A number with a decimal point and a unit, in a smaller unit: `1.5M` is `1536K`.
+fn in_smaller_unit(value: &str) -> Option<String> {
+    let (digits, bytes) = match value.trim().trim_end_matches(['b', 'B', 'i']).trim_end() {
+        text if text.ends_with(['m', 'M']) => (text, 1024.0 * 1024.0),
+        text if text.ends_with(['k', 'K']) => (text, 1024.0),
+        _ => return None,
+    };
+    let number: f64 = digits.get(..digits.len() - 1)?.trim().parse().ok()?;
+    let bytes = (number * bytes) as u64;
+    (digits.contains('.') && bytes > 0).then(|| match bytes % 1024 {
+        0 => format!("write {}K: numbers of K and M are whole", bytes / 1024),
+        _ => format!("write {bytes}: numbers of K and M are whole"),
+    })
+}
+
+/// An offset that reads like a hexadecimal one without its `0x`: 9000 is not 0x9000.
+fn without_0x(offset: i128) -> Option<String> {
+    let digits = offset.to_string();
+    let meant = i128::from_str_radix(&digits, 16).ok()?;
+    (offset % 0x1000 != 0 && meant % 0x1000 == 0 && meant > 0)
+        .then(|| format!("write 0x{digits}: numbers without 0x are decimal, and {digits} is {offset:#x}"))
+}
+
 /// The next step that fits the fault of a row.
 fn repair(error: &TableError) -> Option<String> {
     let TableError::Row { name, problem, .. } = error else { return None };
@@ -257,23 +280,37 @@ fn repair(error: &TableError) -> Option<String> {
     if other_sign.is_some() {
         return text("part the columns by commas");
     }
+    let is_title = name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).eq_ignore_ascii_case("name");
+    if is_title && matches!(problem, Problem::Unknown { .. }) {
+        return text("begin the row of titles with #: it is a comment");
+    }
     match problem {
         Problem::Flag(found) | Problem::NotANumber { value: found, .. } if found.contains('#') => {
             text("comments stand on lines of their own, which begin with #")
         }
+        Problem::Flag(found) if found.starts_with(|c: char| c.is_ascii_digit()) => text(
+            "this is the second half of a number with a comma: write sizes as whole numbers of K or M, such as 1536K",
+        ),
         Problem::Flag(_) => text("the flags are encrypted and readonly, parted by a colon"),
+        Problem::NotANumber { value, .. } if in_smaller_unit(value).is_some() => in_smaller_unit(value),
         Problem::NotANumber { value, .. } => {
             let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
             let unit = value.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
             match unit.chars().next().filter(|_| !digits.is_empty()) {
                 Some(unit @ ('K' | 'M')) => {
+                    let digits = digits.trim();
                     Some(format!("write {digits}{unit}: sizes end in K or M, or are plain numbers"))
                 }
                 _ => text("write a number (0x10000, 65536) or one with K or M (64K, 1M)"),
             }
         }
-        Problem::Unknown { known, .. } => Some(format!("use one of {known}, or a number")),
+        Problem::Unknown { value, known, .. } => Some(match crate::nearest(value, known.split(", ")) {
+            Some(near) => format!("write {near}, if that is meant; else one of {known}, or a number"),
+            None => format!("use one of {known}, or a number"),
+        }),
         Problem::Empty(field) => Some(format!("give the {field}; only offset and flags may be left out")),
+        Problem::Order { offset, .. } if without_0x(*offset).is_some() => without_0x(*offset),
+        Problem::BelowTable { offset, .. } if without_0x((*offset).into()).is_some() => without_0x((*offset).into()),
         Problem::Order { .. } | Problem::Overlap { .. } | Problem::BelowTable { .. } => {
             text("leave the offset out and it follows the row before, or move it behind the end that is named")
         }
@@ -297,5 +334,36 @@ fn repair(error: &TableError) -> Option<String> {
 impl From<SubtypeError> for ToolError {
     fn from(error: SubtypeError) -> Self {
         Self::new(Code::PartitionInvalid, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(row: &str) -> String {
+        let csv = format!("# Name, Type, SubType, Offset, Size, Flags\n{row}\n");
+        let read = |text: &str| {
+            let table = Table::from_csv(text, &Options::default())?;
+            table.verify(&Options::default())
+        };
+        ToolError::from(read(&csv).unwrap_err()).next_step
+    }
+
+    #[test]
+    fn faults_of_rows_have_steps_that_work() {
+        for (row, want) in [
+            ("factory,app,factory,0x10000,1.5M,", "write 1536K"),
+            ("factory,app,factory,0x10000,0.7M,", "write 734003"),
+            ("factory,app,factory,0x10000,1,5M", "number with a comma"),
+            ("factory,app,factory,0x10000,20 KB,", "write 20K"),
+            ("Name, Type, SubType, Offset, Size, Flags", "row of titles with #"),
+            ("app0,app,ota0,0x10000,1M,", "write ota_0"),
+            ("nvs,data,nvs,9000,0x4000,", "write 0x9000"),
+            ("nvs,data,nvs,0x8000,0x4000,", "leave the offset out"),
+        ] {
+            let found = step(row);
+            assert!(found.contains(want), "{row}: {found}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What is seldom meant in NVS data, and where it comes from.
 
 use esp_model::image::kind;
+use esp_model::literal::decode_marked;
 use esp_model::nvs;
 use esp_model::partition::{DATA, DATA_NVS};
 
@@ -14,7 +15,8 @@ const WRITABLE: u64 = 0x3000;
 /// What is allowed and seldom meant.
 pub fn doubts(csv: &[u8], size: u64) -> Vec<FindingOut> {
     let warning = |text: String| FindingOut { severity: "warning".into(), text };
-    let long = nvs::long_rows(&String::from_utf8_lossy(csv));
+    let text = String::from_utf8_lossy(csv);
+    let long = nvs::long_rows(&text);
     let cut = |row: &nvs::LongRow| {
         let nvs::LongRow { line, key, columns, header } = row;
         warning(format!(
@@ -24,7 +26,15 @@ pub fn doubts(csv: &[u8], size: u64) -> Vec<FindingOut> {
     let small = (size < WRITABLE).then(|| {
         warning(format!("with {size:#x} bytes the partition can only be read: {WRITABLE:#x} are the least that a device can write to"))
     });
-    small.into_iter().chain(long.iter().map(cut)).collect()
+    let open = nvs::open_quote(&text).map(|line| {
+        warning(format!(
+            "line {line}: the quote that opens a value there is not closed: all that follows is part of the value"
+        ))
+    });
+    let early = nvs::rows_before_a_namespace(&text).into_iter().map(|(line, key)| {
+        warning(format!("line {line} ({key:?}) stands before the first row of type namespace: no program can read it; put NAME,namespace,, before it"))
+    });
+    small.into_iter().chain(long.iter().map(cut)).chain(open).chain(early).collect()
 }
 
 /// The CSV form and the folder that files in it are named from.
@@ -34,7 +44,11 @@ pub fn csv_text(ctx: &Ctx, text: &str) -> Result<(Vec<u8>, String), ToolError> {
         return Ok((text.as_bytes().to_vec(), String::new()));
     }
     let folder = text.rfind('/').map_or("", |at| text.get(..=at).unwrap_or_default());
-    Ok((ctx.files.read(text)?, folder.to_owned()))
+    let bytes = ctx.files.read(text)?;
+    // Spreadsheets write UTF-16 with a mark.
+    let marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    let plain = decode_marked(&bytes).filter(|_| marked).map(String::into_bytes);
+    Ok((plain.unwrap_or(bytes), folder.to_owned()))
 }
 
 /// Refuses a file that is shorter than a page: keys, most often.
