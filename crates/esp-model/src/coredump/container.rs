@@ -147,7 +147,7 @@ pub(super) fn decode(bytes: &[u8], check: Check) -> Result<CoreDump, CoreDumpErr
     if missing > 0 && tolerated {
         return with_losses(bytes, total, layout, version);
     }
-    with_layout(bytes.get(..total).ok_or(cut)?, layout, version, check)
+    with_layout(bytes.get(..total).ok_or(cut)?, layout, version, Some(check))
 }
 
 /// Decodes a dump of which some bytes are missing, at its end or where lines of a console were lost.
@@ -155,11 +155,11 @@ fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) ->
     let missing = total - bytes.len();
     let placed = (layout.version >= 0x0100).then(|| realign::realigned(bytes, layout.header_len, total)).flatten();
     let Some(placed) = placed else {
-        let found = with_layout(&[bytes, &vec![0; missing]].concat(), layout, version, Check::Report)?;
+        let found = with_layout(&[bytes, &vec![0; missing]].concat(), layout, version, None)?;
         let lost = format!("{missing} bytes are missing, taken to be the last: they are zeros");
         return Ok(CoreDump { damage: vec![lost], ..found });
     };
-    let mut dump = with_layout(&placed.bytes, layout, version, Check::Report)?;
+    let mut dump = with_layout(&placed.bytes, layout, version, None)?;
     // Where a note's content was lost, its task has no handle.
     let all = dump.tasks.len();
     dump.tasks.retain(|task| task.tcb != 0);
@@ -169,7 +169,7 @@ fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) ->
     for task in &mut dump.tasks {
         let block = blocks.iter().find(|(address, _)| *address == task.tcb);
         task.state.tcb_corrupted |= block.is_none_or(|(start, len)| lost(*start, start.wrapping_add(*len)));
-        task.state.stack_corrupted |= task.stack.is_some_and(|(start, len)| lost(start, start.wrapping_add(len)));
+        task.state.stack_corrupted |= task.stack.is_none_or(|(start, len)| lost(start, start.wrapping_add(len)));
     }
     dump.damage.push(format!("{missing} bytes are missing (lines were lost): what could not be placed is zeros"));
     dump.damage
@@ -180,8 +180,13 @@ fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) ->
     Ok(dump)
 }
 
-/// Decodes a whole dump of a known layout.
-fn with_layout(dump: &[u8], layout: &Layout, version: Version, check: Check) -> Result<CoreDump, CoreDumpError> {
+/// Decodes a whole dump of a known layout; without a check one of which parts are known to be missing.
+fn with_layout(
+    dump: &[u8],
+    layout: &Layout,
+    version: Version,
+    check: Option<Check>,
+) -> Result<CoreDump, CoreDumpError> {
     let word = |at: usize| {
         let have = dump.len();
         dump.get(at..).and_then(le32).ok_or(CoreDumpError::Cut { what: "header", need: at + 4, have })
@@ -196,13 +201,13 @@ fn with_layout(dump: &[u8], layout: &Layout, version: Version, check: Check) -> 
 
     let (stored, computed) = (layout.checksum.stored(stored), layout.checksum.of(guarded));
     let ok = stored == computed;
-    if !ok && check == Check::Enforce {
+    if !ok && check == Some(Check::Enforce) {
         return Err(CoreDumpError::Checksum { kind: layout.checksum, stored, computed });
     }
     let checksum = Checksum { kind: layout.checksum, stored, ok: Some(ok) };
     let revision = layout.revision_at.map(word).transpose()?;
     if layout.version >= 0x0100 {
-        return elf::decode(body, checksum, Some(version), revision);
+        return elf::decode(body, checksum, Some(version), revision, check.is_some());
     }
     let segments = if layout.header_len >= 20 { word(16)? } else { 0 };
     let header = binary::Header { tasks: word(8)?, tcb_len: word(12)?, segments };

@@ -34,12 +34,14 @@ struct Notes {
     flags: Vec<(u32, u32)>,
 }
 
-/// Decodes an ELF core. Version and revision come from the dump header where there is one.
+/// Decodes an ELF core. Version and revision come from the dump header where there is one. `whole`: nothing of it is known
+/// to be missing, so that notes that contradict themselves are an error.
 pub(super) fn decode(
     bytes: &[u8],
     checksum: Checksum,
     version: Option<Version>,
     chip_revision: Option<u32>,
+    whole: bool,
 ) -> Result<CoreDump, CoreDumpError> {
     let header = FileHeader32::<LE>::parse(bytes).map_err(|_| CoreDumpError::NotACoreDump("no 32-bit ELF header"))?;
     if header.e_type(LE) != ET_CORE {
@@ -56,7 +58,10 @@ pub(super) fn decode(
     let mut held = 0usize;
     for program in headers {
         match program.p_type(LE) {
-            PT_NOTE => notes.read(arch, program, bytes)?,
+            PT_NOTE => match notes.read(arch, program, bytes) {
+                Err(error) if whole => return Err(error),
+                _ => {}
+            },
             PT_LOAD => {
                 let data = program
                     .data(LE, bytes)

@@ -160,12 +160,12 @@ impl CoreDump {
             return Err(CoreDumpError::NotACoreDump("larger than 64 MiB"));
         }
         if bytes.starts_with(b"\x7fELF") {
-            return elf::decode(bytes, Checksum::none(), None, None);
+            return elf::decode(bytes, Checksum::none(), None, None, true);
         }
         if let Some(decoded) = text::decode(bytes, check, which) {
             let text = decoded?;
             let mut dump = if text.bytes.starts_with(b"\x7fELF") {
-                elf::decode(&text.bytes, Checksum::none(), None, None)?
+                elf::decode(&text.bytes, Checksum::none(), None, None, true)?
             } else {
                 container::decode(&text.bytes, check)?
             };

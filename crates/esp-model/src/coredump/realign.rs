@@ -181,6 +181,21 @@ fn parts(stream: &mut Stream<'_>, core: usize, head: usize, count: usize) -> Vec
                 parts.push(Part { kind: NOTE, offset: begin, address: 0, len });
                 stream.stand_in(head, &[4, begin, 0, 0, len, len, 6, 0]);
             }
+            // The rest of a header may be another's: what counts was looked at.
+            let address = usize::try_from(part.address).unwrap_or_default();
+            stream.stand_in(
+                at,
+                &[
+                    usize::try_from(part.kind).unwrap_or_default(),
+                    part.offset,
+                    address,
+                    address,
+                    part.len,
+                    part.len,
+                    6,
+                    0,
+                ],
+            );
             parts.push(part);
         }
     }

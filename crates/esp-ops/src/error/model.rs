@@ -11,6 +11,8 @@ impl From<CoreDumpError> for ToolError {
         let code = match error {
             CoreDumpError::Blank => Code::NoCoreDump,
             CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => Code::CoreDumpDamaged,
+            // Lines of a console were lost, or its end.
+            CoreDumpError::Cut { what, .. } if what.starts_with("dump") => Code::CoreDumpDamaged,
             CoreDumpError::Which { .. } => Code::BadParameter,
             _ => Code::CoreDumpInvalid,
         };
