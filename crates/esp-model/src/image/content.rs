@@ -104,7 +104,10 @@ impl Foreign {
             Self::WebPage | Self::Xml | Self::Json | Self::Document | Self::Text => {
                 "download the firmware file itself: the server answered with this instead"
             }
-            Self::Zip | Self::Gzip | Self::Archive => "unpack it and give the firmware inside of it",
+            Self::Gzip => {
+                "unpack it (gzip -d) and give the .bin inside: packed files are for updates over the air, a chip does not start one"
+            }
+            Self::Zip | Self::Archive => "unpack it and give the firmware inside of it",
             Self::Program => "give the firmware file of the build: this is an installer or a tool",
             Self::LfsPointer => "fetch the file with `git lfs pull`, or download it from the release page",
         }

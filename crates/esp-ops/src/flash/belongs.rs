@@ -7,6 +7,7 @@ use esp_model::partition::{self, DEFAULT_TABLE_OFFSET, Table};
 
 use crate::error::{Code, ToolError};
 use crate::flash::files::Piece;
+use crate::flash::release;
 use crate::session::device::Connected;
 
 /// Where the first app lies in ESP-IDF's usual tables: counts where there is no table to ask.
@@ -45,7 +46,13 @@ pub fn refuse_programs(pieces: &[Piece]) -> Result<(), ToolError> {
 pub fn refuse_foreign(piece: &Piece) -> Result<(), ToolError> {
     match piece.content() {
         Content::Foreign(what) => {
-            Err(ToolError::new(Code::NotFirmware, format!("`{}` is {}", piece.path, what.name())).next(what.remedy()))
+            let error = ToolError::new(Code::NotFirmware, format!("`{}` is {}", piece.path, what.name()));
+            Err(match std::str::from_utf8(piece.head()).is_ok_and(release::is_build) {
+                true => {
+                    error.next(format!("this describes a build: give it as project={} instead of files", piece.path))
+                }
+                false => error.next(what.remedy()),
+            })
         }
         _ => refuse_programs(std::slice::from_ref(piece)),
     }
@@ -81,13 +88,16 @@ fn place(address: u32, chip: &Chip, table: Option<&Table>) -> Place {
     }
 }
 
+/// The partition that an app goes to first.
+fn first_app(table: Option<&Table>) -> Option<&partition::Partition> {
+    let table = table?;
+    let factory = table.find_kind(partition::APP, partition::APP_FACTORY);
+    factory.or_else(|| table.ota_slots().into_iter().next())
+}
+
 /// Where an app goes, in words.
 fn app_place(table: Option<&Table>) -> String {
-    let first = table.and_then(|table| {
-        let factory = table.find_kind(partition::APP, partition::APP_FACTORY);
-        factory.or_else(|| table.ota_slots().into_iter().next())
-    });
-    match first {
+    match first_app(table) {
         Some(one) => format!("the app partition `{}` at {:#x}", one.name, one.offset),
         None => format!("the app partition, usually at {USUAL_APP:#x}"),
     }
@@ -118,9 +128,17 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
             let text = format!(
                 "`{path}` is an app image, and {address:#x} is not where an app can start: its place is {home}"
             );
-            let next = format!(
-                "give the app with its own address, or the merged (factory) file at 0; the bootloader belongs at {bootloader:#x}"
-            );
+            let next = match path.to_ascii_lowercase().ends_with(".uf2") {
+                // TinyUF2 counts from the partition it writes to.
+                true => format!(
+                    "addresses in a UF2 file for a USB bootloader begin at the app partition: give the file with address {:#x}, \
+                     which is added to them",
+                    first_app(table).map_or(USUAL_APP, |one| one.offset)
+                ),
+                false => format!(
+                    "give the app with its own address, or the merged (factory) file at 0; the bootloader belongs at {bootloader:#x}"
+                ),
+            };
             wrong(text, next)
         }
         Content::Bootloader(of) if matches!(place, Place::App(_)) => {

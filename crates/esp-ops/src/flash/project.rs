@@ -163,7 +163,12 @@ fn idf(call: &Call, file: &Path) -> Result<Project, ToolError> {
 }
 
 fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
-    if !is_elf(&call.files.read_some(path)?) {
+    let bytes = call.files.read_some(path)?;
+    if let Some(what) = release::described(&bytes).filter(|_| bytes.starts_with(b"PK")) {
+        return Err(ToolError::new(Code::NoProject, format!("`{path}` is {what}"))
+            .next("unpack it, then give the folder or the manifest as project, or a .bin of it in files"));
+    }
+    if !is_elf(&bytes) {
         return Err(ToolError::new(
             Code::NoProject,
             format!(

@@ -42,6 +42,12 @@ pub fn is_manifest(text: &str) -> bool {
     serde_json::from_str::<Manifest>(text).is_ok()
 }
 
+/// The text describes a build: such a manifest, or `flasher_args.json` of ESP-IDF.
+pub fn is_build(text: &str) -> bool {
+    let is_idf = |json: serde_json::Value| json.get("flash_files").is_some_and(serde_json::Value::is_object);
+    is_manifest(text) || serde_json::from_str(text).is_ok_and(is_idf)
+}
+
 /// What texts and archives of published builds hold, in words. None: the bytes are none of these.
 pub fn described(bytes: &[u8]) -> Option<String> {
     if let Some(names) = zip::names(bytes).filter(|_| bytes.starts_with(b"PK")) {

@@ -268,6 +268,44 @@ fn hex_and_uf2_files_bring_their_own_addresses() {
     }
 }
 
+/// UF2 files for USB bootloaders count from the app partition, as TinyUF2 writes them.
+#[test]
+fn a_uf2_file_that_counts_from_the_app_partition_is_refused_with_the_address_to_give() {
+    let bench = Bench::new();
+    let (device, port) = bench.device("tinyuf2", |_| ());
+    let [_, _, app] = demo(chip());
+    let parts = [hex::Part { address: 0, data: app.clone() }];
+    fs::write(bench.path("firmware.uf2"), uf2::write(&parts, 0xc47e_5767, Some(256), false).unwrap()).unwrap();
+    let give = |address: u32| json!({"port": port, "files": [{"path": "firmware.uf2", "address": address}]});
+    let error = bench.fail("esp_flash_firmware", give(0));
+    assert_eq!(error.code.as_str(), "wrong_place", "{error}");
+    assert!(error.next_step.contains("address 0x10000"), "{error}");
+    assert!(flash(&device, 0, 0x2_0000).iter().all(|byte| *byte == 0xff));
+    bench.call("esp_flash_firmware", give(0x1_0000));
+    assert!(flash(&device, 0x1_0000, app.len()) == app);
+}
+
+/// `firmware.factory.bin` of ESPHome and Tasmota: all of the flash in one file.
+#[test]
+fn the_only_factory_image_of_a_folder_is_written_from_0_on() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let mut merged = vec![0xff; 0x1_0000];
+    let at = chip().flash.bootloader_offset as usize;
+    merged[at..at + bootloader.len()].copy_from_slice(&bootloader);
+    let rows = table(OTA, 0x8000);
+    merged[0x8000..0x8000 + rows.len()].copy_from_slice(&rows);
+    merged.extend(&app);
+    folder(&bench, "lamp", &[("firmware.factory.bin", &merged), ("firmware.ota.bin", &app)]);
+    let (device, port) = bench.device("factory", |_| ());
+    let out = bench.call("esp_flash_firmware", json!({"port": port, "project": "lamp"}));
+    assert_eq!((&out["project"], &out["verified"]), (&json!("factory image"), &json!(true)), "{out:?}");
+    assert!(flash(&device, 0, merged.len()) == merged);
+    folder(&bench, "lamp", &[("other.factory.bin", &merged)]);
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "lamp"}));
+    assert!(error.message.contains("several builds"), "{error}");
+}
+
 /// What releases hold: a manifest, an argument file, paths of another system.
 #[test]
 fn published_builds_are_read_and_their_wrong_addresses_refused() {
