@@ -193,7 +193,8 @@ fn exception(
             "exccause" | "mcause" => format!("{value:#x} ({})", cause_name(dump.arch, *value)),
             "excvaddr" | "mtval" if about_address && *value < NULL_END => {
                 let member = behind_null(*value).map_or_else(String::new, |words| format!(": {words}"));
-                format!("{value:#x} (behind a null pointer{member})")
+                let what = if *value == 0 { "a null pointer" } else { "behind a null pointer" };
+                format!("{value:#x} ({what}{member})")
             }
             _ => format!("{value:#x}"),
         };
