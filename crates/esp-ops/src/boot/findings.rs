@@ -86,7 +86,7 @@ pub fn catalogue(config: &Config) -> Result<Arc<Catalogue>, ToolError> {
     let texts = texts(&dir)?;
     let catalogue = Catalogue::with(texts.iter().map(String::as_str)).map_err(|error| {
         ToolError::new(Code::BadConfiguration, format!("findings_dir {}: {error}", dir.display()))
-            .next("correct the entry; an entry has code, line or fact, cause, remedy, confidence, source and an example that leads to it")
+            .next("correct the entry; an entry needs code, line or fact, cause, remedy and an example that leads to it")
     })?;
     Ok(Arc::new(catalogue))
 }

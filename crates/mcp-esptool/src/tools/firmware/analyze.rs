@@ -203,7 +203,11 @@ impl Tool for Analyze {
 }
 
 fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Out {
-    let kind = kind::recognise(bytes);
+    // An archive is as even as ciphertext.
+    let kind = match kind::recognise(bytes) {
+        Kind::Encrypted if Foreign::of(bytes).is_some() => Kind::Unknown,
+        kind => kind,
+    };
     let mut out = Out {
         kind: kind_name(kind),
         size_bytes: bytes.len() as u64,
