@@ -18,8 +18,8 @@ pub enum Node {
 }
 
 /// Names (or their last words) of integers that are addresses: they are shown in hex.
-const ADDRESSES: [&str; 11] =
-    ["address", "offset", "entry", "base", "pc", "start", "end", "at", "vaddr", "sp", "stack_pointer"];
+const ADDRESSES: [&str; 10] =
+    ["address", "offset", "entry", "base", "pc", "start", "end", "vaddr", "sp", "stack_pointer"];
 
 impl Node {
     /// Nothing that a reader would miss.
