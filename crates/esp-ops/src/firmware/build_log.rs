@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use esp_model::console::{Confidence, Decoder};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -66,7 +67,26 @@ impl BuildLog {
         let first = errors.first().map(|one| one.text.clone());
         let message = first.map_or_else(|| what.to_string(), |text| format!("{what}: {text}"));
         let shown = serde_json::to_value(&errors).unwrap_or_default();
-        ToolError::new(Code::BuildFailed, message).seen("errors", shown).seen("log", self.tail())
+        let error = ToolError::new(Code::BuildFailed, message).seen("errors", shown).seen("log", self.tail());
+        match self.remedy() {
+            Some(remedy) => error.next(remedy),
+            None => error,
+        }
+    }
+
+    /// What the catalogue of findings says to a build that does not fit: which region, and what to do.
+    fn remedy(&self) -> Option<String> {
+        let mut decoder = Decoder::new(None);
+        for one in self.diagnostics.iter().filter(|one| one.severity == "error") {
+            decoder.feed(Duration::ZERO, format!("{}\n", one.text).as_bytes());
+        }
+        let tail = self.tail();
+        decoder.feed(Duration::ZERO, format!("{tail}\n").as_bytes());
+        decoder.finish();
+        let found = decoder.findings();
+        let found = found.iter().filter(|one| one.confidence == Confidence::Certain);
+        let steps: Vec<String> = found.map(|one| format!("{}: {}", one.cause, one.remedy)).collect();
+        (!steps.is_empty()).then(|| steps.join("; "))
     }
 }
 
@@ -168,6 +188,25 @@ fn read_lines(output: impl Read + Send + 'static, to: Sender<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_does_not_fit_names_each_region_with_its_step() {
+        let mut log = BuildLog::default();
+        for line in [
+            "[9/10] Linking CXX executable lamp.elf",
+            "ld: region `iram0_0_seg' overflowed by 532 bytes",
+            "ld: region `dram0_0_seg' overflowed by 1072 bytes",
+            "collect2: error: ld returned 1 exit status",
+        ] {
+            log.take(line, &Job::new());
+        }
+        let step = log.failed("the build failed").next_step;
+        assert!(step.contains("532 bytes too many for instruction RAM") && step.contains("dram0_0_seg"), "{step}");
+        assert!(step.contains("esp_size_analysis map_file"), "{step}");
+        let mut other = BuildLog::default();
+        other.take("main.c:1:10: fatal error: no.h: No such file", &Job::new());
+        assert!(!other.failed("the build failed").next_step.contains("esp_size_analysis"));
+    }
 
     #[test]
     fn compilers_linkers_and_cmake_are_understood() {

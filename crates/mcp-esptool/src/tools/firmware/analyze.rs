@@ -204,10 +204,8 @@ impl Tool for Analyze {
 
 fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Out {
     // An archive is as even as ciphertext.
-    let kind = match kind::recognise(bytes) {
-        Kind::Encrypted if Foreign::of(bytes).is_some() => Kind::Unknown,
-        kind => kind,
-    };
+    let packed = Foreign::of(bytes).is_some();
+    let kind = Some(kind::recognise(bytes)).filter(|kind| !packed || *kind != Kind::Encrypted).unwrap_or(Kind::Unknown);
     let mut out = Out {
         kind: kind_name(kind),
         size_bytes: bytes.len() as u64,
@@ -306,8 +304,9 @@ fn words(bytes: &[u8], out: &Out) -> Option<String> {
             let app = out.image.as_ref().and_then(|image| image.app.as_ref());
             let named = app.map_or_else(String::new, |app| format!(" `{}` {}", app.project_name, app.version));
             let least = app.map(|app| app.min_efuse_block_revision).filter(|least| !matches!(*least, 0 | u16::MAX));
-            let needs =
-                least.map_or_else(String::new, |least| format!(", needs eFuse block revision {}", version(least)));
+            let needs = least.map_or_else(String::new, |least| {
+                format!(", only for chips with eFuse block revision {} or later", version(least))
+            });
             format!("app{named}{needs}")
         }
         Content::Bootloader(chip) => format!("bootloader, its place is {:#x}", chip.flash.bootloader_offset),
