@@ -11,9 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let chip = words.next().ok_or("which chip?")?;
     let milliseconds: u64 = words.next().ok_or("how long?")?.parse()?;
+    let size = std::env::var("FLASH_MB").map_or(Ok(4), |size| size.parse::<u32>())? << 20;
     let mut config = match std::env::var("REVISION") {
-        Ok(revision) => Config::with_revision(&chip, 4 << 20, revision.parse()?),
-        Err(_) => Config::new(&chip, 4 << 20),
+        Ok(revision) => Config::with_revision(&chip, size, revision.parse()?),
+        Err(_) => Config::new(&chip, size),
     }
     .ok_or("no machine for this chip")?;
     let (mut trace, mut sync) = (false, false);

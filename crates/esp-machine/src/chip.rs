@@ -33,6 +33,9 @@ pub struct Board {
     /// Number of processor cores.
     #[serde(default = "one")]
     pub cores: u32,
+    /// Programs for flash do not run yet: virtual devices of this chip imitate it.
+    #[serde(default)]
+    pub unfinished: bool,
     /// Where a core begins after a reset.
     pub reset_vector: u32,
     /// Crystal.
@@ -56,6 +59,9 @@ pub struct Board {
     pub clock: ClockTree,
     /// The interrupt controller.
     pub interrupts: InterruptMap,
+    /// Bytes of external RAM that a board usually has; 0 where firmware could not use it.
+    #[serde(default)]
+    pub psram: u32,
     /// Blocks.
     pub peripheral: Vec<Peripheral>,
     /// Bits that read as something else than what was written.
@@ -165,6 +171,9 @@ pub struct Cache {
     /// Bits that select external RAM.
     #[serde(default)]
     pub psram: u32,
+    /// A window that always shows the external RAM from its beginning: first address and length.
+    #[serde(default)]
+    pub psram_window: Option<[u32; 2]>,
     /// The bit that says that the page is encrypted; 0 when all are, once encryption is on.
     #[serde(default)]
     pub encrypted: u32,
@@ -318,7 +327,7 @@ pub struct Bits {
     /// Keep what is written, whatever the file says.
     #[serde(default)]
     pub writable: u32,
-    /// The second bit reads as the first.
+    /// The second bit reads as the first, above which it stands.
     #[serde(default)]
     pub copy: Option<[u32; 2]>,
     /// Content after a reset, when the register file does not know it.

@@ -50,6 +50,8 @@ pub struct Shared {
     pub efuse: Efuse,
     /// The flash windows.
     pub mmu: Mmu,
+    /// Bytes of external RAM, which shares the flash's lines.
+    pub psram: u32,
     /// The running slice ends behind this instruction: interrupt lines, time or decoded code may have changed.
     pub stop: bool,
     /// Deep sleep: no core runs until something wakes the chip.

@@ -27,6 +27,9 @@ struct Engine {
 /// An engine for a chip; `None` when it has no machine, or its ROM is not built in.
 pub fn firmware(chip: &'static Chip, revision: u16) -> Option<Box<dyn Firmware>> {
     let mut config = Config::new(chip.id, SECTOR as u32)?;
+    if config.board.unfinished {
+        return None;
+    }
     config.revision = revision;
     let machine = Machine::new(config).ok()?;
     Some(Box::new(Engine { machine, origin: 0, usb: false, notes: Vec::new() }))
@@ -34,7 +37,8 @@ pub fn firmware(chip: &'static Chip, revision: u16) -> Option<Box<dyn Firmware>>
 
 /// Whether [`firmware`] has an engine for this chip as it comes from the factory: its machine is known and its ROM built in.
 pub fn runs(chip: &Chip) -> bool {
-    let rom = crate::chip::board(chip.id).map(|board| rom_name(board, chip.factory.revision));
+    let board = crate::chip::board(chip.id).filter(|board| !board.unfinished);
+    let rom = board.map(|board| rom_name(board, chip.factory.revision));
     rom.is_some_and(|rom| built_in().any(|name| name == rom))
 }
 

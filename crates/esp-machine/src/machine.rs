@@ -41,6 +41,8 @@ pub struct Config {
     pub download: bool,
     /// Of all that is random.
     pub seed: u64,
+    /// Bytes of external RAM; 0 for a board without it.
+    pub psram: u32,
 }
 
 impl Config {
@@ -63,6 +65,7 @@ impl Config {
             rom: None,
             download: false,
             seed: 1,
+            psram: board.psram,
         })
     }
 }
@@ -133,7 +136,8 @@ impl Machine {
             events: Vec::new(),
             flash: config.flash,
             efuse: config.efuse,
-            mmu: Mmu::new(&board.cache),
+            mmu: Mmu::new(&board.cache, config.psram),
+            psram: config.psram,
             stop: false,
             asleep: false,
             reset: None,
@@ -446,7 +450,7 @@ fn register_pages(board: &'static Board, memory: &mut Memory) -> Vec<RegisterPag
                 writable: register.writable,
                 write_1_clears: register.write_1_clears,
                 ones: 0,
-                copy: None,
+                copies: (0, 0),
             };
             page.learn((block.base + offset) & 0xfff, masks);
         }
@@ -456,7 +460,10 @@ fn register_pages(board: &'static Board, memory: &mut Memory) -> Vec<RegisterPag
         let mut masks = page.masks(bits.address);
         masks.ones |= bits.ones;
         masks.writable = (masks.writable | bits.writable) & !bits.zeros;
-        masks.copy = bits.copy.or(masks.copy);
+        if let Some([from, to]) = bits.copy {
+            // All of a register stand equally far above.
+            masks.copies = (masks.copies.0 | 1 << (from & 31), to.saturating_sub(from));
+        }
         masks.reset = bits.reset.unwrap_or(masks.reset);
         page.learn(bits.address & 0xfff, masks);
     }

@@ -1,13 +1,14 @@
 //! The cache's memory management unit: which flash page an address of a flash window shows.
 //!
-//! Flash pages come into the arena when they are first touched; the cache itself (lines, timing) is not modelled.
+//! Flash pages come into the arena when they are first touched; the cache itself (lines, timing) is not modelled. Pages of
+//! external RAM do so as well.
 
 use std::collections::BTreeMap;
 
 use esp_sim::nor::Nor;
 
 use crate::chip::Cache;
-use crate::memory::{EXEC, Memory, PAGE, READ};
+use crate::memory::{EXEC, Memory, PAGE, READ, WRITE};
 
 /// Entries and which flash pages are in the arena.
 #[derive(Debug, Clone)]
@@ -21,11 +22,14 @@ pub struct Mmu {
     frames: BTreeMap<(u32, bool), u32>,
     /// Flash encryption is on: keys of the XTS view.
     pub keys: Option<crate::xts::Keys>,
+    /// Bytes of external RAM, and the frames of its pages that were touched.
+    psram: u32,
+    psram_frames: BTreeMap<u32, u32>,
 }
 
 impl Mmu {
     /// All entries invalid.
-    pub fn new(cache: &'static Cache) -> Self {
+    pub fn new(cache: &'static Cache, psram: u32) -> Self {
         let first = cache.page_sizes.first().copied().unwrap_or(0x1_0000);
         Self {
             cache,
@@ -34,7 +38,31 @@ impl Mmu {
             index: 0,
             frames: BTreeMap::new(),
             keys: None,
+            psram,
+            psram_frames: BTreeMap::new(),
         }
+    }
+
+    /// The place in external RAM that an address shows.
+    fn psram_address(&self, address: u32) -> Option<u32> {
+        let place = match self.cache.psram_window {
+            Some([start, length]) if address.wrapping_sub(start) < length => address - start,
+            _ => {
+                let entry = self.entry_of(address).filter(|(entry, _)| entry & self.cache.psram != 0)?;
+                (entry.0 & self.cache.number).checked_mul(self.page_size)?.checked_add(entry.1 % self.page_size)?
+            }
+        };
+        (place < self.psram).then_some(place)
+    }
+
+    /// The entry that decides about an address, and how far the address is into its window.
+    fn entry_of(&self, address: u32) -> Option<(u32, u32)> {
+        let inside = |window: &&crate::chip::Window| address.wrapping_sub(window.start) < window.size;
+        let window = self.cache.windows.iter().find(inside)?;
+        let offset = address - window.start;
+        let entry = *self.entries.get((window.first + offset / self.page_size) as usize)?;
+        let valid = entry & self.cache.valid == self.cache.valid && entry & self.cache.invalid == 0;
+        valid.then_some((entry, offset))
     }
 
     /// An entry.
@@ -82,10 +110,9 @@ impl Mmu {
     pub fn flash_address(&self, address: u32) -> Option<(u32, bool, bool)> {
         let inside = |window: &&crate::chip::Window| address.wrapping_sub(window.start) < window.size;
         let window = self.cache.windows.iter().find(inside)?;
-        let offset = address - window.start;
-        let entry = self.entries.get((window.first + offset / self.page_size) as usize)?;
+        let (entry, offset) = self.entry_of(address)?;
         let cache = self.cache;
-        if entry & cache.valid != cache.valid || entry & cache.invalid != 0 || entry & cache.psram != 0 {
+        if entry & cache.psram != 0 {
             return None;
         }
         let encrypted = self.keys.is_some() && (cache.encrypted == 0 || entry & cache.encrypted != 0);
@@ -93,8 +120,13 @@ impl Mmu {
         Some((u32::try_from(place).ok()?, encrypted, !window.data_only))
     }
 
-    /// Brings the flash page behind an address into the arena; false when the address shows no flash.
+    /// Brings the page of flash or external RAM behind an address into the arena; false when the address shows neither.
     pub fn page_in(&mut self, memory: &mut Memory, flash: &Nor, address: u32) -> bool {
+        if let Some(place) = self.psram_address(address) {
+            let frame = *self.psram_frames.entry(place / PAGE as u32).or_insert_with(|| memory.allocate(PAGE, 0));
+            memory.map(address & !0xfff, PAGE, frame, READ | WRITE | EXEC);
+            return true;
+        }
         let Some((place, encrypted, code)) = self.flash_address(address) else { return false };
         // The part repeats behind its end: higher address lines are not connected.
         let page = place % flash.size().max(1) / PAGE as u32;

@@ -87,12 +87,12 @@ pub struct Masks {
     pub write_1_clears: u32,
     /// Bits that read as 1 whatever was written.
     pub ones: u32,
-    /// The second bit reads as the first.
-    pub copy: Option<[u32; 2]>,
+    /// Bits that others follow, and how far above them these stand.
+    pub copies: (u32, u32),
 }
 
 /// A register that no file names keeps what is written.
-const UNKNOWN: Masks = Masks { reset: 0, writable: !0, write_1_clears: 0, ones: 0, copy: None };
+const UNKNOWN: Masks = Masks { reset: 0, writable: !0, write_1_clears: 0, ones: 0, copies: (0, 0) };
 
 /// A page of registers.
 #[derive(Debug, Clone)]
@@ -163,8 +163,9 @@ impl RegisterPage {
     pub fn read(&self, offset: u32) -> u32 {
         let masks = self.masks(offset);
         let mut value = self.get(offset) | masks.ones;
-        if let Some([from, to]) = masks.copy {
-            value = value & !(1 << (to & 31)) | (value >> (from & 31) & 1) << (to & 31);
+        let (bits, above) = masks.copies;
+        if bits != 0 {
+            value = value & !(bits << (above & 31)) | (value & bits) << (above & 31);
         }
         value
     }
@@ -190,11 +191,11 @@ mod tests {
         assert_eq!(blocks[1].offset("CONF"), Some(8));
         assert_eq!(blocks[1].registers[&8].reset, 0x10);
         let mut page = RegisterPage::new(0x6000_0000);
-        page.learn(4, Masks { reset: 3, writable: 0, write_1_clears: 0xf, ones: 0, copy: None });
+        page.learn(4, Masks { reset: 3, writable: 0, write_1_clears: 0xf, ones: 0, copies: (0, 0) });
         page.reset(4);
         page.write(4, 1);
         assert_eq!(page.read(4), 2);
-        page.learn(8, Masks { reset: 0, writable: !0, write_1_clears: 0, ones: 2, copy: Some([0, 4]) });
+        page.learn(8, Masks { reset: 0, writable: !0, write_1_clears: 0, ones: 2, copies: (1, 4) });
         page.write(8, 1);
         assert_eq!(page.read(8), 0x13);
     }

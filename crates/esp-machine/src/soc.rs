@@ -106,7 +106,12 @@ impl Soc {
             return self.write_register(at, word);
         }
         for index in 0..size {
-            if self.memory.entry(address.wrapping_add(index)) & WRITE == 0 {
+            let at = address.wrapping_add(index);
+            // External RAM that was not touched yet.
+            if self.memory.entry(at) & READ == 0 {
+                self.page_in(at);
+            }
+            if self.memory.entry(at) & WRITE == 0 {
                 return Err(Fault::Access);
             }
         }

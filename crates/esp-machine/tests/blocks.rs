@@ -108,7 +108,8 @@ fn deep_sleep_ends_with_the_timer_and_keeps_rtc_memory() {
     assert!(machine.poke(0x5000_0010, b"kept"));
     store(&mut machine, RTC + 0xc, 1 << 31);
     let now = load(&mut machine, RTC + 0x10);
-    for (offset, value) in [(4, now + 1360), (8, 1 << 16), (0x18, 1 << 31)] {
+    // The digital part's supply goes.
+    for (offset, value) in [(0x88, 1 << 31), (4, now + 1360), (8, 1 << 16), (0x18, 1 << 31)] {
         store(&mut machine, RTC + offset, value);
     }
     let before = machine.instructions();
@@ -308,4 +309,54 @@ fn a_program_that_waits_for_the_radio_is_told_once_with_its_place() {
 fn a_program_that_polls_another_register_does_not_wait_for_the_radio() {
     let events = polls_radio("esp32c3", 0x4038_0000, 0x6000_4004);
     assert!(!events.iter().any(|event| matches!(event.what, What::RadioNotEmulated { .. })));
+}
+
+#[test]
+fn deep_sleep_of_the_newer_chips_ends_with_the_timer_of_the_low_power_part() {
+    const PMU: u32 = 0x600b_0000;
+    const LP_TIMER: u32 = 0x600b_0c00;
+    for id in ["esp32c6", "esp32h2"] {
+        let mut machine = parked(id, 0x4080_1000);
+        machine.run(MILLISECOND);
+        assert!(machine.poke(0x5000_0010, b"kept"));
+        store(&mut machine, LP_TIMER + 0x10, 1 << 28);
+        let now = load(&mut machine, LP_TIMER + 0x14);
+        store(&mut machine, LP_TIMER, now + 1360);
+        store(&mut machine, LP_TIMER + 4, 1 << 31);
+        store(&mut machine, PMU + 0x68, 1 << 31);
+        store(&mut machine, PMU + 0x120, 1 << 31);
+        let before = machine.instructions();
+        let (time, cause) = first_reset(&mut machine, 100 * MILLISECOND).unwrap();
+        assert!(time.abs_diff(11 * MILLISECOND) < 20 * MICROSECOND && cause == 5, "{id}: {time} {cause}");
+        assert_eq!(machine.instructions(), before, "{id}: nothing runs in deep sleep");
+        assert_eq!(machine.peek(0x5000_0010, 4), b"kept", "{id}");
+        assert_eq!(load(&mut machine, PMU + 0x140), 1 << 4, "{id}: the timer has woken it");
+    }
+}
+
+#[test]
+fn light_sleep_stops_the_processor_and_goes_on_where_it_was() {
+    // Chip, a place for code, time (update, low), timer, sleep register, raw interrupts with the bit of waking up.
+    struct Case(&'static str, u32, [u32; 3], [u32; 2], u32, (u32, u32));
+    let cases = [
+        Case("esp32c3", 0x4038_0000, [RTC + 0xc, 31, RTC + 0x10], [RTC + 4, 16], RTC + 0x18, (RTC + 0x44, 0)),
+        Case("esp32c6", 0x4080_1000, [0x600b_0c10, 28, 0x600b_0c14], [0x600b_0c00, 31], 0x600b_0120, (0x600b_015c, 31)),
+    ];
+    for Case(id, code, [update, update_bit, time], [timer, arm], sleep, (raw, bit)) in cases {
+        let mut machine = parked(id, code);
+        machine.run(MILLISECOND);
+        store(&mut machine, update, 1 << update_bit);
+        let now = load(&mut machine, time);
+        for (address, value) in [(timer, now + 1360), (timer + 4, 1 << arm), (sleep, 1 << 31)] {
+            store(&mut machine, address, value);
+        }
+        let before = machine.instructions();
+        machine.run(10 * MILLISECOND);
+        assert_eq!(machine.instructions(), before, "{id} sleeps");
+        assert_eq!(load(&mut machine, raw) >> bit & 1, 0, "{id}");
+        machine.run(12 * MILLISECOND);
+        assert!(machine.instructions() > before, "{id} is awake");
+        assert_eq!(load(&mut machine, raw) >> bit & 1, 1, "{id}: it says that it was woken");
+        assert!(machine.resets == 0 && machine.cores[0].get().pc() == code, "{id}");
+    }
 }

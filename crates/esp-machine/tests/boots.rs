@@ -11,6 +11,7 @@ use esp_machine::{Config, Machine, What};
 use esp_model::port::Port as _;
 use esp_sim::SimDevice;
 use libtest_mimic::{Arguments, Failed, Trial};
+use sha2::{Digest as _, Sha256};
 
 /// What lies in flash, and what the console must show in this order.
 struct Case {
@@ -75,6 +76,98 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// It asks the external RAM what it is, tests all of it and adds it to its heap.
+static EXTERNAL_RAM: Case = Case {
+    name: "an_esp32_app_tests_its_external_ram_and_comes_to_its_main_function",
+    chip: "esp32",
+    revision: 0,
+    files: &[
+        (0x1000, "wild/squeezelite-esp32-install/bootloader.bin"),
+        (0x8000, "wild/squeezelite-esp32-install/partition-table.bin"),
+        (0xd000, "wild/squeezelite-esp32-install/ota_data_initial.bin"),
+        (0x1_0000, "wild/squeezelite-esp32-install/recovery.bin"),
+    ],
+    milliseconds: 240,
+    console: &[
+        "ets Jul 29 2019",
+        "spiram: Found 64MBit SPI RAM device",
+        "spiram: SPI SRAM memory test OK",
+        "of external SPI memory to heap allocator",
+        "Starting app_main",
+    ],
+};
+
+/// esptool's programs for `load-ram`: the ROM loads them from the bootloader's place as well.
+/// (That of the ESP32-C3 has its text where the ROM's stack is when it starts from flash.)
+const RAM_PROGRAMS: [(&str, u32, &str); 8] = [
+    ("esp32", 0x1000, "image/esptool/helloworld-esp32.bin"),
+    ("esp32s3", 0, "image/esptool/helloworld-esp32s3.bin"),
+    ("esp32c2", 0, "image/esptool/helloworld-esp32c2.bin"),
+    ("esp32c5", 0x2000, "image/esptool/helloworld-esp32c5.bin"),
+    ("esp32c6", 0, "image/esptool/helloworld-esp32c6.bin"),
+    ("esp32c61", 0, "image/esptool/helloworld-esp32c61.bin"),
+    ("esp32h2", 0, "image/esptool/helloworld-esp32h2.bin"),
+    ("esp32p4", 0x2000, "image/esptool/helloworld-esp32p4.bin"),
+];
+
+fn runs_ram_program(chip: &str, place: u32, file: &str) -> Result<(), Failed> {
+    let mut config = Config::new(chip, 4 << 20).unwrap();
+    config.flash.load(place, &std::fs::read(corpus(file)).unwrap());
+    let (console, _) = run(&mut Machine::new(config).unwrap(), 30);
+    if console.matches("Hello world!").count() < 2 { Err(format!("{chip}: {console}").into()) } else { Ok(()) }
+}
+
+const C6_APP: &str = "wild/esp32c6-zigbee-vital-gateway/zigbee-vital-sensor.bin";
+const C6_PARTITIONS: &str = "wild/esp32c6-zigbee-vital-gateway/partition-table.bin";
+
+/// An image with these bytes changed, its checksum and hash made right again.
+fn changed(mut image: Vec<u8>, changes: &[(usize, u8)], in_segments: bool) -> Vec<u8> {
+    let end = image.len() - 32;
+    for (at, value) in changes {
+        if in_segments {
+            image[end - 1] ^= image[*at] ^ value;
+        }
+        image[*at] = *value;
+    }
+    let hash = Sha256::digest(&image[..end]);
+    image[end..].copy_from_slice(&hash);
+    image
+}
+
+/// The program of the corpus is linked for pages of 32 KB and says nothing of it, and the bootloader beside it is for others:
+/// its description gets the size, and a bootloader that reads it starts it. Wi-Fi's calibration then waits for the radio.
+fn c6_app_waits_for_the_radio() -> Result<(), Failed> {
+    let Some(roms) = option_env!("ESP_ROM_FILES") else { return Err("no folder of ROMs".into()) };
+    let bootloader = std::fs::read(Path::new(roms).join("../bootloaders/esp32c6-bootloader.bin")).unwrap();
+    let size = bootloader[3] & 0xf | 0x20;
+    let mut config = Config::new("esp32c6", 4 << 20).unwrap();
+    config.flash.load(0, &changed(bootloader, &[(3, size)], false));
+    config.flash.load(0x8000, &std::fs::read(corpus(C6_PARTITIONS)).unwrap());
+    config.flash.load(0x1_0000, &changed(std::fs::read(corpus(C6_APP)).unwrap(), &[(0xd4, 15)], true));
+    let mut machine = Machine::new(config).unwrap();
+    let (mut console, mut radio) = (Vec::new(), Vec::new());
+    while machine.now() < 300_000_000_000 {
+        machine.run(300_000_000_000);
+        for event in machine.take_events() {
+            match event.what {
+                What::Uart { port: 0, byte } => console.push(byte),
+                What::RadioNotEmulated { address, pc, .. } => radio.push((address, pc)),
+                _ => {}
+            }
+        }
+    }
+    let console = String::from_utf8_lossy(&console);
+    for wanted in ["ESP-ROM:esp32c6-20220919", "Calling app_main()", "wifi:Init", "phy_init: phy_version"] {
+        if !console.contains(wanted) {
+            return Err(format!("no {wanted:?} in {console}").into());
+        }
+    }
+    match radio.as_slice() {
+        [(address, pc)] if address >> 16 == 0x600a && pc >> 24 == 0x42 => Ok(()),
+        other => Err(format!("{other:x?}").into()),
+    }
+}
+
 fn corpus(name: &str) -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
     std::env::var_os("MCP_ESPTOOL_CORPUS").map_or(beside, PathBuf::from).join(name)
@@ -128,6 +221,7 @@ fn run(machine: &mut Machine, milliseconds: u64) -> (String, u64) {
     (String::from_utf8_lossy(&console).into_owned(), hasher.finish())
 }
 
+/// The console has what the case wants, in its order.
 fn boots(case: &Case) -> Result<(), Failed> {
     let (console, _) = run(&mut machine(case), case.milliseconds);
     let mut rest = console.as_str();
@@ -189,6 +283,16 @@ fn main() -> ExitCode {
         let name = "a_simulated_device_sends_the_apps_own_console";
         trials.push(Trial::test(name, || console_over_a_port(case)).with_ignored_flag(missing));
     }
+    let missing = EXTERNAL_RAM.files.iter().any(|(_, file)| !corpus(file).is_file());
+    trials.push(Trial::test(EXTERNAL_RAM.name, || boots(&EXTERNAL_RAM)).with_ignored_flag(missing));
+    for (chip, place, file) in RAM_PROGRAMS {
+        let missing = !corpus(file).is_file();
+        let name = format!("the_rom_of_{chip}_runs_a_program_for_ram");
+        trials.push(Trial::test(name, move || runs_ram_program(chip, place, file)).with_ignored_flag(missing));
+    }
+    let missing = !corpus(C6_APP).is_file() || !corpus(C6_PARTITIONS).is_file();
+    let name = "a_c6_app_with_wifi_comes_to_its_main_function_and_waits_for_the_radio";
+    trials.push(Trial::test(name, c6_app_waits_for_the_radio).with_ignored_flag(missing));
     for case in CASES {
         let missing = case.files.iter().any(|(_, file)| !corpus(file).is_file());
         trials.push(Trial::test(case.name, || boots(case)).with_ignored_flag(missing));

@@ -1,4 +1,5 @@
-//! The SPI controller that software drives the flash with (SPI1, "SPI_MEM"; on the first chip "SPI").
+//! The SPI controller that software drives the flash with (SPI1, "SPI_MEM"; on the first chip "SPI"), and external RAM as far
+//! as it is asked what it is.
 
 use crate::chip::Peripheral;
 use crate::device::{Ctx, Device};
@@ -8,6 +9,9 @@ const USR_ADDR: u32 = 1 << 30;
 const USR_DUMMY: u32 = 1 << 29;
 const USR_MISO: u32 = 1 << 28;
 const USR_MOSI: u32 = 1 << 27;
+
+/// PIN, MISC: which selects are off.
+const SELECTS: u32 = 0x34;
 
 /// Offsets of the registers.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,33 @@ impl SpiFlash {
             word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
             ctx.put(offset, u32::from_le_bytes(word));
         }
+    }
+
+    /// The transaction is for the part at the second select.
+    fn is_for_psram(ctx: &mut Ctx<'_>) -> bool {
+        ctx.get(SELECTS) & 3 == 1
+    }
+
+    /// What external RAM says of itself: identification of a quad part, mode registers of an octal one. It is either, as the
+    /// firmware asks.
+    fn psram(ctx: &mut Ctx<'_>, opcode: u8, address: u32, received: &mut [u8]) {
+        let size = ctx.shared.psram;
+        if size == 0 {
+            return received.fill(0xff);
+        }
+        // 2, 4, 8, 16 … MB.
+        let class = (size >> 20).max(2).ilog2() as u8;
+        let answer = match opcode {
+            // Maker, known good die, and the size in the upper bits.
+            0x9f => [0x0d, 0x5d, (class - 1) << 5 | 6, 0, 0, 0, 0, 0],
+            // MR0 to MR7: maker in MR1; good die and size in MR2.
+            0x40 => {
+                let registers = [0, 0x0d, 0xc0 | (2 * class).saturating_sub(3), 0, 0, 0, 0, 0];
+                std::array::from_fn(|index| registers.get(address as usize + index).copied().unwrap_or(0))
+            }
+            _ => [0; 8],
+        };
+        received.iter_mut().zip(answer).for_each(|(to, byte)| *to = byte);
     }
 
     /// One transaction; what the flash has changed is read anew where it is mapped.
@@ -169,7 +200,12 @@ impl SpiFlash {
         let wanted =
             if user & USR_MISO != 0 { ((ctx.get(self.at.miso_len) & 0x3ff) + 1).div_ceil(8).min(64) } else { 0 };
         let mut received = vec![0; wanted as usize];
-        Self::transfer(ctx, opcode, &sent, &mut received);
+        if Self::is_for_psram(ctx) {
+            let address = ctx.get(4) & if user & USR_ADDR != 0 { !0 } else { 0 };
+            Self::psram(ctx, opcode, address, &mut received);
+        } else {
+            Self::transfer(ctx, opcode, &sent, &mut received);
+        }
         self.keep(ctx, &received);
     }
 }

@@ -6,6 +6,7 @@ mod dma;
 mod ecc;
 mod efuse;
 mod flash;
+mod frc;
 mod gpio;
 mod hmac;
 mod i2c;
@@ -53,6 +54,7 @@ const KINDS: &[(&str, Make)] = &[
     ("hmac", |_, it| Box::new(hmac::Hmac::new(it))),
     ("ecc", |_, it| Box::new(ecc::Ecc::new(it))),
     ("secure_boot", |board, _| Box::new(secure_boot::SecureBoot::new(board))),
+    ("frc", |_, it| Box::new(frc::Frc::new(it))),
     ("regi2c", |_, it| Box::new(misc::AnalogBus::new(it))),
     ("random", |_, it| Box::new(misc::Random::new(it))),
     ("clock_counter", |_, it| Box::new(misc::Counter::new(it))),

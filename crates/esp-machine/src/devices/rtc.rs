@@ -1,5 +1,5 @@
-//! The RTC: its time, its watchdog, resets by software, deep sleep. One type for RTC_CNTL and for the LP blocks of later
-//! chips; which register is where (offsets from the block's base) stands in the data, 0 for what a block does not have.
+//! The RTC: its time, its watchdog, resets by software, deep and light sleep. One type for RTC_CNTL and for the LP blocks of
+//! later chips; which register is where (offsets from the block's base) stands in the data, 0 for what a block does not have.
 
 use super::SECOND;
 use super::watchdog::{Action, Watchdog};
@@ -19,8 +19,10 @@ pub struct Rtc {
     feed: u32,
     watchdog: Watchdog,
     raw: u32,
-    /// Time at which a deep sleep ends; `None` when awake.
+    /// Time at which a sleep ends; `None` when awake.
     wake_at: Option<u64>,
+    /// The sleep is a deep one: it ends with a reset.
+    deep: bool,
     /// The timer wakes the chip: a bit that can only be written.
     timer_armed: bool,
 }
@@ -35,6 +37,7 @@ impl Rtc {
             watchdog: Watchdog::default(),
             raw: 0,
             wake_at: None,
+            deep: false,
             timer_armed: false,
         }
     }
@@ -90,17 +93,44 @@ impl Rtc {
         ctx.shared.stop = true;
     }
 
-    /// Deep sleep begins: it ends with the timer, or never.
+    /// Ticks at which the timer is to wake the chip, when it is: the timer is here, or in a block of its own.
+    fn timer(&self, ctx: &mut Ctx<'_>) -> Option<u64> {
+        let (low, high, armed) = match self.register("timer_at") {
+            Some(at) => {
+                let high = ctx.get_at(at + 4);
+                (ctx.get_at(at), high, high >> 31 != 0)
+            }
+            None => {
+                let at = self.register("sleep_timer")?;
+                (ctx.get(at), ctx.get(at + 4), self.timer_armed)
+            }
+        };
+        armed.then_some(u64::from(low) | u64::from(high & 0xffff) << 32)
+    }
+
+    /// A sleep begins: it ends with the timer, or never. It is a deep one when the digital part loses its supply.
     fn sleep(&mut self, ctx: &mut Ctx<'_>) {
-        let timer =
-            self.register("sleep_timer").map(|at| u64::from(ctx.get(at)) | u64::from(ctx.get(at + 4) & 0xffff) << 32);
-        let wanted = timer
-            .filter(|_| self.timer_armed)
+        let wanted = self
+            .timer(ctx)
             .map_or(NEVER / 2, |ticks| (u128::from(ticks) * u128::from(SECOND) / u128::from(self.hz.max(1))) as u64);
         self.wake_at = Some(wanted.max(ctx.shared.now + 1));
+        self.deep = self.register("power").is_none_or(|at| ctx.get(at) >> 31 != 0);
         ctx.shared.asleep = true;
         ctx.shared.stop = true;
         self.schedule(ctx);
+    }
+
+    fn wake(&mut self, ctx: &mut Ctx<'_>) {
+        self.wake_at = None;
+        ctx.shared.asleep = false;
+        if let Some(at) = self.register("wake_cause") {
+            ctx.put(at, 1 << (self.it.number_or("timer_bit", 3) & 31));
+        }
+        if self.deep {
+            self.request(ctx, self.it.number_or("cause_sleep", 5), false, false);
+        } else {
+            self.raw |= 1 << (self.it.number("wake_bit") & 31);
+        }
     }
 }
 
@@ -145,6 +175,9 @@ impl Device for Rtc {
         } else if self.register("sleep_timer").is_some_and(|at| at + 4 == offset) {
             self.timer_armed = value & 1 << 16 != 0;
             ctx.store(offset, value);
+        } else if self.register("target").is_some_and(|at| at + 4 == offset) {
+            // The bit that arms the timer stays readable for the block that sleeps.
+            ctx.put(offset, value);
         } else if self.is("sleep", offset) && value & 1 << 31 != 0 {
             ctx.store(offset, value);
             self.sleep(ctx);
@@ -159,9 +192,7 @@ impl Device for Rtc {
     fn fire(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.shared.now;
         if self.wake_at.is_some_and(|at| at <= now) {
-            self.wake_at = None;
-            ctx.shared.asleep = false;
-            self.request(ctx, self.it.number_or("cause_sleep", 5), false, false);
+            self.wake(ctx);
         }
         let (lengths, actions) = self.stages(ctx);
         match self.watchdog.expire(&lengths, &actions, now) {
