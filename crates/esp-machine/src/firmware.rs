@@ -60,7 +60,7 @@ impl Engine {
         let note = match what {
             What::RadioNotEmulated { address, name, pc } => format!(
                 "radio_not_emulated: the program at {} polls {name} ({address:#010x}) of the radio, which is not there; \
-                 it will wait for ever",
+                 it will wait forever",
                 place(*pc)
             ),
             What::Unmodelled { address, name, pc, write } => {

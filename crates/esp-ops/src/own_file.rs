@@ -17,7 +17,7 @@ pub fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A file's text. A pipe or a device is an error at once: reading it could wait permanently.
+/// A file's text. A pipe or a device is an error at once: reading it could block forever.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let file = open(path)?;
     let mut text = String::new();

@@ -66,7 +66,7 @@ pub enum State {
     NotEnabled,
     /// Protection: in force, but it can be undone or bypassed.
     EnabledDevelopment,
-    /// Protection: in force; whether permanently cannot be told.
+    /// Protection: in force; not known whether permanently.
     Enabled,
     /// Protection: in force and cannot be undone.
     EnabledPermanently,

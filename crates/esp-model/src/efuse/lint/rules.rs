@@ -152,7 +152,7 @@ impl Case<'_> {
             let severity = if self.facts.profile == Profile::Production { Deny } else { Warn };
             found.push(Finding::new(4, severity, "an even number of bits turns flash encryption off"));
         } else if new == u32::from(len) {
-            found.push(Finding::new(4, Info, "no bit is left: flash encryption stays on permanently"));
+            found.push(Finding::new(4, Info, "no bit remains: flash encryption stays on permanently"));
         } else if u32::from(len) - new < 2 {
             found.push(Finding::new(4, Warn, "flash encryption cannot be turned off and on again"));
         }
