@@ -30,6 +30,11 @@ impl Code {
     pub fn ends_session(self) -> bool {
         matches!(self.class(), Class::Line | Class::Cancelled | Class::Internal)
     }
+
+    /// It ends a call that would have burned eFuses: what matters is that none was burned.
+    pub fn is_of_burning(self) -> bool {
+        matches!(self, Self::BurnNotAllowed | Self::BurnImpossible | Self::BurnRefused | Self::BurnStale)
+    }
 }
 
 impl fmt::Display for Code {

@@ -98,7 +98,6 @@ impl ToolError {
     }
 }
 
-/// The whole error as text, as a client's model reads it.
 /// The text with control characters written out: names and quoted lines come from files and devices, and must not
 /// command the terminal that shows them.
 fn visible(text: &str) -> String {
@@ -113,14 +112,26 @@ fn visible(text: &str) -> String {
     shown
 }
 
+/// What was seen, readable: entries of a list below each other, an object's fields on one line.
+fn readable(value: &Value) -> String {
+    match value {
+        Value::String(text) => visible(text),
+        Value::Array(items) => items.iter().map(|item| format!("\n- {}", readable(item))).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name} {}", readable(value)));
+            fields.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The whole error as text, as a client's model reads it.
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error[{}]: {}", self.code, self.message)?;
         for (what, value) in &self.evidence {
-            match value {
-                Value::String(text) => write!(f, "\nseen: {what}: {}", visible(text))?,
-                other => write!(f, "\nseen: {what}: {other}")?,
-            }
+            let seen = readable(value);
+            write!(f, "\nseen: {what}:{}{seen}", if seen.starts_with('\n') { "" } else { " " })?;
         }
         if !self.next_step.is_empty() {
             write!(f, "\nnext: {}", self.next_step)?;
@@ -129,12 +140,15 @@ impl fmt::Display for ToolError {
             return write!(f, "\ndevice: not touched");
         }
         let flash = match self.flash_state {
+            FlashState::Unchanged if self.code.is_of_burning() => {
+                return write!(f, "\ndevice: only read, no eFuse burned");
+            }
             FlashState::Unchanged => "unchanged",
             FlashState::Partial => "partly written",
             FlashState::Written => "written",
             FlashState::Unknown => "in an unknown state",
         };
-        write!(f, "\ndevice: talked to, flash {flash}")
+        write!(f, "\ndevice: connected, flash {flash}")
     }
 }
 
@@ -215,5 +229,9 @@ mod tests {
         assert!(text.starts_with("error[cancelled]: "), "{text}");
         assert!(text.contains("seen: after: 4 blocks") && text.ends_with("device: not touched"), "{text}");
         assert!(error.clone().touched(FlashState::Partial).to_string().ends_with("partly written"));
+        let burn = ToolError::new(Code::BurnRefused, "no").touched(FlashState::Unchanged);
+        let burn = burn.seen("findings", serde_json::json!([{"rule": 8, "severity": "deny"}])).to_string();
+        assert!(burn.contains("seen: findings:\n- rule 8, severity deny\n"), "{burn}");
+        assert!(burn.ends_with("device: only read, no eFuse burned"), "{burn}");
     }
 }

@@ -144,10 +144,7 @@ fn fits_type(value: &Value, schema: &Value) -> bool {
 
 fn wrong_type(value: &Value, schema: &Value, path: &str) -> ToolError {
     let wanted: Vec<&str> = types(schema).filter(|name| *name != "null").collect();
-    ToolError::new(
-        Code::BadParameter,
-        format!("`{path}` is {value}; what is wanted is of type {}", wanted.join(" or ")),
-    )
+    ToolError::new(Code::BadParameter, format!("`{path}` is {value}, not of type {}", wanted.join(" or ")))
 }
 
 fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<Value, ToolError> {
@@ -168,7 +165,9 @@ fn fit_object(fields: Map<String, Value>, schema: &Value, path: &str) -> Result<
     match wanted.into_iter().find(|name| !fitted.contains_key(*name)) {
         Some(missing) => {
             let full = if path.is_empty() { missing.to_string() } else { format!("{path}.{missing}") };
-            Err(ToolError::new(Code::MissingParameter, format!("the parameter `{full}` is missing")))
+            let about = known.get(missing).and_then(|of| of.get("description")).and_then(Value::as_str);
+            let about = about.map_or_else(String::new, |about| format!(": {}", about.trim_end_matches('.')));
+            Err(ToolError::new(Code::MissingParameter, format!("the parameter `{full}` is missing{about}")))
         }
         None => Ok(Value::Object(fitted)),
     }
