@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
+use super::reference::Stop;
 use super::session::{Session, corpus, has};
 
 /// Job 1: a program in RAM, without writing flash.
-#[test]
-fn ram_program_is_loaded_and_flash_stays() {
+pub fn ram_program_is_loaded_and_flash_stays() {
     let mut session = Session::new(7);
     let chip = esp_model::chip::by_name("esp32c3").unwrap();
     let region = chip.memory.iter().find(|region| region.name == "IRAM").unwrap();
@@ -40,8 +40,7 @@ fn ram_image(chip: &esp_model::chip::Chip, address: u32) -> Vec<u8> {
 }
 
 /// Job 2: a device ready for updates over the air, with its app in the first slot.
-#[test]
-fn device_becomes_ready_for_ota() {
+pub fn device_becomes_ready_for_ota() {
     let mut session = Session::new(8);
     let (port, files) = ("sim://esp32-demo", session.firmware("esp32"));
     let app = files.as_array().unwrap().iter().find(|file| file["path"].as_str().unwrap().contains("app")).unwrap();
@@ -54,8 +53,7 @@ fn device_becomes_ready_for_ota() {
 }
 
 /// Job 4: a plan for flash encryption and secure boot; nothing is burned.
-#[test]
-fn security_plan_names_what_is_lost_and_burns_nothing() {
+pub fn security_plan_names_what_is_lost_and_burns_nothing() {
     let mut session = Session::new(12);
     let port = "sim://esp32c3-demo";
     let files = session.firmware("esp32c3");
@@ -72,8 +70,7 @@ fn security_plan_names_what_is_lost_and_burns_nothing() {
 }
 
 /// Job 5: a board that does not boot is found out and repaired.
-#[test]
-fn board_with_damaged_bootloader_is_repaired() {
+pub fn board_with_damaged_bootloader_is_repaired() {
     let mut session = Session::new(6);
     let port = "sim://esp32c3-demo";
     let files = session.firmware("esp32c3");
@@ -98,8 +95,7 @@ fn board_with_damaged_bootloader_is_repaired() {
 }
 
 /// Job 9: other Wi-Fi credentials on a device; everything else stays.
-#[test]
-fn wifi_credentials_are_changed_and_nothing_else() {
+pub fn wifi_credentials_are_changed_and_nothing_else() {
     let mut session = Session::new(6);
     let port = "sim://esp32c3";
     with_wifi(&mut session, port);
@@ -124,8 +120,7 @@ fn with_wifi(session: &mut Session, port: &str) {
 }
 
 /// Job 10: the firmware of one board on another, which keeps its own settings.
-#[test]
-fn firmware_is_cloned_and_settings_stay() {
+pub fn firmware_is_cloned_and_settings_stay() {
     let mut session = Session::new(5);
     let (first, second) = ("sim://esp32c3-demo", "sim://esp32c3-second");
     let files = session.firmware("esp32c3");
@@ -142,8 +137,7 @@ fn firmware_is_cloned_and_settings_stay() {
 }
 
 /// Job 11: a security audit; a plan that would brick the board is not offered.
-#[test]
-fn audit_names_open_doors_and_a_bricking_plan_is_refused() {
+pub fn audit_names_open_doors_and_a_bricking_plan_is_refused() {
     let mut session = Session::new(4);
     let port = "sim://esp32c3-audit";
     let audit = session.ok("esp_security_audit", json!({"port": port, "profile": "production"}));
@@ -153,8 +147,7 @@ fn audit_names_open_doors_and_a_bricking_plan_is_refused() {
 }
 
 /// Job 13: an eFuse that must not be burned now.
-#[test]
-fn efuse_trap_is_refused_with_reasons() {
+pub fn efuse_trap_is_refused_with_reasons() {
     let mut session = Session::new(3);
     let burn = json!({"port": "sim://esp32c3-trap", "efuse_name": "DIS_DOWNLOAD_MODE", "value": "1"});
     let text = session.refused("esp_efuse_burn", burn);
@@ -162,9 +155,8 @@ fn efuse_trap_is_refused_with_reasons() {
 }
 
 /// Job 12: a program in Rust on a board.
-#[test]
-fn rust_program_reaches_a_board() {
-    let Some(elf) = corpus("elf/espflash/esp32c3.elf") else { return };
+pub fn rust_program_reaches_a_board() -> Result<(), Stop> {
+    let elf = corpus("elf/espflash/esp32c3.elf")?;
     let mut session = Session::new(4);
     session.write("app.elf", &fs::read(elf).unwrap());
     let run = json!({"port": "sim://esp32c3", "project": "app.elf", "duration_s": 2, "record_file": "run.json"});
@@ -172,12 +164,12 @@ fn rust_program_reaches_a_board() {
     has(&text, &["ESP32-C3", "bytes written"]);
     has(&session.ok("esp_boot_check", json!({"port": "sim://esp32c3"})), &["starts"]);
     assert!(session.path("run.json").exists());
+    Ok(())
 }
 
 /// The loop of edit, flash and look, on a device that runs what is in its flash.
-#[test]
-fn flash_and_run_judges_with_evidence() {
-    let Some(folder) = corpus("build/hello-c3") else { return };
+pub fn flash_and_run_judges_with_evidence() -> Result<(), Stop> {
+    let folder = corpus("build/hello-c3")?;
     let mut session = Session::new(3);
     for (name, from) in [("app.bin", "hello_world.bin"), ("bootloader.bin", "bootloader_bootloader.bin")] {
         session.write(name, &fs::read(folder.join(from)).unwrap());
@@ -191,4 +183,5 @@ fn flash_and_run_judges_with_evidence() {
     assert!(fs::read_to_string(session.path("junit.xml")).unwrap().contains("failures=\"0\""));
     let never = json!({"port": "sim://esp32c3", "files": files, "until": ["this is never printed"], "duration_s": 1});
     has(&session.ok("esp_flash_and_run", never), &["FAIL", "none of the patterns was seen", "0 bytes written"]);
+    Ok(())
 }

@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::json;
 
+use super::reference::Stop;
 use super::session::{Session, corpus, has};
 
 /// Job 6: what is in a dump, and one value of its NVS changed; the rest stays.
-#[test]
-fn dump_is_read_and_one_value_changed_in_place() {
+pub fn dump_is_read_and_one_value_changed_in_place() {
     let mut session = Session::new(8);
     let files = session.firmware("esp32c3");
     session.aside("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));
@@ -32,21 +32,20 @@ fn dump_is_read_and_one_value_changed_in_place() {
 }
 
 /// Job 7: a core dump, in one call that names the culprit.
-#[test]
-fn core_dump_names_the_culprit() {
-    let (Some(dump), Some(elf)) = (corpus("coredump/esp32c3.b64"), corpus("coredump/esp32c3.elf")) else { return };
+pub fn core_dump_names_the_culprit() -> Result<(), Stop> {
+    let (dump, elf) = (corpus("coredump/esp32c3.b64")?, corpus("coredump/esp32c3.elf")?);
     let mut session = Session::new(1);
     session.write("dump.b64", &fs::read(dump).unwrap());
     session.write("app.elf", &fs::read(elf).unwrap());
     let text = session.ok("esp_core_dump_analyze", json!({"dump_file": "dump.b64", "elf_file": "app.elf"}));
     let headline = text.lines().take(3).collect::<Vec<_>>().join("\n");
     assert!(!headline.contains("panic_abort") && headline.contains("test_core_dump.c"), "{headline}");
+    Ok(())
 }
 
 /// Job 8: where the bytes go, in one call.
-#[test]
-fn size_is_explained() {
-    let Some(folder) = corpus("build/main-h2") else { return };
+pub fn size_is_explained() -> Result<(), Stop> {
+    let folder = corpus("build/main-h2")?;
     let mut session = Session::new(1);
     session.write("main.elf", &fs::read(folder.join("main.elf")).unwrap());
     session.write("main.map", &fs::read(folder.join("main.map")).unwrap());
@@ -54,12 +53,12 @@ fn size_is_explained() {
         &session.ok("esp_size_analysis", json!({"elf_file": "main.elf", "map_file": "main.map"})),
         &["DIRAM", "libesp_hw_support.a"],
     );
+    Ok(())
 }
 
 /// Job 14: a saved log with a panic, decoded with the app's ELF file.
-#[test]
-fn panic_log_is_decoded_with_the_elf() {
-    let Some(folder) = corpus("build/main-h2") else { return };
+pub fn panic_log_is_decoded_with_the_elf() -> Result<(), Stop> {
+    let folder = corpus("build/main-h2")?;
     let mut session = Session::new(3);
     session.write("main.elf", &fs::read(folder.join("main.elf")).unwrap());
     let found = session.ok("esp_symbols", json!({"elf_file": "main.elf", "names": ["app_main"], "addresses": []}));
@@ -78,4 +77,5 @@ fn panic_log_is_decoded_with_the_elf() {
         &session.refused("esp_core_dump_analyze", json!({"dump_file": "log.txt"})),
         &["is no core dump", "esp_log_decode input_file=log.txt"],
     );
+    Ok(())
 }

@@ -7,8 +7,7 @@ use serde_json::json;
 use super::session::{Session, has};
 
 /// Job 3: boards with the same firmware and serial numbers of their own, without a recipe.
-#[test]
-fn batch_gets_serials_from_a_pool() {
+pub fn batch_gets_serials_from_a_pool() {
     let mut session = Session::new(11);
     let files = session.firmware("esp32c3");
     let pool =
@@ -32,8 +31,7 @@ fn batch_gets_serials_from_a_pool() {
 }
 
 /// The same job by a recipe that is made, checked, rehearsed and locked over MCP; one line is left to the operator.
-#[test]
-fn recipe_is_made_checked_and_rehearsed() {
+pub fn recipe_is_made_checked_and_rehearsed() {
     let mut session = Session::new(11);
     has(&session.ok("esp_recipe", json!({})), &["[[nvs]]", "{serial}"]);
     session.ok("esp_recipe", json!({"action": "new", "file": "r/unit.toml", "chip": "esp32c3"}));
@@ -50,8 +48,7 @@ fn recipe_is_made_checked_and_rehearsed() {
 }
 
 /// A pool made by mistake is no dead end: its values can be given, or taken out again.
-#[test]
-fn pool_made_by_mistake_is_no_dead_end() {
+pub fn pool_made_by_mistake_is_no_dead_end() {
     let mut session = Session::new(6);
     let files = session.firmware("esp32c3");
     session.aside("esp_flash_firmware", json!({"port": "sim://esp32c3-demo", "files": files}));

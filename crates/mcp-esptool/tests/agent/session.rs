@@ -1,11 +1,12 @@
 //! A session that counts its calls and keeps only text.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::reference::{self, Skip};
 
 pub struct Session {
     client: Client,
@@ -90,13 +91,8 @@ pub fn has(text: &str, parts: &[&str]) {
     }
 }
 
-/// A file of the corpus of other people's builds, where it is there.
-pub fn corpus(name: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    let path = std::env::var_os("MCP_ESPTOOL_CORPUS").map_or(beside, PathBuf::from).join(name);
-    if !path.exists() {
-        eprintln!("skipped: no {}", path.display());
-        return None;
-    }
-    Some(path)
+/// A file of the corpus of other people's builds; without it the job is ignored, and says so.
+pub fn corpus(name: &str) -> Result<PathBuf, Skip> {
+    let path = reference::corpus()?.join(name);
+    if path.exists() { Ok(path) } else { Err(Skip(format!("the corpus has no {name}"))) }
 }
