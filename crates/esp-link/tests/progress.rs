@@ -95,3 +95,40 @@ fn erasing_blank_stretches_reports_while_it_goes_on() {
     let (gap, _) = longest_gap(&seen, now(&device));
     assert!(gap <= Duration::from_secs(2), "no report for {gap:?}");
 }
+
+/// What the tools do beside writing and reading: the whole flash is erased, files are verified, a region is compared block by
+/// block, and what is there already is recognised.
+#[test]
+fn erasing_verifying_and_comparing_report_at_least_every_two_seconds_at_115200_baud() {
+    for (chip, stub) in
+        [("esp32", StubSource::BuiltIn), ("esp32c3", StubSource::BuiltIn), ("esp32c3", StubSource::None)]
+    {
+        let device = device(chip);
+        let mut loader = connect(&device, 115_200, stub.clone());
+        let bytes = noise(512 * 1024);
+        let part = || [Part::bytes(0x1_0000, bytes.clone())];
+        loader.write_flash(&Job::new(), &mut part(), &WriteOptions::default()).unwrap();
+        let mut steadily = |what: &str, work: &mut dyn FnMut(&mut Loader, &Job)| {
+            let (job, seen) = watched(&device);
+            let began = now(&device);
+            work(&mut loader, &job);
+            let took = now(&device) - began;
+            let (gap, reports) = longest_gap(&seen, now(&device));
+            assert!(gap <= Duration::from_secs(2), "{chip} {stub:?}: no report for {gap:?} while {what} ({took:?})");
+            assert!(reports.len() as u64 >= took.as_secs(), "{chip} {stub:?}: {} reports in {took:?}", reports.len());
+        };
+        steadily("verifying", &mut |loader, job| {
+            assert_eq!(loader.verify(job, &mut part()[0]).unwrap(), None);
+        });
+        steadily("comparing", &mut |loader, job| {
+            let written = loader.write_flash(job, &mut part(), &WriteOptions::default()).unwrap();
+            assert_eq!(written.written_bytes, 0, "all of it is there already");
+        });
+        steadily("reading blocks", &mut |loader, job| {
+            loader.read_blocks(job, 0, 0x10_0000, |_| Ok(())).unwrap();
+        });
+        steadily("erasing", &mut |loader, job| {
+            loader.erase_all(job).unwrap();
+        });
+    }
+}
