@@ -22,6 +22,7 @@ static PROFILES: &[(&str, &[&str])] = &[
             "esp_flash_erase",
             "esp_flash_verify",
             "esp_partition_read",
+            "esp_nvs",
             "esp_firmware_analyze",
             "esp_console_capture",
             "esp_job",

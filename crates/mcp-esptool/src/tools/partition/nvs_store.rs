@@ -3,22 +3,24 @@
 use std::fmt::Write as _;
 
 use esp_model::job::Job;
-use esp_model::nvs::{self, Change, Contents, Difference, Keys, SlotState};
+use esp_model::nvs::{self, Change, Contents, Difference, Keys, SlotState, Step};
 use esp_model::partition::{DATA, DATA_NVS, Partition};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
 
 use super::nvs_help::{LISTED, nvs_of};
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep::{self, Region};
+use crate::ops::flash::keep::{self, Copy, Region};
 use crate::ops::guard::Risk;
 use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, value_of};
 use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -72,6 +74,13 @@ pub struct In {
     /// File with the 32-byte HMAC key from which they are derived.
     #[schemars(extend("x-rare" = true))]
     hmac_key_file: Option<String>,
+    /// Folder for the copy of the partition that set and delete make first (default: esp-backup/MAC).
+    #[schemars(extend("x-rare" = true))]
+    backup_dir: Option<String>,
+    /// Make no copy before set and delete.
+    #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
+    no_backup: bool,
     /// Show passwords, keys and bytes too.
     #[schemars(extend("x-rare" = true))]
     show_values: Option<bool>,
@@ -121,6 +130,9 @@ pub struct Out {
     /// The change was read back.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<bool>,
+    /// Copy of the partition as it was before the change; written back by esp_flash_firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<Copy>,
     /// What is wrong with the partition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<FindingOut>,
@@ -160,7 +172,13 @@ impl Tool for Nvs {
                 (Some(other), _) => out.differences(&nvs::diff(&store.contents, other), show),
                 (None, Action::Set | Action::Delete) => {
                     let changes = changes(ctx, &input, &store.contents)?;
-                    let after = store.change(connected, job, &changes, keys.as_ref())?;
+                    let steps = store.steps(&changes, keys.as_ref())?;
+                    // A flash image is a file already, and its change goes to a copy unless asked otherwise.
+                    if !steps.is_empty() && !input.no_backup && connected.image.is_none() {
+                        let folder = keep::folder(&out.device, input.backup_dir.as_deref());
+                        out.copy = Some(store.copy(ctx, &folder)?);
+                    }
+                    let after = store.change(connected, job, &changes, &steps, keys.as_ref())?;
                     out.differences(&nvs::diff(&store.contents, &after), show);
                     out.unchanged_count = Some(after.entries.len() - out.changed_count());
                     out.free_entries = free_entries(&after);
@@ -174,25 +192,26 @@ impl Tool for Nvs {
 
     fn summary(out: &Out) -> String {
         let Out { device, partition, address, size, entry_count, .. } = out;
-        let plural = |noun: &str| match entry_count {
-            1 => noun.to_owned(),
-            _ if noun.ends_with('y') => format!("{}ies", noun.trim_end_matches('y')),
-            _ => format!("{noun}s"),
-        };
         let what = match out.action {
-            Action::List | Action::Get => format!("{entry_count} {}", plural("entry")),
-            Action::Diff => format!("{entry_count} {}", plural("difference")),
+            Action::List | Action::Get => counted(entry_count, "entry"),
+            Action::Diff => counted(entry_count, "difference"),
             Action::Set | Action::Delete if *entry_count == 0 => {
                 "nothing to change: all values are there already".into()
             }
             Action::Set | Action::Delete => format!(
-                "{entry_count} {}, read back; {} other {} unchanged",
-                plural("change"),
-                out.unchanged_count.unwrap_or(0),
-                if out.unchanged_count == Some(1) { "entry" } else { "entries" }
+                "{}, read back; {} unchanged",
+                counted(entry_count, "change"),
+                counted(out.unchanged_count.unwrap_or(0), "other entry")
             ),
         };
         let mut text = format!("{device}\n{partition} at {address}, {size} bytes: {what}");
+        if let Some(copy) = &out.copy {
+            let _ = write!(
+                text,
+                "\nundo: esp_flash_firmware files=[{{\"path\": \"{}\", \"address\": \"{address}\"}}]",
+                copy.file
+            );
+        }
         for finding in out.findings.iter().filter(|finding| finding.severity != "note").take(2) {
             let _ = write!(text, "\n{}: {}", finding.severity, finding.text);
         }
@@ -231,20 +250,35 @@ impl Store {
         Ok(Self { region, bytes, contents, encrypted: keys.is_some() })
     }
 
+    /// What has to be programmed for these changes.
+    fn steps(&self, changes: &[Change], keys: Option<&Keys>) -> Result<Vec<Step>, ToolError> {
+        nvs::change(&self.bytes, changes, keys).map_err(|error| match error {
+            nvs::NvsError::Damaged(finding) => ToolError::new(Code::NvsDamaged, format!("not changed: {finding}"))
+                .next("let the device boot once, which repairs what was cut off; or erase the partition with esp_flash_erase"),
+            error => error.into(),
+        })
+    }
+
+    /// Keeps the partition as it is now in a file. The name holds the content's hash: an earlier copy is never overwritten.
+    fn copy(&self, ctx: &Ctx, folder: &str) -> Result<Copy, ToolError> {
+        let Region { name, address, size } = &self.region;
+        let hash = esp_model::hex::encode(Sha256::digest(&self.bytes));
+        let short = hash.get(..8).unwrap_or(&hash);
+        let path = format!("{folder}/{address:06x}-{}-{short}.bin", name.replace(['/', '\\', '\0'], "_"));
+        let file = ctx.files.keep(&path, &self.bytes)?.display().to_string();
+        Ok(Copy { region: name.clone(), address: *address, size_bytes: *size, file })
+    }
+
     /// Makes the changes and reads the partition back.
     fn change(
         &self,
         connected: &mut Connected,
         job: &Job,
         changes: &[Change],
+        steps: &[Step],
         keys: Option<&Keys>,
     ) -> Result<Contents, ToolError> {
-        let steps = nvs::change(&self.bytes, changes, keys).map_err(|error| match error {
-            nvs::NvsError::Damaged(finding) => ToolError::new(Code::NvsDamaged, format!("not changed: {finding}"))
-                .next("let the device boot once, which repairs what was cut off; or erase the partition with esp_flash_erase"),
-            error => error.into(),
-        })?;
-        let after = nvs_write::apply(connected, job, &self.region, &self.bytes, &steps)?;
+        let after = nvs_write::apply(connected, job, &self.region, &self.bytes, steps)?;
         let contents = read(&after, keys);
         for change in changes {
             let Change::Set { namespace, key, value } = change else { continue };
@@ -269,6 +303,7 @@ impl Store {
             unchanged_count: None,
             free_entries: free_entries(&self.contents),
             verified: None,
+            copy: None,
             findings: self.contents.findings.iter().map(FindingOut::new).collect(),
         }
     }
