@@ -10,6 +10,8 @@ pub const SCHEME: &str = "esp://docs/";
 const INDEX: &str = "index";
 /// The recipe with every section, explained.
 const RECIPE: &str = "recipe-example";
+/// The JSON Schema of recipes.
+const SCHEMA: &str = "recipe-schema";
 /// What begins the name of a tool's document.
 const TOOL: &str = "tools/";
 
@@ -40,14 +42,23 @@ impl Listed {
 /// All documents but those of single tools, by name.
 pub fn all() -> Vec<Listed> {
     let files = FILES.iter().map(|(name, text)| Listed::new(name, text));
-    let own = [(INDEX, "All documents"), (RECIPE, "A production recipe, annotated")];
+    let own = [
+        (INDEX, "All documents"),
+        (RECIPE, "A production recipe, annotated"),
+        (SCHEMA, "The JSON Schema of production recipes"),
+    ];
     let own = own.map(|(name, title)| Listed { name: name.into(), title: title.into() });
     let mut all: Vec<Listed> = files.chain(own).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-/// The text at this address, as Markdown; `None` when there is none.
+/// What the document at this address is.
+pub fn mime(uri: &str) -> &'static str {
+    if uri.strip_prefix(SCHEME) == Some(SCHEMA) { "application/schema+json" } else { "text/markdown" }
+}
+
+/// The text at this address, as [`mime`] says; `None` when there is none.
 pub fn read(uri: &str) -> Option<Cow<'static, str>> {
     let name = uri.strip_prefix(SCHEME)?;
     if name == INDEX {
@@ -56,6 +67,9 @@ pub fn read(uri: &str) -> Option<Cow<'static, str>> {
     if name == RECIPE {
         let recipe = esp_factory::recipe::ANNOTATED;
         return Some(format!("# A production recipe, annotated\n\n```toml\n{recipe}```\n").into());
+    }
+    if name == SCHEMA {
+        return serde_json::to_string_pretty(&esp_factory::recipe::schema()).ok().map(Into::into);
     }
     if let Some(tool) = name.strip_prefix(TOOL) {
         return tools::find(tool).map(|entry| docs::tool_page(entry).into());

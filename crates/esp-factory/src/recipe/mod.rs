@@ -8,12 +8,16 @@ mod example;
 mod lint;
 pub mod lock;
 mod problems;
+mod schema;
 mod template;
 mod unit_files;
 pub mod units;
 
 use std::collections::BTreeMap;
 
+use esp_ops::args::Number;
+use esp_ops::efuse::request::Item;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use esp_model::literal::quantity;
@@ -21,6 +25,7 @@ use esp_model::literal::quantity;
 pub use example::example;
 pub use lint::{Context, Finding, Severity, lint};
 pub use problems::problems;
+pub use schema::schema;
 pub use template::{Template, TemplateError, Values};
 pub use unit_files::UnitFiles;
 
@@ -28,7 +33,7 @@ pub use unit_files::UnitFiles;
 pub const ANNOTATED: &str = include_str!("annotated.toml");
 
 /// A recipe.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What it is called.
@@ -67,7 +72,7 @@ pub struct Recipe {
 }
 
 /// What a recipe is called.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct About {
     /// Its name.
@@ -78,7 +83,7 @@ pub struct About {
 }
 
 /// The chip that a recipe is for.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChipWanted {
     /// Chip id, as in `esp32c6`.
@@ -93,17 +98,18 @@ pub struct ChipWanted {
 }
 
 /// A file and its flash address.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageAt {
     /// Path from the recipe's folder.
     pub file: String,
     /// Number or text such as `0x10000`.
+    #[schemars(with = "Number")]
     pub address: toml::Value,
 }
 
 /// A partition table, CSV or binary.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableFile {
     /// Path from the recipe's folder.
@@ -111,7 +117,7 @@ pub struct TableFile {
 }
 
 /// A file for a partition.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionData {
     /// The partition's name.
@@ -121,7 +127,7 @@ pub struct PartitionData {
 }
 
 /// An identity from a pool of the ledger.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FromPool {
     /// The pool's name.
@@ -129,7 +135,7 @@ pub struct FromPool {
 }
 
 /// Values by unit.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Units {
     /// CSV file with a header line.
@@ -139,7 +145,7 @@ pub struct Units {
 }
 
 /// An NVS partition with its namespaces.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NvsData {
     /// The partition's name.
@@ -149,7 +155,7 @@ pub struct NvsData {
 }
 
 /// A value: a number (i32), a text (a template), or with its type.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number, a text or { type, value } or { type, file }")]
 pub enum NvsValue {
     /// i32.
@@ -161,20 +167,21 @@ pub enum NvsValue {
 }
 
 /// A value with its type.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TypedValue {
     /// `u8` … `i64`, `string`, `hex2bin`, `base64`, `binary`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The value as text, a template; or a number.
+    #[schemars(with = "Option<Number>")]
     pub value: Option<toml::Value>,
     /// A file with the value; its name is a template.
     pub file: Option<String>,
 }
 
 /// The certificate partition (`esp_secure_cert`), from files whose names are templates.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecureCert {
     /// The partition's name (default `esp_secure_cert`).
@@ -193,7 +200,7 @@ fn secure_cert_partition() -> String {
 }
 
 /// Where the flash encryption key of a unit is known to this computer.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Encryption {
     /// File with the raw key; a template where each unit has its own.
@@ -201,13 +208,14 @@ pub struct Encryption {
 }
 
 /// eFuses to burn.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EfusePlan {
     /// `development` or `production` (default): what the rules look at.
     #[serde(default = "production")]
     pub profile: String,
     /// As the `burns` of `esp_efuse_burn`; texts are templates.
+    #[schemars(with = "Vec<Item>")]
     pub burn: Vec<toml::Table>,
 }
 
@@ -234,13 +242,18 @@ pub struct Test {
 }
 
 /// What all tests have in common; the rest is the measure's own.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Limits {
+    /// What it is called in records.
     name: String,
+    /// Lower limit, in the measure's unit.
     min: Option<f64>,
+    /// Upper limit.
     max: Option<f64>,
+    /// The exact value; a template.
     equals: Option<String>,
+    /// Counted, but not needed for a pass.
     #[serde(default)]
     optional: bool,
 }
@@ -257,7 +270,7 @@ impl TryFrom<toml::Table> for Test {
 }
 
 /// What a test measures.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Measure {
     /// Chip revision as `major.minor`.
@@ -269,8 +282,10 @@ pub enum Measure {
     /// MD5 of a flash region, hex.
     RegionMd5 {
         /// First address.
+        #[schemars(with = "Number")]
         address: toml::Value,
         /// Bytes.
+        #[schemars(with = "Number")]
         size: toml::Value,
     },
     /// An eFuse field's value.
@@ -315,7 +330,7 @@ impl Measure {
 }
 
 /// What is printed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
     /// A template.

@@ -25,8 +25,9 @@ impl Server {
     /// All of them, as they are listed.
     pub(super) fn texts(&self) -> Vec<Resource> {
         let documents = documents::all().into_iter().map(|document| {
+            let mime = documents::mime(&document.uri());
             let resource = Resource::new(document.uri(), document.name).with_title(document.title);
-            resource.with_mime_type(MARKDOWN)
+            resource.with_mime_type(mime)
         });
         let skills = skills::ALL.iter().map(|skill| {
             let resource = Resource::new(skill.uri(), skill.name).with_description(skill.description());
@@ -46,7 +47,7 @@ impl Server {
             return Some((doctor::report(&self.ctx.config).into(), "text/plain"));
         }
         let text = documents::read(uri).or_else(|| skills::read(uri).map(Into::into))?;
-        Some((text, MARKDOWN))
+        Some((text, documents::mime(uri)))
     }
 }
 

@@ -10,12 +10,13 @@ use esp_factory::rehearsal::{self, NvsOut};
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::guard::confirm::Act;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -28,6 +29,8 @@ pub enum Action {
     /// Show a recipe with every section, explained.
     #[default]
     Example,
+    /// Show the JSON Schema of recipes.
+    Schema,
     /// Write a recipe to begin with into `file`, from `project` or for `chip`.
     New,
     /// List all mistakes of `file`.
@@ -42,7 +45,7 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// example (default), new, check, rehearse or lock.
+    /// example (default), schema, new, check, rehearse or lock.
     #[serde(default)]
     action: Action,
     /// The recipe file (.toml).
@@ -102,6 +105,9 @@ pub struct Out {
     /// A recipe with every section.
     #[serde(skip_serializing_if = "Option::is_none")]
     example: Option<String>,
+    /// JSON Schema of recipes (TOML reads as JSON of the same form).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<Value>,
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_step: Option<String>,
@@ -123,6 +129,7 @@ impl Out {
             plan: None,
             confirm_token: None,
             example: None,
+            schema: None,
             next_step: None,
         }
     }
@@ -132,7 +139,7 @@ impl Tool for RecipeTool {
     const NAME: &'static str = "esp_recipe";
     const TITLE: &'static str = "Make and check recipes";
     const ABOUT: &'static str = "Create, check, rehearse or lock a production recipe (TOML) for esp_batch_program \
-         and esp_factory_program; shows an annotated example. check lists all errors at once.";
+         and esp_factory_program; shows an annotated example or its JSON Schema. check lists all errors at once.";
     const RISK: Risk = Risk::Writes;
     const LEAST_RISK: Risk = Risk::Reads;
     const CONFIRMS: bool = true;
@@ -151,6 +158,9 @@ impl Tool for RecipeTool {
             let example = Some(recipe::ANNOTATED.to_owned());
             return Ok(Out { example, next_step: Some(next.into()), ..Out::new(input.action, true) });
         }
+        if input.action == Action::Schema {
+            return Ok(Out { schema: Some(recipe::schema()), ..Out::new(input.action, true) });
+        }
         let file = input.file.as_deref().ok_or_else(|| {
             ToolError::new(Code::MissingParameter, "file is missing: the recipe (.toml), below a project root")
         })?;
@@ -158,7 +168,7 @@ impl Tool for RecipeTool {
             Action::New => new(ctx, file, &input)?,
             Action::Check => check(ctx, file)?,
             Action::Rehearse => rehearse(ctx, job, file, &input)?,
-            Action::Lock | Action::Example => lock_file(ctx, file, &input)?,
+            Action::Lock | Action::Example | Action::Schema => lock_file(ctx, file, &input)?,
         };
         Ok(Out { file: Some(file.to_owned()), ..out })
     }
@@ -166,6 +176,7 @@ impl Tool for RecipeTool {
     fn summary(out: &Out) -> String {
         let mut text = match (out.action, out.passed) {
             (Action::Example, _) => "a recipe with every section:".to_owned(),
+            (Action::Schema, _) => "the JSON Schema of recipes; action=example shows a whole one, explained".to_owned(),
             (Action::New, _) => format!("wrote {}", out.file.as_deref().unwrap_or("the recipe")),
             (Action::Check, true) => "the recipe has no errors".into(),
             (Action::Check, false) => "the recipe cannot be used".into(),
@@ -293,11 +304,11 @@ fn contents(prepared: &Prepared) -> String {
     parts.extend(recipe.identity.iter().map(|(name, from)| format!("{name} from pool {}", from.pool)));
     for nvs in &recipe.nvs {
         let keys: usize = nvs.values.values().map(BTreeMap::len).sum();
-        parts.push(format!("{keys} values in {}", nvs.partition));
+        parts.push(format!("{} in {}", counted(keys, "value"), nvs.partition));
     }
     let burns = recipe.efuse.as_ref().map_or(0, |plan| plan.burn.len());
     if burns > 0 {
-        parts.push(format!("BURNS eFuses ({burns} items, permanent)"));
+        parts.push(format!("BURNS eFuses ({}, permanent)", counted(burns, "item")));
     }
     parts.join("; ")
 }
