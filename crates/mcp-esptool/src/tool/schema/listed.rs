@@ -131,41 +131,17 @@ fn parameter(schema: &Value, detail: Detail) -> Map<String, Value> {
     listed
 }
 
-/// The description with the names of the inner fields, which then need no schema: `files` (each {path, address}).
+/// The description with the names of an object's fields, which then need no schema: `config` (each {flash_size, …}). A
+/// list's items keep theirs: without it no call is right.
 fn in_short(about: &str, listed: &mut Map<String, Value>) -> String {
     let own = listed.remove("properties");
+    listed.remove("required");
     let names = own.iter().filter_map(Value::as_object).flat_map(|fields| fields.keys().cloned());
     let names = names.collect::<Vec<_>>().join(", ");
     // Where it may be text or an object, the description shows both.
-    if listed.contains_key("type") && !names.is_empty() {
-        return format!("{about}: {{{names}}}");
-    }
-    let fields = listed_items(listed).map(named).collect::<Vec<_>>().join(", ");
-    if fields.is_empty() {
-        return about.into();
-    }
-    // What tells several kinds of item apart stays: without it no call is right.
-    let is_tag = |(_, of): &(&String, &Value)| of.get("enum").is_some();
-    let tags: Map<_, _> = listed_items(listed).filter(is_tag).map(|(name, of)| (name.clone(), of.clone())).collect();
-    let items = match tags.is_empty() {
-        true => json!({ "type": "object" }),
-        false => json!({ "type": "object", "required": tags.keys().collect::<Vec<_>>(), "properties": tags }),
-    };
-    listed.insert("items".into(), items);
-    format!("{about} (each {{{fields}}})")
-}
-
-/// The fields of a list's items.
-fn listed_items(listed: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
-    let fields = listed.get("items").and_then(|items| items.get("properties")).and_then(Value::as_object);
-    fields.into_iter().flatten()
-}
-
-/// An inner field's name, with its values where these are few and known.
-fn named((name, of): (&String, &Value)) -> String {
-    match of.get("enum").and_then(Value::as_array) {
-        Some(values) => format!("{name}: {}", values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|")),
-        None => name.clone(),
+    match listed.contains_key("type") && !names.is_empty() {
+        true => format!("{about}: {{{names}}}"),
+        false => about.into(),
     }
 }
 
@@ -214,9 +190,7 @@ fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
             _ => (name.clone(), Value::Object(inner(of, detail))),
         };
         listed.insert("properties".into(), properties.iter().map(listing).collect::<Map<_, _>>().into());
-        if detail != Detail::Short {
-            listed.extend(simple.get("required").map(|names| ("required".to_string(), names.clone())));
-        }
+        listed.extend(simple.get("required").map(|names| ("required".to_string(), names.clone())));
     }
     listed
 }
@@ -233,11 +207,15 @@ fn merged(variants: &[Value]) -> Option<Map<String, Value>> {
             Some((known, values)) if *known == name => values.push(value),
             Some(_) => return None,
         }
-        fields.extend(properties.keys().map(|name| (name.clone(), json!({}))));
+        fields.extend(properties.iter().map(|(name, of)| (name.clone(), kind_of(of))));
     }
     let (name, values) = tag?;
     fields.insert(name.clone(), json!({ "enum": values }));
-    Some(Map::from_iter([("type".to_string(), json!("object")), ("properties".to_string(), fields.into())]))
+    Some(Map::from_iter([
+        ("type".to_string(), json!("object")),
+        ("required".to_string(), json!([name])),
+        ("properties".to_string(), fields.into()),
+    ]))
 }
 
 /// A schema without `null`, with a list of constants as an enumeration.
@@ -341,8 +319,9 @@ mod tests {
             short,
             json!({"type": "object", "properties": {
                 "mode": {"enum": ["a", "b"], "description": "Which"},
-                "burns": {"type": "array", "description": "What (each {bit, key, kind: x|y})",
-                    "items": {"type": "object", "properties": {"kind": {"enum": ["x", "y"]}}, "required": ["kind"]}},
+                "burns": {"type": "array", "description": "What",
+                    "items": {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": ["x", "y"]},
+                        "bit": {"type": "integer"}, "key": {"type": "string"}}}},
             }, "required": ["burns"]})
         );
     }
