@@ -51,7 +51,7 @@ pub struct In {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It boots.
+    /// It boots; `repaired` lists what was changed for that.
     Recovered,
     /// The loader and the flash work, but it does not boot: `next` names what repairs it.
     NeedsRepair,
@@ -70,6 +70,9 @@ pub struct Out {
     port: String,
     /// recovered, needs_repair, needs_hands, locked or flash_dead.
     verdict: Verdict,
+    /// Why it did not answer or boot, as first seen; left out where nothing was wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
     /// Each rung: what was tried and what came of it.
     steps: Vec<Step>,
     /// The device, if it answered.
@@ -131,7 +134,7 @@ impl Tool for Recover {
         };
         ladder.device = Some(Device::read(&mut connected, job)?);
         if connected.loader.mode() == Mode::SecureDownload {
-            ladder.note("examine", false, "secure download mode is burned: nothing can be read");
+            ladder.fault("examine", "secure download mode is burned: nothing can be read");
             ladder.next("signed and encrypted images can still be written with esp_flash_firmware and flash_size");
             ladder.verdict = Verdict::Locked;
             lease.keep(Warm::new(connected));
@@ -151,8 +154,18 @@ impl Tool for Recover {
         let who = out.device.as_ref().map_or_else(|| out.port.clone(), Device::to_string);
         let verdict = serde_json::to_value(out.verdict).ok();
         let verdict = verdict.as_ref().and_then(|verdict| verdict.as_str()).unwrap_or_default();
-        let repaired = if out.repaired.is_empty() { String::new() } else { format!(" ({})", out.repaired.join(", ")) };
-        format!("{who}: {verdict}{repaired}\nnext: {}", out.next.join("; "))
+        let cause = out.cause.as_deref().unwrap_or_default();
+        let told = match (out.verdict, cause.is_empty(), out.repaired.is_empty()) {
+            (Verdict::Recovered, true, true) => "it boots; nothing had to be repaired".to_owned(),
+            (Verdict::Recovered, _, true) => format!("recovered; cause: {cause}"),
+            (Verdict::Recovered, _, false) => {
+                format!("recovered by writing {}; cause: {cause}", out.repaired.join(", "))
+            }
+            (_, true, _) => verdict.to_owned(),
+            _ => format!("{verdict}: {cause}"),
+        };
+        let next = if out.next.is_empty() { String::new() } else { format!("\nnext: {}", out.next.join("; ")) };
+        format!("{who}: {told}{next}")
     }
 }
 
@@ -160,6 +173,7 @@ impl Tool for Recover {
 struct Ladder {
     port: String,
     verdict: Verdict,
+    cause: Option<String>,
     steps: Vec<Step>,
     device: Option<Device>,
     repaired: Vec<String>,
@@ -178,6 +192,7 @@ impl Ladder {
         Self {
             port,
             verdict: Verdict::NeedsHands,
+            cause: None,
             steps: Vec::new(),
             device: None,
             repaired: Vec::new(),
@@ -192,7 +207,7 @@ impl Ladder {
 
     /// Somebody else has the port: they have to free it. That is an end of the ladder, not a failure of it.
     fn held(mut self, error: ToolError) -> Out {
-        self.note("open the port", false, error.message);
+        self.fault("open the port", error.message);
         self.next(error.next_step);
         self.end()
     }
@@ -201,13 +216,20 @@ impl Ladder {
         self.steps.push(Step { tried: tried.into(), worked, seen: seen.into() });
     }
 
+    /// A rung that failed and shows what is wrong; the first such one is the cause.
+    fn fault(&mut self, tried: impl Into<String>, seen: impl Into<String>) {
+        let seen = seen.into();
+        self.cause.get_or_insert_with(|| seen.clone());
+        self.note(tried, false, seen);
+    }
+
     fn next(&mut self, step: impl Into<String>) {
         self.next.push(step.into());
     }
 
     fn end(self) -> Out {
-        let Self { port, verdict, steps, device, repaired, backup, next, plan, confirm_token, .. } = self;
-        Out { port, verdict, steps, device, repaired, backup, next, plan, confirm_token }
+        let Self { port, verdict, cause, steps, device, repaired, backup, next, plan, confirm_token, .. } = self;
+        Out { port, verdict, cause, steps, device, repaired, backup, next, plan, confirm_token }
     }
 }
 
@@ -247,7 +269,7 @@ fn work(
     ladder.verdict = Verdict::NeedsRepair;
     if !input.repair && !input.erase_all {
         ladder.next(
-            "repair=true backs up everything and does the smallest repair; project=… gives it a build to repair from",
+            "esp_recover_chip repair=true backs up everything, then makes the smallest repair (add project=FOLDER, a build, where bootloader, table or app is damaged)",
         );
         return Ok(Some(connected));
     }
@@ -277,7 +299,7 @@ fn work(
                 ladder.repaired.pop();
             }
         }
-        ladder.next("nothing that is at hand lets it boot: give a whole build with project=…, or erase_all=true as the last resort");
+        ladder.next("nothing at hand lets it boot: esp_recover_chip repair=true project=FOLDER with a whole build, or erase_all=true as the last resort");
     }
     if input.erase_all {
         erase(ctx, job, &mut connected, input, artefacts, ladder)?;
@@ -315,6 +337,9 @@ fn listen(
     let console = log::restart(connected, job, LISTEN_S)?;
     let good = console.verdict.is_good();
     ladder.note("start and listen", good, console.line());
+    if !good {
+        ladder.cause.get_or_insert_with(|| console.cause());
+    }
     let verdict = console.verdict;
     ladder.console = Some(console);
     if good {

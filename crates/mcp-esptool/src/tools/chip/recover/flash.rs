@@ -15,7 +15,7 @@ pub fn answers(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Res
         Ok(id) => id,
         Err(error @ (LoaderError::Line(_) | LoaderError::Cancelled)) => return Err(error.into()),
         Err(error) => {
-            ladder.note("flash id", false, error.to_string());
+            ladder.fault("flash id", format!("the flash does not answer: {error}"));
             override_voltage(connected, job, ladder)?;
             return Ok(false);
         }
@@ -29,6 +29,7 @@ pub fn answers(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Res
     ladder.note("flash status", sound, values.join(" "));
     if locked && protected {
         ladder.verdict = Verdict::FlashDead;
+        ladder.cause.get_or_insert_with(|| "the flash is write-protected and locked permanently".into());
         ladder.next("the flash is write-protected and its status registers are locked permanently: replace it");
         return Ok(false);
     }

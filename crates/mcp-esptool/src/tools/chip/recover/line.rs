@@ -25,7 +25,7 @@ pub fn connect(
     match ctx.ports.open(url) {
         Ok(port) => drop(port),
         Err(error) if is_held(&error) => {
-            ladder.note("open the port", false, error.message.clone());
+            ladder.fault("open the port", error.message.clone());
             ladder.next(error.next_step);
             return Ok(None);
         }
@@ -35,7 +35,7 @@ pub fn connect(
         && let Some(holder) = scan::holder_of(Path::new(path))
     {
         // It opens beside the other program, and each would get a part of what the device says.
-        ladder.note("open the port", false, format!("{holder} has it open too"));
+        ladder.fault("open the port", format!("{holder} has it open too"));
         ladder.next("close the program that is named and call again; it is never killed for you");
         return Ok(None);
     }
@@ -150,6 +150,7 @@ fn keep_telling(last: &mut Option<ToolError>, error: ToolError) {
 
 /// Nobody answered: why?
 fn judge(error: &ToolError, ladder: &mut Ladder) {
+    ladder.cause.get_or_insert_with(|| error.message.clone());
     if error.code == Code::NotInDownloadMode {
         ladder.verdict = Verdict::Locked;
         ladder.next(

@@ -33,7 +33,7 @@ pub fn diagnose(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Re
     let report = check::walk(connected, job, &device, &Config::default(), Vec::new())?;
     match report.failure() {
         Some(step) => {
-            ladder.note(format!("boot chain: {}", step.stage.name()), false, step.text.clone());
+            ladder.fault(format!("boot chain: {}", step.stage.name()), step.text.clone());
             Ok(true)
         }
         None => {
