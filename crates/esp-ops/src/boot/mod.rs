@@ -6,4 +6,5 @@ pub mod evidence;
 pub mod findings;
 pub mod log;
 pub mod text;
+pub mod next;
 pub mod unprintable;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
-use crate::ops::boot::check;
+use crate::ops::boot::{check, next};
 use crate::ops::efuse::keys;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
@@ -95,7 +95,7 @@ pub struct Out {
     app_version: Option<String>,
     /// The steps in order.
     steps: Vec<StepOut>,
-    /// What would tell more, where the flash is encrypted and no key was given.
+    /// What to do where it stops, or what would tell more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
     /// The partition table.
@@ -147,7 +147,7 @@ impl Tool for BootCheck {
                 let failed = out.steps.iter().find(|step| step.verdict == "fail");
                 let failed = failed.or_else(|| out.steps.iter().find(|step| step.verdict == "unknown"));
                 let text = failed.map_or("", |step| step.text.as_str());
-                let next = out.next.as_ref().map_or_else(String::new, |next| format!("\n{next}"));
+                let next = out.next.as_ref().map_or_else(String::new, |next| format!("\nnext: {next}"));
                 format!("{}: {} at {}: {text}{next}", out.chip, out.outcome, out.stage.as_deref().unwrap_or("?"))
             }
         }
@@ -269,7 +269,7 @@ fn describe(chip: &Chip, report: &BootReport, predict: bool) -> Out {
         partition,
         app_version: app.map(|app| app.version.clone()),
         steps: steps.collect(),
-        next: None,
+        next: next::after_stop(report, chip),
         partitions: report.table.iter().flat_map(|table| RowOut::of(table, &Subtypes::default())).collect(),
         otadata: otadata.collect(),
         predicted_console: predict.then(|| report.log.clone()),

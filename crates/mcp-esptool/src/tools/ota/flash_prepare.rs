@@ -82,10 +82,11 @@ pub struct EntryOut {
     /// Sequence number; left out when blank.
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u32>,
-    /// State of the app.
+    /// State of the app; `blank` for an entry that was never written.
     state: String,
-    /// The CRC fits.
-    crc_ok: bool,
+    /// The CRC fits; left out when blank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crc_ok: Option<bool>,
     /// The slot that it selects.
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<u32>,
@@ -196,7 +197,15 @@ impl Tool for FlashPrepare {
 
     fn summary(out: &Out) -> String {
         let written = out.written.as_ref().map_or_else(String::new, |name| format!("app written to {name}; "));
-        format!("{}\n{written}selected: {} (before: {})", out.device, out.selected, out.before)
+        let selected = match (out.action, out.before == out.selected) {
+            (Action::Status, _) if out.otadata.iter().all(|entry| entry.crc_ok != Some(true)) => {
+                format!("no entry of otadata is valid: the bootloader starts {} by default", out.selected)
+            }
+            (Action::Status, _) => format!("selected: {}", out.selected),
+            (_, true) => format!("selected, as before: {}", out.selected),
+            (_, false) => format!("selected: {} (before: {})", out.selected, out.before),
+        };
+        format!("{}\n{written}{selected}", out.device)
     }
 }
 
@@ -264,7 +273,11 @@ impl Slots {
                 let active = self.data.active(Entry::is_valid);
                 let other = active.and_then(|active| self.data.entries.get(1 - active));
                 let slot = other.filter(|entry| entry.is_valid()).and_then(|entry| entry.slot(self.count()));
-                slot.ok_or_else(|| ToolError::new(Code::NothingToDo, "no other valid entry of otadata to go back to"))?
+                slot.ok_or_else(|| {
+                    ToolError::new(Code::NothingToDo, "otadata has no other valid entry to go back to").next(
+                        "esp_ota_flash_prepare action=status shows the slots; action=switch slot=N selects another app",
+                    )
+                })?
             }
         };
         self.partition(slot)?;
@@ -287,8 +300,8 @@ impl Slots {
     fn entries(&self) -> Vec<EntryOut> {
         let out = |entry: &Entry| EntryOut {
             sequence: Some(entry.sequence).filter(|_| !entry.is_blank()),
-            state: entry.state.name().into(),
-            crc_ok: entry.crc_ok(),
+            state: if entry.is_blank() { "blank" } else { entry.state.name() }.into(),
+            crc_ok: (!entry.is_blank()).then(|| entry.crc_ok()),
             slot: entry.slot(self.count()).filter(|_| entry.is_valid()),
         };
         self.data.entries.iter().map(out).collect()

@@ -1,5 +1,6 @@
 //! `esp_ota_partition_setup`: a two-slot OTA layout for the flash of a device.
 
+use esp_model::boot::Config;
 use esp_model::job::Job;
 use esp_model::partition::{Options, Subtypes, Table, otadata};
 use schemars::JsonSchema;
@@ -7,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
+use crate::ops::boot::{check, next};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::flash::keep::Copy;
 use crate::ops::guard::Risk;
 use crate::ops::partition::on_device;
 use crate::ops::partition::rows::RowOut;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -60,6 +63,12 @@ pub struct Out {
     written: bool,
     /// It was compared on the chip afterwards.
     verified: bool,
+    /// The partition that the app was written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_partition: Option<String>,
+    /// What still keeps the device from booting, with the next step; computed from the flash content, not run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// First address after table sector, otadata and RF calibration are taken off: where NVS begins.
@@ -131,7 +140,8 @@ impl Tool for OtaSetup {
                 crate::ops::flash::belongs::check_update(name, app, connected, slot)?;
             }
             let old = on_device::read(connected, job, options.table_offset)?.table.unwrap_or_default();
-            let (mut copies, mut verified) = (Vec::new(), false);
+            let (mut copies, mut verified, mut notes) = (Vec::new(), false, Vec::new());
+            let app_partition = app.as_ref().filter(|_| !input.dry_run).map(|_| "ota_0".to_owned());
             if !input.dry_run {
                 if !input.no_backup {
                     let dir = input.backup_dir.as_deref();
@@ -141,6 +151,9 @@ impl Tool for OtaSetup {
                     vec![(options.table_offset, table.to_binary(true)?), (at("otadata"), vec![0xff; otadata::LENGTH])];
                 parts.extend(app.map(|app| (at("ota_0"), app)));
                 verified = on_device::write(connected, job, parts)?;
+                let state = check::state_of(connected, job)?;
+                let report = check::walk(connected, job, &state, &Config::default(), Vec::new())?;
+                notes.extend(next::not_yet(&report, connected.loader.chip()));
             }
             Ok(Out {
                 device,
@@ -151,6 +164,8 @@ impl Tool for OtaSetup {
                 copies,
                 written: !input.dry_run,
                 verified,
+                app_partition,
+                notes,
             })
         })
     }
@@ -158,7 +173,13 @@ impl Tool for OtaSetup {
     fn summary(out: &Out) -> String {
         let done = if out.written { "written" } else { "planned" };
         let (slot, nvs) = (out.slot_size_bytes / 1024, out.nvs_size_bytes / 1024);
-        format!("{}\n{done}: two slots of {slot} KB, NVS of {nvs} KB; {} copies", out.device, out.copies.len())
+        let app = out.app_partition.as_ref().map_or_else(String::new, |name| format!(", app in {name}"));
+        let copies = match out.copies.len() {
+            0 => String::new(),
+            many => format!("; {} of old data", counted(many, "copy")),
+        };
+        let notes: String = out.notes.iter().map(|note| format!("\n{note}")).collect();
+        format!("{}\n{done}: two slots of {slot} KB, NVS of {nvs} KB{app}{copies}{notes}", out.device)
     }
 }
 
