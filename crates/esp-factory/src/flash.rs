@@ -15,6 +15,7 @@ use super::unit::Work;
 use esp_ops::error::{Code, FlashState, ToolError};
 use esp_ops::flash::{files, keep};
 use esp_ops::session::device::Connected;
+use esp_ops::words::counted;
 
 impl Work<'_> {
     pub(super) fn build(&mut self, connected: &mut Connected) -> Result<(), ToolError> {
@@ -98,7 +99,11 @@ impl Work<'_> {
         self.report.retries += written.restarts;
         self.desk.with(|ledger| ledger.advance_all(&ids, &unit, State::Written))?;
         self.report.steps.push(match written.verified {
-            true => Step::of("flash content", true, format!("{} regions by MD5 on the chip", content.placed.len())),
+            true => Step::of(
+                "flash content",
+                true,
+                format!("{} by MD5 on the chip", counted(content.placed.len(), "region")),
+            ),
             false => Step::unknown("flash content", "this loader computes no MD5"),
         });
         Ok(())
@@ -133,7 +138,8 @@ impl Work<'_> {
         self.record["sealed"] = json!(sealed);
         // Only the application that boots shows that it is right: a console test that must pass says so.
         let boots = |test: &&crate::recipe::Test| matches!(test.what, Measure::Console { .. }) && !test.optional;
-        let text = format!("{} regions, encrypted by the chip: without its key nobody can compare them", sealed.len());
+        let text =
+            format!("{}, encrypted by the chip: not comparable without its key", counted(sealed.len(), "region"));
         let step = Step::unknown("encrypted content", text);
         let optional = self.order.prepared.recipe.tests.iter().any(|test| boots(&test));
         self.report.steps.push(Step { optional, ..step });
@@ -148,7 +154,7 @@ impl Work<'_> {
             let bytes = connected.loader.read_flash_bytes(self.job, place.address, place.size)?;
             let differences = content::nvs_differences(place, &bytes);
             let name = format!("read back {}", place.partition);
-            let mut step = Step::of(&name, differences.is_empty(), format!("{} values", place.values.len()));
+            let mut step = Step::of(&name, differences.is_empty(), counted(place.values.len(), "value"));
             if !differences.is_empty() {
                 is_right = false;
                 step = step.because(differences.join(", "));
@@ -159,8 +165,7 @@ impl Work<'_> {
             let bytes = connected.loader.read_flash_bytes(self.job, cert.address, cert.bytes.len() as u32)?;
             let same = bytes == *cert.bytes;
             is_right &= same;
-            let value =
-                secure_cert::read(&bytes).map_or("encrypted".into(), |found| format!("{} entries", found.len()));
+            let value = secure_cert::read(&bytes).map_or("encrypted".into(), |found| counted(found.len(), "entry"));
             self.report.steps.push(Step::of(&format!("read back {}", cert.name), same, value));
         }
         self.is_on_unit = is_right;

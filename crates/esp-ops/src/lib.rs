@@ -19,6 +19,7 @@ pub mod random;
 pub mod report;
 pub mod session;
 pub mod r#virtual;
+pub mod words;
 
 pub use call::Call;
 

@@ -17,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::factory::cli::RecipeCommand;
 use crate::ops::config::{Config, Sources};
 use crate::ops::error::{Class, ToolError};
+use crate::ops::words::counted;
 use crate::{columns, docs, doctor, factory, logs, mcp, selftest, serve, sim, terminal, tools, verbs};
 
 pub use self::call::job_with_bar;
@@ -403,7 +404,7 @@ fn audit(ctx: &Ctx) -> Result<(), Failure> {
         return Err(Failure::Verdict);
     }
     let torn = if found.torn { "; a last line is unfinished, which the next event repairs" } else { "" };
-    Ok(print(&format!("{file}: {} lines, the chain holds{torn}", found.lines))?)
+    Ok(print(&format!("{file}: {}, the chain holds{torn}", counted(found.lines, "line")))?)
 }
 
 fn load_config(cli: &Globals, usual: &[(&str, &str)]) -> Result<Config, Failure> {

@@ -22,6 +22,7 @@ use crate::ops::boot::findings;
 use crate::ops::config::Config;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::{doctor, documents, skills};
 
 /// Arguments of `monitor`.
@@ -191,7 +192,7 @@ pub fn replay(path: &Path, out: &mut dyn Write) -> Result<(), String> {
     let port = Box::new(Replay::new(trace));
     let verdict = match Loader::connect(port, &ConnectOptions::default(), &Job::new()) {
         Ok((loader, report)) => {
-            format!("connect: {} after {} attempts", loader.chip().name, report.attempts.len())
+            format!("connect: {} after {}", loader.chip().name, counted(report.attempts.len(), "attempt"))
         }
         Err(error) => format!("connect: {error}"),
     };

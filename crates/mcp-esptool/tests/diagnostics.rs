@@ -405,7 +405,7 @@ fn file_systems_are_listed_and_extracted() {
     let file = bench.good("esp_filesystem_extract", json!({"image_file": "store.bin", "port": null}));
     assert_eq!(file["file_systems"][0]["files"][0]["size_bytes"], 200);
     let kind = bench.client.call("esp_firmware_analyze", json!({"binary_file": "store.bin"}));
-    assert_eq!(kind["structuredContent"]["file_system"], "SPIFFS page 256, 1 files", "{kind}");
+    assert_eq!(kind["structuredContent"]["file_system"], "SPIFFS page 256, 1 file", "{kind}");
 }
 
 /// 64 KiB with one file of 200 bytes, `/../escape.txt`.

@@ -15,6 +15,7 @@ use esp_link::reset::Sequence;
 use crate::boot::{capture, findings, unprintable};
 use crate::error::{Code, ToolError};
 use crate::session::device::Connected;
+use crate::words::{self, counted};
 
 /// Longest text that goes into a result, in characters.
 const SHOWN: usize = 4000;
@@ -126,6 +127,9 @@ pub fn capture(
     let found = heard.decoder.findings();
     let mut findings: Vec<String> = found.iter().map(findings::line).collect();
     findings.extend(unprintable::finding(&heard, rate));
+    if heard.capture.bytes == 0 {
+        findings.push(silence(rate));
+    }
     Ok(BootLog {
         text,
         text_cut: cut,
@@ -140,22 +144,23 @@ pub fn capture(
     })
 }
 
+/// What to do when not a byte came.
+fn silence(rate: u32) -> String {
+    format!(
+        "nothing was received at {rate} baud: the program printed nothing, prints elsewhere (another UART, built-in USB), or runs \
+         only in part on a simulated device; next: esp_console_capture with baud=115200 or 74880, or on the board's other port"
+    )
+}
+
 /// Lines as they go into a result, and whether some had to stay out.
 fn shown<'l>(lines: impl Iterator<Item = &'l str>) -> (String, bool) {
+    let lines: Vec<String> = lines.map(unprintable::readable).collect();
     let mut text = String::new();
-    let mut lines = lines.map(unprintable::readable).peekable();
-    while let Some(line) = lines.next() {
+    for line in words::folded(&lines) {
         if text.len() >= SHOWN {
             return (text, true);
         }
-        let mut times = 1;
-        while lines.next_if_eq(&line).is_some() {
-            times += 1;
-        }
         text.push_str(&line);
-        if times > 1 {
-            text.push_str(&format!("   [{times} times]"));
-        }
         text.push('\n');
     }
     (text, false)
@@ -207,12 +212,18 @@ impl BootLog {
     /// One line for a summary.
     pub fn line(&self) -> String {
         format!(
-            "console: {} bytes in {:.1} s, {} boots, verdict {}",
-            self.bytes,
+            "console: {} in {:.1} s, {}, verdict {}",
+            counted(self.bytes, "byte"),
             self.seconds,
-            self.boots,
+            counted(self.boots, "boot"),
             self.verdict.name()
         )
+    }
+
+    /// What the first finding says happened; without one, the verdict.
+    pub fn cause(&self) -> String {
+        let cause = self.findings.first().and_then(|finding| finding.split("; next: ").next());
+        cause.map_or_else(|| format!("the start was listened to: {}", self.line()), str::to_owned)
     }
 }
 
@@ -225,8 +236,7 @@ mod tests {
         let garbled = "\u{fffd}\u{fffd}a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}\u{fffd}";
         let lines = ["Hello world!", "Hello world!", "Hello world!", garbled, "end"];
         let (text, cut) = shown(lines.into_iter());
-        let wanted =
-            "Hello world!   [3 times]\n[9 characters, 7 of them unprintable; the others begin with \"ab\"]\nend\n";
+        let wanted = "Hello world!  (×3)\n[9 characters, 7 of them unprintable; the others begin with \"ab\"]\nend\n";
         assert_eq!((text.as_str(), cut), (wanted, false));
         let many: Vec<String> = (0..1000).map(|number| format!("line {number}")).collect();
         assert!(shown(many.iter().map(String::as_str)).1);

@@ -5,6 +5,6 @@ pub mod check;
 pub mod evidence;
 pub mod findings;
 pub mod log;
-pub mod text;
 pub mod next;
+pub mod text;
 pub mod unprintable;

@@ -86,7 +86,7 @@ pub enum StateOut {
     NotEnabled,
     /// In force, but can be undone or bypassed.
     EnabledDevelopment,
-    /// In force; whether permanently cannot be told.
+    /// In force; not known whether permanently.
     Enabled,
     /// In force, cannot be undone.
     EnabledPermanently,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::efuse::pipeline;
 use crate::error::{Code, ToolError};
 use crate::session::device::Connected;
+use crate::words::counted;
 
 /// A field.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -34,7 +35,7 @@ pub struct OneField {
 pub fn errors(efuses: &Efuses) -> Vec<String> {
     let shown = |error: &esp_model::efuse::BlockError| {
         let lost = if error.fail { ", cannot be corrected" } else { "" };
-        format!("block {}: {} errors{lost}", error.block, error.count)
+        format!("block {}: {}{lost}", error.block, counted(error.count, "error"))
     };
     efuses.errors.iter().map(shown).collect()
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::error::ToolError;
 use crate::partition::rows::RowOut;
 use crate::session::device::Connected;
+use crate::words::counted;
 
 /// A partition and what it holds.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -70,7 +71,7 @@ pub fn content(
             let kind = if contents.entries.is_empty() && !worst.is_empty() { "unknown" } else { "nvs" };
             let part = if whole { "" } else { " in the part that was read" };
             let free = contents.count(nvs::SlotState::Empty);
-            word(kind, format!("{} entries{part}, room for {free} more{worst}", contents.entries.len()))
+            word(kind, format!("{}{part}, room for {free} more{worst}", counted(contents.entries.len(), "entry")))
         }
         kind::Kind::Encrypted => word("encrypted", "bytes without structure: encrypted or compressed".into()),
         kind::Kind::CoreDump => word("core_dump", "esp_core_dump_analyze reads it".into()),

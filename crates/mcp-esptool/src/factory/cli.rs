@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Reply;
 use crate::tools;
 use esp_factory::new_recipe;
@@ -122,7 +123,7 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
         return Err(ToolError::new(Code::NotConfirmed, "this is not the station's name"));
     }
     let voided = ctx.app.desk.with(|ledger| ledger.void_gap(count.into()))?;
-    let text = format!("{voided} values are out of use; this ledger issues again");
+    let text = format!("{} out of use; this ledger issues again", counted(voided, "value"));
     Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
 }
 
@@ -138,7 +139,7 @@ fn send(ctx: &Ctx) -> Result<Reply, ToolError> {
     for mut sink in sinks {
         match outbox::send_pending(&ctx.app.desk, sink.as_mut()) {
             Ok(count) => {
-                lines.push(format!("{}: {count} events sent", sink.name()));
+                lines.push(format!("{}: {} sent", sink.name(), counted(count, "event")));
                 sent.insert(sink.name().to_owned(), count.into());
             }
             Err(error) => failed = Some(error),

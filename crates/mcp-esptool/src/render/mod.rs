@@ -13,14 +13,18 @@ use serde::Serialize;
 pub use hex::{address_schemas, addresses_as_text};
 pub use node::Node;
 
+use crate::ops::words::{counted, folded};
+
 /// Bytes of text beyond which a result is cut; the headline is never cut.
-const MAX_BYTES: usize = 6000;
+const MAX_BYTES: usize = 10_000;
 /// Entries of a list that are shown.
-const MAX_ROWS: usize = 40;
+const MAX_ROWS: usize = 100;
 /// Lines of a console or file text that are shown.
-const MAX_LINES: usize = 60;
+const MAX_LINES: usize = 150;
 /// Columns of a line of short fields.
 const WIDTH: usize = 110;
+/// Objects under these names are to be taken as they are, as JSON: what a tool is to be called with, a schema.
+const VERBATIM: [&str; 2] = ["parameters", "schema"];
 
 /// The facts of a result that `headline` does not tell already. Empty if there are none.
 pub fn facts(result: &impl Serialize, headline: &str) -> String {
@@ -39,12 +43,7 @@ fn bounded(text: String) -> String {
     let end = (0..=MAX_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let end = text[..end].rfind('\n').unwrap_or(end);
     let left = text[end..].lines().filter(|line| !line.is_empty()).count();
-    format!("{}\n… {} in structuredContent", &text[..end], more(left, "line"))
-}
-
-/// `1 more line`, `3 more lines`.
-fn more(count: usize, noun: &str) -> String {
-    format!("{count} more {noun}{}", if count == 1 { "" } else { "s" })
+    format!("{}\n… {} in structuredContent", &text[..end], counted(left, "more line"))
 }
 
 fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
@@ -61,14 +60,18 @@ fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
             }
             Node::List(list) if list.iter().any(|entry| matches!(entry, Node::Fields(_))) => {
                 flush(text, &mut short, depth);
-                table::write(text, key, list, depth);
+                table::write(text, key, list, headline, depth);
             }
             Node::List(list) if is_long(list) => {
                 flush(text, &mut short, depth);
-                let lines: Vec<String> = list.iter().map(|entry| entry.show(key)).collect();
+                let lines: Vec<String> = list.iter().map(|entry| entry.show_in_list(key)).collect();
                 write_block(text, key, &lines.join("\n"), depth);
             }
             Node::List(list) => short.push(format!("{key}: {}", scalars(key, list))),
+            Node::Fields(_) if VERBATIM.contains(&key.as_str()) => {
+                flush(text, &mut short, depth);
+                let _ = writeln!(text, "{:indent$}{key}: {}", "", value.json(), indent = depth * 2);
+            }
             Node::Fields(_) => {
                 flush(text, &mut short, depth);
                 write_object(text, key, value, headline, depth);
@@ -129,30 +132,24 @@ fn flush(text: &mut String, short: &mut Vec<String>, depth: usize) {
 }
 
 fn scalars(key: &str, list: &[Node]) -> String {
-    let mut shown: Vec<String> = list.iter().take(MAX_ROWS).map(|entry| entry.show(key)).collect();
+    let mut shown: Vec<String> = list.iter().take(MAX_ROWS).map(|entry| entry.show_in_list(key)).collect();
     if list.len() > MAX_ROWS {
-        shown.push(format!("… {}", more(list.len() - MAX_ROWS, "value")));
+        shown.push(format!("… {}", counted(list.len() - MAX_ROWS, "more value")));
     }
     shown.join(", ")
 }
 
-/// Text of several lines; a repeated line is shown once with its count.
+/// Text of several lines; what repeats is shown once with its count.
 fn write_block(text: &mut String, key: &str, string: &str, depth: usize) {
     let indent = depth * 2;
     let _ = writeln!(text, "{:indent$}{key}:", "");
-    let mut folded: Vec<(&str, usize)> = Vec::new();
-    for line in string.lines() {
-        match folded.last_mut() {
-            Some((last, count)) if *last == line => *count += 1,
-            _ => folded.push((line, 1)),
-        }
+    let lines: Vec<&str> = string.lines().collect();
+    let lines = folded(&lines);
+    for line in lines.iter().take(MAX_LINES) {
+        let _ = writeln!(text, "{:indent$}| {line}", "");
     }
-    for (line, count) in folded.iter().take(MAX_LINES) {
-        let times = if *count > 1 { format!("  (×{count})") } else { String::new() };
-        let _ = writeln!(text, "{:indent$}| {line}{times}", "");
-    }
-    if folded.len() > MAX_LINES {
-        let _ = writeln!(text, "{:indent$}… {}", "", more(folded.len() - MAX_LINES, "line"));
+    if lines.len() > MAX_LINES {
+        let _ = writeln!(text, "{:indent$}… {}", "", counted(lines.len() - MAX_LINES, "more line"));
     }
 }
 

@@ -42,12 +42,38 @@ impl Node {
             Self::Integer(number) if (is_address(key) || is_region(key, *number)) && *number >= 0 => {
                 format!("{number:#x}")
             }
+            Self::Integer(number) if is_pointer(key, *number) => format!("{number:#010x}"),
             Self::Integer(number) => number.to_string(),
             Self::Float(number) if number.fract() == 0.0 => format!("{number:.0}"),
             Self::Float(number) => format!("{number:.3}").trim_end_matches('0').to_owned(),
             Self::Text(text) => text.replace('\n', " "),
-            Self::List(list) => list.iter().map(|entry| entry.show(key)).collect::<Vec<_>>().join(", "),
+            Self::List(list) => list.iter().map(|entry| entry.show_in_list(key)).collect::<Vec<_>>().join(", "),
             Self::Fields(_) => self.inline(),
+        }
+    }
+
+    /// An entry of a list; a name with its value, as registers are listed, stays together.
+    pub fn show_in_list(&self, key: &str) -> String {
+        match self {
+            Self::List(pair) => pair.iter().map(|part| part.show(key)).collect::<Vec<_>>().join(" "),
+            other => other.show(key),
+        }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match self {
+            Self::Null => "null".into(),
+            Self::Bool(value) => value.to_string(),
+            Self::Integer(number) => number.to_string(),
+            Self::Float(number) => number.to_string(),
+            Self::Text(text) => quoted(text),
+            Self::List(list) => format!("[{}]", list.iter().map(Self::json).collect::<Vec<_>>().join(", ")),
+            Self::Fields(fields) => {
+                let fields = fields.iter().map(|(key, value)| format!("{}: {}", quoted(key), value.json()));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+            }
         }
     }
 
@@ -71,6 +97,14 @@ impl Node {
 
 pub fn is_address(key: &str) -> bool {
     ADDRESSES.iter().any(|word| key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_')))
+}
+
+/// Addresses of memory lie above everything that is counted here, whatever the field is called.
+const MEMORY: std::ops::Range<i128> = 0x2000_0000..0x1_0000_0000;
+
+fn is_pointer(key: &str, number: i128) -> bool {
+    let counts = ["bytes", "ms", "s", "hz", "count", "counts", "baud", "value", "number"];
+    MEMORY.contains(&number) && !counts.contains(&key.rsplit('_').next().unwrap_or(key))
 }
 
 /// The size of a flash, slot or partition: whole sectors, which people know in hex.

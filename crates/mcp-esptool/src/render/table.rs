@@ -1,45 +1,75 @@
-//! A list of objects as a table.
+//! A list of objects: as a table where each row fits on a line, else entry by entry. Nothing of a value is cut: what a
+//! table would hide is what somebody asks for.
 
 use std::fmt::Write as _;
 
 use super::node::is_address;
-use super::{MAX_ROWS, Node, more};
+use super::{MAX_ROWS, Node, told, write_fields};
+use crate::ops::words::counted;
 
-/// Characters of one cell; longer ones are cut with `…`.
-const MAX_CELL: usize = 64;
-/// Characters of a cell that holds fields or a list of its own.
-const MAX_NESTED: usize = 40;
-/// Characters of a row; the widest columns give way.
-const MAX_WIDTH: usize = 160;
-/// Characters that a column keeps.
-const MIN_CELL: usize = 12;
+/// Characters of a cell in a table, and of one that holds fields or a list of its own.
+const MAX_CELL: usize = 90;
+const MAX_NESTED: usize = 60;
+/// Characters of a row.
+const MAX_WIDTH: usize = 170;
 /// Rows from which on a column of equal values is folded.
 const MIN_ROWS_TO_FOLD: usize = 4;
+/// Characters of a path beyond which only its end is shown, where it names a source and is no parameter.
+const MAX_PATH: usize = 50;
 
-/// The list below its name: a column for each field that any row has, cells aligned, long lists cut.
-pub fn write(text: &mut String, key: &str, list: &[Node], depth: usize) {
+/// The list below its name, long lists cut.
+pub fn write(text: &mut String, key: &str, list: &[Node], headline: &str, depth: usize) {
     let indent = depth * 2;
     let (columns, same) = split_same(list, columns(list));
+    let all = if same.is_empty() { String::new() } else { format!(", all with {}", same.join(", ")) };
+    let _ = writeln!(text, "{:indent$}{key} ({}{all}):", "", list.len());
     let mut rows = vec![columns.iter().map(ToString::to_string).collect::<Vec<_>>()];
     for entry in list.iter().take(MAX_ROWS) {
         rows.push(match entry {
             Node::Fields(fields) => columns.iter().map(|column| cell(fields, column)).collect(),
-            other => vec![cut(other.show(key), MAX_CELL)],
+            other => vec![other.show(key)],
         });
     }
-    let widths = fitting(&rows, columns.len());
-    let all = if same.is_empty() { String::new() } else { format!(", all with {}", same.join(", ")) };
-    let _ = writeln!(text, "{:indent$}{key} ({}{all}):", "", list.len());
+    match widths(list, &columns, &rows) {
+        Some(widths) => write_rows(text, &rows, &widths, indent),
+        None => list.iter().take(MAX_ROWS).for_each(|entry| write_entry(text, entry, &columns, headline, depth)),
+    }
+    if list.len() > MAX_ROWS {
+        let _ = writeln!(text, "{:indent$}  … {} in structuredContent", "", counted(list.len() - MAX_ROWS, "more row"));
+    }
+}
+
+fn write_rows(text: &mut String, rows: &[Vec<String>], widths: &[usize], indent: usize) {
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let cell = cut(cell.clone(), *width);
+        for (cell, width) in row.iter().zip(widths) {
             let _ = write!(line, "  {cell:width$}");
         }
         let _ = writeln!(text, "{:indent$}{}", "", line.trim_end());
     }
-    if list.len() > MAX_ROWS {
-        let _ = writeln!(text, "{:indent$}  … {} in structuredContent", "", more(list.len() - MAX_ROWS, "row"));
+}
+
+/// One entry with all its fields, marked by a dash.
+fn write_entry(text: &mut String, entry: &Node, columns: &[&str], headline: &str, depth: usize) {
+    let indent = depth * 2;
+    let Node::Fields(fields) = entry else {
+        let _ = writeln!(text, "{:indent$}- {}", "", entry.show(""));
+        return;
+    };
+    // A sentence of the headline is not repeated; a name is, or nobody knows which entry this is.
+    let is_told =
+        |value: &Node| matches!(value, Node::Text(text) if text.len() > MAX_CELL / 2) && told(value, headline);
+    let shown = fields.iter().filter(|(key, value)| columns.contains(&key.as_str()) && !is_told(value));
+    let has_address = has_address(fields);
+    let shown = shown.map(|(key, value)| match value {
+        Node::Integer(_) if has_address => (key.clone(), Node::Text(value.show_at_address(key))),
+        Node::Text(path) => (key.clone(), Node::Text(end_of_path(key, path.clone()))),
+        _ => (key.clone(), value.clone()),
+    });
+    let mut own = String::new();
+    write_fields(&mut own, &Node::Fields(shown.collect()), "", depth + 1);
+    if let Some(rest) = own.get(indent + 2..) {
+        let _ = write!(text, "{:indent$}- {rest}", "");
     }
 }
 
@@ -78,41 +108,42 @@ fn columns(list: &[Node]) -> Vec<&str> {
     columns
 }
 
-/// The width of each column; where a row would be too wide, the widest columns are cut.
-fn fitting(rows: &[Vec<String>], count: usize) -> Vec<usize> {
+/// The width of each column; none where a row is too wide or a cell too long for a table.
+fn widths(list: &[Node], columns: &[&str], rows: &[Vec<String>]) -> Option<Vec<usize>> {
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let mut widths: Vec<usize> = (0..count).map(|at| width(at).unwrap_or(0)).collect();
-    while widths.iter().map(|width| width + 2).sum::<usize>() > MAX_WIDTH {
-        match widths.iter_mut().max().filter(|widest| **widest > MIN_CELL) {
-            Some(widest) => *widest -= 1,
-            None => break,
-        }
-    }
-    widths
+    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let nested = |column: &str| list.iter().any(|entry| is_nested(entry, column));
+    let most = |column: &str| if nested(column) { MAX_NESTED } else { MAX_CELL };
+    let fits = columns.iter().zip(&widths).all(|(column, width)| *width <= most(column));
+    (fits && widths.iter().map(|width| width + 2).sum::<usize>() <= MAX_WIDTH).then_some(widths)
+}
+
+fn is_nested(entry: &Node, column: &str) -> bool {
+    let Node::Fields(fields) = entry else { return false };
+    fields.iter().any(|(key, value)| key == column && matches!(value, Node::Fields(_) | Node::List(_)))
+}
+
+fn has_address(fields: &[(String, Node)]) -> bool {
+    fields.iter().any(|(key, value)| is_address(key) && !value.is_empty())
 }
 
 fn cell(fields: &[(String, Node)], column: &str) -> String {
-    let has_address = fields.iter().any(|(key, value)| is_address(key) && !value.is_empty());
     let value = fields.iter().find(|(key, _)| key == column).map(|(_, value)| value);
     match value {
         Some(value) if value.is_empty() => "-".into(),
-        Some(value @ (Node::Fields(_) | Node::List(_))) => cut(value.show(column), MAX_NESTED),
-        Some(value) if has_address => cut(value.show_at_address(column), MAX_CELL),
-        Some(value) => cut(value.show(column), MAX_CELL),
+        Some(value) if has_address(fields) => end_of_path(column, value.show_at_address(column)),
+        Some(value) => end_of_path(column, value.show(column)),
         None => "-".into(),
     }
 }
 
-/// The text with at most so many characters. Of a path the end tells most.
-fn cut(text: String, most: usize) -> String {
+/// Of a long path to a source or library the end tells most; a path that a caller may want to give back stays whole.
+fn end_of_path(column: &str, text: String) -> String {
+    let is_parameter = ["path", "file", "dir"].iter().any(|word| column.ends_with(word));
     let count = text.chars().count();
-    if count <= most {
+    if is_parameter || count <= MAX_PATH || !text.starts_with('/') || text.contains(' ') {
         return text;
     }
-    let keep = most.saturating_sub(1);
-    let is_path = !text.contains(' ') && text.contains('/');
-    match is_path {
-        true => ['…'].into_iter().chain(text.chars().skip(count - keep)).collect(),
-        false => text.chars().take(keep).chain(['…']).collect(),
-    }
+    let end: String = text.chars().skip(count - MAX_PATH).collect();
+    format!("…{}", end.find('/').map_or(end.as_str(), |at| &end[at..]))
 }

@@ -58,11 +58,11 @@ fn what_the_headline_tells_is_not_repeated() {
 
 #[test]
 fn long_results_are_cut_and_say_so() {
-    let rows: Vec<_> = (0..100).map(|row| json!({ "address": row * 4096, "name": format!("entry {row}") })).collect();
+    let rows: Vec<_> = (0..160).map(|row| json!({ "address": row * 4096, "name": format!("entry {row}") })).collect();
     let text = facts(&json!({ "rows": rows }), "");
-    assert!(text.contains("0x27000") && text.contains("60 more rows in structuredContent"), "{text}");
+    assert!(text.contains("0x63000") && text.contains("60 more rows in structuredContent"), "{text}");
     let long: Vec<_> =
-        (0..39).map(|row| json!({ "text": format!("{row:060}"), "more": format!("{row:x>60}"), "row": row })).collect();
+        (0..99).map(|row| json!({ "text": format!("{row:060}"), "more": format!("{row:x>60}"), "row": row })).collect();
     let text = facts(&json!({ "a": long.clone(), "b": long }), "");
     assert!(text.len() < MAX_BYTES + 60 && text.ends_with("in structuredContent"), "{text}");
 }
@@ -81,15 +81,36 @@ fn a_column_of_equal_values_is_told_once() {
 }
 
 #[test]
-fn rows_are_not_wider_than_a_screen_and_paths_keep_their_end() {
+fn rows_that_do_not_fit_are_written_field_by_field_and_nothing_is_cut() {
     let path = format!("/root/.espressif/tools/{}/libc.a", "x/".repeat(60));
+    let remedy = "sign bootloader and application, flash them, then enable secure boot; keep the key in a safe place";
     let row = |name: &str| {
-        json!({ "name": name, "file": path, "note": "word ".repeat(40), "more": "text ".repeat(40),
-        "deep": { "a": "1".repeat(50), "b": 2 } })
+        json!({ "name": name, "source": path, "output_file": path, "remedy": format!("{name}: {remedy}"),
+            "frames": [{ "pc": 0x4038_0698, "function": "panic_abort" }, { "pc": 0x4200_9351, "function": "app_main" }] })
     };
     let text = facts(&json!({ "rows": [row("one"), row("two")] }), "");
-    assert!(text.lines().all(|line| line.chars().count() <= 164), "{text}");
-    assert!(text.contains("/libc.a") && text.contains('…'), "{text}");
+    assert!(text.contains(&format!("one: {remedy}")) && text.contains(&format!("two: {remedy}")), "{text}");
+    assert!(text.contains("- name: one; source: …/x/") && text.contains(&format!("output_file: {path}")), "{text}");
+    assert!(text.contains("    0x42009351  app_main"), "{text}");
+}
+
+#[test]
+fn remedies_show_parameters_as_a_call_takes_them() {
+    let text = facts(
+        &json!({ "remedy": { "tool": "esp_efuse_burn", "parameters": { "burns": [{ "value": 1 }] },
+        "text": "a sentence that is long enough to make the object stand on lines of its own, below its name" } }),
+        "",
+    );
+    assert!(text.contains("  parameters: {\"burns\": [{\"value\": 1}]}\n"), "{text}");
+}
+
+#[test]
+fn pairs_stay_together_and_pointers_are_hex() {
+    let text = facts(
+        &json!({ "registers": [["PC", 1_074_614_059], ["PS", "0x60730"]], "total_bytes": 4_000_000_000_u64 }),
+        "",
+    );
+    assert_eq!(text, "registers: PC 0x400d4f2b, PS 0x60730; total_bytes: 4000000000\n");
 }
 
 #[test]

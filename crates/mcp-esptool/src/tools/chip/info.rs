@@ -10,6 +10,7 @@ use crate::ops::args::OnlyPort;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::ops::session::chip::{Detected, detect};
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -96,6 +97,11 @@ impl Tool for Info {
     }
 
     fn summary(out: &Out) -> String {
-        format!("{}\n{} regions; the loader can: {}", out.detected, out.memory.len(), out.loader_can.join(", "))
+        format!(
+            "{}\n{}; the loader can: {}",
+            out.detected,
+            counted(out.memory.len(), "memory region"),
+            out.loader_can.join(", ")
+        )
     }
 }

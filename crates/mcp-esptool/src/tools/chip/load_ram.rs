@@ -13,6 +13,7 @@ use crate::ops::firmware::ram;
 use crate::ops::flash::belongs;
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -97,7 +98,12 @@ impl Tool for LoadRam {
     fn summary(out: &Out) -> String {
         let bytes: u64 = out.segments.iter().map(|segment| segment.size_bytes).sum();
         let console = out.console.as_ref().map_or_else(String::new, |log| format!("\n{}", log.line()));
-        format!("{}\n{bytes} bytes in {} segments, started at {}{console}", out.device, out.segments.len(), out.entry)
+        format!(
+            "{}\n{bytes} bytes in {}, started at {}{console}",
+            out.device,
+            counted(out.segments.len(), "segment"),
+            out.entry
+        )
     }
 }
 

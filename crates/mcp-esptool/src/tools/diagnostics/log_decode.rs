@@ -20,6 +20,7 @@ use crate::ops::boot::findings::{Known, known_line};
 use crate::ops::boot::text::{decoded, is_text};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -109,7 +110,8 @@ impl Tool for LogDecode {
     }
 
     fn summary(out: &Out) -> String {
-        let mut text = format!("{} lines of {}", out.lines, out.chip.as_deref().unwrap_or("an unknown chip"));
+        let mut text =
+            format!("{} of {}", counted(out.lines, "line"), out.chip.as_deref().unwrap_or("an unknown chip"));
         for crash in out.crashes.iter().take(2) {
             let place = crash.culprit.as_ref().or(crash.backtrace.first());
             let place = place.map_or_else(String::new, |place| format!(" at {place}"));

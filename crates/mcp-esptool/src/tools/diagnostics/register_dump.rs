@@ -10,6 +10,7 @@ use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -148,6 +149,6 @@ impl Tool for RegisterDump {
         let meanings = out.registers.iter().flat_map(|register| &register.fields);
         let meanings: Vec<String> =
             meanings.filter_map(|field| Some(format!("{}: {}", field.name, field.meaning.as_ref()?))).collect();
-        format!("{}\n{} registers\n{}", out.device, out.registers.len(), meanings.join("; "))
+        format!("{}\n{}\n{}", out.device, counted(out.registers.len(), "register"), meanings.join("; "))
     }
 }

@@ -14,6 +14,7 @@ use crate::ops::boot::capture::Names;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::rom_names::RomNames;
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -131,7 +132,7 @@ impl Tool for Symbols {
     }
 
     fn summary(out: &Out) -> String {
-        let known = format!("{} of {} addresses resolved", out.known_count, out.addresses.len());
+        let known = format!("{} of {} resolved", out.known_count, counted(out.addresses.len(), "address"));
         match out.names.is_empty() {
             true => known,
             false => {

@@ -27,6 +27,7 @@ use crate::ops::firmware::facts::{
 };
 use crate::ops::flash::release;
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -246,7 +247,7 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
         Kind::FileSystem => {
             out.file_system = fs::identify(bytes).map(|found| {
                 let files = found.entries.iter().filter(|entry| !entry.is_folder).count();
-                format!("{} {}, {files} files", found.kind.name(), found.form)
+                format!("{} {}, {}", found.kind.name(), found.form, counted(files, "file"))
             });
         }
         Kind::Elf => match Elf::parse(bytes) {

@@ -12,6 +12,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::build_log::{self, Diagnostic};
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -96,9 +97,9 @@ impl Tool for ArduinoBuild {
 
     fn summary(out: &Out) -> String {
         format!(
-            "built {}: {} images\nflash it: esp_flash_firmware project={}",
+            "built {}: {}\nflash it: esp_flash_firmware project={}",
             out.sketch,
-            out.images.len(),
+            counted(out.images.len(), "image"),
             out.build_dir
         )
     }

@@ -12,6 +12,7 @@ use crate::ops::args::Number;
 use crate::ops::error::ToolError;
 use crate::ops::firmware::common::{Written, chip_named, mode_named, stem, word, write};
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -161,7 +162,7 @@ impl Tool for ElfToBinary {
         let line = |file: &Written| format!("{} ({} bytes)", file.path, file.size_bytes);
         let files = out.files.iter().map(line).collect::<Vec<_>>().join(", ");
         let warning = out.warning.iter().map(|warning| format!("\nwarning: {warning}")).collect::<String>();
-        format!("{} image with {} segments: {files}{warning}", out.chip, out.segments)
+        format!("{} image with {}: {files}{warning}", out.chip, counted(out.segments, "segment"))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
 use crate::ops::firmware::idf_project::{self, Built, Request};
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -30,7 +31,7 @@ impl Tool for IdfBuild {
     fn summary(out: &Built) -> String {
         let warnings = match out.warnings.len() {
             0 => "no warnings".to_string(),
-            count => format!("{count} warnings"),
+            count => counted(count, "warning"),
         };
         format!(
             "{} for {}: {} bytes, {warnings}\nflash it: esp_flash_firmware project={}",

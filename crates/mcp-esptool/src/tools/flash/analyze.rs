@@ -18,6 +18,7 @@ use crate::ops::guard::Risk;
 use crate::ops::partition::content;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::{Picture, Tool};
 
 /// The tool.
@@ -181,7 +182,7 @@ fn look(
             let found = content::content(connected, &quiet, partition, table, flash_size)?;
             (found.content, found.about)
         }
-        (AreaKind::Table, Some(table)) => ("partition_table".into(), format!("{} partitions", table.partitions.len())),
+        (AreaKind::Table, Some(table)) => ("partition_table".into(), counted(table.partitions.len(), "partition")),
         _ => other(&quiet, connected, area, used.as_deref())?,
     };
     Ok(out)

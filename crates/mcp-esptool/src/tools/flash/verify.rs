@@ -84,6 +84,7 @@ impl Tool for Verify {
     fn summary(out: &Out) -> String {
         let differing: Vec<String> = out.files.iter().filter(|file| !file.matches).map(Verdict::describe).collect();
         match differing.is_empty() {
+            true if out.files.len() == 1 => format!("{}\nthe file matches", out.device),
             true => format!("{}\nall {} files match", out.device, out.files.len()),
             false => format!("{}\n{}", out.device, differing.join("; ")),
         }

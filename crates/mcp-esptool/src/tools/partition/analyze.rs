@@ -12,6 +12,7 @@ use crate::ops::guard::Risk;
 use crate::ops::partition::content::{self, Content};
 use crate::ops::partition::on_device;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -88,7 +89,13 @@ impl Tool for Analyze {
         let blank = out.partitions.iter().filter(|partition| partition.content == "blank").count();
         let first = out.advice.first().map_or_else(String::new, |advice| format!("\n{advice}"));
         let (count, gaps) = (out.partitions.len(), out.gaps.len());
-        format!("{}\n{count} partitions ({blank} blank), {gaps} gaps, updates: {}{first}", out.device, out.updates)
+        format!(
+            "{}\n{} ({blank} blank), {}, updates: {}{first}",
+            out.device,
+            counted(count, "partition"),
+            counted(gaps, "gap"),
+            out.updates
+        )
     }
 }
 

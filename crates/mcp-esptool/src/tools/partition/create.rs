@@ -9,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::ops::partition::rows::{Layout, RowOut, TableOptions};
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -85,6 +86,6 @@ impl Tool for Create {
         let warnings = if out.warnings.is_empty() { String::new() } else { format!("\n{}", out.warnings.join("; ")) };
         let count = out.partitions.len();
         let place = format!("for {:#x}; the flash must have {:#x} bytes", out.table_offset, out.end);
-        format!("{count} partitions in {}, {place}{warnings}", out.output_file)
+        format!("{} in {}, {place}{warnings}", counted(count, "partition"), out.output_file)
     }
 }

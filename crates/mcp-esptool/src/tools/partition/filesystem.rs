@@ -12,6 +12,7 @@ use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::partition::on_device;
 use crate::ops::session::device::Connected;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -126,7 +127,7 @@ impl Tool for Extract {
     fn summary(out: &Out) -> String {
         let line = |found: &FileSystemOut| {
             let copied = found.folder.as_ref().map_or_else(String::new, |folder| format!(", copied to {folder}"));
-            format!("{}: {} {}, {} files{copied}", found.name, found.kind, found.form, found.file_count)
+            format!("{}: {} {}, {}{copied}", found.name, found.kind, found.form, counted(found.file_count, "file"))
         };
         out.file_systems.iter().take(3).map(line).collect::<Vec<_>>().join("\n")
     }

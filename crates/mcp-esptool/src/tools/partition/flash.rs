@@ -13,6 +13,7 @@ use crate::ops::guard::Risk;
 use crate::ops::partition::on_device;
 use crate::ops::partition::rows::RowOut;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -129,10 +130,7 @@ impl Tool for Flash {
             .collect();
         let lost = if lost.is_empty() { "nothing is lost".to_owned() } else { lost.join(", ") };
         let done = if out.written { "written" } else { "would be written" };
-        let (count, copies) = (out.partitions.len(), out.copies.len());
-        format!(
-            "{}\ntable of {count} partitions {done} at {:#x}: {lost}; {copies} copies",
-            out.device, out.table_offset
-        )
+        let (count, copies) = (counted(out.partitions.len(), "partition"), counted(out.copies.len(), "copy"));
+        format!("{}\ntable of {count} {done} at {:#x}: {lost}; {copies}", out.device, out.table_offset)
     }
 }

@@ -12,6 +12,7 @@ use crate::ops::guard::Risk;
 use crate::ops::partition::on_device;
 use crate::ops::partition::rows::RowOut;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -68,6 +69,12 @@ impl Tool for Read {
 
     fn summary(out: &Out) -> String {
         let names: Vec<&str> = out.partitions.iter().map(|row| row.name.as_str()).collect();
-        format!("{}\n{} partitions at {:#x}: {}", out.device, names.len(), out.table_offset, names.join(", "))
+        format!(
+            "{}\n{} at {:#x}: {}",
+            out.device,
+            counted(names.len(), "partition"),
+            out.table_offset,
+            names.join(", ")
+        )
     }
 }

@@ -16,6 +16,7 @@ use crate::ops::guard::Risk;
 use crate::ops::partition::nvs_values::FACTORY_DATA;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 
@@ -123,7 +124,7 @@ impl Tool for FactoryReset {
             let names = out.partitions.iter().filter(|done| (done.how == "kept") == kept);
             names.map(|done| format!("{} {}", done.partition, done.how)).collect::<Vec<_>>().join(", ")
         };
-        format!("{}\n{}; {}; {} copies", out.device, named(false), named(true), out.copies.len())
+        format!("{}\n{}; {}; {}", out.device, named(false), named(true), counted(out.copies.len(), "copy"))
     }
 }
 

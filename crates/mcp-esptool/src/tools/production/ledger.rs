@@ -11,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::{Production, Risk};
 use crate::ops::own_file;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -190,7 +191,7 @@ fn add_pool(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let added = ctx.app.desk.with(|ledger| ledger.add_pool(pool, kind, &values))?;
     let found = ctx.app.desk.with(Ledger::pools)?.into_iter().find(|known| known.name == *pool);
     let about = found.as_ref().map_or_else(String::new, range);
-    let text = format!("{added} values added to pool {pool}{about}");
+    let text = format!("{} added to pool {pool}{about}", counted(added, "value"));
     Ok((text, json!({"pool": pool, "added": added, "now": found})))
 }
 
@@ -258,7 +259,7 @@ fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     };
     let identities: Vec<String> = found["identities"].as_array().into_iter().flatten().map(shown).collect();
     let runs = found["runs"].as_array().map_or(0, Vec::len);
-    let text = format!("unit {}: {}; {runs} runs", unit.base_mac, identities.join(", "));
+    let text = format!("unit {}: {}; {}", unit.base_mac, identities.join(", "), counted(runs, "run"));
     Ok((text, found))
 }
 
@@ -280,7 +281,7 @@ fn verify(ctx: &Ctx) -> Result<Out, ToolError> {
     let (problems, events) = ctx.app.desk.with(|ledger| Ok((ledger.verify()?, ledger.events(None)?.len())))?;
     let lines: Vec<String> = problems.iter().map(|one| format!("{}: {}", one.what, one.problem)).collect();
     let text = match lines.is_empty() {
-        true => format!("{events} events in unbroken chains, no value and no unit used twice"),
+        true => format!("{} in unbroken chains, no value and no unit used twice", counted(events, "event")),
         false => lines.join("\n"),
     };
     let data = json!({"problems": problems, "events": events});
@@ -363,21 +364,24 @@ fn lease(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
             let lease: Lease =
                 serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
             let added = ctx.app.desk.with(|ledger| ledger.borrow(&lease))?;
-            Ok((format!("{added} values of {} from lease {}", lease.pool, lease.id), json!({"added": added})))
+            Ok((
+                format!("{} of {} from lease {}", counted(added, "value"), lease.pool, lease.id),
+                json!({"added": added}),
+            ))
         }
         Action::Report => {
             let (pool, file) = (needed(&input.pool, "pool")?, needed(&input.file, "file")?);
             let report = ctx.app.desk.with(|ledger| ledger.report(pool))?;
             let text = serde_json::to_string_pretty(&report).map_err(bad)?;
             let file = ctx.files.keep(file, text.as_bytes())?.display().to_string();
-            Ok((format!("{} values in {file}", report.len()), json!({"file": file, "values": report.len()})))
+            Ok((format!("{} in {file}", counted(report.len(), "value")), json!({"file": file, "values": report.len()})))
         }
         Action::Merge => {
             let report: Vec<Identity> =
                 serde_json::from_str(&ctx.files.read_text(needed(&input.file, "file")?)?).map_err(bad)?;
             let lease = number()?;
             let steps = ctx.app.desk.with(|ledger| ledger.merge(lease, &report))?;
-            Ok((format!("{steps} steps taken over"), json!({"steps": steps})))
+            Ok((format!("{} taken over", counted(steps, "step")), json!({"steps": steps})))
         }
         _ => {
             let lease = number()?;

@@ -11,6 +11,7 @@ use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::session::device::mac_text;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 use esp_factory::report::{Report, shown};
@@ -93,6 +94,6 @@ impl Tool for ProductionTest {
     }
 
     fn summary(out: &Out) -> String {
-        format!("{}; {} tests", out.unit.line(), out.unit.steps.len())
+        format!("{}; {}", out.unit.line(), counted(out.unit.steps.len(), "test"))
     }
 }

@@ -8,6 +8,7 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 use esp_factory::quality;
@@ -52,6 +53,6 @@ impl Tool for QualityControl {
     }
 
     fn summary(out: &Out) -> String {
-        format!("{}; {} things looked at", out.unit.line(), out.unit.steps.len())
+        format!("{}; {}", out.unit.line(), counted(out.unit.steps.len(), "check"))
     }
 }

@@ -20,6 +20,7 @@ use crate::ops::partition::nvs_values::value_of;
 use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::report::shown;
 
@@ -127,7 +128,7 @@ impl Tool for Manufacturing {
 
 fn summary(out: &Out) -> String {
     let Out { device, partition, namespace, written, .. } = out;
-    format!("{device}\n{} values in {partition}, namespace {namespace}, read back", written.len())
+    format!("{device}\n{} in {partition}, namespace {namespace}, read back", counted(written.len(), "value"))
 }
 
 fn write(

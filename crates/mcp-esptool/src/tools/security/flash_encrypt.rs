@@ -13,6 +13,7 @@ use crate::ops::efuse::keys;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -129,7 +130,12 @@ impl Tool for Encrypt {
     }
 
     fn summary(out: &Out) -> String {
-        format!("{}: {} files, {} bytes written to a device", out.done, out.output_files.len(), out.written_bytes)
+        format!(
+            "{}: {}, {} bytes written to a device",
+            out.done,
+            counted(out.output_files.len(), "file"),
+            out.written_bytes
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ops::efuse::read::{self, OneField};
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -63,7 +64,7 @@ impl Tool for Read {
         let faults = if out.errors.is_empty() { "no coding errors".into() } else { out.errors.join("; ") };
         match out.fields.as_slice() {
             [only] => format!("{}\n{} = {}", out.device, only.name, only.meaning.as_ref().unwrap_or(&only.value)),
-            many => format!("{}\n{} fields, {faults}", out.device, many.len()),
+            many => format!("{}\n{}, {faults}", out.device, counted(many.len(), "field")),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::ops::flash::{keep, map};
 use crate::ops::guard::Risk;
 use crate::ops::report::{pictures, recording, redact};
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -115,7 +116,7 @@ impl Tool for DiagnosticReport {
 
     fn summary(out: &Out) -> String {
         let report = out.files.last().map_or("", String::as_str);
-        format!("{}\n{} sections, {} missing\n{report}", out.device, out.sections.len(), out.missing.len())
+        format!("{}\n{}, {} missing\n{report}", out.device, counted(out.sections.len(), "section"), out.missing.len())
     }
 }
 
