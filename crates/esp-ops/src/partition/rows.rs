@@ -325,7 +325,7 @@ fn repair(error: &TableError) -> Option<String> {
         Problem::OtadataSize { .. } => text("write 0x2000 as its size"),
         Problem::Variable(_) => text("replace the variable by its value"),
         Problem::NoBootloaderOffset(_) => {
-            text("give primary_bootloader_offset (the bootloader's address of esp://chips)")
+            text("give primary_bootloader_offset (esp_docs name=esp://docs/chips lists the bootloader addresses)")
         }
         _ => None,
     }

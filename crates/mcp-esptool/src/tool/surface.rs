@@ -26,6 +26,7 @@ static PROFILES: &[(&str, &[&str])] = &[
             "esp_firmware_analyze",
             "esp_console_capture",
             "esp_job",
+            "esp_docs",
         ],
     ),
     ("factory", &["chip", "flash", "production", "core", "esp_partition_read", "esp_firmware_analyze"]),
@@ -47,7 +48,7 @@ static PROFILES: &[(&str, &[&str])] = &[
 ];
 
 /// What every set with a device needs beside its own tools.
-static BASICS: &[&str] = &["esp_scan_ports", "esp_detect_chip", "esp_job"];
+static BASICS: &[&str] = &["esp_scan_ports", "esp_detect_chip", "esp_job", "esp_docs"];
 /// Sets that need no device.
 static WITHOUT_DEVICE: &[&str] = &["core", "firmware"];
 
@@ -123,8 +124,8 @@ mod tests {
     #[test]
     fn sets_profiles_and_names() {
         assert_eq!(surface(&[]).unwrap().len(), ALL.len());
-        assert_eq!(surface(&[("toolsets", "core")]).unwrap(), ["esp_job"]);
-        assert_eq!(surface(&[("toolsets", "core"), ("tools", "esp_detect_chip")]).unwrap().len(), 2);
+        assert_eq!(surface(&[("toolsets", "core")]).unwrap(), ["esp_job", "esp_docs"]);
+        assert_eq!(surface(&[("toolsets", "core"), ("tools", "esp_detect_chip")]).unwrap().len(), 3);
         let flash = surface(&[("toolsets", "flash")]).unwrap();
         assert!(BASICS.iter().all(|tool| flash.contains(tool)), "a flash tool needs a port: {flash:?}");
         let security = surface(&[("toolsets", "security")]).unwrap();

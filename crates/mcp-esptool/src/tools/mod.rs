@@ -2,6 +2,7 @@
 
 pub mod chip;
 pub mod diagnostics;
+pub mod docs;
 pub mod firmware;
 pub mod flash;
 pub mod job;
@@ -75,6 +76,7 @@ pub static ALL: &[Entry] = &[
     entry::<diagnostics::rf_calibration::RfCalibrationCheck>("diagnostics"),
     entry::<diagnostics::report::DiagnosticReport>("diagnostics"),
     entry::<job::JobTool>("core"),
+    entry::<docs::Docs>("core"),
     entry::<partition::create::Create>("partition"),
     entry::<partition::flash::Flash>("partition"),
     entry::<partition::read::Read>("partition"),
