@@ -110,6 +110,34 @@ pub fn wifi_credentials_are_changed_and_nothing_else() {
     has(&session.ok("esp_nvs", read), &["correct horse"]);
 }
 
+/// A change in NVS is taken back by the call that the answer names.
+pub fn nvs_change_is_undone_by_the_named_call() {
+    let mut session = Session::new(4);
+    let port = "sim://esp32c3";
+    with_wifi(&mut session, port);
+    let set = json!({"port": port, "action": "set", "namespace": "wifi", "key": "ssid", "value": "new-net"});
+    let changed = session.ok("esp_nvs", set.clone());
+    let undo = changed.lines().find_map(|line| line.strip_prefix("undo: esp_flash_firmware files=")).unwrap();
+    has(&session.ok("esp_nvs", set), &["nothing to change"]);
+    let files: serde_json::Value = serde_json::from_str(undo).unwrap();
+    session.ok("esp_flash_firmware", json!({"port": port, "files": files}));
+    has(&session.ok("esp_nvs", json!({"port": port})), &["old-net"]);
+}
+
+/// A blank chip: each answer names the next call, until the app would start.
+pub fn blank_chip_is_brought_to_a_start_by_the_next_steps() {
+    let mut session = Session::new(5);
+    let (port, files) = ("sim://esp32-blank", session.firmware("esp32"));
+    let app = files.as_array().unwrap().iter().find(|file| file["path"].as_str().unwrap().contains("app")).unwrap();
+    let setup = json!({"port": port, "app_size": "1MB", "app_file": app["path"]});
+    has(&session.ok("esp_ota_partition_setup", setup), &["app in ota_0", "does not boot yet", "esp_bootloader_build"]);
+    has(&session.ok("esp_boot_check", json!({"port": port})), &["stops at rom", "next: ", "bootloader-esp32.bin"]);
+    session.ok("esp_bootloader_build", json!({"chip_type": "esp32"}));
+    let bootloader = json!([{"path": "bootloader-esp32.bin", "address": "0x1000"}]);
+    session.ok("esp_flash_firmware", json!({"port": port, "files": bootloader, "flash_size": "detect"}));
+    has(&session.ok("esp_boot_check", json!({"port": port})), &["ota_0 starts"]);
+}
+
 /// A table and an NVS with three values.
 fn with_wifi(session: &mut Session, port: &str) {
     session.aside("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));

@@ -75,7 +75,7 @@ pub fn panic_log_is_decoded_with_the_elf() -> Result<(), Stop> {
     );
     has(
         &session.refused("esp_core_dump_analyze", json!({"dump_file": "log.txt"})),
-        &["is no core dump", "esp_log_decode input_file=log.txt"],
+        &["is not a core dump", "esp_log_decode input_file=log.txt"],
     );
     Ok(())
 }

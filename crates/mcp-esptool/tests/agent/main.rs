@@ -37,6 +37,13 @@ const JOBS: &[(&str, fn())] = &[
     ("production::batch_gets_serials_from_a_pool", production::batch_gets_serials_from_a_pool),
     ("production::recipe_is_made_checked_and_rehearsed", production::recipe_is_made_checked_and_rehearsed),
     ("production::pool_made_by_mistake_is_no_dead_end", production::pool_made_by_mistake_is_no_dead_end),
+    ("devices::nvs_change_is_undone_by_the_named_call", devices::nvs_change_is_undone_by_the_named_call),
+    (
+        "devices::blank_chip_is_brought_to_a_start_by_the_next_steps",
+        devices::blank_chip_is_brought_to_a_start_by_the_next_steps,
+    ),
+    ("production::recipe_from_a_build_uses_its_table", production::recipe_from_a_build_uses_its_table),
+    ("production::documents_are_read_by_a_tool", production::documents_are_read_by_a_tool),
 ];
 
 /// Jobs on other people's builds.

@@ -47,6 +47,35 @@ pub fn recipe_is_made_checked_and_rehearsed() {
     assert!(!fs::read_to_string(session.path("r/unit.toml")).unwrap().contains("[lock]"));
 }
 
+/// A recipe made from a build takes the build's own table, and its rehearsal measures everything.
+pub fn recipe_from_a_build_uses_its_table() {
+    let mut session = Session::new(3);
+    let files = session.firmware("esp32c3");
+    let list: serde_json::Map<_, _> = files
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (format!("{:#x}", file["address"].as_u64().unwrap()), file["path"].clone()))
+        .collect();
+    let build = json!({"flash_files": list, "extra_esptool_args": {"chip": "esp32c3"}});
+    session.write("flasher_args.json", build.to_string().as_bytes());
+    session.ok("esp_recipe", json!({"action": "new", "file": "unit.toml", "project": "."}));
+    has(&session.ok("esp_recipe", json!({"action": "check", "file": "unit.toml"})), &["no errors", "3 values in nvs"]);
+    let rehearsed = session.ok("esp_recipe", json!({"action": "rehearse", "file": "unit.toml"}));
+    has(&rehearsed, &["rehearsal passed", "pass serial in flash: TEST-00001"]);
+    assert!(!rehearsed.contains("unknown"), "{rehearsed}");
+}
+
+/// What resources hold is there for clients that only call tools.
+pub fn documents_are_read_by_a_tool() {
+    let mut session = Session::new(5);
+    has(&session.ok("esp_docs", json!({})), &["esp://docs/production", "esp://docs/recipe-schema"]);
+    has(&session.ok("esp_docs", json!({"name": "esp_flash_erase"})), &["`table_offset`", "## Examples"]);
+    has(&session.ok("esp_docs", json!({"search": "recipe pool"})), &["esp://docs/"]);
+    has(&session.ok("esp_recipe", json!({"action": "schema"})), &["\"min_revision\"", "\"region_md5\""]);
+    has(&session.refused("esp_docs", json!({"name": "esp_flash_frimware"})), &["esp_docs name=esp_flash_firmware"]);
+}
+
 /// A pool made by mistake is no dead end: its values can be given, or taken out again.
 pub fn pool_made_by_mistake_is_no_dead_end() {
     let mut session = Session::new(6);
