@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-/// A commented recipe for a chip, with these images (file and address) and partition table file.
-pub fn example(chip: &str, name: &str, images: &[(String, u32)]) -> String {
+use esp_ops::partition::nvs_values::FACTORY_DATA;
+
+/// A commented recipe for a chip, with these images (file and address). `own_table`: the NVS partition for factory data,
+/// where the partition table is among the images; else a table comes from `partitions.csv`.
+pub fn example(chip: &str, name: &str, images: &[(String, u32)], own_table: Option<&str>) -> String {
     let mut out = format!(
         "# What a unit must become. Check it with `mcp-esptool recipe check FILE`, then `mcp-esptool recipe lock FILE`.\n\
          \n\
@@ -14,21 +17,20 @@ pub fn example(chip: &str, name: &str, images: &[(String, u32)]) -> String {
     for (file, address) in images {
         let _ = write!(out, "\n[[image]]\nfile = \"{file}\"\naddress = \"{address:#x}\"\n");
     }
-    out += REST;
-    out
+    if own_table.is_none() {
+        out += "\n[table]\nfile = \"partitions.csv\"\n";
+    }
+    out + &REST.replace("\"fctry\"", &format!("\"{}\"", own_table.unwrap_or(FACTORY_DATA)))
 }
 
 /// Identity, factory data, tests and label.
 const REST: &str = r#"
-[table]
-file = "partitions.csv"
-
 # Issued by the ledger, once each: `mcp-esptool ledger add-pool pool=serials kind=serial prefix=SN- first=1 count=1000`
 [identity]
 serial = { pool = "serials" }
 mac = { pool = "macs" }
 
-# Factory data in an NVS partition of its own. {NAME} is an identity, {csv.COLUMN} a per-unit value.
+# Factory data in NVS, best in a partition of its own. {NAME} is an identity, {csv.COLUMN} a per-unit value.
 [[nvs]]
 partition = "fctry"
 [nvs.values.device]

@@ -92,7 +92,7 @@ impl Lints<'_> {
             self.error("chip", "min_revision is above max_revision");
         }
         if wanted.min_flash.as_deref().is_some_and(|text| quantity(text).is_none()) {
-            self.error("chip", "min_flash is no size");
+            self.error("chip", "min_flash is not a size");
         }
     }
 
@@ -104,7 +104,7 @@ impl Lints<'_> {
                     let size = self.context.sizes.get(&image.file).copied().unwrap_or(1);
                     spans.push((address, address + size, &image.file));
                 }
-                None => self.error(format!("image {}", image.file), "the address is no 32-bit number"),
+                None => self.error(format!("image {}", image.file), "the address is not a 32-bit number"),
             }
         }
         let table = self.context.table.as_ref();

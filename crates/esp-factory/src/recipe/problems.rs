@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_recipe_has_none_and_a_bad_text_has_one() {
-        assert_eq!(problems(&super::super::example("esp32c3", "x", &[("a.bin".into(), 0)])), []);
+        assert_eq!(problems(&super::super::example("esp32c3", "x", &[("a.bin".into(), 0)], None)), []);
         assert_eq!(problems(super::super::ANNOTATED), []);
         assert!(problems("[recipe\n").iter().all(|problem| problem.0.starts_with("not TOML")));
     }

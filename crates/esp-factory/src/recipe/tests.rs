@@ -7,7 +7,7 @@ use esp_model::partition::{Options, Table};
 const TABLE: &str = "nvs,data,nvs,0x9000,0x4000\nfctry,data,nvs,0xd000,0x3000\nfactory,app,factory,0x10000,1M\n";
 
 fn example_text() -> String {
-    example("esp32c3", "blink", &[("app.bin".into(), 0x1_0000)])
+    example("esp32c3", "blink", &[("app.bin".into(), 0x1_0000)], None)
 }
 
 fn context() -> Context {

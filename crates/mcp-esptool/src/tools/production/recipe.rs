@@ -45,7 +45,7 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// example (default), schema, new, check, rehearse or lock.
+    /// What to do (default example).
     #[serde(default)]
     action: Action,
     /// The recipe file (.toml).
@@ -185,6 +185,9 @@ impl Tool for RecipeTool {
             (Action::Lock, true) => "the recipe is locked".into(),
             (Action::Lock, false) => "not locked yet: a person has to confirm it".into(),
         };
+        if let Some(schema) = &out.schema {
+            let _ = write!(text, "\n{schema}");
+        }
         for finding in out.findings.iter().take(12) {
             let _ = write!(text, "\n{finding}");
         }
