@@ -70,7 +70,10 @@ fn write_fields(text: &mut String, node: &Node, headline: &str, depth: usize) {
             Node::List(list) => short.push(format!("{key}: {}", scalars(key, list))),
             Node::Fields(_) if VERBATIM.contains(&key.as_str()) => {
                 flush(text, &mut short, depth);
-                let _ = writeln!(text, "{:indent$}{key}: {}", "", value.json(), indent = depth * 2);
+                let json = value.json();
+                if !headline.contains(&json) {
+                    let _ = writeln!(text, "{:indent$}{key}: {json}", "", indent = depth * 2);
+                }
             }
             Node::Fields(_) => {
                 flush(text, &mut short, depth);

@@ -20,6 +20,8 @@ pub enum Node {
 /// Names (or their last words) of integers that are addresses: they are shown in hex.
 const ADDRESSES: [&str; 10] =
     ["address", "offset", "entry", "base", "pc", "start", "end", "vaddr", "sp", "stack_pointer"];
+/// Further ones that are numbers in results and are shown in hex as well.
+const SHOWN_IN_HEX: [&str; 2] = ["first_difference", "registers"];
 
 impl Node {
     /// Nothing that a reader would miss.
@@ -39,13 +41,14 @@ impl Node {
             Self::Null => "-".into(),
             Self::Bool(true) => "yes".into(),
             Self::Bool(false) => "no".into(),
-            Self::Integer(number) if (is_address(key) || is_region(key, *number)) && *number >= 0 => {
+            Self::Integer(number) if is_shown_in_hex(key, *number) && *number >= 0 => {
                 format!("{number:#x}")
             }
+            Self::Integer(number) if is_date(key, *number) => date(*number),
             Self::Integer(number) if is_pointer(key, *number) => format!("{number:#010x}"),
             Self::Integer(number) => number.to_string(),
             Self::Float(number) if number.fract() == 0.0 => format!("{number:.0}"),
-            Self::Float(number) => format!("{number:.3}").trim_end_matches('0').to_owned(),
+            Self::Float(number) => format!("{number:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
             Self::Text(text) => text.replace('\n', " "),
             Self::List(list) => list.iter().map(|entry| entry.show_in_list(key)).collect::<Vec<_>>().join(", "),
             Self::Fields(_) => self.inline(),
@@ -60,7 +63,7 @@ impl Node {
         }
     }
 
-    /// As JSON.
+    /// As JSON, without spaces.
     pub fn json(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         match self {
@@ -69,10 +72,10 @@ impl Node {
             Self::Integer(number) => number.to_string(),
             Self::Float(number) => number.to_string(),
             Self::Text(text) => quoted(text),
-            Self::List(list) => format!("[{}]", list.iter().map(Self::json).collect::<Vec<_>>().join(", ")),
+            Self::List(list) => format!("[{}]", list.iter().map(Self::json).collect::<Vec<_>>().join(",")),
             Self::Fields(fields) => {
-                let fields = fields.iter().map(|(key, value)| format!("{}: {}", quoted(key), value.json()));
-                format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+                let fields = fields.iter().map(|(key, value)| format!("{}:{}", quoted(key), value.json()));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
             }
         }
     }
@@ -95,8 +98,25 @@ impl Node {
     }
 }
 
+fn is_shown_in_hex(key: &str, number: i128) -> bool {
+    is_address(key) || SHOWN_IN_HEX.contains(&key) || is_region(key, number)
+}
+
 pub fn is_address(key: &str) -> bool {
     ADDRESSES.iter().any(|word| key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_')))
+}
+
+/// Milliseconds since 1970, from 2017 on: nothing else that is measured takes so long.
+const DATES: std::ops::Range<i128> = 1_500_000_000_000..4_000_000_000_000;
+
+fn is_date(key: &str, number: i128) -> bool {
+    key.ends_with("_ms") && DATES.contains(&number)
+}
+
+/// `2026-11-29T14:43:12Z`.
+fn date(ms: i128) -> String {
+    let seconds = i64::try_from(ms / 1000).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    seconds.map_or_else(|| ms.to_string(), |time| time.to_string())
 }
 
 /// Addresses of memory lie above everything that is counted here, whatever the field is called.

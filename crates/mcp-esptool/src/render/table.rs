@@ -1,5 +1,5 @@
-//! A list of objects: as a table where each row fits on a line, else entry by entry. Nothing of a value is cut: what a
-//! table would hide is what somebody asks for.
+//! A list of objects: as a table where rows fit on a line, entry by entry where they do not. Nothing of a value is cut:
+//! what a table would hide is what somebody asks for.
 
 use std::fmt::Write as _;
 
@@ -30,16 +30,28 @@ pub fn write(text: &mut String, key: &str, list: &[Node], headline: &str, depth:
             other => vec![other.show(key)],
         });
     }
-    match widths(list, &columns, &rows) {
-        Some(widths) => write_rows(text, &rows, &widths, indent),
-        None => list.iter().take(MAX_ROWS).for_each(|entry| write_entry(text, entry, &columns, headline, depth)),
+    let fits: Vec<bool> = list.iter().zip(&rows[1..]).map(|(entry, row)| fits(entry, &columns, row)).collect();
+    let few_do_not = rows.len() > MIN_ROWS_TO_FOLD && fits.iter().filter(|fits| !**fits).count() * 5 < fits.len();
+    let in_table = |index: usize| index == 0 || fits[index - 1];
+    let tabled: Vec<&Vec<String>> =
+        rows.iter().enumerate().filter(|(index, _)| in_table(*index)).map(|(_, row)| row).collect();
+    let is_table = few_do_not || fits.iter().all(|fits| *fits);
+    let widths = widths(&columns, &tabled).filter(|_| is_table);
+    let is_table = widths.is_some();
+    if let Some(widths) = widths {
+        write_rows(text, &tabled, &widths, indent);
+    }
+    for (entry, fits) in list.iter().zip(&fits) {
+        if !(*fits && is_table) {
+            write_entry(text, entry, &columns, headline, depth);
+        }
     }
     if list.len() > MAX_ROWS {
         let _ = writeln!(text, "{:indent$}  … {} in structuredContent", "", counted(list.len() - MAX_ROWS, "more row"));
     }
 }
 
-fn write_rows(text: &mut String, rows: &[Vec<String>], widths: &[usize], indent: usize) {
+fn write_rows(text: &mut String, rows: &[&Vec<String>], widths: &[usize], indent: usize) {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(widths) {
@@ -108,14 +120,17 @@ fn columns(list: &[Node]) -> Vec<&str> {
     columns
 }
 
-/// The width of each column; none where a row is too wide or a cell too long for a table.
-fn widths(list: &[Node], columns: &[&str], rows: &[Vec<String>]) -> Option<Vec<usize>> {
+/// The width of each column; none where a row would be too wide.
+fn widths(columns: &[&str], rows: &[&Vec<String>]) -> Option<Vec<usize>> {
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
-    let nested = |column: &str| list.iter().any(|entry| is_nested(entry, column));
-    let most = |column: &str| if nested(column) { MAX_NESTED } else { MAX_CELL };
-    let fits = columns.iter().zip(&widths).all(|(column, width)| *width <= most(column));
-    (fits && widths.iter().map(|width| width + 2).sum::<usize>() <= MAX_WIDTH).then_some(widths)
+    (widths.iter().map(|width| width + 2).sum::<usize>() <= MAX_WIDTH).then_some(widths)
+}
+
+/// No cell of this row is too long for a table.
+fn fits(entry: &Node, columns: &[&str], row: &[String]) -> bool {
+    let most = |column: &str| if is_nested(entry, column) { MAX_NESTED } else { MAX_CELL };
+    columns.iter().zip(row).all(|(column, cell)| cell.chars().count() <= most(column))
 }
 
 fn is_nested(entry: &Node, column: &str) -> bool {

@@ -90,8 +90,17 @@ fn rows_that_do_not_fit_are_written_field_by_field_and_nothing_is_cut() {
     };
     let text = facts(&json!({ "rows": [row("one"), row("two")] }), "");
     assert!(text.contains(&format!("one: {remedy}")) && text.contains(&format!("two: {remedy}")), "{text}");
-    assert!(text.contains("- name: one; source: …/x/") && text.contains(&format!("output_file: {path}")), "{text}");
-    assert!(text.contains("    0x42009351  app_main"), "{text}");
+    assert!(text.contains("  source: …/x/") && text.contains(&format!("output_file: {path}")), "{text}");
+    assert!(text.contains("    app_main     0x42009351"), "{text}");
+}
+
+#[test]
+fn a_few_long_rows_stand_below_the_table() {
+    let mut rows: Vec<_> = (0..12).map(|row| json!({ "name": format!("row {row}"), "value": row })).collect();
+    rows.insert(3, json!({ "name": "long", "value": "ff ".repeat(60) }));
+    let text = facts(&json!({ "rows": rows }), "");
+    assert!(text.contains("  row 2   2\n  row 3   3\n"), "{text}");
+    assert!(text.contains("\n- name: long\n  value: ff ff "), "{text}");
 }
 
 #[test]
@@ -101,16 +110,20 @@ fn remedies_show_parameters_as_a_call_takes_them() {
         "text": "a sentence that is long enough to make the object stand on lines of its own, below its name" } }),
         "",
     );
-    assert!(text.contains("  parameters: {\"burns\": [{\"value\": 1}]}\n"), "{text}");
+    assert!(text.contains("  parameters: {\"burns\":[{\"value\":1}]}\n"), "{text}");
+}
+
+#[test]
+fn times_are_dates_and_no_number_ends_in_its_point() {
+    let text = facts(&json!({ "ended_ms": 1_795_963_392_848_u64, "took_ms": 12, "verify_s": 0.0001, "at": 326 }), "");
+    assert_eq!(text, "at: 326; ended_ms: 2026-11-29T14:43:12Z; took_ms: 12; verify_s: 0\n");
 }
 
 #[test]
 fn pairs_stay_together_and_pointers_are_hex() {
-    let text = facts(
-        &json!({ "registers": [["PC", 1_074_614_059], ["PS", "0x60730"]], "total_bytes": 4_000_000_000_u64 }),
-        "",
-    );
-    assert_eq!(text, "registers: PC 0x400d4f2b, PS 0x60730; total_bytes: 4000000000\n");
+    let text =
+        facts(&json!({ "registers": [["PC", 1_074_614_059], ["PS", 32]], "total_bytes": 4_000_000_000_u64 }), "");
+    assert_eq!(text, "registers: PC 0x400d4f2b, PS 0x20; total_bytes: 4000000000\n");
 }
 
 #[test]
