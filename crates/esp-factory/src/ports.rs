@@ -9,7 +9,8 @@ const MOST: usize = 1024;
 
 /// Every port once, ranges written out, in the order given.
 pub fn expand(ports: &[String]) -> Result<Vec<String>, ToolError> {
-    let bad = |text: &str| ToolError::new(Code::BadParameter, format!("`{text}` is no port range: write NAME[1-10]"));
+    let bad =
+        |text: &str| ToolError::new(Code::BadParameter, format!("`{text}` is not a port range: write NAME[1-10]"));
     let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
     for text in ports.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
         let names = match text.split_once('[') {

@@ -68,7 +68,9 @@ impl<'a> Inspection<'a> {
         connected: &mut Connected,
     ) -> Result<Self, ToolError> {
         let known = connected.identify(job)?;
-        let known = known.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
+        let known = known.ok_or_else(|| {
+            ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
+        })?;
         let mut report = Report::new(&connected.url);
         report.chip = Some(known.description.clone());
         report.mac = Some(mac_text(&known.mac));

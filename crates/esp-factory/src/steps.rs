@@ -159,7 +159,7 @@ fn region_md5(
     size: Option<u64>,
 ) -> Result<Found, ToolError> {
     let both = address.and_then(|a| u32::try_from(a).ok()).zip(size.and_then(|s| u32::try_from(s).ok()));
-    let Some((address, size)) = both else { return Ok(Found::Nothing("address or size is no number".into())) };
+    let Some((address, size)) = both else { return Ok(Found::Nothing("address or size is not a number".into())) };
     connected.loader.attach_flash(job, None)?;
     if !connected.loader.can_verify() {
         return Ok(Found::Nothing("this loader computes no MD5".into()));
@@ -222,7 +222,7 @@ pub fn with_console(
     let (expect, fail, seconds) = match &test.what {
         Measure::Console { expect, fail, seconds } => (expect, fail.as_deref(), *seconds),
         Measure::Ram { expect, seconds, .. } => (expect, None, *seconds),
-        _ => return Ok(Step::unknown(&test.name, "it is no test of the console")),
+        _ => return Ok(Step::unknown(&test.name, "it is not a test of the console")),
     };
     let bad = |error: regex::Error| ToolError::new(Code::RecipeInvalid, format!("test {}: {error}", test.name));
     let patterns = (Regex::new(expect).map_err(bad)?, fail.map(Regex::new).transpose().map_err(bad)?);

@@ -157,7 +157,9 @@ impl Work<'_> {
         let (wanted, chip) = (&self.order.prepared, connected.loader.chip());
         self.report.is_virtual = connected.is_virtual();
         let known = connected.identify(self.job)?;
-        let known = known.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
+        let known = known.ok_or_else(|| {
+            ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
+        })?;
         self.report.chip = Some(known.description.clone());
         self.report.mac = Some(mac_text(&known.mac));
         if chip.id != wanted.chip.id {
@@ -165,7 +167,10 @@ impl Work<'_> {
             return Err(ToolError::new(Code::ChipMismatch, text));
         }
         if !self.order.prepared.is_locked && !self.report.is_virtual {
-            return Err(ToolError::new(Code::RecipeUnlocked, "a recipe without a lock is for virtual devices only"));
+            return Err(ToolError::new(
+                Code::RecipeUnlocked,
+                "the recipe is not locked; without a lock it is for virtual devices only",
+            ));
         }
         fits(wanted, chip, connected.loader.revision())?;
         let flash_size = connected.loader.attach_flash(self.job, None)?;

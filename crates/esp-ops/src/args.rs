@@ -31,7 +31,9 @@ impl<'de> Deserialize<'de> for Number {
         match Either::deserialize(deserializer)? {
             Either::Number(number) => Ok(Self(number)),
             Either::Text(text) => parse_number(&text).map(Self).ok_or_else(|| {
-                serde::de::Error::custom(format!("`{text}` is no number: write 65536, \"0x10000\", \"64K\" or \"4MB\""))
+                serde::de::Error::custom(format!(
+                    "`{text}` is not a number: write 65536, \"0x10000\", \"64K\" or \"4MB\""
+                ))
             }),
         }
     }
@@ -62,7 +64,7 @@ impl JsonSchema for PortUrl {
         "PortUrl".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "Port (default: the only board)."})
+        json_schema!({"type": "string", "description": "Port (default: only board)."})
     }
 }
 
@@ -150,7 +152,10 @@ pub fn table_offset(number: Option<Number>) -> Result<u32, ToolError> {
     let Some(number) = number else { return Ok(esp_model::partition::DEFAULT_TABLE_OFFSET) };
     let fits = |offset: &u32| offset.is_multiple_of(esp_model::partition::TABLE_SECTOR);
     let bad = || {
-        ToolError::new(Code::BadParameter, format!("table_offset {:#x} is no multiple of 0x1000 in 32 bits", number.0))
+        ToolError::new(
+            Code::BadParameter,
+            format!("table_offset {:#x} is not a multiple of 0x1000 in 32 bits", number.0),
+        )
     };
     number.as_u32().filter(fits).ok_or_else(bad)
 }

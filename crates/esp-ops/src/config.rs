@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(config.origin("device_timeout_s"), Some(&Origin::Env("ESP_DEVICE_TIMEOUT")));
         assert_eq!((config.text("log"), config.origin("log")), ("info", Some(&Origin::File(file))));
         assert_eq!(config.list("remote_ports"), ["sim://a", "sim://b"]);
-        assert_eq!(config.origin("esptool_path"), None, "what other servers use is no setting of this one");
+        assert_eq!(config.origin("esptool_path"), None, "what other servers use is not a setting of this one");
         assert_eq!(config.project_roots(), [PathBuf::from("/p"), PathBuf::from("/q")]);
         assert_eq!(config.sketch_directories(), [PathBuf::from("/s")]);
         assert_eq!(config.session_idle(), Duration::from_secs(20));

@@ -23,8 +23,8 @@ pub mod words;
 
 pub use call::Call;
 
-/// The name nearest to `name` among `known`, if one is near enough to be a slip of the pen.
+/// The name nearest to `name` among `known`, if one is near enough to be a typo.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+    scored.filter(|(score, _)| *score > 0.86).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }

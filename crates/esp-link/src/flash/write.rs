@@ -96,7 +96,8 @@ impl Loader {
         }
         match parts.iter().find(|part| !part.address.is_multiple_of(SECTOR)) {
             Some(part) => {
-                let text = format!("{:#x} is no sector's start: its neighbours cannot be kept encrypted", part.address);
+                let text =
+                    format!("{:#x} is not a sector's start: its neighbours cannot be kept encrypted", part.address);
                 Err(LoaderError::Range(text))
             }
             None => Ok(()),

@@ -36,7 +36,7 @@ pub enum CoreDumpError {
     #[error("unknown core dump version {0:#06x}")]
     Version(u16),
     /// A line of a console's base64 text was cut or mixed with other text.
-    #[error("line {line} is no whole base64 line ({have} characters)")]
+    #[error("line {line} is not a whole base64 line ({have} characters)")]
     Line {
         /// Its number in the text, from 1.
         line: usize,

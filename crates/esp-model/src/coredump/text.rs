@@ -116,7 +116,7 @@ fn joined(blocks: Vec<Block>, check: Check) -> Result<Text, CoreDumpError> {
         let missing = promised.and_then(|total| total.checked_sub(sound)).filter(|len| damaged == 1 && *len <= FULL);
         let len = missing.unwrap_or(FULL / 4 * 3).max(part.len());
         damage.push(format!(
-            "line {line} is no whole base64 line ({have} characters): {} bytes are zeros",
+            "line {line} is not a whole base64 line ({have} characters): {} bytes are zeros",
             len - part.len()
         ));
         let end = bytes.len() + len;

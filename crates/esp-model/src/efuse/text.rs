@@ -12,13 +12,13 @@ pub enum TextError {
     #[error("this chip has no eFuse {0:?}")]
     Unknown(String),
     /// Not a number. The text is not repeated: it may be half a key.
-    #[error("{0}: the value is no number")]
+    #[error("{0}: the value is not a number")]
     NoNumber(String),
     /// Not hexadecimal digits in pairs.
     #[error("{0}: the value is not made of pairs of hexadecimal digits")]
     NoHex(String),
     /// Not six bytes in hexadecimal with separators.
-    #[error("{0}: the value is no MAC address")]
+    #[error("{0}: the value is not a MAC address")]
     NoMac(String),
     /// No purpose of this name.
     #[error("{name}: this chip has no key purpose {purpose:?}")]

@@ -86,7 +86,7 @@ pub enum ManifestError {
     #[error("the image's SHA-256 does not fit its bytes")]
     Hash,
     /// A bootloader or another program that no slot can hold.
-    #[error("the image is no app: it has no app description")]
+    #[error("the image is not an app: it has no app description")]
     NotAnApp,
 }
 

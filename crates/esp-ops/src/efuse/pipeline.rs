@@ -226,7 +226,9 @@ pub fn carry_out_after(
 ) -> Result<Outcome, ToolError> {
     let is_virtual = connected.is_virtual();
     let identity = connected.identify(job)?;
-    let identity = identity.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
+    let identity = identity.ok_or_else(|| {
+        ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
+    })?;
     let mac = mac_text(&identity.mac);
     let before = read(connected, job)?;
     let facts = facts::gather(call, job, connected, &before, requests, intent)?;
@@ -339,11 +341,7 @@ fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
         burned.hide();
         burned.words
     });
-    if words == plan.after.words {
-        Ok(())
-    } else {
-        Err(failed("the virtual copy came out otherwise than planned".into()))
-    }
+    if words == plan.after.words { Ok(()) } else { Err(failed("the rehearsal result differs from the plan".into())) }
 }
 
 /// What the boot chain does after the burn.

@@ -19,7 +19,7 @@ pub const USUAL_KIND: &str = "field";
 pub enum Item {
     /// A field's value.
     Field {
-        /// Its name.
+        /// Name of the field, as esp_efuse_read lists it.
         efuse: String,
         /// Its value; left out: its next bit.
         value: Option<String>,
@@ -63,12 +63,12 @@ pub enum Item {
     },
     /// Hide a field or block.
     ReadProtect {
-        /// Its name.
+        /// Name of the field or block.
         efuse: String,
     },
     /// Freeze a field or block.
     WriteProtect {
-        /// Its name.
+        /// Name of the field or block.
         efuse: String,
     },
     /// Fix the flash's voltage.
@@ -141,5 +141,5 @@ pub fn field(efuses: &Efuses, name: &str, value: Option<&str>) -> Result<Request
 }
 
 fn parse_mac(mac: &str) -> Result<[u8; 6], ToolError> {
-    text::mac(mac).ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{mac}` is no MAC address")))
+    text::mac(mac).ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{mac}` is not a MAC address")))
 }

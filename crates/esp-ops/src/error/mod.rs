@@ -118,8 +118,11 @@ fn readable(value: &Value) -> String {
         Value::String(text) => visible(text),
         Value::Array(items) => items.iter().map(|item| format!("\n- {}", readable(item))).collect(),
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| format!("{name} {}", readable(value)));
-            fields.collect::<Vec<_>>().join(", ")
+            let one_line = |value: &Value| match value {
+                Value::Array(items) => items.iter().map(readable).collect::<Vec<_>>().join(" and "),
+                other => readable(other),
+            };
+            fields.iter().map(|(name, value)| format!("{name} {}", one_line(value))).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
     }
@@ -129,7 +132,7 @@ fn readable(value: &Value) -> String {
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error[{}]: {}", self.code, self.message)?;
-        for (what, value) in &self.evidence {
+        for (what, value) in self.evidence.iter().filter(|(_, value)| !value.is_null()) {
             let seen = readable(value);
             write!(f, "\nseen: {what}:{}{seen}", if seen.starts_with('\n') { "" } else { " " })?;
         }

@@ -40,6 +40,7 @@ pub struct Plan {
     /// Table file or preset (default: one app that fits); CSV or binary, or single_app, two_ota ….
     pub partition_table: Option<String>,
     /// Your own bootloader (default: stock, or built with ESP-IDF if that is installed).
+    #[schemars(extend("x-rare" = true))]
     pub bootloader_file: Option<String>,
     /// Where the bootloader comes from if none is given (default auto).
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! What is in firmware files, in the form that results show.
 
 use esp_model::chip::Chip;
+use esp_model::image::elf::Elf;
 use esp_model::image::hex::{Part, hex};
 use esp_model::image::kind::{self, FlashLayout, Kind};
 use esp_model::image::{self, Image, checks};
@@ -70,6 +71,31 @@ pub struct AppFacts {
     pub max_efuse_block_revision: u16,
     /// MMU page size, where the app tells it.
     pub mmu_page_bytes: Option<u32>,
+}
+
+/// What an ELF file holds.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct ElfFacts {
+    /// Where the program starts.
+    pub entry: u32,
+    /// Sections with contents.
+    pub sections: u32,
+    /// Their bytes.
+    pub loaded_bytes: u64,
+    /// The app's description, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppFacts>,
+}
+
+/// What an ELF file holds.
+pub fn elf_facts(elf: &Elf<'_>) -> ElfFacts {
+    let described = elf.sections.iter().find_map(|section| image::AppDesc::decode(section.data));
+    ElfFacts {
+        entry: elf.entry,
+        sections: elf.sections.len() as u32,
+        loaded_bytes: elf.sections.iter().map(|section| section.data.len() as u64).sum(),
+        app: described.map(app_facts),
+    }
 }
 
 /// A bootloader's description of itself.

@@ -98,7 +98,7 @@ fn is_project(dir: &Path) -> Result<(), ToolError> {
     if text.contains("project.cmake") || text.contains("idf_build_process") {
         return Ok(());
     }
-    let error = ToolError::new(Code::NoProject, format!("{} is no ESP-IDF project", dir.display()));
+    let error = ToolError::new(Code::NoProject, format!("{} is not an ESP-IDF project", dir.display()));
     Err(match project::sources(dir) {
         Some(next) => error.next(next),
         None => error.next("give the folder with the CMakeLists.txt that includes project.cmake"),

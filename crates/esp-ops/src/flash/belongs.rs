@@ -149,7 +149,7 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
         }
         Content::Ram(of) if matches!(place, Place::App(_)) => {
             let text = format!(
-                "`{path}` is no app: nothing of it is mapped from flash; it is a bootloader (its place is {:#x}) or a program for RAM",
+                "`{path}` is not an app: nothing of it is mapped from flash; it is a bootloader (its place is {:#x}) or a program for RAM",
                 of.flash.bootloader_offset
             );
             wrong(text, String::from("give the app's own file here; a program for RAM runs with esp_load_ram"))

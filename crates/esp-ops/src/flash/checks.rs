@@ -145,7 +145,7 @@ fn fit(piece: &Piece, layout: &Layout) -> Result<Option<String>, ToolError> {
             Err(ToolError::new(if is_app { Code::AppTooLarge } else { Code::PartitionOverflow }, text))
         }
         Some(partition) if is_app && partition.kind != partition::APP => {
-            Ok(Some(format!("`{}` is an app, but `{}` is no app partition", piece.path, partition.name)))
+            Ok(Some(format!("`{}` is an app, but `{}` is not an app partition", piece.path, partition.name)))
         }
         None if is_app => {
             Ok(Some(format!("`{}` is an app, but no partition begins at {:#x}", piece.path, piece.address)))

@@ -125,7 +125,7 @@ pub fn apply(
     let after = Header::decode(&head);
     match (patched, before, after) {
         (Patched::NotAnImage, ..) => Ok(vec![format!(
-            "`{path}` is no image of {}: its flash size, mode and frequency stay as they are",
+            "`{path}` is not an image of {}: its flash size, mode and frequency stay as they are",
             chip.name
         )]),
         (Patched::Done, Some(before), Some(after)) if before != after => {

@@ -154,12 +154,33 @@ fn idf(call: &Call, file: &Path) -> Result<Project, ToolError> {
     let args: FlasherArgs = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     let mut files = Vec::new();
     for (address, name) in &args.flash_files {
-        let address = parse_number(address).ok_or_else(|| bad(format!("`{address}` is no address")))?;
+        let address = parse_number(address).ok_or_else(|| bad(format!("`{address}` is not an address")))?;
         files.push(FileAt { path: release::beside(file, name), address: Number(address) });
     }
     files.sort_by_key(|file| file.address);
+    all_are_there(call, file, &files)?;
     let settings = args.flash_settings.unwrap_or_else(|| Wanted::from_arguments(&args.write_flash_args));
     Ok(Project { kind: "ESP-IDF", files, chip: args.extra_esptool_args.chip, settings, ..Project::default() })
+}
+
+/// A build that is not complete is told at once and whole, with what makes the missing parts.
+fn all_are_there(call: &Call, description: &Path, files: &[FileAt]) -> Result<(), ToolError> {
+    let mut missing = Vec::new();
+    for file in files {
+        match call.files.input(&file.path) {
+            Ok(found) if found.is_file() => {}
+            Err(error) if error.code != Code::FileNotFound => return Err(error),
+            _ => missing.push(format!("`{}`", file.path)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} names files that are missing: {}", description.display(), missing.join(", "));
+    Err(ToolError::new(Code::FileNotFound, text).next(
+        "build the project again with esp_idf_build, or flash what is there: esp_flash_firmware files=[…] (esp_partition_create \
+         makes a partition table, esp_bootloader_build a bootloader)",
+    ))
 }
 
 fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
@@ -264,7 +285,7 @@ fn set(call: &Call, kind: &'static str, folder: &Path, names: [String; 3]) -> Re
     let at = |path: &Path, address: u32| FileAt { path: shown(path), address: Number(address.into()) };
     let app_bytes = call.files.read_some(&shown(&app))?;
     let bad = |what: String| ToolError::new(Code::NoProject, format!("{}: {what}", folder.display()));
-    let chip = image::detect(&app_bytes).map_err(|error| bad(format!("the app is no image: {error}")))?;
+    let chip = image::detect(&app_bytes).map_err(|error| bad(format!("the app is not an image: {error}")))?;
     let project = Project { kind, chip: Some(chip.id.into()), ..Project::default() };
     if chip.image.format == ImageFormat::Esp8266 {
         // One image from address 0 on, with the bootloader in it.

@@ -11,6 +11,8 @@ use crate::error::{Code, ToolError};
 
 /// The usual name of the partition with factory data.
 pub const FACTORY_DATA: &str = "fctry";
+/// The partition that applications use when they name none.
+pub const USUAL: &str = "nvs";
 
 /// Which values a result shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +181,7 @@ pub fn value_of(ctx: &Call, namespace: &str, key: &str, json: &Json) -> Result<V
         Json::Bool(flag) => Ok(Value::U8(u8::from(*flag))),
         Json::Number(number) => {
             let whole = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
-            whole.map(number_of).ok_or_else(|| bad("NVS has no fractions; use a string"))
+            whole.map(number_of).ok_or_else(|| bad("NVS does not store floating-point values; use a string"))
         }
         Json::Object(fields) => {
             if let Some(name) = fields.keys().find(|name| !matches!(name.as_str(), "type" | "value" | "file")) {

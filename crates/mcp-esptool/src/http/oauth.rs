@@ -60,7 +60,7 @@ pub enum TokenError {
     #[error("the token is not valid now")]
     Time,
     /// An authorization server that does not count.
-    #[error("the token's issuer does not count here")]
+    #[error("untrusted token issuer")]
     Issuer,
     /// A token for another server.
     #[error("the token is not for this server")]

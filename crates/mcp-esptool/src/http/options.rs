@@ -47,8 +47,9 @@ impl Options {
     pub fn new(config: &Config, address: &str) -> Result<Self, ToolError> {
         let bad = |text: String| ToolError::new(Code::BadConfiguration, text);
         let with_port = if address.parse::<u16>().is_ok() { format!("127.0.0.1:{address}") } else { address.into() };
-        let found = with_port.to_socket_addrs().map_err(|error| bad(format!("{address} is no address: {error}")))?;
-        let address = found.into_iter().next().ok_or_else(|| bad(format!("{address} is no address")))?;
+        let found =
+            with_port.to_socket_addrs().map_err(|error| bad(format!("{address} is not an address: {error}")))?;
+        let address = found.into_iter().next().ok_or_else(|| bad(format!("{address} is not an address")))?;
         let (mut token_note, mut token_is_new) = (None, false);
         let auth = match config.text("http_auth") {
             "token" => {

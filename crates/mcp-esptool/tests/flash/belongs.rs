@@ -59,7 +59,7 @@ fn what_does_not_belong_there_is_refused_before_the_first_byte() {
         let boot = chip.flash.bootloader_offset;
         for (path, address, code, says) in [
             ("app.bin", boot, "wrong_place", "0x10000"),
-            ("boot.bin", 0x1_0000, "wrong_place", "is no app"),
+            ("boot.bin", 0x1_0000, "wrong_place", "is not an app"),
             ("merged.bin", 0x1_0000, "wrong_place", "merged image"),
             ("page.bin", boot, "not_firmware", "web page"),
             ("page.bin", 0x1_0000, "not_firmware", "web page"),
@@ -144,7 +144,7 @@ fn an_ota_slot_takes_apps_only() {
     fs::write(bench.path("rows.bin"), rows).unwrap();
     bench.call("esp_flash_firmware", json!({"port": port, "files": at("rows.bin", 0x8000)}));
     for (path, says) in [
-        ("boot.bin", "is no app"),
+        ("boot.bin", "is not an app"),
         ("merged.bin", "0x10000 in the file"),
         ("page.bin", "web page"),
         ("cut.bin", "cut off"),

@@ -151,7 +151,7 @@ fn contract_of_the_last_release_is_kept() {
             fs::write(golden(name), to_text(&now)).unwrap();
         }
         let old = from_text(&fs::read_to_string(golden(name)).unwrap());
-        assert!(old.len() > 30, "{name} is no surface");
+        assert!(old.len() > 30, "{name} is not a surface");
         let accepted = fs::read_to_string(golden("accepted.txt")).unwrap_or_default();
         let accepted: BTreeSet<&str> = accepted.lines().filter_map(|line| line.split(" — ").next()).collect();
         let (found, added) = (breaks(&old, &now), now.keys().filter(|key| !old.contains_key(*key)).count());

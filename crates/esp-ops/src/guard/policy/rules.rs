@@ -136,7 +136,7 @@ impl Limits {
     pub fn fault(&self) -> Option<&'static str> {
         let seconds = self.max_call_s.is_none_or(|seconds| seconds.is_finite() && seconds > 0.0);
         if !seconds {
-            return Some("max_call_s is no time");
+            return Some("max_call_s is not a time");
         }
         // Every serial loader begins at this rate.
         self.max_baud.is_some_and(|baud| baud < 115_200).then_some("max_baud is below 115200")

@@ -173,7 +173,12 @@ fn inner(schema: &Value, detail: Detail) -> Map<String, Value> {
         listed.remove("type");
     }
     if let Some(items) = simple.get("items") {
-        listed.insert("items".into(), inner(items, detail).into());
+        let mut items = inner(items, detail);
+        // What has properties is an object.
+        if detail == Detail::Short && items.contains_key("properties") {
+            items.remove("type");
+        }
+        listed.insert("items".into(), items.into());
     }
     if let Some(Value::Array(variants)) = simple.get("anyOf").or_else(|| simple.get("oneOf")) {
         match merged(variants) {
@@ -320,7 +325,7 @@ mod tests {
             json!({"type": "object", "properties": {
                 "mode": {"enum": ["a", "b"], "description": "Which"},
                 "burns": {"type": "array", "description": "What",
-                    "items": {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": ["x", "y"]},
+                    "items": {"required": ["kind"], "properties": {"kind": {"enum": ["x", "y"]},
                         "bit": {"type": "integer"}, "key": {"type": "string"}}}},
             }, "required": ["burns"]})
         );

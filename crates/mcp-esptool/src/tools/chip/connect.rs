@@ -23,7 +23,7 @@ pub struct Connect;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Baud rate to work at (default 460800, or what this line is known to carry).
+    /// Baud rate (default 460800, or the best rate known for this line).
     baud: Option<u32>,
     /// Reset attempts (default 7).
     #[schemars(extend("x-rare" = true))]

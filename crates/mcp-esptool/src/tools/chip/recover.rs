@@ -30,7 +30,7 @@ pub struct Recover;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Seconds to wait for somebody to press BOOT and EN when no reset helps (default 20).
+    /// Seconds to wait for BOOT and EN by hand if no reset helps (default 20).
     watch_s: Option<f64>,
     /// Back up everything, then make the smallest repair that lets it boot.
     #[serde(default)]

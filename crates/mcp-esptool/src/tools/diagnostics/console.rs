@@ -204,8 +204,10 @@ impl Tool for ConsoleCapture {
         for finding in &out.findings {
             let _ = write!(text, "\n{}", known_line(finding));
         }
-        if out.crashes.is_empty() {
-            let _ = write!(text, "\n{}", out.counts);
+        if out.bytes == 0 {
+            text.push_str("\nnothing was received; next: repeat with reset=true, or with baud=115200 or 74880, or on the board's other port");
+        } else if out.crashes.is_empty() && out.findings.is_empty() {
+            text.push_str("\nno crash and no known problem in it");
         }
         text
     }

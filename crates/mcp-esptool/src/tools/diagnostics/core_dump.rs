@@ -310,7 +310,7 @@ fn no_dump(error: CoreDumpError, file: &str, bytes: &[u8]) -> ToolError {
         return error.into();
     }
     let is = what_it_is(bytes);
-    let error = ToolError::new(Code::CoreDumpInvalid, format!("{file} is no core dump but {is}"));
+    let error = ToolError::new(Code::CoreDumpInvalid, format!("{file} is not a core dump but {is}"));
     if is_text(bytes) {
         return error.next(format!("decode its crashes and boot messages with esp_log_decode input_file={file}"));
     }

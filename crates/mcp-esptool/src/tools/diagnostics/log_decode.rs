@@ -149,7 +149,7 @@ fn text(ctx: &Ctx, input: &In) -> Result<String, ToolError> {
 fn no_log(file: &str, bytes: &[u8]) -> ToolError {
     let kind = recognise(bytes);
     let error =
-        ToolError::new(Code::NotALog, format!("{file} is no text: {}", json(&kind).as_str().unwrap_or("unknown")));
+        ToolError::new(Code::NotALog, format!("{file} is not text: {}", json(&kind).as_str().unwrap_or("unknown")));
     match kind {
         Kind::CoreDump => error.next(format!("decode it with esp_core_dump_analyze dump_file={file}")),
         Kind::Elf => error.next(format!("give it as elf_file={file} beside the log")),

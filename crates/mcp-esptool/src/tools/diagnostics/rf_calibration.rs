@@ -97,7 +97,7 @@ fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
         return vec![Finding::unknown("cal_data", "no entry of NVS is readable: it is probably encrypted")];
     }
     let get = |key: &str| contents.get("phy", key);
-    let rebuilt = "the app calibrates anew at its next start (about 100 ms) and stores the result";
+    let rebuilt = "the app recalibrates at its next boot (about 100 ms) and stores the result";
     let Some(data) = get("cal_data") else {
         return vec![Finding::new("cal_data", "none", "info", rebuilt)];
     };

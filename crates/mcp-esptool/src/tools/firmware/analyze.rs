@@ -22,8 +22,8 @@ use crate::ctx::Ctx;
 use crate::ops::error::ToolError;
 use crate::ops::firmware::common::{chip_named, sha256};
 use crate::ops::firmware::facts::{
-    ImageFacts, PartitionFacts, Problem, content_kind, image_facts, image_problems, kind_name, partition_bytes,
-    partition_facts, table_of,
+    ElfFacts, ImageFacts, PartitionFacts, Problem, content_kind, elf_facts, image_facts, image_problems, kind_name,
+    partition_bytes, partition_facts, table_of,
 };
 use crate::ops::flash::release;
 use crate::ops::guard::Risk;
@@ -71,17 +71,6 @@ pub struct PieceFacts {
     pub kind: String,
     /// What it says, when it is an image.
     pub image: Option<ImageFacts>,
-}
-
-/// What an ELF file holds.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct ElfFacts {
-    /// Where the program starts.
-    pub entry: u32,
-    /// Sections with contents.
-    pub sections: u32,
-    /// Their bytes.
-    pub loaded_bytes: u64,
 }
 
 /// What an NVS partition holds; the values are not shown.
@@ -196,7 +185,10 @@ impl Tool for Analyze {
                 let first = out.problems.iter().find(|problem| problem.prevents_boot);
                 first.map_or_else(String::new, |problem| format!("would not boot: {}: {}", problem.part, problem.what))
             }
-            Boots::Unknown => "whether it boots cannot be told from it".to_owned(),
+            Boots::Unknown if out.elf.is_some() => "a linked program: esp_flash_firmware project=FILE flashes it, \
+                 esp_elf_to_binary makes an image of it"
+                .to_owned(),
+            Boots::Unknown => "whether it boots is not known".to_owned(),
         };
         let what = out.what.as_ref().map_or_else(String::new, |what| format!("\n{what}"));
         format!("{}{chip}, {} bytes; {boots}{what}", out.kind.replace('_', " "), out.size_bytes)
@@ -251,10 +243,7 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
             });
         }
         Kind::Elf => match Elf::parse(bytes) {
-            Ok(elf) => {
-                let loaded_bytes = elf.sections.iter().map(|section| section.data.len() as u64).sum();
-                out.elf = Some(ElfFacts { entry: elf.entry, sections: elf.sections.len() as u32, loaded_bytes });
-            }
+            Ok(elf) => out.elf = Some(elf_facts(&elf)),
             Err(error) => damaged(&mut out, "file", error.to_string()),
         },
         Kind::PartitionTable => match Table::from_binary(bytes, true) {

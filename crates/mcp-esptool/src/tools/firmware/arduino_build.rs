@@ -119,7 +119,7 @@ fn sketch(ctx: &Ctx, given: &str) -> Result<PathBuf, ToolError> {
     let named = ctx.config.sketch_directories().into_iter().map(|dir| dir.join(given));
     match named.filter(|_| plain).find(is_sketch) {
         Some(dir) => Ok(dir),
-        None => Err(ToolError::new(Code::NoProject, format!("`{given}` is no Arduino sketch"))
+        None => Err(ToolError::new(Code::NoProject, format!("`{given}` is not an Arduino sketch"))
             .next("give the folder with the .ino file of the same name, or set sketch_directories")),
     }
 }
@@ -130,5 +130,5 @@ fn board(fqbn: &str) -> Result<&str, ToolError> {
     if fqbn.split(':').count() >= 3 && fqbn.chars().all(fits) && !fqbn.starts_with('-') {
         return Ok(fqbn);
     }
-    Err(ToolError::new(Code::BadParameter, format!("`{fqbn}` is no board: write PACKAGE:ARCHITECTURE:BOARD")))
+    Err(ToolError::new(Code::BadParameter, format!("`{fqbn}` is not a board: write PACKAGE:ARCHITECTURE:BOARD")))
 }

@@ -84,9 +84,8 @@ pub struct EntryOut {
     sequence: Option<u32>,
     /// State of the app; `blank` for an entry that was never written.
     state: String,
-    /// The CRC fits; left out when blank.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    crc_ok: Option<bool>,
+    /// The CRC fits; false when blank.
+    crc_ok: bool,
     /// The slot that it selects.
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<u32>,
@@ -198,7 +197,7 @@ impl Tool for FlashPrepare {
     fn summary(out: &Out) -> String {
         let written = out.written.as_ref().map_or_else(String::new, |name| format!("app written to {name}; "));
         let selected = match (out.action, out.before == out.selected) {
-            (Action::Status, _) if out.otadata.iter().all(|entry| entry.crc_ok != Some(true)) => {
+            (Action::Status, _) if out.otadata.iter().all(|entry| !entry.crc_ok) => {
                 format!("no entry of otadata is valid: the bootloader starts {} by default", out.selected)
             }
             (Action::Status, _) => format!("selected: {}", out.selected),
@@ -301,7 +300,7 @@ impl Slots {
         let out = |entry: &Entry| EntryOut {
             sequence: Some(entry.sequence).filter(|_| !entry.is_blank()),
             state: if entry.is_blank() { "blank" } else { entry.state.name() }.into(),
-            crc_ok: (!entry.is_blank()).then(|| entry.crc_ok()),
+            crc_ok: entry.crc_ok(),
             slot: entry.slot(self.count()).filter(|_| entry.is_valid()),
         };
         self.data.entries.iter().map(out).collect()

@@ -40,7 +40,7 @@ pub enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// create (default), decode, diff or edit.
+    /// What to do (default create).
     #[serde(default)]
     action: Action,
     /// CSV text, a CSV file, or {"namespace": {"key": value}}. A value is a number (i32 where it fits), a text, or
@@ -67,6 +67,7 @@ pub struct In {
     /// Image to compare with.
     other_file: Option<String>,
     /// true: show all values, also passwords and keys; false: show none (default: all but passwords, keys and bytes).
+    #[schemars(extend("x-rare" = true))]
     show_values: Option<bool>,
 }
 

@@ -16,7 +16,7 @@ use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Copy, Region};
 use crate::ops::guard::Risk;
-use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, value_of};
+use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, USUAL, changes_of, value_of};
 use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
@@ -25,9 +25,6 @@ use crate::tool::Tool;
 
 /// The tool.
 pub struct Nvs;
-
-/// The partition that applications use when they name none.
-const USUAL: &str = "nvs";
 
 /// What to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,7 +48,7 @@ pub enum Action {
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// list (default), get, set, delete or diff.
+    /// What to do (default list).
     #[serde(default)]
     action: Action,
     /// Partition (default: nvs, or the only NVS partition).
@@ -77,10 +74,6 @@ pub struct In {
     /// Folder for the copy of the partition that set and delete make first (default: esp-backup/MAC).
     #[schemars(extend("x-rare" = true))]
     backup_dir: Option<String>,
-    /// Make no copy before set and delete.
-    #[serde(default)]
-    #[schemars(extend("x-rare" = true))]
-    no_backup: bool,
     /// Show passwords, keys and bytes too.
     #[schemars(extend("x-rare" = true))]
     show_values: Option<bool>,
@@ -174,7 +167,7 @@ impl Tool for Nvs {
                     let changes = changes(ctx, &input, &store.contents)?;
                     let steps = store.steps(&changes, keys.as_ref())?;
                     // A flash image is a file already, and its change goes to a copy unless asked otherwise.
-                    if !steps.is_empty() && !input.no_backup && connected.image.is_none() {
+                    if !steps.is_empty() && connected.image.is_none() {
                         let folder = keep::folder(&out.device, input.backup_dir.as_deref());
                         out.copy = Some(store.copy(ctx, &folder)?);
                     }

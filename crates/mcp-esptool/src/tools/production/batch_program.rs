@@ -41,10 +41,11 @@ pub struct In {
     firmware: Option<String>,
     /// Instead of firmware: files with their addresses.
     files: Option<Vec<FileAt>>,
-    /// With firmware (no recipe) or files: values that each unit gets in NVS, from a pool or a list.
+    /// NVS values for each unit, from a pool or a list; not with a recipe.
     #[serde(default)]
     values: Vec<UnitValue>,
     /// Longest time for a unit in seconds (default 600).
+    #[schemars(extend("x-rare" = true))]
     timeout_s: Option<f64>,
     /// Units at once (default: all).
     #[schemars(extend("x-rare" = true))]
@@ -56,6 +57,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     details: Option<bool>,
     /// File for the whole result as JSON.
+    #[schemars(extend("x-rare" = true))]
     report_file: Option<String>,
 }
 
@@ -96,7 +98,7 @@ impl Tool for BatchProgram {
         }
         let order = order(ctx, &input)?;
         let timeout = Duration::try_from_secs_f64(input.timeout_s.unwrap_or(USUAL_S));
-        let timeout = timeout.map_err(|_| ToolError::new(Code::BadParameter, "timeout_s is no time"))?;
+        let timeout = timeout.map_err(|_| ToolError::new(Code::BadParameter, "timeout_s is not a time"))?;
         let parallel = input.parallel.map_or(ports.len(), |count| count as usize);
         let began = Instant::now();
         let mut units = batch::run(&ctx.station(), &ctx.app.desk, job, &ports, &order, Options { timeout, parallel });

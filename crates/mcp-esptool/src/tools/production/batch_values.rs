@@ -11,10 +11,7 @@ use serde::Deserialize;
 
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
-use crate::ops::partition::nvs_values::FACTORY_DATA;
-
-/// The NVS partition where there is none for factory data.
-const USUAL: &str = "nvs";
+use crate::ops::partition::nvs_values::{FACTORY_DATA, USUAL};
 
 /// A value that each unit gets.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -239,7 +239,7 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
     }
     let number = first
         .parse()
-        .map_err(|_| ToolError::new(Code::BadParameter, format!("`{first}` is no number and no address")))?;
+        .map_err(|_| ToolError::new(Code::BadParameter, format!("`{first}` is neither a number nor an address")))?;
     let width = input.width.unwrap_or(5).min(20) as usize;
     Ok(Values::Serial { prefix: input.prefix.clone().unwrap_or_default(), first: number, width, count })
 }
@@ -247,8 +247,10 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
 fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
     let unit = Unit::new(needed(&input.unit, "unit")?);
     let found = ctx.app.desk.with(|ledger| desk::history(ledger, &unit))?;
-    let found = found
-        .ok_or_else(|| ToolError::new(Code::LedgerUnknown, format!("the ledger knows no unit {}", unit.base_mac)))?;
+    let found = found.ok_or_else(|| {
+        ToolError::new(Code::LedgerUnknown, format!("the ledger has no unit {}", unit.base_mac))
+            .next("esp_ledger action=status shows the last units, esp_ledger action=export file=units.csv all of them")
+    })?;
     let shown = |one: &Json| {
         format!(
             "{} {} {}",

@@ -15,8 +15,7 @@ use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, FlashState, ToolError};
 use crate::ops::flash::keep::{self, Region};
 use crate::ops::guard::Risk;
-use crate::ops::partition::nvs_values::FACTORY_DATA;
-use crate::ops::partition::nvs_values::value_of;
+use crate::ops::partition::nvs_values::{FACTORY_DATA, USUAL, value_of};
 use crate::ops::partition::nvs_write;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
@@ -41,7 +40,7 @@ pub struct CalibrationIn {
     cal_data: Map<String, Json>,
     /// Namespace (default cal).
     namespace: Option<String>,
-    /// NVS partition (default fctry).
+    /// NVS partition (default: fctry if the table has it, else nvs).
     partition: Option<String>,
     /// Limits by key: {"gain": [0.9, 1.1]}; a value outside is refused.
     #[serde(default)]
@@ -58,7 +57,7 @@ pub struct ManufacturingIn {
     mfg_data: Map<String, Json>,
     /// Namespace (default mfg).
     namespace: Option<String>,
-    /// NVS partition (default fctry).
+    /// NVS partition (default: fctry if the table has it, else nvs).
     partition: Option<String>,
 }
 
@@ -151,7 +150,9 @@ fn write(
     ctx.with_device(port, job, |connected| {
         let device = Device::read(connected, job)?;
         let mac = device.mac.clone();
-        let mac = mac.ok_or_else(|| ToolError::new(Code::SecureDownload, "who the device is cannot be read"))?;
+        let mac = mac.ok_or_else(|| {
+            ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
+        })?;
         let unit = Unit::new(&mac);
         let (name, address, size) = place(connected, job, named.as_deref())?;
         let before = connected.loader.read_flash_bytes(job, address, size)?;
@@ -180,8 +181,9 @@ fn place(connected: &mut Connected, job: &Job, named: Option<&str>) -> Result<(S
     connected.loader.attach_flash(job, None)?;
     let table = keep::table(connected, job, None)?.map(|found| found.table);
     let table = table.ok_or_else(|| ToolError::new(Code::NoPartitionTable, "there is no partition table at 0x8000"))?;
-    let name = named.unwrap_or(FACTORY_DATA);
     let is_nvs = |p: &&partition::Partition| (p.kind, p.subtype) == (partition::DATA, partition::DATA_NVS);
+    let has = |name: &str| table.find(name).filter(is_nvs).is_some();
+    let name = named.unwrap_or(if has(FACTORY_DATA) || !has(USUAL) { FACTORY_DATA } else { USUAL });
     match table.find(name).filter(is_nvs) {
         Some(found) => Ok((found.name.clone(), found.offset, found.size)),
         None => {

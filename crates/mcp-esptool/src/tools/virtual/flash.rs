@@ -44,6 +44,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     restore: Option<String>,
     /// Keep flash and eFuses under this name before anything else.
+    #[schemars(extend("x-rare" = true))]
     snapshot: Option<String>,
     /// Start in this mode afterwards (default: as before).
     #[schemars(extend("x-rare" = true))]

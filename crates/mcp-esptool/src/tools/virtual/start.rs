@@ -79,6 +79,7 @@ pub struct In {
     /// Flash size (default 4MB, or that of clone_from); QEMU: 2, 4, 8 or 16 MB.
     flash_size: Option<Number>,
     /// Files with their flash addresses; an ELF at 0 goes to 0x10000 as an image.
+    #[schemars(extend("x-rare" = true))]
     files: Option<Vec<FileAt>>,
     /// ESP-IDF build folder.
     project: Option<String>,
