@@ -108,7 +108,7 @@ pub fn capture(port: &mut dyn Port, options: &CaptureOptions, job: &Job, sink: &
     if let Some(sequence) = &options.reset {
         dropped_before_reset = drain(port)?;
         start = port.now();
-        let mut listening = Listening { port, kept: Vec::new() };
+        let mut listening = Listening { port, kept: Vec::new(), drops_old_run: true };
         sequence.run(&mut listening)?;
         kept = listening.kept;
     } else {
@@ -122,6 +122,13 @@ pub fn capture(port: &mut dyn Port, options: &CaptureOptions, job: &Job, sink: &
     run.listen(port, job);
     run.result.elapsed = port.now().saturating_sub(start);
     Ok(run.result)
+}
+
+/// Plays a reset sequence and gives what the device sent meanwhile, with its time on the port's clock.
+pub fn reset_and_hear(port: &mut dyn Port, sequence: &Sequence) -> io::Result<Vec<(Duration, Vec<u8>)>> {
+    let mut listening = Listening { port, kept: Vec::new(), drops_old_run: false };
+    sequence.run(&mut listening)?;
+    Ok(listening.kept)
 }
 
 /// Takes what lies in the line's buffers. Returns its length.
@@ -293,6 +300,8 @@ impl<'o, 's, 'f> Run<'o, 's, 'f> {
 struct Listening<'p> {
     port: &'p mut dyn Port,
     kept: Vec<(Duration, Vec<u8>)>,
+    /// What came before EN went low is not kept.
+    drops_old_run: bool,
 }
 
 impl Listening<'_> {
@@ -317,7 +326,7 @@ impl Port for Listening<'_> {
 
     fn set_lines(&mut self, dtr: bool, rts: bool) -> io::Result<()> {
         // EN goes low: what came until now is of the old run.
-        if rts && !dtr {
+        if rts && !dtr && self.drops_old_run {
             self.listen(Duration::ZERO).ok();
             self.kept.clear();
         }

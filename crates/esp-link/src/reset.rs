@@ -89,6 +89,12 @@ impl Sequence {
         info.modem_lines.then(|| Self::hard_reset(built_in_usb))
     }
 
+    /// The sequence that leads into the loader through this line; `None` for a line without modem lines.
+    pub fn into_loader(info: &PortInfo) -> Option<Self> {
+        let sequence = if info.is_usb_serial_jtag() { Self::usb_serial_jtag() } else { Self::classic(50) };
+        info.modem_lines.then_some(sequence)
+    }
+
     /// Reads the field's notation: `D0|R1|W0.1` (DTR, RTS, both as `U1,0`, wait in seconds).
     pub fn custom(text: &str) -> Result<Self, BadSequence> {
         let steps = text.split('|').map(|step| parse_step(step.trim())).collect::<Result<Vec<_>, _>>()?;

@@ -35,6 +35,13 @@ pub trait Port: Send {
     /// What is known of the line without asking the device.
     fn info(&self) -> PortInfo;
 
+    /// Holds the line in the break state for `time`.
+    ///
+    /// `ErrorKind::Unsupported` when the line cannot.
+    fn send_break(&mut self, _time: Duration) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this line cannot send a break"))
+    }
+
     /// Opens the line again after the device left the bus (built-in USB re-enumerates at reset).
     ///
     /// The default does nothing: most lines stay.
@@ -67,6 +74,9 @@ impl<P: Port + ?Sized> Port for Box<P> {
     }
     fn info(&self) -> PortInfo {
         (**self).info()
+    }
+    fn send_break(&mut self, time: Duration) -> io::Result<()> {
+        (**self).send_break(time)
     }
     fn reopen(&mut self) -> io::Result<()> {
         (**self).reopen()

@@ -38,6 +38,11 @@ impl Pattern {
         Ok(Self { text: text.into(), ..Self::regex(&regex::escape(text))? })
     }
 
+    /// Where it is found first.
+    pub fn find(&self, bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+        self.regex.find(bytes).map(|hit| hit.range())
+    }
+
     /// The pattern as given.
     pub fn text(&self) -> &str {
         &self.text

@@ -37,6 +37,8 @@ pub struct OpenOptions {
     pub connect: Duration,
     /// How long a write may stand still before it fails with `TimedOut`.
     pub write_stall: Duration,
+    /// Answers the challenge of a shared board; does not travel itself.
+    pub token: Option<String>,
 }
 
 impl Default for OpenOptions {
@@ -47,6 +49,7 @@ impl Default for OpenOptions {
             lock_wait: Duration::ZERO,
             connect: Duration::from_secs(5),
             write_stall: Duration::from_secs(5),
+            token: None,
         }
     }
 }

@@ -197,6 +197,12 @@ impl Port for SerialPort {
         }
     }
 
+    fn send_break(&mut self, time: Duration) -> io::Result<()> {
+        self.line()?.set_break(true).map_err(system::name_loss)?;
+        std::thread::sleep(time);
+        self.line()?.set_break(false).map_err(system::name_loss)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         if self.still_there() {
             return Ok(());

@@ -154,6 +154,8 @@ fn from_rfc2217(event: Rfc2217Event) -> Option<Order> {
         Rfc2217Event::Data(bytes) => Some(Order::Data(bytes)),
         Rfc2217Event::Lines { dtr, rts } => Some(Order::Lines { dtr, rts }),
         Rfc2217Event::Baud(baud) => Some(Order::Baud(baud)),
+        // Whoever wants to know what this is, or has a token, is served without it.
+        Rfc2217Event::Signature(_) => None,
         Rfc2217Event::Purge { .. } => None, // nothing waits here: bytes go on at once in both directions
     }
 }

@@ -18,9 +18,12 @@ use telnet::{Decoder, Item, Verb, option};
 
 pub mod server;
 pub mod telnet;
+pub mod token;
 
 /// Commands of the COM-PORT-OPTION (RFC 2217, section 3), client to server. The server's answer is 100 more.
 pub mod command {
+    /// Text: what the other side is. A server with a token sends its challenge by it, and is answered by it.
+    pub const SIGNATURE: u8 = 0;
     /// Four bytes, baud, most significant first.
     pub const SET_BAUDRATE: u8 = 1;
     /// One byte, bits.
@@ -47,6 +50,10 @@ pub mod command {
 pub mod control {
     /// No flow control.
     pub const FLOW_NONE: u8 = 1;
+    /// Begin a break.
+    pub const BREAK_ON: u8 = 5;
+    /// End it.
+    pub const BREAK_OFF: u8 = 6;
     /// What is DTR?
     pub const DTR_QUERY: u8 = 7;
     /// Assert DTR.
@@ -77,6 +84,8 @@ pub struct Rfc2217Port {
     /// Answers and requests of the server not looked at yet.
     answers: Vec<(u8, Vec<u8>)>,
     agreed: Option<bool>,
+    /// What the server wants answered with the token.
+    challenge: Option<String>,
     suspended: bool,
     lines: [Option<bool>; 2],
     confirms_lines: bool,
@@ -101,6 +110,7 @@ impl Rfc2217Port {
             data: VecDeque::new(),
             answers: Vec::new(),
             agreed: None,
+            challenge: None,
             suspended: false,
             lines: [None; 2],
             confirms_lines: true,
@@ -144,6 +154,7 @@ impl Rfc2217Port {
             Some(false) => return Err(io::Error::other("the server refuses the COM-PORT option")),
             None => return Err(io::Error::other("no answer to the COM-PORT option")),
         }
+        self.prove()?;
         let mut out = Vec::new();
         for (command, value) in [
             (command::SET_DATASIZE, 8),
@@ -155,6 +166,19 @@ impl Rfc2217Port {
         }
         self.wire.write(&out)?;
         self.set_baud(self.options.baud)
+    }
+
+    /// Answers the server's challenge, where it has one: the token itself does not travel.
+    fn prove(&mut self) -> io::Result<()> {
+        let Some(challenge) = self.challenge.take() else { return Ok(()) };
+        let what = "the server wants a token: put it into a file and name that in the setting share_token_file";
+        let token = self.options.token.as_ref();
+        let token = token.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, what))?;
+        let mut body = vec![command::SIGNATURE];
+        body.extend_from_slice(token::proof(token, &challenge).as_bytes());
+        let mut out = Vec::new();
+        telnet::sub(option::COM_PORT, &body, &mut out);
+        self.wire.write(&out)
     }
 
     /// Takes in what the server sends, waiting at most `wait` for it.
@@ -196,6 +220,7 @@ impl Rfc2217Port {
     fn told(&mut self, body: &[u8]) {
         let Some((&command, value)) = body.split_first() else { return };
         match command.checked_sub(command::ANSWER) {
+            Some(command::SIGNATURE) => self.challenge = token::challenge_in(value).map(str::to_owned),
             Some(command::FLOW_SUSPEND) => self.suspended = true,
             Some(command::FLOW_RESUME) => self.suspended = false,
             Some(of @ (command::SET_BAUDRATE | command::SET_CONTROL)) if self.answers.len() < ANSWER_LIMIT => {
@@ -322,6 +347,16 @@ impl Port for Rfc2217Port {
 
     fn now(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    fn send_break(&mut self, time: Duration) -> io::Result<()> {
+        for value in [control::BREAK_ON, control::BREAK_OFF] {
+            self.ask(&[vec![command::SET_CONTROL, value]], LINE_ANSWER, |command, _| command == command::SET_CONTROL)?;
+            if value == control::BREAK_ON {
+                std::thread::sleep(time);
+            }
+        }
+        Ok(())
     }
 
     fn info(&self) -> PortInfo {

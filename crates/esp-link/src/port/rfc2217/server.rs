@@ -17,6 +17,8 @@ pub enum Event {
     },
     /// The line rate is to be so, in baud.
     Baud(u32),
+    /// The client says what it is, or answers a challenge; without text it asks the same of this side.
+    Signature(String),
     /// Drop bytes that wait.
     Purge {
         /// Those received and not yet passed to the client.
@@ -85,6 +87,15 @@ impl Session {
         events
     }
 
+    /// What this side says that it is, or its challenge.
+    pub fn signature(text: &str) -> Vec<u8> {
+        let mut body = vec![command::SIGNATURE + command::ANSWER];
+        body.extend_from_slice(text.as_bytes());
+        let mut out = Vec::new();
+        telnet::sub(option::COM_PORT, &body, &mut out);
+        out
+    }
+
     /// Bytes of the serial line as they go to the client.
     pub fn encode(&self, data: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -122,6 +133,7 @@ impl Session {
             telnet::sub(option::COM_PORT, &body, answer);
         };
         match (order, value) {
+            (command::SIGNATURE, text) => Some(Event::Signature(String::from_utf8_lossy(text).into_owned())),
             (command::SET_BAUDRATE, _) => {
                 let wanted = u32::from_be_bytes(value.try_into().ok()?);
                 self.baud = if wanted == 0 { self.baud } else { wanted };
