@@ -56,6 +56,9 @@ impl JsonSchema for Number {
 #[serde(transparent)]
 pub struct PortUrl(pub String);
 
+/// What a port is, in schemas.
+pub const PORT_ABOUT: &str = "Port (default: only board).";
+
 impl JsonSchema for PortUrl {
     fn inline_schema() -> bool {
         true
@@ -64,7 +67,7 @@ impl JsonSchema for PortUrl {
         "PortUrl".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "Port (default: only board)."})
+        json_schema!({"type": "string", "description": PORT_ABOUT})
     }
 }
 

@@ -8,6 +8,7 @@ use esp_model::console::Catalogue;
 use crate::boot::findings;
 use crate::caller::Caller;
 use crate::config::{Config, Origin};
+use crate::console::Consoles;
 use crate::error::ToolError;
 use crate::files::Files;
 use crate::files::pinned::Pins;
@@ -32,6 +33,8 @@ pub struct Call {
     pub devices: Arc<Devices>,
     /// Virtual devices.
     pub virtuals: Arc<Virtuals>,
+    /// Consoles that are open, here and in the user's daemon.
+    pub consoles: Arc<Consoles>,
     /// Plans that wait for a confirmation.
     pub confirmations: Arc<Confirmations>,
     /// What was planned, confirmed and burned.
@@ -73,9 +76,12 @@ impl Call {
         let virtuals = Arc::new(Virtuals::new(&config));
         let sessions = Sessions::new(config.session_idle(), config.device_timeout());
         let state = config.state_dir();
+        let ports = Arc::new(Ports::new(&config, virtuals.clone()));
+        let devices = Arc::new(Devices::new(sessions, &state));
         Ok(Self {
-            ports: Arc::new(Ports::new(&config, virtuals.clone())),
-            devices: Arc::new(Devices::new(sessions, &state)),
+            consoles: Arc::new(Consoles::new(&config, ports.clone(), devices.clone())),
+            ports,
+            devices,
             virtuals,
             confirmations: Arc::new(Confirmations::new(&state)),
             audit: Arc::new(AuditLog::new(&state)),
@@ -179,7 +185,9 @@ fn files_of(config: &Config, policy: &Policy, roots: Option<&[PathBuf]>) -> File
 /// What this program keeps for itself: a project that reaches it could approve its own plans.
 fn private(config: &Config) -> Vec<PathBuf> {
     let state = config.state_dir();
-    let own = ["policy_file", "http_token_file", "pkcs11_pin_file"].into_iter().filter_map(|name| config.path(name));
+    let own = ["policy_file", "http_token_file", "share_token_file", "pkcs11_pin_file"]
+        .into_iter()
+        .filter_map(|name| config.path(name));
     let files = own.chain(policy::system_file()).chain(config.file().map(PathBuf::from));
     let usual = crate::config::default_file(&|name| std::env::var(name).ok());
     // Named one by one, so that they are known by another name (hard link) too.

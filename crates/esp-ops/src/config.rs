@@ -26,7 +26,7 @@ const WHOLE_NUMBERS: [&str; 8] = [
     "http_connections", "page_size",
 ];
 /// Settings that are true or false.
-const FLAGS: [&str; 2] = ["read_only", "keep_virtual"];
+const FLAGS: [&str; 3] = ["read_only", "keep_virtual", "console_daemon"];
 const TRUE: [&str; 4] = ["1", "true", "yes", "on"];
 const FALSE: [&str; 5] = ["0", "false", "no", "off", ""];
 /// Between the items of a list that a file gave one by one: a comma may be part of a path.

@@ -7,6 +7,7 @@ pub mod boot;
 mod call;
 pub mod caller;
 pub mod config;
+pub mod console;
 pub mod efuse;
 pub mod error;
 pub mod files;
@@ -18,6 +19,7 @@ pub mod partition;
 pub mod random;
 pub mod report;
 pub mod session;
+pub mod share;
 pub mod r#virtual;
 pub mod words;
 

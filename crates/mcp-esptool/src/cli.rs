@@ -129,7 +129,9 @@ enum Command {
         action: String,
     },
     /// Show a device's console, with boot lines, crashes and source lines; what is typed goes to the device
-    Monitor(terminal::MonitorArgs),
+    Monitor(terminal::monitor::MonitorArgs),
+    /// Let other computers use a board over RFC 2217, one at a time
+    Share(terminal::share::ShareArgs),
     /// Say what a recorded line (trace file) holds, and play it to the client of today
     Replay {
         /// The trace file
@@ -175,6 +177,9 @@ enum Command {
         /// The folder, such as ~/.local/share/man/man1
         dir: Option<PathBuf>,
     },
+    /// Keep the consoles of this user's boards open (started when one is opened, ends when none is left)
+    #[command(hide = true)]
+    Daemon(serve::DaemonArgs),
     /// Keep one virtual device running (started by esp_qemu_start)
     #[command(hide = true)]
     VirtualHost {
@@ -304,6 +309,7 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
         Some(Command::Approve { hash }) => approve(&Ctx::new(config)?, &hash),
         Some(Command::Audit { .. }) => audit(&Ctx::new(config)?),
         Some(Command::Monitor(args)) => monitor(&Ctx::new(config)?, &args),
+        Some(Command::Share(args)) => until_told(|job| terminal::share::run(&Ctx::new(config)?, &args, job)),
         Some(Command::Replay { trace }) => terminal::replay(&trace, &mut io::stdout()).map_err(Failure::Other),
         Some(Command::Doctor { udev: true }) => Ok(print(doctor::UDEV)?),
         Some(Command::Doctor { udev: false }) => Ok(print(&doctor::report(&config))?),
@@ -317,14 +323,10 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
             cancel_when_told_to_end(job.clone());
             let report = selftest::run(&Ctx::new(config)?, &job, &port, scratch.as_deref());
             bar.finish_and_clear();
-            match report {
-                Ok(text) => Ok(print(&text)?),
-                Err(text) => Err(Failure::Other(text)),
-            }
+            Ok(print(&report.map_err(Failure::Other)?)?)
         }
         Some(Command::Face { name, .. }) => {
-            let known = crate::faces::names().join(", ");
-            Err(Failure::Usage(format!("there is no face `{name}` (known: {known})")))
+            Err(Failure::Usage(format!("there is no face `{name}` (known: {})", crate::faces::names().join(", "))))
         }
         Some(Command::Link { dir }) => {
             let made = esp_faces::make_links(&dir, &std::env::current_exe()?)?;
@@ -333,6 +335,7 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
         Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
         Some(Command::Man { dir: None }) => Ok(docs::manual(command()).render(&mut io::stdout())?),
         Some(Command::Man { dir: Some(dir) }) => Ok(docs::manuals(&dir, command())?),
+        Some(Command::Daemon(args)) => Ok(serve::consoles(config, &args)??),
         Some(Command::VirtualHost { dir }) => {
             esp_virtual::server::host::serve(&dir, &mut io::stdout()).map_err(|error| Failure::Other(error.to_string()))
         }
@@ -438,8 +441,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-fn monitor(ctx: &Ctx, args: &terminal::MonitorArgs) -> Result<(), Failure> {
+fn monitor(ctx: &Ctx, args: &terminal::monitor::MonitorArgs) -> Result<(), Failure> {
+    until_told(|job| terminal::monitor::run(ctx, args, job, &|port, dir| tools::flash_project(ctx, port, dir)))
+}
+
+fn until_told(work: impl FnOnce(&Job) -> Result<(), ToolError>) -> Result<(), Failure> {
     let job = Job::new();
     cancel_when_told_to_end(job.clone());
-    terminal::monitor(ctx, args, &job).map_err(|error| Failure::Tool(error, false))
+    Ok(work(&job)?)
 }

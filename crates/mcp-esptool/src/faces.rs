@@ -1,20 +1,26 @@
 //! The program under other names: `esptool`, `espsecure` … (crate `esp-faces`).
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_faces::{Face, Host};
 use esp_link::port::{PortError, PortUrl};
 use esp_model::port::Port;
 
 use crate::ops::config::{Config, Sources};
+use crate::ops::console::Pause;
+use crate::ops::console::daemon::Place;
 use crate::ops::guard::policy::Policy;
 use crate::ops::session::ports::Ports;
 use crate::ops::session::virtuals::Virtuals;
 
 /// What the faces need from this program; read when it is needed.
 struct Program;
+
+/// The console that waits until this program ends.
+static PAUSED: Mutex<Option<Pause>> = Mutex::new(None);
 
 impl Host for Program {
     fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
@@ -26,7 +32,13 @@ impl Host for Program {
     fn allows_port(&self, url: &PortUrl) -> Result<(), String> {
         let config = config()?;
         let policy = Policy::load(&config).map_err(|error| error.to_string())?;
-        ports(&config).check(url, &policy).map_err(|error| error.to_string())
+        ports(&config).check(url, &policy).map_err(|error| error.to_string())?;
+        let mut paused = PAUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if paused.is_none() {
+            let place = Place::new(PathBuf::new(), config.state_dir());
+            *paused = Pause::of(&place, url, "a command line of esptool").map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     fn burns_unasked(&self, mac: &str) -> bool {

@@ -69,6 +69,9 @@ const fn of_device(uri: &'static str, title: &'static str, about: &'static str, 
     Resource { uri, title, about, tool, per_device: true }
 }
 
+/// The console's address.
+const CONSOLE: &str = "esp://console";
+
 static ALL: &[Resource] = &[
     Resource {
         uri: "esp://chips",
@@ -81,6 +84,7 @@ static ALL: &[Resource] = &[
     of_device("esp://security/info", "Security", "Security state of the device.", "esp_security_info"),
     of_device("esp://partitions", "Partitions", "The partition table on the device.", "esp_partition_read"),
     of_device("esp://firmware/info", "Boot chain", "What the device would boot, step by step.", "esp_boot_check"),
+    of_device(CONSOLE, "Console", "The newest text of the device's open console (esp_console).", "esp_console"),
     of_device("esp://diagnostics", "Diagnostics", "Chip, package, revision, crystal, MACs, flash.", "esp_detect_chip"),
 ];
 
@@ -121,6 +125,9 @@ pub fn known(ctx: &Ctx, uri: &str) -> bool {
 pub fn concerns(uri: &str, event: &Event) -> bool {
     match (find(uri), event) {
         (Some((resource, _)), Event::Ports) => !resource.per_device,
+        (Some((resource, named)), Event::Console(port)) => {
+            resource.uri == CONSOLE && named.is_none_or(|named| named == *port)
+        }
         (Some((resource, named)), Event::Device(port)) => {
             resource.per_device && (named.is_none() || port.is_none() || named == *port)
         }
@@ -154,6 +161,13 @@ mod tests {
         assert_eq!(found("esp://partitionsx"), None);
         assert_eq!(found("esp://partitions/"), None);
         assert_eq!(decode("a%zz%2"), "a%zz%2");
+    }
+
+    #[test]
+    fn a_console_that_says_something_concerns_its_own_resource() {
+        let said = Event::Console("sim://a".into());
+        assert!(concerns("esp://console", &said) && concerns("esp://console/sim%3A%2F%2Fa", &said));
+        assert!(!concerns("esp://console/sim%3A%2F%2Fb", &said) && !concerns("esp://partitions/sim%3A%2F%2Fa", &said));
     }
 
     #[test]

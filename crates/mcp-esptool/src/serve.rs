@@ -1,11 +1,13 @@
 //! `serve`: over standard input and output, or over HTTP in a program that has it. Events of the ledger are sent meanwhile.
 
 use std::io;
+use std::time::Duration;
 
 use esp_factory::outbox::{self, Sender};
 
 use crate::ctx::Ctx;
-use crate::ops::config::Config;
+use crate::ops::config::{Config, Origin};
+use crate::ops::console::daemon;
 use crate::ops::error::ToolError;
 
 /// Where it listens when it is told no address.
@@ -22,6 +24,21 @@ fn ready(config: Config) -> Result<(Ctx, Sender), ToolError> {
     let ctx = Ctx::new(config)?;
     let events = outbox::start(&ctx.app.desk, &ctx.config)?;
     Ok((ctx, events))
+}
+
+/// Arguments of `daemon`.
+#[derive(Debug, clap::Args)]
+pub struct DaemonArgs {
+    /// End after this many seconds without consoles and readers
+    #[arg(long, default_value_t = daemon::IDLE.as_secs())]
+    idle_s: u64,
+}
+
+/// Keeps consoles open for other programs of this user until nobody needs it.
+pub fn consoles(mut config: Config, args: &DaemonArgs) -> Result<io::Result<()>, ToolError> {
+    // It is the daemon: its consoles live here.
+    config.set("console_daemon", "false".into(), Origin::Flag)?;
+    Ok(daemon::serve(Ctx::new(config)?.consoles.clone(), Duration::from_secs(args.idle_s)))
 }
 
 /// Serves until the program is told to end.

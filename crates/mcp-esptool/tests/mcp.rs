@@ -311,6 +311,7 @@ fn valid(entry: &Entry) -> Value {
     let more = match entry.name {
         "esp_ledger" => json!({"action": "void", "kind": "serial", "value": "A1", "reason": "test"}),
         "esp_console_capture" => json!({"send": "erase"}),
+        "esp_console" => json!({"action": "send", "send": "erase"}),
         "esp_job" => json!({"action": "cancel", "job_id": "job-1"}),
         "esp_scan_ports" => json!({"probe": true}),
         "esp_nvs" => json!({"action": "delete", "namespace": "a"}),

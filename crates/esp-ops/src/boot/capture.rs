@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use esp_debug::panic::{explain, null_members};
 use esp_debug::symbols::{NullMember, Program, SourceLocation, is_abort_machinery};
-use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, SharedReader, Stopped};
+use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, Stopped};
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, NULL_END, Panic, Summary, numbers};
 use esp_model::job::Job;
@@ -15,6 +15,7 @@ use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::console::{self, ConsoleReader, HeardPort, Link};
 use crate::error::{Code, ToolError};
 use crate::firmware::elf_files::{ElfFile, elf_file};
 use crate::session::device::{Warm, mac_text};
@@ -41,23 +42,39 @@ fn consoles() -> MutexGuard<'static, Consoles> {
 /// The right to read a device's console.
 pub struct Listener {
     /// What to read from.
-    pub reader: SharedReader,
+    pub reader: Box<dyn HeardPort>,
     /// The port's URL.
     pub url: String,
-    console: Arc<Console>,
+    source: Source,
+}
+
+/// Where the bytes come from.
+enum Source {
+    /// A line that captures share as long as one of them runs.
+    Captures(Arc<Console>),
+    /// A console that lives.
+    Console(Link),
 }
 
 impl Listener {
     /// Another reader of the same console; what it writes goes to the device.
-    pub fn another(&self) -> SharedReader {
-        self.console.port.reader()
+    pub fn another(&self) -> Result<Box<dyn HeardPort>, ToolError> {
+        Ok(match &self.source {
+            Source::Captures(console) => Box::new(console.port.reader()),
+            Source::Console(link) => Box::new(link.another().and_then(ConsoleReader::new).map_err(console::lost)?),
+        })
     }
 }
 
-/// Joins the captures of a device, or begins the first. A warm loader is left (it starts the application).
+/// Joins the console or the captures of a device, or begins the first. A warm loader is left (it starts the
+/// application).
 pub fn listen(call: &Call, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
     let url = call.find_port(port.map(|port| port.0.as_str()), job)?;
     let shown = url.to_string();
+    if let Some(link) = call.consoles.find(&url) {
+        call.may_read(&url, &link)?;
+        return of_console(link);
+    }
     let slot = Arc::clone(consoles().entry(shown.clone()).or_default());
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     let console = match slot.upgrade() {
@@ -82,7 +99,14 @@ pub fn listen(call: &Call, port: Option<&args::PortUrl>, job: &Job) -> Result<Li
             console
         }
     };
-    Ok(Listener { reader: console.port.reader(), url: shown, console })
+    Ok(Listener { reader: Box::new(console.port.reader()), url: shown, source: Source::Captures(console) })
+}
+
+/// Listens to a console that lives, from now on.
+pub fn of_console(link: Link) -> Result<Listener, ToolError> {
+    let url = link.about().map_err(console::lost)?.url;
+    let reader = link.another().and_then(ConsoleReader::new).map_err(console::lost)?;
+    Ok(Listener { reader: Box::new(reader), url, source: Source::Console(link) })
 }
 
 /// Another capture has the console: who the device is cannot be asked again.
@@ -213,7 +237,7 @@ pub fn stopped(stopped: &Stopped) -> String {
 /// Where names come from: a file that was named, or files found by the hash that a device printed.
 pub struct Names<'c> {
     call: &'c Call,
-    named: Option<&'c str>,
+    named: Vec<&'c str>,
     dirs: &'c [PathBuf],
     found: HashMap<Option<String>, Option<ElfFile>>,
 }
@@ -221,17 +245,40 @@ pub struct Names<'c> {
 impl<'c> Names<'c> {
     /// From this file, or found below the project roots and these folders.
     pub fn new(call: &'c Call, named: Option<&'c str>, dirs: &'c [PathBuf]) -> Self {
-        Self { call, named, dirs, found: HashMap::new() }
+        Self { call, named: named.into_iter().collect(), dirs, found: HashMap::new() }
+    }
+
+    /// From these files, by the hash that the app printed; found below the project roots where none is named.
+    pub fn among(call: &'c Call, named: &'c [String]) -> Self {
+        Self { call, named: named.iter().map(String::as_str).collect(), dirs: &[], found: HashMap::new() }
     }
 
     /// The file for this hash; each is looked for once.
     pub fn file(&mut self, sha256: Option<&str>) -> Result<Option<&ElfFile>, ToolError> {
         let key = sha256.map(str::to_owned);
         if !self.found.contains_key(&key) {
-            let file = elf_file(self.call, self.named, sha256, self.dirs)?;
+            let file = self.look_for(sha256)?;
             self.found.insert(key.clone(), file);
         }
         Ok(self.found.get(&key).and_then(Option::as_ref))
+    }
+
+    /// Of several files, the one that is this app's; the first one where no hash tells.
+    fn look_for(&self, sha256: Option<&str>) -> Result<Option<ElfFile>, ToolError> {
+        let of = |named: Option<&str>| elf_file(self.call, named, sha256, self.dirs);
+        let is_it = |file: &ElfFile| {
+            let program = Program::parse(&file.bytes).ok();
+            sha256.zip(program).is_some_and(|(sha256, program)| program.is_app(sha256))
+        };
+        let mut first = None;
+        for named in &self.named {
+            let file = of(Some(named))?;
+            if self.named.len() == 1 || file.as_ref().is_some_and(is_it) {
+                return Ok(file);
+            }
+            first = first.or(file);
+        }
+        if self.named.is_empty() { of(None) } else { Ok(first) }
     }
 }
 

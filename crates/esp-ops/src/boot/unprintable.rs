@@ -1,5 +1,7 @@
 //! Output of a console that is no text, as a wrong rate of the line makes it: told of, not shown.
 
+use esp_model::console::Line;
+
 use crate::boot::capture::Heard;
 
 /// Above this share of unprintable characters, the line's rate is most likely wrong.
@@ -13,7 +15,12 @@ const USUAL: [u32; 4] = [115_200, 74_880, 9_600, 921_600];
 
 /// What to do when much of what came is no text.
 pub fn finding(heard: &Heard, rate: u32) -> Option<String> {
-    told(percent(heard.lines.iter().map(|line| line.text.as_str())), &heard.head, rate)
+    in_lines(&heard.lines, &heard.head, rate)
+}
+
+/// The same of lines and the bytes that they begin with.
+pub fn in_lines(lines: &[Line], head: &[u8], rate: u32) -> Option<String> {
+    told(percent(lines.iter().map(|line| line.text.as_str())), head, rate)
 }
 
 fn told(percent: usize, head: &[u8], rate: u32) -> Option<String> {

@@ -31,6 +31,12 @@ pub static KEYS: &[Key] = &[
         "20",
         "how long a connection stays open for the next call, in seconds",
     ),
+    key(
+        "console_daemon",
+        &["MCP_ESPTOOL_CONSOLE_DAEMON"],
+        "true",
+        "consoles of real ports live in a process of their own, so that they outlive the program that opened them",
+    ),
     key("baud", &["ESP_DEFAULT_BAUD_RATE"], "460800", "baud rate for transfers"),
     key("remote_ports", &["MCP_ESPTOOL_PORTS"], "", "ports offered beside the serial ports here: URL, or NAME=URL"),
     key("read_only", &["MCP_ESPTOOL_READ_ONLY"], "false", "offer only tools that change neither devices nor files"),
@@ -120,6 +126,12 @@ pub static KEYS: &[Key] = &[
         &["MCP_ESPTOOL_HTTP_AUTH"],
         "token",
         "who may call over HTTP: token, oauth, or none (loopback addresses only)",
+    ),
+    key(
+        "share_token_file",
+        &["MCP_ESPTOOL_SHARE_TOKEN_FILE"],
+        "",
+        "file with the token of boards that are shared with `mcp-esptool share`, here and on other computers",
     ),
     key(
         "http_token_file",

@@ -107,7 +107,7 @@ pub fn console(
         ..CaptureOptions::default()
     };
     let tape = Tape::default();
-    let mut line = Traced::new(listener.another(), tape.clone());
+    let mut line = Traced::new(listener.another()?, tape.clone());
     let heard = capture::hear(&mut line, Decoder::with(None, call.catalogue()?), &options, job, &mut |_, _, _| true)?;
     let log: String = heard.lines.iter().map(|line| format!("[{}] {}\n", line.at.as_millis(), line.text)).collect();
     let crashes = capture::crashes(&heard.decoder, 0, &mut capture::Names::new(call, None, &[]))?.shown;

@@ -10,6 +10,7 @@ use esp_link::port::scan::FoundPort;
 use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::{self, Identified};
 use esp_model::job::Job;
+use esp_model::port::Port;
 
 use crate::config::Origin;
 use crate::error::{Code, ToolError};
@@ -55,6 +56,11 @@ impl Warm {
     /// Closes the connection and leaves the device as it is.
     pub fn leave(mut self) {
         drop(self.0.take());
+    }
+
+    /// Gives the port back as it is, and says whether the device is to be reset into its application.
+    pub fn into_port(mut self) -> Option<(Box<dyn Port>, bool)> {
+        self.0.take().map(|connected| (connected.loader.into_port(), connected.reset_at_end))
     }
 
     /// The connection, if it is as this call wants it; otherwise it closes.
@@ -133,7 +139,7 @@ impl Call {
         match &result {
             // After these the loader may be in the middle of something: the next call begins anew.
             Err(error) if error.code.ends_session() => drop(connected),
-            _ => lease.keep(Warm::new(connected)),
+            _ => leave(&mut lease, connected),
         }
         result
     }
@@ -211,7 +217,12 @@ impl Call {
     /// The lock of the port's device, and the port's URL.
     pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
         let url = self.find_port(port.map(|port| port.0.as_str()), job)?;
-        let lease = self.devices.sessions.lease(&url.to_string(), &self.holder(), job)?;
+        let key = self.consoles.lease_key(&url);
+        let mut lease = self.devices.sessions.lease(&key, &self.holder(), job)?;
+        // A connection that is warm has the port already.
+        if lease.warm.is_none() {
+            lease.paused = self.consoles.pause(&url, &self.holder())?;
+        }
         Ok((lease, url))
     }
 
@@ -384,6 +395,19 @@ impl Connected {
 /// `24:0a:c4:00:11:22`.
 pub fn mac_text(mac: &[u8; 6]) -> String {
     esp_model::hex::joined(mac, ":")
+}
+
+/// Leaves a connection for the next call. Where a console waits for the port, that gets it at once, and starts the
+/// application itself, so that it hears its first byte.
+fn leave(lease: &mut Lease<Warm>, mut connected: Connected) {
+    match lease.paused.take() {
+        Some(pause) => {
+            let reset = connected.reset_at_end && connected.loader.port().info().modem_lines;
+            drop(connected);
+            pause.resume(reset);
+        }
+        None => lease.keep(Warm::new(connected)),
+    }
 }
 
 /// A question that any loader answers, asked once.

@@ -3,7 +3,7 @@
 mod network;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_link::port::scan::{self, FoundPort};
@@ -17,6 +17,7 @@ use esp_virtual::manager::Status;
 use crate::config::Config;
 use crate::error::{Code, ToolError};
 use crate::guard::policy::Policy;
+use crate::own_file;
 use crate::session::virtuals::Virtuals;
 
 /// Where ports are found and opened.
@@ -25,6 +26,8 @@ pub struct Ports {
     sims: Mutex<BTreeMap<String, SimDevice>>,
     most_sims: usize,
     virtuals: Arc<Virtuals>,
+    /// File with the token of shared boards.
+    token_file: Option<PathBuf>,
 }
 
 /// A port of another computer that the configuration names.
@@ -62,7 +65,8 @@ impl Ports {
     pub fn new(config: &Config, virtuals: Arc<Virtuals>) -> Self {
         let most_sims = config.number("simulated_limit").max(1);
         let remote = config.list("remote_ports").iter().map(|text| Remote::new(text)).collect();
-        Self { remote, sims: Mutex::default(), most_sims, virtuals }
+        let token_file = config.path("share_token_file");
+        Self { remote, sims: Mutex::default(), most_sims, virtuals, token_file }
     }
 
     /// The configured remote ports.
@@ -219,7 +223,10 @@ impl Ports {
 
     /// Opens a port at 115200 baud.
     pub fn open(&self, url: &PortUrl) -> Result<Box<dyn Port>, ToolError> {
-        Ok(port::open_with(url, &OpenOptions::default(), |url| self.open_virtual(url))?)
+        // A file that cannot be read matters only to a board that asks for what is in it, and that says so.
+        let token = self.token_file.as_deref().and_then(|file| own_file::read_text(file).ok());
+        let token = token.map(|text| text.trim().to_owned());
+        Ok(port::open_with(url, &OpenOptions { token, ..OpenOptions::default() }, |url| self.open_virtual(url))?)
     }
 
     fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
 
+use crate::console::Pause;
 use crate::error::{Code, ToolError};
 
 /// Devices that are remembered before those that nobody uses are forgotten.
 const REMEMBERED: usize = 64;
+/// Longest sleep of somebody who waits: how late a cancel is noticed.
+const STEP: Duration = Duration::from_millis(50);
 
 /// All devices in use or lately used, by port URL. `T` is what stays warm.
 pub struct Sessions<T> {
@@ -25,6 +28,8 @@ struct Device<T> {
 
 struct State<T> {
     holder: Option<Holder>,
+    /// Who waits for the device.
+    waiting: Vec<Arc<str>>,
     warm: Option<(T, Instant)>,
 }
 
@@ -41,6 +46,8 @@ pub struct Lease<T: Send + 'static> {
     keep: Option<T>,
     /// The connection of the last call, if it is still warm.
     pub warm: Option<T>,
+    /// A console in another process that has given the port away until this ends.
+    pub paused: Option<Pause>,
 }
 
 impl<T: Send + 'static> Sessions<T> {
@@ -53,6 +60,7 @@ impl<T: Send + 'static> Sessions<T> {
     pub fn lease(&self, key: &str, holder: &str, job: &Job) -> Result<Lease<T>, ToolError> {
         let device = self.device(key);
         let until = Instant::now() + self.patience;
+        let waiting = Waiting::new(&device, holder);
         let mut state = lock(&device.state);
         while let Some(other) = state.holder.clone() {
             job.check()?;
@@ -61,13 +69,32 @@ impl<T: Send + 'static> Sessions<T> {
                 return Err(ToolError::new(Code::DeviceBusy, format!("{key} is in use by {}", other.name))
                     .seen("held_for", format!("{since} s")));
             }
-            let step = Duration::from_millis(50);
-            state = device.freed.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner).0;
+            state = device.freed.wait_timeout(state, STEP).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.holder = Some(Holder { name: holder.into(), since: Instant::now() });
-        let warm = state.warm.take().map(|(warm, _)| warm);
+        let warm = state.take(holder);
         drop(state);
-        Ok(Lease { device, idle: self.idle, keep: None, warm })
+        drop(waiting);
+        Ok(Lease { device, idle: self.idle, keep: None, warm, paused: None })
+    }
+
+    /// The device's lock once nobody else has it or waits for it; `None` when that is not so within `wait`. For work
+    /// that gives way to any other.
+    pub fn lease_after_others(&self, key: &str, holder: &str, wait: Duration) -> Option<Lease<T>> {
+        let device = self.device(key);
+        let until = Instant::now() + wait;
+        let mut state = lock(&device.state);
+        while state.holder.is_some() || !state.waiting.is_empty() {
+            let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            state = device.freed.wait_timeout(state, left.min(STEP)).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let warm = state.take(holder);
+        drop(state);
+        Some(Lease { device, idle: self.idle, keep: None, warm, paused: None })
+    }
+
+    /// Who holds the device.
+    pub fn holder(&self, key: &str) -> Option<Arc<str>> {
+        lock(&self.device(key).state).holder.as_ref().map(|holder| holder.name.clone())
     }
 
     /// Closes a warm connection, if the device is free.
@@ -90,8 +117,8 @@ impl<T: Send + 'static> Sessions<T> {
 
     fn device(&self, key: &str) -> Arc<Device<T>> {
         let mut devices = lock(&self.devices);
-        let fresh =
-            || Arc::new(Device { state: Mutex::new(State { holder: None, warm: None }), freed: Condvar::new() });
+        let state = || State { holder: None, waiting: Vec::new(), warm: None };
+        let fresh = || Arc::new(Device { state: Mutex::new(state()), freed: Condvar::new() });
         // What is named once and never again is not kept: nobody holds it, and nothing of it is warm.
         if devices.len() >= REMEMBERED {
             devices.retain(|_, device| Arc::strong_count(device) > 1 || lock(&device.state).warm.is_some());
@@ -118,10 +145,48 @@ impl<T> Drop for Sessions<T> {
     }
 }
 
+impl<T> State<T> {
+    /// The holder gets the lock and what is warm.
+    fn take(&mut self, holder: &str) -> Option<T> {
+        self.holder = Some(Holder { name: holder.into(), since: Instant::now() });
+        self.warm.take().map(|(warm, _)| warm)
+    }
+}
+
+/// Somebody waits for a device until this is dropped.
+struct Waiting<'d, T> {
+    device: &'d Device<T>,
+    name: Arc<str>,
+}
+
+impl<'d, T> Waiting<'d, T> {
+    fn new(device: &'d Device<T>, name: &str) -> Self {
+        let name: Arc<str> = name.into();
+        lock(&device.state).waiting.push(name.clone());
+        Self { device, name }
+    }
+}
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.device.state);
+        let mine = state.waiting.iter().position(|name| Arc::ptr_eq(name, &self.name));
+        mine.map(|index| state.waiting.remove(index));
+    }
+}
+
 impl<T: Send + 'static> Lease<T> {
-    /// Leaves this connection for the next call.
+    /// Who waits for the device.
+    pub fn wanted_by(&self) -> Option<Arc<str>> {
+        lock(&self.device.state).waiting.first().cloned()
+    }
+
+    /// Leaves this connection for the next call; closes it where a console waits for the port.
     pub fn keep(&mut self, connection: T) {
-        self.keep = Some(connection);
+        match &self.paused {
+            None => self.keep = Some(connection),
+            Some(_) => drop(connection),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What changes while the server runs: ports come and go, devices are written. Clients that subscribe are told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use crate::ctx::Ctx;
+use crate::ops::console::session::About;
 use crate::ops::guard::Risk;
 use crate::tool::Entry;
 
@@ -22,6 +24,8 @@ pub enum Event {
     Ports,
     /// A device was written, erased or burned; any device where the port is not known.
     Device(Option<String>),
+    /// The console of this port has something new, or another state.
+    Console(String),
 }
 
 /// Who wants to know.
@@ -70,7 +74,9 @@ impl Ctx {
 
 fn watch(ctx: &Ctx) {
     let look = || ctx.ports.candidates().into_iter().map(|found| found.url).collect::<Vec<_>>();
+    let consoles = || ctx.consoles.list().into_iter().map(|about| (about.url.clone(), about)).collect();
     let mut known = look();
+    let mut heard: BTreeMap<String, About> = consoles();
     loop {
         std::thread::sleep(PERIOD);
         if ctx.app.events.sender.receiver_count() == 0 {
@@ -85,5 +91,11 @@ fn watch(ctx: &Ctx) {
             ctx.app.events.tell(Event::Ports);
             known = now;
         }
+        let now: BTreeMap<String, About> = consoles();
+        let urls = now.keys().chain(heard.keys()).collect::<BTreeSet<_>>();
+        for url in urls.into_iter().filter(|url| now.get(*url) != heard.get(*url)) {
+            ctx.app.events.tell(Event::Console(url.clone()));
+        }
+        heard = now;
     }
 }

@@ -121,6 +121,7 @@ impl Ctx {
     pub fn close(&self) {
         self.app.calls.close();
         self.app.jobs.close();
+        self.consoles.close();
         self.devices.sessions.close();
     }
 }

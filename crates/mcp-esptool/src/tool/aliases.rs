@@ -11,6 +11,8 @@ pub struct Alias {
     pub new: &'static str,
     /// Parameters that were named otherwise.
     parameters: &'static [Parameter],
+    /// What the name itself says: a parameter and its value.
+    says: Option<(&'static str, &'static str)>,
 }
 
 struct Parameter {
@@ -21,11 +23,28 @@ struct Parameter {
 }
 
 /// All of them. A renamed tool gets a line here; the line stays.
-pub static ALL: &[Alias] = &[Alias {
-    old: "esp_connect_optimized",
-    new: "esp_connect_advanced",
-    parameters: &[Parameter { old: "enable_stub", new: "stub", values: &[("true", "auto"), ("false", "none")] }],
-}];
+pub static ALL: &[Alias] = &[
+    Alias {
+        old: "esp_connect_optimized",
+        new: "esp_connect_advanced",
+        parameters: &[Parameter { old: "enable_stub", new: "stub", values: &[("true", "auto"), ("false", "none")] }],
+        says: None,
+    },
+    console("esp_console_open", "open"),
+    console("esp_console_read", "read"),
+    console("esp_console_send", "send"),
+    console("esp_console_expect", "expect"),
+    console("esp_console_close", "close"),
+];
+
+/// One thing that is done with a console, as a tool of its own.
+const fn console(old: &'static str, action: &'static str) -> Alias {
+    const NAMES: &[Parameter] = &[
+        Parameter { old: "text", new: "send", values: &[] },
+        Parameter { old: "pattern", new: "wait_for", values: &[] },
+    ];
+    Alias { old, new: "esp_console", parameters: NAMES, says: Some(("action", action)) }
+}
 
 /// The name of the tool that is meant.
 pub fn resolve(name: &str) -> &str {
@@ -37,6 +56,9 @@ pub fn translate(name: &str, mut input: Value) -> Value {
     let known = ALL.iter().find(|alias| alias.old == name);
     if let (Some(alias), Some(fields)) = (known, input.as_object_mut()) {
         alias.parameters.iter().for_each(|parameter| parameter.rename(fields));
+        if let Some((name, value)) = alias.says {
+            fields.insert(name.into(), value.into());
+        }
     }
     input
 }
@@ -76,6 +98,8 @@ mod tests {
         assert_eq!(given(json!({"port": "p", "enable_stub": false})), json!({"port": "p", "stub": "none"}));
         assert_eq!(given(json!({"enable_stub": "true"})), json!({"stub": "auto"}));
         assert_eq!(given(json!({"enable_stub": 7, "stub": "auto"})), json!({"stub": "auto"}));
+        let sent = translate("esp_console_send", json!({"text": "help\r\n", "action": "read"}));
+        assert_eq!(sent, json!({"send": "help\r\n", "action": "send"}));
         assert_eq!(translate("esp_job", json!({"enable_stub": false})), json!({"enable_stub": false}));
     }
 }

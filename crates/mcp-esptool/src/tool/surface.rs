@@ -25,6 +25,7 @@ static PROFILES: &[(&str, &[&str])] = &[
             "esp_nvs",
             "esp_firmware_analyze",
             "esp_console_capture",
+            "esp_console",
             "esp_job",
             "esp_docs",
         ],

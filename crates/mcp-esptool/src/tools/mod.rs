@@ -12,6 +12,9 @@ pub mod production;
 pub mod security;
 pub mod r#virtual;
 
+use esp_model::job::Job;
+use serde_json::json;
+
 use crate::ctx::Ctx;
 use crate::tool::aliases;
 use crate::tool::{Entry, entry};
@@ -65,6 +68,7 @@ pub static ALL: &[Entry] = &[
     entry::<r#virtual::status::Status>("virtual"),
     entry::<r#virtual::flash::Flash>("virtual"),
     entry::<diagnostics::console::ConsoleCapture>("diagnostics"),
+    entry::<diagnostics::console_live::Console>("diagnostics"),
     entry::<diagnostics::log_decode::LogDecode>("diagnostics"),
     entry::<diagnostics::symbols::Symbols>("diagnostics"),
     entry::<diagnostics::core_dump::CoreDumpAnalyze>("diagnostics"),
@@ -116,4 +120,11 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// The tools that this server offers, in the list's order.
 pub fn offered(ctx: &Ctx) -> impl Iterator<Item = &'static Entry> + '_ {
     ALL.iter().filter(|entry| ctx.policy.offers(&entry.operation()) && ctx.app.surface.has(entry))
+}
+
+/// Flashes the project in this folder, as `monitor` does at a key; gives what is to be said of it.
+pub fn flash_project(ctx: &Ctx, port: &str, folder: &str) -> Result<String, String> {
+    let entry = find("esp_flash_firmware").ok_or("esp_flash_firmware is not offered")?;
+    let flashed = entry.call(ctx, &Job::new(), json!({ "port": port, "project": folder }));
+    flashed.map(|reply| reply.text).map_err(|error| error.to_string())
 }

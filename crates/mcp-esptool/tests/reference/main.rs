@@ -21,6 +21,7 @@ mod production;
 mod rfc2217;
 mod rom_loader;
 mod sdk;
+mod share;
 mod simulator;
 mod virtual_devices;
 mod workflows;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(rfc2217::trials());
     trials.extend(rom_loader::trials());
     trials.extend(sdk::trials());
+    trials.extend(share::trials());
     trials.extend(simulator::trials());
     trials.extend(virtual_devices::trials());
     trials.extend(workflows::trials());

@@ -31,6 +31,11 @@ impl Client {
     pub fn start(dir: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(program());
         command.args(args).current_dir(dir).env("XDG_CONFIG_HOME", dir);
+        Self::of(command)
+    }
+
+    /// Starts the server that this is the command of.
+    pub fn of(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -41,12 +46,17 @@ impl Client {
     /// Starts and initializes a server in this revision of the protocol.
     pub fn initialized(dir: &Path, args: &[&str]) -> Self {
         let mut client = Self::start(dir, args);
+        client.hello();
+        client
+    }
+
+    /// Initializes the server.
+    pub fn hello(&mut self) {
         let hello = json!({
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"},
         });
-        client.request("initialize", hello).unwrap();
-        client.notify("notifications/initialized", json!({}));
-        client
+        self.request("initialize", hello).unwrap();
+        self.notify("notifications/initialized", json!({}));
     }
 
     /// Sends a line as it is.

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::SHARED;
+use crate::ops::args::PORT_ABOUT;
 
 /// How much a list says, from most to least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +127,12 @@ fn kind_of(schema: &Value) -> Value {
 fn parameter(schema: &Value, detail: Detail) -> Map<String, Value> {
     let about = schema.get("description").and_then(Value::as_str).unwrap_or_default().replace('\n', " ");
     let mut listed = inner(schema, detail);
-    let about = if detail == Detail::Short { in_short(first_clause(&about), &mut listed) } else { about };
+    let about = match detail {
+        // Said once, in the server's instructions, and not by sixty tools.
+        Detail::Short if about == PORT_ABOUT => "Port".into(),
+        Detail::Short => in_short(first_clause(&about), &mut listed),
+        _ => about,
+    };
     listed.insert("description".into(), about.into());
     listed
 }

@@ -1,6 +1,7 @@
 //! Diagnostics: evidence from a device, and what follows from it.
 
 pub mod console;
+pub mod console_live;
 pub mod core_dump;
 pub mod log_decode;
 pub mod memory_dump;

@@ -1,0 +1,168 @@
+//! What a daemon and its clients say to each other: one line of JSON each way.
+
+use std::io::{self, BufRead, Read as _, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ring::Piece;
+use super::session::{About, Order, State, Wish};
+use crate::error::{Code, ToolError};
+
+/// Both ends must mean the same by their messages.
+pub const VERSION: u32 = 1;
+/// Longest line, in bytes.
+const LONGEST: u64 = 8 << 20;
+
+/// What a client wants. `Open` and `Join` come first; what follows them is about that console.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Who are you?
+    Hello,
+    /// Open a console, or join the one of that device.
+    Open(Wish),
+    /// Join the console of this port, if there is one.
+    Join {
+        /// The port's URL.
+        url: String,
+    },
+    /// What comes from there on.
+    Read {
+        /// The first byte wanted.
+        from: u64,
+        /// At most this many.
+        most: usize,
+        /// Longest wait for the first one, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Do something on the line.
+    Do(Order),
+    /// What can be said of it?
+    About,
+    /// It goes on without readers.
+    Keep,
+    /// End it.
+    Close,
+    /// All consoles.
+    List,
+    /// Give the port away until this connection ends.
+    Pause {
+        /// The port's URL.
+        url: String,
+        /// For whom.
+        holder: String,
+    },
+    /// Take the port back.
+    Resume {
+        /// And start the application.
+        reset: bool,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// There is no such console.
+    None,
+    /// The daemon.
+    Hello {
+        /// What it means by its messages.
+        version: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// A console.
+    About(About),
+    /// All consoles.
+    List(Vec<About>),
+    /// Bytes.
+    Piece {
+        /// The bytes.
+        piece: Piece,
+        /// What the console does.
+        state: State,
+    },
+    /// The line refused an order.
+    Refused {
+        /// In the words of [`kind_name`].
+        kind: String,
+        /// Why.
+        why: String,
+    },
+    /// It failed.
+    Failed(Failure),
+}
+
+/// An error on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failure {
+    code: String,
+    message: String,
+    evidence: Map<String, Value>,
+    next_step: String,
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        Self {
+            code: error.code.to_string(),
+            message: error.message,
+            evidence: error.evidence,
+            next_step: error.next_step,
+        }
+    }
+}
+
+impl From<Failure> for ToolError {
+    fn from(failure: Failure) -> Self {
+        let known = Code::ALL.into_iter().find(|known| known.as_str() == failure.code);
+        let code = known.unwrap_or(Code::Internal);
+        let mut error = Self::new(code, failure.message).next(failure.next_step);
+        error.evidence = failure.evidence;
+        error
+    }
+}
+
+/// The kinds of errors that a reader tells apart.
+const KINDS: [(io::ErrorKind, &str); 4] = [
+    (io::ErrorKind::Unsupported, "unsupported"),
+    (io::ErrorKind::ResourceBusy, "busy"),
+    (io::ErrorKind::NotConnected, "gone"),
+    (io::ErrorKind::BrokenPipe, "closed"),
+];
+
+impl From<io::Error> for Answer {
+    fn from(error: io::Error) -> Self {
+        let kind = KINDS.iter().find(|(kind, _)| *kind == error.kind()).map_or("other", |(_, name)| name);
+        Self::Refused { kind: kind.into(), why: error.to_string() }
+    }
+}
+
+/// The error that a line refused with.
+pub fn refused(kind: &str, why: String) -> io::Error {
+    let kind = KINDS.iter().find(|(_, name)| *name == kind).map_or(io::ErrorKind::Other, |(kind, _)| *kind);
+    io::Error::new(kind, why)
+}
+
+/// Sends one message.
+pub fn send(out: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// Takes one message; `None` when the other side has ended.
+pub fn take<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    from.take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}

@@ -1,0 +1,135 @@
+//! A shared board, used by esptool and pyserial, also over a slow network.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use crate::reference::{self, Stop, fail, scratch, trial};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("share: esptool flashes a shared terminal", shared_terminal),
+        trial("share: esptool resets and flashes over 100 ms round trips", over_a_slow_network),
+    ]
+}
+
+/// A program of ours that ends with the test, and the last word of its first line.
+struct Running(Child, String);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(name: &str, args: &[&str]) -> Result<Running, Stop> {
+    let dir = scratch(name);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.args(args).env("XDG_RUNTIME_DIR", &dir).env("MCP_ESPTOOL_STATE_DIR", dir.join("state"));
+    command.env("XDG_CONFIG_HOME", &dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let Some(stderr) = child.stderr.take() else { return fail("no stderr") };
+    let mut lines = BufReader::new(stderr).lines();
+    let mut said = String::new();
+    let mut place = None;
+    while place.is_none() {
+        let Some(line) = lines.next().transpose()? else { return fail(format!("{args:?} said {said}")) };
+        place = line.split_whitespace().find(|word| word.contains("://") || word.starts_with('/')).map(str::to_owned);
+        said = line;
+    }
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(Running(child, place.unwrap_or_default()))
+}
+
+/// Leads to `to` and lets each byte take `delay` in both directions.
+fn slow(to: &str, delay: Duration) -> Result<String, Stop> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let (here, to) = (listener.local_addr()?, to.to_owned());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(&to) else { return };
+            let (Ok(from_client), Ok(from_server)) = (client.try_clone(), server.try_clone()) else { return };
+            carry(from_client, server, delay);
+            carry(from_server, client, delay);
+        }
+    });
+    Ok(here.to_string())
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (sender, pieces) = channel::<(Instant, Vec<u8>)>();
+    let _ = to.set_nodelay(true);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let _ = sender.send((Instant::now() + delay, buffer[..count].to_vec()));
+        }
+    });
+    std::thread::spawn(move || {
+        for (at, bytes) in pieces {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+/// Writes a file by esptool and reads it back.
+fn flash_and_read(port: &str, chip: &str, options: &[&str], name: &str) -> Result<(), Stop> {
+    let dir = scratch(&format!("{name}-files"));
+    let (file, back) = (dir.join("data.bin"), dir.join("back.bin"));
+    let bytes: Vec<u8> = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(&file, &bytes)?;
+    // Its usual 0.1 s is less than the answer takes on the way.
+    let settings = dir.join("esptool.cfg");
+    std::fs::write(&settings, "[esptool]\nsync_timeout = 1\n")?;
+    let esptool = |args: &[&str]| -> Result<String, Stop> {
+        let mut command = Command::new(reference::tool("esptool")?);
+        command.args(["--chip", chip, "--port", port]).args(options).args(args);
+        let run = command.env("ESPTOOL_CFGFILE", &settings).output()?;
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        if run.status.success() { Ok(text) } else { fail(format!("esptool {args:?}: {text}")) }
+    };
+    esptool(&["write-flash", "0x10000", &file.display().to_string()])?;
+    esptool(&["read-flash", "0x10000", "40000", &back.display().to_string()])?;
+    if std::fs::read(&back)? == bytes { Ok(()) } else { fail("what was read is not what was written") }
+}
+
+fn shared_terminal() -> Result<(), Stop> {
+    let link = scratch("share-terminal-link").join("board");
+    let link = link.display().to_string();
+    let _sim = start("share-terminal-sim", &["sim", "esp32c3", "--pty", &link])?;
+    let shared = start("share-terminal", &["share", &link, "--rfc2217", "127.0.0.1:0"])?;
+    flash_and_read(&shared.1, "esp32c3", &["--before", "no-reset", "--after", "no-reset"], "share-terminal")?;
+    one_at_a_time(&shared.1)
+}
+
+/// Whoever comes second is told who is first, at once.
+fn one_at_a_time(url: &str) -> Result<(), Stop> {
+    let at = url.trim_start_matches("rfc2217://");
+    // The one before may just be leaving.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut first = TcpStream::connect(at)?;
+    first.read_exact(&mut [0; 3])?;
+    let mut second = TcpStream::connect(at)?;
+    second.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut text = String::new();
+    second.read_to_string(&mut text)?;
+    let own = first.local_addr()?.to_string();
+    if text.contains("is in use by") && text.contains(&own) { Ok(()) } else { fail(format!("{text:?}")) }
+}
+
+fn over_a_slow_network() -> Result<(), Stop> {
+    let sim = start("share-slow-sim", &["sim", "esp32", "--rfc2217", "127.0.0.1:0"])?;
+    let shared = start("share-slow", &["share", &sim.1, "--rfc2217", "127.0.0.1:0"])?;
+    let slow = slow(shared.1.trim_start_matches("rfc2217://"), Duration::from_millis(50))?;
+    // The client waits for the confirmation of each line: the next one comes a round trip later.
+    flash_and_read(&format!("rfc2217://{slow}"), "esp32", &["--connect-attempts", "3"], "share-slow")
+}
