@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Check, CoreDump, CoreDumpError, binary, elf, le32, realign};
+use super::{Check, CoreDump, CoreDumpError, Task, TaskState, binary, elf, le32, realign, registers};
 
 /// The version word of the dump header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -160,9 +160,14 @@ fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) ->
         return Ok(CoreDump { damage: vec![lost], ..found });
     };
     let mut dump = with_layout(&placed.bytes, layout, version, None)?;
-    // Where a note's content was lost, its task has no handle.
-    let all = dump.tasks.len();
+    // Where a note's content was lost, its task has no handle; its registers lie on its stack too.
     dump.tasks.retain(|task| task.tcb != 0);
+    let found = from_stacks(&dump);
+    let again = found.len();
+    for task in found {
+        let at = if dump.crashed_task == Some(task.tcb) { 0 } else { dump.tasks.len() };
+        dump.tasks.insert(at, task);
+    }
     let lost = |from: u32, to: u32| placed.memory.iter().any(|(low, high)| *low < to && from < *high);
     let blocks: Vec<(u32, u32)> =
         dump.segments.iter().map(|one| (one.address, u32::try_from(one.bytes.len()).unwrap_or_default())).collect();
@@ -174,10 +179,26 @@ fn with_losses(bytes: &[u8], total: usize, layout: &Layout, version: Version) ->
     dump.damage.push(format!("{missing} bytes are missing (lines were lost): what could not be placed is zeros"));
     dump.damage
         .extend(placed.lost.iter().map(|(from, to)| format!("zeros from byte {from:#x} to {to:#x} of the dump")));
-    if all > dump.tasks.len() {
-        dump.damage.push(format!("the registers of {} tasks are lost", all - dump.tasks.len()));
+    if again > 0 {
+        dump.damage.push(format!("the registers of {again} of the tasks are those on their stacks"));
     }
     Ok(dump)
+}
+
+/// Tasks of which only control block and stack are left, one behind the other in the dump.
+fn from_stacks(dump: &CoreDump) -> Vec<Task> {
+    let new = |tcb: u32| dump.tasks.iter().all(|task| task.tcb != tcb);
+    let pairs = dump.segments.windows(2).filter_map(|pair| match pair {
+        [block, stack] if new(block.address) && le32(&block.bytes) == Some(stack.address) => Some((block, stack)),
+        _ => None,
+    });
+    pairs
+        .filter_map(|(block, stack)| {
+            let registers = registers::from_stack(dump.arch, &stack.bytes)?.registers;
+            let len = u32::try_from(stack.bytes.len()).ok()?;
+            Some(Task { tcb: block.address, registers, stack: Some((stack.address, len)), state: TaskState::default() })
+        })
+        .collect()
 }
 
 /// Decodes a whole dump of a known layout; without a check one of which parts are known to be missing.
