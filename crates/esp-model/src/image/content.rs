@@ -228,8 +228,8 @@ fn cut(head: &[u8], why: &ParseError) -> Option<Content> {
     let header = Header::decode(head)?;
     let possible = (1..=chip.image.max_segments).contains(&header.segments) && header.mode().is_some();
     let short = match why {
-        // No chip has segments as long as that: these bytes only look like a header.
-        ParseError::SegmentData { len, .. } => *len < 0x100_0000,
+        // No chip has segments as long as that: these bytes only look like a header, unless what follows it was right.
+        ParseError::SegmentData { len, index, .. } => *len < 0x100_0000 || *index > 0,
         ParseError::SegmentHeader(_) | ParseError::Checksum => true,
         _ => false,
     };
@@ -271,6 +271,28 @@ mod tests {
         for bytes in [&b"hello"[..], b"{", b"<", &[0xff; 64], &[0xe9; 64], b""] {
             assert!(matches!(told(bytes), Content::Other), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn an_image_whose_line_ends_were_changed_is_no_data() {
+        let of_image = |bytes: &&Vec<u8>| {
+            parse(bytes).is_ok_and(|image| image.layout == super::super::Layout::Extended && !image.segments.is_empty())
+        };
+        let samples = samples();
+        let sample = samples.iter().find(of_image).expect("an image");
+        let mut bytes = sample[..24].to_vec();
+        bytes[1] = 2;
+        for (address, data) in [(0x3ffb_0000u32, [b'\n'; 64]), (0x4008_0000, [7; 64])] {
+            bytes.extend(address.to_le_bytes());
+            bytes.extend(64u32.to_le_bytes());
+            bytes.extend(data);
+        }
+        assert!(matches!(told(&bytes), Content::Cut { .. }), "its checksum is missing");
+        // Three line ends more move the second segment's header by three bytes.
+        let at = 24 + 8;
+        let mangled = [&bytes[..at], b"\r\r\r", &bytes[at..]].concat();
+        assert!(matches!(parse(&mangled), Err(ParseError::SegmentData { index: 1, len: 0x100_0000.., .. })));
+        assert!(matches!(told(&mangled), Content::Cut { .. }));
     }
 
     #[test]

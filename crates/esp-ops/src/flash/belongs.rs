@@ -156,7 +156,7 @@ fn check_one(piece: &Piece, chip: &Chip, table: Option<&Table>) -> Result<(), To
         }
         Content::Other if boots => data_of_its_own(piece, table),
         Content::Cut { why, .. } if boots => {
-            let text = format!("`{path}` is cut off: {why}; the file has {} bytes", piece.size());
+            let text = format!("`{path}` is cut off or damaged: {why}; the file has {} bytes", piece.size());
             Err(ToolError::new(Code::ImageCut, text))
         }
         Content::App(_) | Content::Bootloader(_) if boots => undamaged(piece),
