@@ -438,7 +438,11 @@ fn watchdog_line(watchdog: &mut Watchdog, text: &str) -> bool {
         }
         return true;
     }
-    message.starts_with("Tasks currently running")
+    // Among them `Aborting.`, behind which the state of the task comes.
+    let of_watchdog =
+        log_line(text).is_some_and(|(_, tag, message)| tag == "task_wdt" && !message.contains("got triggered"));
+    of_watchdog
+        || message.starts_with("Tasks currently running")
         || message.starts_with("Print CPU")
         || message.starts_with("The following tasks")
         || (log_line(text).is_none() && crash::panic_line(&mut watchdog.state, message))
