@@ -117,6 +117,27 @@ fn runs_ram_program(chip: &str, place: u32, file: &str) -> Result<(), Failed> {
     if console.matches("Hello world!").count() < 2 { Err(format!("{chip}: {console}").into()) } else { Ok(()) }
 }
 
+/// Chips without an ESP-IDF program in the corpus: file of the published bootloader, and its place.
+const BOOTLOADERS: [(&str, &str, u32); 3] = [
+    ("esp32c5", "esp32c5-bootloader.bin", 0x2000),
+    ("esp32c61", "esp32c61-bootloader.bin", 0),
+    ("esp32p4", "esp32p4-v3-bootloader.bin", 0x2000),
+];
+
+fn runs_bootloader(chip: &str, file: &str, place: u32) -> Result<(), Failed> {
+    let Some(roms) = option_env!("ESP_ROM_FILES") else { return Err("no folder of ROMs".into()) };
+    let mut config = Config::new(chip, 4 << 20).unwrap();
+    config.flash.load(place, &std::fs::read(Path::new(roms).join("../bootloaders").join(file)).unwrap());
+    config.flash.load(0x8000, &partitions());
+    let (console, _) = run(&mut Machine::new(config).unwrap(), 30);
+    for wanted in ["2nd stage bootloader", "chip revision: v", "factory", "No bootable app partitions"] {
+        if !console.contains(wanted) {
+            return Err(format!("{chip}: no {wanted:?} in {console}").into());
+        }
+    }
+    if console.contains("SHA-256 comparison failed") { Err(console.into()) } else { Ok(()) }
+}
+
 const C6_APP: &str = "wild/esp32c6-zigbee-vital-gateway/zigbee-vital-sensor.bin";
 const C6_PARTITIONS: &str = "wild/esp32c6-zigbee-vital-gateway/partition-table.bin";
 
@@ -289,6 +310,10 @@ fn main() -> ExitCode {
         let missing = !corpus(file).is_file();
         let name = format!("the_rom_of_{chip}_runs_a_program_for_ram");
         trials.push(Trial::test(name, move || runs_ram_program(chip, place, file)).with_ignored_flag(missing));
+    }
+    for (chip, file, place) in BOOTLOADERS {
+        let name = format!("the_bootloader_of_{chip}_reads_its_partitions_and_finds_no_app");
+        trials.push(Trial::test(name, move || runs_bootloader(chip, file, place)));
     }
     let missing = !corpus(C6_APP).is_file() || !corpus(C6_PARTITIONS).is_file();
     let name = "a_c6_app_with_wifi_comes_to_its_main_function_and_waits_for_the_radio";

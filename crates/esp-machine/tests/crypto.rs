@@ -101,7 +101,7 @@ const CHIPS: [Chip; 5] = [
 impl Chip {
     /// Descriptors for a text and its result, for the block of this number.
     fn chain(&self, machine: &mut Machine, text: &[u8], number: u32) {
-        let half = text.len() / 2 & !15;
+        let half = (text.len() / 2) & !15;
         let (first, second) = (self.ram, self.ram + 12);
         for (at, part, next) in [(first, &text[..half], second), (second, &text[half..], 0)] {
             let place = self.ram + 0x100 + (part.as_ptr() as usize - text.as_ptr() as usize) as u32;

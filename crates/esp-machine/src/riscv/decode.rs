@@ -17,6 +17,8 @@ pub enum Kind {
     Fence, FenceI, Ecall, Ebreak, Mret, Wfi,
     Csrrw, Csrrs, Csrrc, CsrrwI, CsrrsI, CsrrcI,
     Lr, Sc, AmoSwap, AmoAdd, AmoXor, AmoAnd, AmoOr, AmoMin, AmoMax, AmoMinu, AmoMaxu,
+    /// Bit manipulation: which one stands in the immediate.
+    Bits,
 }
 
 /// Where results for x0 go.
@@ -48,7 +50,7 @@ impl Op {
     }
 }
 
-fn op(kind: Kind, rd: u32, rs1: u32, rs2: u32, imm: u32, length: u8) -> Op {
+pub(super) fn op(kind: Kind, rd: u32, rs1: u32, rs2: u32, imm: u32, length: u8) -> Op {
     let rd = if rd & 31 == 0 { SINK } else { (rd & 31) as u8 };
     Op { kind, rd, rs1: (rs1 & 31) as u8, rs2: (rs2 & 31) as u8 | length << 5, imm }
 }

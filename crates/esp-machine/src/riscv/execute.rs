@@ -1,5 +1,6 @@
 //! Executes decoded instructions of one page.
 
+use super::bits;
 use super::decode::{self, Kind, Op};
 use super::{BREAKPOINT, CALL, ILLEGAL, LOAD_FAULT, RiscV, STORE_FAULT};
 use crate::cpu::Exit;
@@ -121,6 +122,7 @@ impl RiscV {
             }
             match op.kind {
                 Kind::Lui => self.set(op.rd, op.imm),
+                Kind::Bits => compute!(op, |a, b| bits::apply(op, a, b)),
                 Kind::Auipc => self.set(op.rd, pc.wrapping_add(op.imm)),
                 Kind::Jal => {
                     if op.imm == 0 {
@@ -270,6 +272,9 @@ impl RiscV {
         if !self.atomics && (op.kind as u8) >= Kind::Lr as u8 {
             op.imm = u32::from(high) << 16 | u32::from(low);
             op.kind = Kind::Illegal;
+        }
+        if op.kind == Kind::Illegal && self.bits {
+            op = bits::decode(op.imm).unwrap_or(op);
         }
         // What is on the next page may become something else without this page's being told.
         if !straddles {

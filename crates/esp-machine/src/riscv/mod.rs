@@ -1,8 +1,9 @@
-//! RV32IMC and RV32IMAC in machine mode, as Espressif's cores have them.
+//! RV32IMC and RV32IMAC, with bit manipulation where a chip has it, in machine mode, as Espressif's cores have them.
 //!
 //! Source: the RISC-V specifications (unprivileged 20191213, privileged 1.11) and, for Espressif's own registers and
 //! interrupts, ESP-IDF's `components/riscv` and the chips' technical reference manuals.
 
+mod bits;
 mod csr;
 mod decode;
 mod execute;
@@ -42,6 +43,8 @@ pub struct RiscV {
     /// Address reserved by LR.
     reserved: Option<u32>,
     atomics: bool,
+    /// The extensions Zba, Zbb and Zbs.
+    bits: bool,
     /// WFI was executed and nothing has been pending since.
     waiting: bool,
     decoded: Vec<Option<Decoded>>,
@@ -57,7 +60,7 @@ impl std::fmt::Debug for RiscV {
 }
 
 impl RiscV {
-    /// A core of this instruction set (`rv32imc`, `rv32imac`).
+    /// A core of this instruction set (`rv32imc`, `rv32imac`, `rv32imac_zb`).
     pub fn new(isa: &str, number: u32) -> Self {
         Self {
             x: [0; 64],
@@ -68,7 +71,8 @@ impl RiscV {
             csr: csr::Csrs::new(number),
             reserved: None,
             waiting: false,
-            atomics: isa.contains('a'),
+            atomics: isa.split('_').next().unwrap_or_default().contains('a'),
+            bits: isa.contains("_zb"),
             decoded: Vec::new(),
             breakpoints: Vec::new(),
             resume_at: None,

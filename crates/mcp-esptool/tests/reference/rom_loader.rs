@@ -11,7 +11,10 @@ use crate::reference::{self, Stop, fail, same_bytes, scratch, trial};
 use crate::simulator::{Esptool, Line, Sim, espflash_on, test_data};
 
 /// Chips whose ROM is run in every test.
-const CHIPS: [&str; 4] = ["esp32c3", "esp32c2", "esp32h2", "esp32c6"];
+const CHIPS: [&str; 9] =
+    ["esp32c3", "esp32c2", "esp32h2", "esp32c6", "esp32c5", "esp32c61", "esp32", "esp32s2", "esp32s3"];
+/// On a busy machine esptool gives up on this one's stub, one time in two: with `MCP_ESPTOOL_LONG` only.
+const UNSTEADY: [&str; 1] = ["esp32s2"];
 const ROM: [&str; 2] = ["--engine", "rom"];
 /// Bytes written: the ROM programs at the line's rate.
 const SIZE: usize = 20_000;
@@ -19,7 +22,9 @@ const SIZE: usize = 20_000;
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for chip in CHIPS {
-        trials.push(trial(format!("rom::esptool_{chip}"), move || esptool(chip)));
+        if !UNSTEADY.contains(&chip) || std::env::var_os("MCP_ESPTOOL_LONG").is_some() {
+            trials.push(trial(format!("rom::esptool_{chip}"), move || esptool(chip)));
+        }
         trials.push(trial(format!("rom::ours_{chip}"), move || ours(chip)));
     }
     trials.push(trial("rom::espflash_esp32c3", || espflash_on("esp32c3", SIZE, &ROM)));
