@@ -7,7 +7,7 @@ use esp_sim::efuse::Efuse;
 use esp_sim::nor::{Nor, NorFaults};
 use esp_sim::timing::FlashTiming;
 
-use crate::chip::{Board, ClockSource};
+use crate::chip::Board;
 use crate::cpu::{Core, Exit};
 use crate::device::{CoreRequest, NEVER, ResetRequest, Shared};
 use crate::devices;
@@ -370,7 +370,7 @@ impl Machine {
 
     /// Time goes on from here at the frequency that the registers say.
     fn apply_clock(&mut self) {
-        let mhz = frequency(&self.soc).max(1);
+        let mhz = self.soc.frequency().max(1);
         let cycles = self.cycles();
         self.soc.anchor = (cycles, self.soc.time(cycles));
         self.soc.shared.cpu_mhz = mhz;
@@ -472,21 +472,6 @@ fn register_pages(board: &'static Board, memory: &mut Memory) -> Vec<RegisterPag
         page.reset_all();
     }
     pages
-}
-
-/// The processor's frequency in MHz.
-fn frequency(soc: &Soc) -> u32 {
-    let field = |[address, bit, count]: [u32; 3]| {
-        soc.peek_register(address) >> (bit & 31) & 1u32.checked_shl(count).unwrap_or(0).wrapping_sub(1)
-    };
-    let clock = &soc.board.clock;
-    let source = clock.sources.get(field(clock.select) as usize);
-    let of = |source: &ClockSource| {
-        let choice = source.field.map_or(0, field) as usize;
-        let mhz = source.mhz.get(choice).or(source.mhz.first()).copied().unwrap_or(1);
-        mhz / (source.divider.map_or(0, field) + 1)
-    };
-    source.map_or(soc.board.crystal_mhz, of)
 }
 
 impl Soc {

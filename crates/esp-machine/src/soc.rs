@@ -1,6 +1,6 @@
 //! All of the chip but its cores: memory, registers, devices, interrupt lines.
 
-use crate::chip::Board;
+use crate::chip::{Board, ClockSource};
 use crate::cpu::Fault;
 use crate::device::{Ctx, Device, Shared};
 use crate::events::{Event, Input, What};
@@ -259,6 +259,20 @@ impl Soc {
             self.apply_page_size();
             self.clock_changed = true;
         }
+    }
+
+    /// The processor's clock in MHz, as the registers say.
+    pub fn frequency(&self) -> u32 {
+        let field = |[address, bit, count]: [u32; 3]| {
+            self.peek_register(address) >> (bit & 31) & 1u32.checked_shl(count).unwrap_or(0).wrapping_sub(1)
+        };
+        let clock = &self.board.clock;
+        let of = |source: &ClockSource| {
+            let choice = source.field.map_or(0, field) as usize;
+            let mhz = source.mhz.get(choice).or(source.mhz.first()).copied().unwrap_or(1);
+            mhz / (source.divider.map_or(0, field) + 1)
+        };
+        clock.sources.get(field(clock.select) as usize).map_or(self.board.crystal_mhz, of)
     }
 
     /// The page size of the flash windows is what its register says.
