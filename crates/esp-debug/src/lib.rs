@@ -3,5 +3,6 @@
 //! Pure: ELF files and dumps come in as bytes. Nothing of them is trusted.
 
 pub mod coredump;
+pub mod live;
 pub mod panic;
 pub mod symbols;

@@ -59,6 +59,10 @@ pub trait Cpu: std::fmt::Debug {
     fn overwritten(&mut self, place: u32);
     /// Stop before these addresses.
     fn set_breakpoints(&mut self, addresses: &[u32]);
+    /// The next instruction is stepped over by a debugger: a breakpoint on it does not count, interrupts wait.
+    fn begin_step(&mut self);
+    /// It was.
+    fn end_step(&mut self);
 }
 
 /// The cores there are.

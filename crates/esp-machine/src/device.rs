@@ -54,12 +54,18 @@ pub struct Shared {
     pub psram: u32,
     /// The running slice ends behind this instruction: interrupt lines, time or decoded code may have changed.
     pub stop: bool,
+    /// A slice ends with an event: somebody waits for it.
+    pub heed: bool,
+    /// Power is cut in the middle of this write or erase of the flash.
+    pub cut_after: Option<u32>,
     /// Deep sleep: no core runs until something wakes the chip.
     pub asleep: bool,
     /// Somebody wants a reset.
     pub reset: Option<ResetRequest>,
     /// Why the last reset was, as the chip's register says.
     pub reset_cause: u32,
+    /// What the register says after power has come.
+    pub reset_cause_of_power: u32,
     /// GPIO_STRAP.
     pub straps: u32,
     /// The processor's clock in MHz.
@@ -171,6 +177,7 @@ impl Ctx<'_> {
     pub fn say(&mut self, what: crate::events::What) {
         let event = Event { time: self.shared.now, what };
         self.shared.events.push(event);
+        self.shared.stop |= self.shared.heed;
     }
 }
 

@@ -1,5 +1,7 @@
 //! What goes into a machine and what comes out of it, each with its virtual time.
 
+use std::collections::BTreeMap;
+
 /// What comes from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -19,6 +21,21 @@ pub enum Input {
         /// High or low.
         level: Option<bool>,
     },
+    /// A device is on an I2C bus, or its registers hold something else now.
+    I2cDevice {
+        /// The controller's number.
+        bus: u8,
+        /// Its address, 7 bits.
+        address: u8,
+        /// Bytes by the register that they begin at.
+        registers: BTreeMap<u8, Vec<u8>>,
+    },
+    /// The reset pin is pulled.
+    Reset,
+    /// Power goes and comes again.
+    PowerCut,
+    /// Power goes in the middle of this write or erase of the flash, counted from now, and comes again.
+    CutAtFlashWrite(u32),
 }
 
 /// What a machine shows.
@@ -39,6 +56,13 @@ pub enum What {
         number: u8,
         /// Its level.
         level: bool,
+    },
+    /// Something has passed on an I2C bus.
+    I2c {
+        /// The controller's number.
+        bus: u8,
+        /// What.
+        message: crate::i2c_bus::Message,
     },
     /// The chip or its processor starts anew.
     Reset {

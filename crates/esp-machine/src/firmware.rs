@@ -7,8 +7,9 @@ use esp_sim::efuse::Efuse;
 use esp_sim::firmware::{Firmware, Start};
 use esp_sim::nor::{Nor, SECTOR};
 
+use crate::debugger::{Control, Why};
 use crate::events::{Input, What};
-use crate::machine::{Config, Machine, rom_name};
+use crate::machine::{Config, Machine, Stop, rom_name};
 use crate::rom::built_in;
 
 /// Notes that are kept at most until somebody takes them.
@@ -16,12 +17,16 @@ const MOST_NOTES: usize = 200;
 
 /// A machine whose flash and eFuses belong to the virtual chip: they are lent for each run.
 #[derive(Debug)]
-struct Engine {
-    machine: Machine,
-    /// Time at which the current start was.
-    origin: u64,
-    usb: bool,
+pub struct Engine {
+    /// The machine. Its flash and eFuses are there only while they are lent.
+    pub machine: Machine,
+    /// The machine's time less the owner's, in picoseconds.
+    offset: i128,
+    /// The owner's time at the last run.
+    until: u64,
+    pub(crate) usb: bool,
     notes: Vec<String>,
+    pub(crate) control: Control,
 }
 
 /// An engine for a chip; `None` when it has no machine, or its ROM is not built in.
@@ -32,7 +37,7 @@ pub fn firmware(chip: &'static Chip, revision: u16) -> Option<Box<dyn Firmware>>
     }
     config.revision = revision;
     let machine = Machine::new(config).ok()?;
-    Some(Box::new(Engine { machine, origin: 0, usb: false, notes: Vec::new() }))
+    Some(Box::new(Engine { machine, offset: 0, until: 0, usb: false, notes: Vec::new(), control: Control::default() }))
 }
 
 /// Whether [`firmware`] has an engine for this chip as it comes from the factory: its machine is known and its ROM built in.
@@ -40,6 +45,17 @@ pub fn runs(chip: &Chip) -> bool {
     let board = crate::chip::board(chip.id).filter(|board| !board.unfinished);
     let rom = board.map(|board| rom_name(board, chip.factory.revision));
     rom.is_some_and(|rom| built_in().any(|name| name == rom))
+}
+
+/// Lends an engine of this crate its flash and eFuses, for a debugger's work. `None` for another engine.
+pub fn attach<T>(
+    firmware: &mut dyn Firmware,
+    flash: &mut Nor,
+    efuse: &mut Efuse,
+    work: impl FnOnce(&mut Engine) -> T,
+) -> Option<T> {
+    let engine = firmware.as_any().downcast_mut::<Engine>()?;
+    Some(engine.lend(flash, efuse, work))
 }
 
 impl Engine {
@@ -50,6 +66,38 @@ impl Engine {
         std::mem::swap(&mut self.machine.soc.shared.flash, flash);
         std::mem::swap(&mut self.machine.soc.shared.efuse, efuse);
         done
+    }
+
+    /// The owner's time goes on from the machine's time of now.
+    pub(crate) fn time_has_changed(&mut self) {
+        self.offset = i128::from(self.machine.now()) - i128::from(self.until);
+    }
+
+    /// Until that time, or until a debugger's condition is met.
+    fn run_on(&mut self, end: u64) {
+        self.machine.soc.shared.heed = self.control.heeds_events();
+        self.machine.most_events = if self.control.heeds_events() { 1 } else { 1 << 16 };
+        let limit = self.control.time_limit();
+        match self.machine.run(end.min(limit)) {
+            Stop::Breakpoint { core } => self.control.halted = Some(Why::Breakpoint { core }),
+            Stop::Watch { core, watch, write } => self.control.halted = Some(Why::Watch { core, watch, write }),
+            Stop::Time if self.machine.now() >= limit => self.control.time_is_up(limit),
+            Stop::Time | Stop::Resets | Stop::Events => {}
+        }
+    }
+
+    /// Takes what has happened: the console's bytes, notes, and what a debugger waits for.
+    fn hand_out(&mut self, sent: &mut Vec<u8>) {
+        for event in self.machine.take_events() {
+            let console = match event.what {
+                What::Uart { port: 0, byte } if !self.usb => Some(byte),
+                What::Usb(byte) if self.usb => Some(byte),
+                _ => None,
+            };
+            sent.extend(console);
+            self.control.see(&event, console);
+            self.note(&event.what);
+        }
     }
 
     fn note(&mut self, what: &What) {
@@ -84,24 +132,24 @@ impl Firmware for Engine {
             }
             engine.machine.restart(start.cause, start.download);
             engine.machine.take_events();
-            engine.origin = engine.machine.now();
+            engine.until = 0;
+            engine.time_has_changed();
+            engine.control.halted = None;
         });
     }
 
     fn run(&mut self, flash: &mut Nor, efuse: &mut Efuse, until: Duration) -> Vec<u8> {
-        let end =
-            self.origin.saturating_add(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX / 1000).saturating_mul(1000));
+        self.until = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX / 1000).saturating_mul(1000);
+        let end = u64::try_from(i128::from(self.until) + self.offset).unwrap_or(0);
         let mut sent = Vec::new();
         self.lend(flash, efuse, |engine| {
-            while engine.machine.now() < end {
-                engine.machine.run(end);
-                for event in engine.machine.take_events() {
-                    match event.what {
-                        What::Uart { port: 0, byte } if !engine.usb => sent.push(byte),
-                        What::Usb(byte) if engine.usb => sent.push(byte),
-                        other => engine.note(&other),
-                    }
-                }
+            engine.hand_out(&mut sent);
+            while engine.control.halted.is_none() && engine.machine.now() < end {
+                engine.run_on(end);
+                engine.hand_out(&mut sent);
+            }
+            if engine.control.halted.is_some() {
+                engine.time_has_changed();
             }
         });
         sent
@@ -115,5 +163,9 @@ impl Firmware for Engine {
 
     fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    fn as_any(&mut self) -> &mut dyn std::any::Any {
+        self
     }
 }

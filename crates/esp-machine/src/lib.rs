@@ -22,10 +22,13 @@
 
 pub mod chip;
 pub mod cpu;
+pub mod debugger;
 pub mod device;
 pub mod devices;
 pub mod events;
 pub mod firmware;
+pub mod gdb;
+pub mod i2c_bus;
 pub mod interrupts;
 pub mod machine;
 pub mod memory;
@@ -35,6 +38,7 @@ pub mod riscv;
 pub mod rom;
 pub mod security;
 pub mod soc;
+pub mod stimuli;
 pub mod xtensa;
 pub mod xts;
 

@@ -17,7 +17,9 @@ use crate::memory::{EXEC, IO, Memory, PAGE, READ, WRITE};
 use crate::mmu::Mmu;
 use crate::registers::{Masks, NOBODY, PLAIN, RegisterPage};
 use crate::rom::{Rom, RomError};
-use crate::soc::Soc;
+use crate::soc::{Soc, Watch};
+
+mod look;
 
 /// A core runs at most so long before time is looked at.
 const LONGEST_SLICE: u64 = 1 << 20;
@@ -80,6 +82,15 @@ pub enum Stop {
         /// Which core.
         core: usize,
     },
+    /// A core has accessed what is watched; the access is done.
+    Watch {
+        /// Which core.
+        core: usize,
+        /// What is watched.
+        watch: Watch,
+        /// It was a store.
+        write: bool,
+    },
     /// As many resets as were allowed.
     Resets,
     /// As many events as were allowed: take them first.
@@ -103,6 +114,8 @@ pub struct Machine {
     pub most_events: usize,
     /// [`Machine::run`] comes back when this many resets have happened.
     pub most_resets: u32,
+    /// As many instructions as a core executes at once.
+    longest: u64,
 }
 
 impl Machine {
@@ -139,9 +152,12 @@ impl Machine {
             mmu: Mmu::new(&board.cache, config.psram),
             psram: config.psram,
             stop: false,
+            heed: false,
+            cut_after: None,
             asleep: false,
             reset: None,
             reset_cause: board.reset_cause.power_on,
+            reset_cause_of_power: board.reset_cause.power_on,
             straps: if config.download { board.straps.download } else { board.straps.boot },
             cpu_mhz: board.crystal_mhz,
             crystal_mhz: board.crystal_mhz,
@@ -167,6 +183,7 @@ impl Machine {
             resets: 0,
             most_events: 1 << 16,
             most_resets: u32::MAX,
+            longest: LONGEST_SLICE,
         };
         let cause = board.reset_cause.power_on;
         machine.start(ResetRequest { cause, whole: true, cpu_only: false });
@@ -188,6 +205,11 @@ impl Machine {
         self.cores.iter().map(|core| core.get().instructions()).sum()
     }
 
+    /// The core is not held in its reset.
+    pub fn is_running(&self, core: usize) -> bool {
+        self.running.get(core).copied().unwrap_or(false)
+    }
+
     /// The mask ROM.
     pub fn rom(&self) -> &Rom {
         &self.rom
@@ -202,18 +224,6 @@ impl Machine {
     /// What has happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.soc.shared.events)
-    }
-
-    /// The reset pin: as a power-on, with the straps as they are.
-    pub fn reset(&mut self, download: bool) {
-        self.soc.shared.straps = if download { self.soc.board.straps.download } else { self.soc.board.straps.boot };
-        self.begin_reset(ResetRequest { cause: self.soc.board.reset_cause.power_on, whole: true, cpu_only: false });
-    }
-
-    /// Comes out of reset with this cause and these straps, RTC state kept or lost.
-    pub fn restart(&mut self, cause: u32, download: bool) {
-        self.soc.shared.straps = if download { self.soc.board.straps.download } else { self.soc.board.straps.boot };
-        self.start(ResetRequest { cause, whole: cause == self.soc.board.reset_cause.power_on, cpu_only: false });
     }
 
     fn begin_reset(&mut self, request: ResetRequest) {
@@ -249,33 +259,40 @@ impl Machine {
     /// Runs until that time, or until something else ends it.
     pub fn run(&mut self, until: u64) -> Stop {
         loop {
-            let now = self.now();
-            while self.inputs.front().is_some_and(|(time, _)| *time <= now) {
-                if let Some((_, input)) = self.inputs.pop_front() {
-                    self.soc.shared.now = now;
-                    self.soc.input(&input);
-                }
-            }
-            if self.soc.next_deadline() <= now {
-                self.soc.fire(now);
-            }
-            if let Some(request) = self.soc.shared.reset.take() {
-                self.begin_reset(request);
-                if self.resets >= self.most_resets {
-                    return Stop::Resets;
-                }
-                continue;
-            }
-            if now >= until {
-                return Stop::Time;
-            }
-            if self.soc.shared.events.len() >= self.most_events {
-                return Stop::Events;
-            }
-            if let Some(stop) = self.slice(until) {
+            if let Some(stop) = self.turn(until) {
                 return stop;
             }
         }
+    }
+
+    /// What is due, then a slice.
+    fn turn(&mut self, until: u64) -> Option<Stop> {
+        let now = self.now();
+        while self.inputs.front().is_some_and(|(time, _)| *time <= now) {
+            match self.inputs.pop_front() {
+                Some((_, Input::Reset | Input::PowerCut)) => self.power_on(),
+                Some((_, Input::CutAtFlashWrite(count))) => self.soc.shared.cut_after = Some(count),
+                Some((_, input)) => {
+                    self.soc.shared.now = now;
+                    self.soc.input(&input);
+                }
+                None => {}
+            }
+        }
+        if self.soc.next_deadline() <= now {
+            self.soc.fire(now);
+        }
+        if let Some(request) = self.soc.shared.reset.take() {
+            self.begin_reset(request);
+            return (self.resets >= self.most_resets).then_some(Stop::Resets);
+        }
+        if now >= until {
+            return Some(Stop::Time);
+        }
+        if self.soc.shared.events.len() >= self.most_events {
+            return Some(Stop::Events);
+        }
+        self.slice(until)
     }
 
     /// Lets the cores run to the next thing that happens.
@@ -283,7 +300,7 @@ impl Machine {
         let input = self.inputs.front().map_or(NEVER, |(time, _)| *time);
         let next = self.soc.next_deadline().min(until).min(input);
         let start = self.cycles();
-        let mut budget = self.soc.cycles_until(start, next).clamp(1, LONGEST_SLICE);
+        let mut budget = self.soc.cycles_until(start, next).clamp(1, self.longest);
         let several = self.running.iter().filter(|running| **running).count() > 1;
         if several {
             budget = budget.min(TURN);
@@ -309,6 +326,9 @@ impl Machine {
                     Exit::Budget => idle = false,
                 }
                 self.settle();
+                if let Some((watch, write)) = self.soc.watched_access.take() {
+                    return Some(Stop::Watch { core: index, watch, write });
+                }
             }
         }
         if !idle && several {
@@ -374,41 +394,6 @@ impl Machine {
         let cycles = self.cycles();
         self.soc.anchor = (cycles, self.soc.time(cycles));
         self.soc.shared.cpu_mhz = mhz;
-    }
-
-    /// Somebody else has changed the flash: what of it is mapped is read anew.
-    pub fn flash_changed(&mut self) {
-        let size = self.soc.shared.flash.size();
-        self.soc.shared.mmu.flash_changed(&mut self.soc.memory, &self.soc.shared.flash, 0, size);
-        self.settle();
-    }
-
-    /// Memory, as a debugger sees it; flash windows included.
-    pub fn peek(&mut self, address: u32, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length.min(1 << 20));
-        for index in 0..length as u32 {
-            let at = address.wrapping_add(index);
-            let entry = self.soc.memory.entry(at);
-            bytes.push(if entry & IO != 0 {
-                (self.soc.peek_register(at & !3) >> (8 * (at & 3))) as u8
-            } else {
-                if entry & READ == 0 {
-                    let _ = self.soc.load(at, 1);
-                }
-                self.soc.memory.load8(at).unwrap_or(0)
-            });
-        }
-        bytes
-    }
-
-    /// Changes memory, as a debugger does; false where it cannot be written.
-    pub fn poke(&mut self, address: u32, bytes: &[u8]) -> bool {
-        let fits = bytes
-            .iter()
-            .enumerate()
-            .all(|(index, byte)| self.soc.memory.store_any(address.wrapping_add(index as u32), *byte));
-        self.settle();
-        fits
     }
 }
 
@@ -499,6 +484,8 @@ impl Soc {
             watched,
             clock_changed: false,
             radio: crate::soc::RadioPolls::default(),
+            watches: Vec::new(),
+            watched_access: None,
         }
     }
 

@@ -17,8 +17,10 @@ pub const EXEC: u32 = 4;
 pub const CODE: u32 = 8;
 /// Registers; the frame's number is that of the register page.
 pub const IO: u32 = 16;
+/// A debugger watches something on this page: loads and stores go the slow way.
+pub const WATCH: u32 = 32;
 /// Where the frame's number begins.
-pub const SHIFT: u32 = 5;
+pub const SHIFT: u32 = 6;
 
 /// The arena and its table.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Memory {
     shown: Vec<[u32; 2]>,
     /// One bit for each halfword that some core has decoded, by frame.
     decoded: Vec<Option<Box<[u64; PAGE / 128]>>>,
+    /// Pages (their numbers) that a debugger watches.
+    watched: Vec<u32>,
     /// Places (offsets into the arena) of decoded code that were overwritten. The machine hands them to all cores.
     pub overwritten: Vec<u32>,
 }
@@ -41,6 +45,7 @@ impl Default for Memory {
             map: vec![0; PAGES],
             shown: vec![[0; 2]],
             decoded: vec![None],
+            watched: Vec::new(),
             overwritten: Vec::new(),
         }
     }
@@ -61,12 +66,27 @@ impl Memory {
     pub fn map(&mut self, address: u32, length: usize, frame: u32, flags: u32) {
         for index in 0..length.div_ceil(PAGE) as u32 {
             let page = (address >> 12).wrapping_add(index) & (PAGES as u32 - 1);
-            self.map[page as usize] = (frame + index) << SHIFT | flags;
+            let watch = if self.watched.contains(&page) { WATCH } else { 0 };
+            self.map[page as usize] = (frame + index) << SHIFT | flags | watch;
             if flags & WRITE != 0
                 && let Some(shown) = self.shown.get_mut((frame + index) as usize)
             {
                 let slot = usize::from(shown[0] != 0);
                 shown[slot] = page << 12;
+            }
+        }
+    }
+
+    /// A debugger watches these pages (their numbers), and no others.
+    pub fn watch(&mut self, pages: Vec<u32>) {
+        let old = std::mem::replace(&mut self.watched, pages);
+        for page in old {
+            self.map[page as usize & (PAGES - 1)] &= !WATCH;
+        }
+        for page in &self.watched {
+            let entry = &mut self.map[*page as usize & (PAGES - 1)];
+            if *entry != 0 {
+                *entry |= WATCH;
             }
         }
     }
@@ -97,7 +117,7 @@ impl Memory {
     #[inline(always)]
     pub fn load32(&self, address: u32) -> Option<u32> {
         let entry = self.entry(address);
-        if entry & READ == 0 || address & 0xfff > 0xffc {
+        if entry & (READ | WATCH) != READ || address & 0xfff > 0xffc {
             return None;
         }
         let at = Self::place(entry, address);
@@ -109,7 +129,7 @@ impl Memory {
     #[inline(always)]
     pub fn load16(&self, address: u32) -> Option<u16> {
         let entry = self.entry(address);
-        if entry & READ == 0 || address & 0xfff > 0xffe {
+        if entry & (READ | WATCH) != READ || address & 0xfff > 0xffe {
             return None;
         }
         let at = Self::place(entry, address);
@@ -121,17 +141,30 @@ impl Memory {
     #[inline(always)]
     pub fn load8(&self, address: u32) -> Option<u8> {
         let entry = self.entry(address);
-        if entry & READ == 0 {
+        if entry & (READ | WATCH) != READ {
             return None;
         }
         self.bytes.get(Self::place(entry, address)).copied()
+    }
+
+    /// A byte of memory, watched or not.
+    pub fn byte(&self, address: u32) -> Option<u8> {
+        let entry = self.entry(address);
+        if entry & READ == 0 { None } else { self.bytes.get(Self::place(entry, address)).copied() }
+    }
+
+    /// A word of memory, watched or not, aligned or not.
+    pub fn word(&self, address: u32) -> Option<u32> {
+        let bytes = [0, 1, 2, 3].map(|index| self.byte(address.wrapping_add(index)));
+        let [a, b, c, d] = bytes;
+        Some(u32::from_le_bytes([a?, b?, c?, d?]))
     }
 
     /// Stores a word when the address is plain memory without decoded code; false otherwise.
     #[inline(always)]
     pub fn store32(&mut self, address: u32, value: u32) -> bool {
         let entry = self.entry(address);
-        if entry & (WRITE | CODE) != WRITE || address & 0xfff > 0xffc {
+        if entry & (WRITE | CODE | WATCH) != WRITE || address & 0xfff > 0xffc {
             return false;
         }
         let at = Self::place(entry, address);
@@ -144,7 +177,7 @@ impl Memory {
     #[inline(always)]
     pub fn store16(&mut self, address: u32, value: u16) -> bool {
         let entry = self.entry(address);
-        if entry & (WRITE | CODE) != WRITE || address & 0xfff > 0xffe {
+        if entry & (WRITE | CODE | WATCH) != WRITE || address & 0xfff > 0xffe {
             return false;
         }
         let at = Self::place(entry, address);
@@ -157,7 +190,7 @@ impl Memory {
     #[inline(always)]
     pub fn store8(&mut self, address: u32, value: u8) -> bool {
         let entry = self.entry(address);
-        if entry & (WRITE | CODE) != WRITE {
+        if entry & (WRITE | CODE | WATCH) != WRITE {
             return false;
         }
         let Some(byte) = self.bytes.get_mut(Self::place(entry, address)) else { return false };
@@ -225,7 +258,7 @@ impl Memory {
 
     /// Bytes for a host: what is not memory reads as 0.
     pub fn peek(&self, address: u32, length: usize) -> Vec<u8> {
-        (0..length as u32).map(|index| self.load8(address.wrapping_add(index)).unwrap_or(0)).collect()
+        (0..length as u32).map(|index| self.byte(address.wrapping_add(index)).unwrap_or(0)).collect()
     }
 
     /// Resident size, for reports.

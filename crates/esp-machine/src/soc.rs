@@ -51,6 +51,37 @@ pub struct Soc {
     pub clock_changed: bool,
     /// Reads of the radio's registers that follow each other.
     pub radio: RadioPolls,
+    /// What a debugger watches.
+    pub watches: Vec<Watch>,
+    /// One of them was accessed, by a store or a load.
+    pub watched_access: Option<(Watch, bool)>,
+}
+
+/// Memory or registers that a debugger watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// Its first address.
+    pub address: u32,
+    /// Bytes.
+    pub length: u32,
+    /// Loads count.
+    pub reads: bool,
+    /// Stores count.
+    pub writes: bool,
+}
+
+impl Watch {
+    fn is_hit(&self, address: u32, size: u32, write: bool) -> bool {
+        let wanted = if write { self.writes } else { self.reads };
+        let (first, end) = (u64::from(self.address), u64::from(self.address) + u64::from(self.length));
+        wanted && u64::from(address) < end && u64::from(address) + u64::from(size) > first
+    }
+
+    /// Numbers of the pages that it is on.
+    fn pages(&self) -> impl Iterator<Item = u32> + use<> {
+        let last = self.address.saturating_add(self.length.max(1) - 1);
+        self.address >> 12..=last >> 12
+    }
 }
 
 impl Soc {
@@ -73,6 +104,7 @@ impl Soc {
     /// A load of 1, 2 or 4 bytes that is not plain memory on one page.
     #[inline(never)]
     pub fn load(&mut self, address: u32, size: u32) -> Result<u32, Fault> {
+        self.watch(address, size, false);
         let entry = self.memory.entry(address);
         if entry & IO != 0 {
             let word = self.read_register(address & !3)?;
@@ -87,13 +119,14 @@ impl Soc {
             if self.memory.entry(at) & READ == 0 && !self.page_in(at) {
                 return Err(Fault::Access);
             }
-            Ok(word | u32::from(self.memory.load8(at).unwrap_or(0)) << (8 * index))
+            Ok(word | u32::from(self.memory.byte(at).unwrap_or(0)) << (8 * index))
         })
     }
 
     /// A store of 1, 2 or 4 bytes that is not to plain memory without code on one page.
     #[inline(never)]
     pub fn store(&mut self, address: u32, size: u32, value: u32) -> Result<(), Fault> {
+        self.watch(address, size, true);
         let entry = self.memory.entry(address);
         if entry & IO != 0 {
             let (at, shift) = (address & !3, 8 * (address & 3));
@@ -139,7 +172,15 @@ impl Soc {
         Ok(entry >> SHIFT)
     }
 
-    fn page_in(&mut self, address: u32) -> bool {
+    /// Sees it when a debugger waits for this access.
+    fn watch(&mut self, address: u32, size: u32, write: bool) {
+        if let Some(hit) = self.watches.iter().find(|watch| watch.is_hit(address, size, write)) {
+            self.watched_access = Some((*hit, write));
+            self.shared.stop = true;
+        }
+    }
+
+    pub(crate) fn page_in(&mut self, address: u32) -> bool {
         self.shared.mmu.page_in(&mut self.memory, &self.shared.flash, address)
     }
 
@@ -295,6 +336,13 @@ impl Soc {
         page.touched[slot] |= bit;
         let what = What::Unmodelled { address, name: self.board.register_name(address), pc: self.shared.pc, write };
         self.shared.events.push(Event { time: self.shared.now, what });
+    }
+
+    /// A debugger watches these, and nothing else.
+    pub fn set_watches(&mut self, watches: Vec<Watch>) {
+        self.memory.watch(watches.iter().flat_map(Watch::pages).collect());
+        self.watches = watches;
+        self.watched_access = None;
     }
 
     /// Calls a device.

@@ -297,8 +297,50 @@ fn console_over_a_port(case: &Case) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The case whose program reads an SHT40 at address 0x44 by the command 0xfd: six bytes with checksums.
+const SENSOR: usize = 1;
+const SENSOR_THERE: &str = "[[i2c]]\naddress = 0x44\nregisters = { 0xfd = [0x66, 0x66, 0x93, 0x80, 0x00, 0xa2] }";
+
+/// A device on the bus answers, and its messages are events; a reset and a power cut happen when the script says.
+fn stimuli(case: &Case) -> Result<(), Failed> {
+    let mut machine = machine(case);
+    let script = format!("{SENSOR_THERE}\n[[reset]]\nat = 1.5\n[[power_cut]]\nat = 2.25");
+    for (time, input) in esp_machine::stimuli::parse(&script, false)? {
+        machine.input(time, input);
+    }
+    let (mut console, mut resets, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    while machine.now() < 3_000_000_000_000 {
+        machine.run(3_000_000_000_000);
+        for event in machine.take_events() {
+            match event.what {
+                What::Uart { port: 0, byte } => console.push(byte),
+                What::Reset { .. } => resets.push(event.time / 1_000_000),
+                What::I2c { message, .. } => messages.push(message),
+                _ => {}
+            }
+        }
+    }
+    let console = String::from_utf8_lossy(&console);
+    if !console.contains("Temperature: 25.00") || console.contains("abort()") {
+        return Err(format!("no temperature, or a crash: {console}\n{messages:x?}").into());
+    }
+    if resets != [1_500_000, 2_250_000] {
+        return Err(format!("resets at {resets:?} us").into());
+    }
+    let read = messages.iter().find(|message| message.read).ok_or("nothing was read")?;
+    if !read.acknowledged || read.address != 0x44 || read.bytes != [0x66, 0x66, 0x93, 0x80, 0x00, 0xa2] {
+        return Err(format!("{read:x?}").into());
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let mut trials = Vec::new();
+    if let Some(case) = CASES.get(SENSOR) {
+        let missing = case.files.iter().any(|(_, file)| !corpus(file).is_file());
+        let name = "a_c2_app_reads_its_sensor_from_a_script_and_restarts_when_it_says";
+        trials.push(Trial::test(name, || stimuli(case)).with_ignored_flag(missing));
+    }
     if let Some(case) = CASES.first() {
         let missing = case.files.iter().any(|(_, file)| !corpus(file).is_file());
         let name = "a_simulated_device_sends_the_apps_own_console";

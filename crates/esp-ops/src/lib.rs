@@ -8,6 +8,7 @@ mod call;
 pub mod caller;
 pub mod config;
 pub mod console;
+pub mod debug;
 pub mod efuse;
 pub mod error;
 pub mod files;

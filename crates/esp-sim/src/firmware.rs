@@ -30,6 +30,8 @@ pub trait Firmware: std::fmt::Debug + Send {
     fn receive(&mut self, bytes: &[u8]);
     /// What the run met that is not modelled, in words; each is told once.
     fn notes(&mut self) -> Vec<String>;
+    /// For those who know which engine it is: a debugger.
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
 /// Makes the engine for a chip of a revision (major × 100 + minor); `None` when there is none for it.

@@ -108,6 +108,18 @@ impl Nor {
         }
     }
 
+    /// Holds what another part of the same size holds, with the same state of its registers; what differs counts as changed.
+    pub fn become_like(&mut self, other: &Self) {
+        for (number, (mine, theirs)) in self.sectors.iter_mut().zip(&other.sectors).enumerate() {
+            if mine != theirs {
+                mine.clone_from(theirs);
+                mark(&mut self.changed, number);
+            }
+        }
+        (self.status, self.powered_down) = (other.status, other.powered_down);
+        (self.reset_enabled, self.overridden) = (other.reset_enabled, other.overridden);
+    }
+
     /// Starts to note which sectors change; see [`Nor::take_changed`].
     pub fn watch(&mut self) {
         self.changed = Some(BTreeSet::new());

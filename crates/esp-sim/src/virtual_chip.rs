@@ -19,6 +19,8 @@ use crate::nor::Nor;
 use crate::rom::{Next, Rom};
 use crate::stub::Stub;
 
+mod engine;
+
 /// Longest frame a loader takes: the stub's buffer holds 16 KiB of data, header and some room.
 const MAX_FRAME: usize = 0x4000 + 64;
 /// From reset to the ROM's first byte.
@@ -148,16 +150,6 @@ impl VirtualChip {
     pub fn flash(&mut self) -> &mut Nor {
         self.flash_touched = true;
         &mut self.machine.nor
-    }
-
-    /// The chip's own code runs now, not an imitation of it.
-    pub fn runs_firmware(&self) -> bool {
-        matches!(self.program, Program::Firmware(..))
-    }
-
-    /// What the firmware's engine met that it does not model; each is told once.
-    pub fn firmware_notes(&mut self) -> Vec<String> {
-        self.firmware.as_mut().map(|firmware| firmware.notes()).unwrap_or_default()
     }
 
     /// Commands that its loaders have handled so far.

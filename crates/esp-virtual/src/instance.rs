@@ -113,6 +113,9 @@ pub struct Record {
     pub rfc2217_port: u16,
     /// TCP port of the plain line.
     pub socket_port: u16,
+    /// TCP port for a debugger.
+    #[serde(default)]
+    pub gdb_port: Option<u16>,
     /// The emulator's process at the last start.
     pub emulator_pid: Option<u32>,
     /// When it was started, in seconds of Unix time.

@@ -24,7 +24,7 @@ struct Running {
 
 fn options(place: Place) -> Options {
     let chip = esp_sim::Config { boot_pin_low: true, ..esp_sim::Config::new(chip::all().first().unwrap(), "single") };
-    Options { chip, place, flash: None, efuse: None, reset_on_disconnect: false }
+    Options { chip, place, flash: None, efuse: None, reset_on_disconnect: false, gdb_port: None }
 }
 
 fn start(options: Options) -> Running {

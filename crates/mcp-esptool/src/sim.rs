@@ -92,6 +92,9 @@ pub struct Args {
     /// Restart the chip when a client disconnects from the socket
     #[arg(long)]
     pub reset_on_disconnect: bool,
+    /// Serve GDB (remote protocol) on this port of loopback, for firmware that runs; 0: any free port
+    #[arg(long, value_name = "PORT")]
+    pub gdb: Option<u16>,
     /// A fault; may be repeated. `--fault help` lists them
     #[arg(long = "fault", value_name = "FAULT")]
     pub faults: Vec<String>,
@@ -215,6 +218,7 @@ pub fn run(args: &Args) -> Result<(), SimError> {
         flash: args.flash.clone(),
         efuse: args.efuse.clone(),
         reset_on_disconnect: args.reset_on_disconnect,
+        gdb_port: args.gdb,
     };
     let name = &options.chip.chip.name;
     let ready = move |place: &str, stopper: Stopper| {

@@ -300,3 +300,49 @@ fn virtual_flash_refuses_wrong_firmware() {
     }
     world.call("esp_qemu_stop", json!({"all": true}));
 }
+
+#[test]
+fn firmware_is_debugged_from_call_to_call() {
+    let world = world();
+    let (chip, parts) = mcp_esptool::ops::firmware::sample::program().unwrap();
+    parts.iter().for_each(|part| world.file(part.name, &part.bytes));
+    let files: Vec<_> = parts.iter().map(|part| json!({"path": part.name, "address": part.address})).collect();
+    let start = json!({"chip_type": chip.id, "backend": "builtin", "id": "d", "files": files, "wait_for_gdb": true});
+    let device = world.call("esp_qemu_start", start);
+    assert!(device["gdb_port"].is_u64(), "{device}");
+    let debug = |action: &str, more: Value| {
+        let mut input = json!({"id": "d", "action": action});
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.try_call("esp_debug", input)
+    };
+    assert_eq!(debug("stop", json!({})).unwrap_err().0, "debug_failed", "in download mode no code of the chip runs");
+    world.call("esp_qemu_start", json!({"id": "d", "boot_mode": "normal"}));
+    let stopped = debug("stop", json!({})).unwrap();
+    assert_eq!((&stopped["pc"], &stopped["time"]), (&json!("0x40000000"), &json!("0 s")), "{stopped}");
+
+    let run = debug("run", json!({"until": ["console:beat 1"], "timeout_s": 60})).unwrap();
+    assert_eq!(run["done"], json!("the console's \"beat 1\""), "{run}");
+    assert!(run["console"].as_str().unwrap().contains("demo: hello"), "{run}");
+    let (pc, time) = (run["pc"].clone(), run["time"].clone());
+    let registers = debug("registers", json!({})).unwrap();
+    assert!(registers["registers"].as_array().unwrap().contains(&json!(["s1", "0x00000001"])), "{registers}");
+    let memory = debug("memory", json!({"address": pc, "size": 4})).unwrap();
+    assert_eq!(memory["memory"].as_str().unwrap().len(), 8, "{memory}");
+
+    debug("snapshot", json!({"name": "here"})).unwrap();
+    assert_ne!(debug("step", json!({"count": 3})).unwrap()["pc"], pc);
+    let late = debug("run", json!({"until": ["time:1.8"], "timeout_s": 60})).unwrap();
+    assert!(late["console"].as_str().unwrap().contains("beat 2"), "{late}");
+    let back = debug("restore", json!({"name": "here"})).unwrap();
+    assert_eq!((&back["pc"], &back["time"]), (&pc, &time), "{back}");
+    let again = debug("run", json!({"until": ["time:1.8"], "timeout_s": 60})).unwrap();
+    assert_eq!((&again["pc"], &again["time"]), (&late["pc"], &late["time"]), "the same run again");
+
+    let wrong = debug("run", json!({"until": ["main"]})).unwrap_err();
+    assert_eq!(wrong.0, "missing_parameter", "{wrong:?}");
+    assert_eq!(debug("restore", json!({"name": "nowhere"})).unwrap_err().0, "bad_parameter");
+    assert_eq!(debug("go", json!({})).unwrap()["stopped"], json!(false));
+    world.console_has("d", "beat 4");
+    world.call("esp_qemu_stop", json!({"id": "d"}));
+    world.is_clean();
+}

@@ -3,5 +3,6 @@
 mod report;
 mod tcb;
 
-pub use report::{Analysis, AnalysisError, ElfMatch, FrameReport, TaskReport, analyse};
+pub(crate) use report::task_report;
+pub use report::{Analysis, AnalysisError, ElfMatch, FrameReport, TaskReport, analyse, backtrace};
 pub use tcb::Tcb;

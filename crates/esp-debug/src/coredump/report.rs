@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use esp_model::chip::{self, Arch};
 use esp_model::console::NULL_END;
-use esp_model::coredump::{CoreDump, Task, TaskState, cause_name};
+use esp_model::coredump::{CoreDump, Registers, Task, TaskState, cause_name};
 
 use super::Tcb;
 use crate::symbols::{FoundBy, Frame, Memory, NullMember, Program, SourceLocation, StructLayout, Unwinder, Variable};
@@ -129,15 +129,31 @@ impl Memory for Image<'_, '_> {
 }
 
 fn explain(dump: &CoreDump, task: &Task, layout: Option<&StructLayout>, unwinder: &Unwinder<'_, '_>) -> TaskReport {
-    let frames = unwinder.unwind(&task.registers);
+    let report = task_report(task.tcb, &task.registers, layout, unwinder);
+    TaskReport { crashed: dump.crashed_task == Some(task.tcb), state: task.state, ..report }
+}
+
+/// What is known of a task with these registers.
+pub(crate) fn task_report(
+    tcb: u32,
+    registers: &Registers,
+    layout: Option<&StructLayout>,
+    unwinder: &Unwinder<'_, '_>,
+) -> TaskReport {
     TaskReport {
-        tcb: format!("{:#010x}", task.tcb),
-        crashed: dump.crashed_task == Some(task.tcb),
-        info: Tcb::read(dump, task.tcb, layout),
-        state: task.state,
-        registers: task.registers.named().map(|(name, value)| (name, format!("{value:#010x}"))).collect(),
-        backtrace: (0..frames.len()).flat_map(|at| lines(frames.get(at..).unwrap_or_default(), unwinder)).collect(),
+        tcb: format!("{tcb:#010x}"),
+        crashed: false,
+        info: Tcb::read(unwinder.memory, tcb, layout),
+        state: TaskState::default(),
+        registers: registers.named().map(|(name, value)| (name, format!("{value:#010x}"))).collect(),
+        backtrace: backtrace(registers, unwinder),
     }
+}
+
+/// The chain of callers with source lines and variables, innermost first.
+pub fn backtrace(registers: &Registers, unwinder: &Unwinder<'_, '_>) -> Vec<FrameReport> {
+    let frames = unwinder.unwind(registers);
+    (0..frames.len()).flat_map(|at| lines(frames.get(at..).unwrap_or_default(), unwinder)).collect()
 }
 
 /// The first frame and the functions inlined in it, innermost first; the other frames are its callers.

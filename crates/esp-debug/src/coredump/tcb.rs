@@ -1,9 +1,8 @@
 //! FreeRTOS task control blocks.
 
-use esp_model::coredump::CoreDump;
 use serde::Serialize;
 
-use crate::symbols::StructLayout;
+use crate::symbols::{Memory, StructLayout};
 
 /// The fields of interest of a control block.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -31,15 +30,15 @@ const NAME_LEN: u32 = 16;
 
 impl Tcb {
     /// Reads the control block at `address` by a layout from debug information, or its name by the usual one.
-    pub(super) fn read(dump: &CoreDump, address: u32, layout: Option<&StructLayout>) -> Self {
+    pub(crate) fn read(memory: &dyn Memory, address: u32, layout: Option<&StructLayout>) -> Self {
         let Some(layout) = layout else {
-            return Self { name: name(dump, address.wrapping_add(USUAL_NAME_AT)), ..Self::default() };
+            return Self { name: name(memory, address.wrapping_add(USUAL_NAME_AT)), ..Self::default() };
         };
         let at = |member: &str| layout.members.get(member).map(|offset| address.wrapping_add(*offset));
-        let field = |member: &str| at(member).and_then(|address| dump.word(address));
+        let field = |member: &str| at(member).and_then(|address| memory.word(address));
         let (top, base, end) = (field("pxTopOfStack"), field("pxStack"), field("pxEndOfStack"));
         Self {
-            name: at("pcTaskName").and_then(|address| name(dump, address)),
+            name: at("pcTaskName").and_then(|address| name(memory, address)),
             priority: field("uxPriority"),
             base_priority: field("uxBasePriority"),
             stack_used_bytes: end.zip(top).map(|(end, top)| end.abs_diff(top)),
@@ -48,8 +47,8 @@ impl Tcb {
     }
 }
 
-fn name(dump: &CoreDump, address: u32) -> Option<String> {
-    let byte = |i: u32| dump.read(address.wrapping_add(i), 1).and_then(|bytes| bytes.first().copied());
+fn name(memory: &dyn Memory, address: u32) -> Option<String> {
+    let byte = |i: u32| memory.read(address.wrapping_add(i), 1).and_then(|bytes| bytes.first().copied());
     let bytes: Vec<u8> = (0..NAME_LEN).map_while(byte).take_while(|byte| *byte != 0).collect();
     let printable = !bytes.is_empty() && bytes.iter().all(|byte| (0x20..0x7f).contains(byte));
     printable.then(|| String::from_utf8_lossy(&bytes).into_owned())

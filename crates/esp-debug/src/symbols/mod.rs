@@ -3,6 +3,7 @@
 
 mod abort;
 mod lines;
+mod places;
 mod program;
 mod types;
 mod unwind;
@@ -13,6 +14,7 @@ mod xtensa;
 mod tests;
 
 pub use abort::is_abort_machinery;
+pub use places::PlaceError;
 pub use program::{Program, SourceLocation, SymbolError};
 pub use types::StructLayout;
 pub use unwind::{FoundBy, Frame, Memory, Unwinder};

@@ -169,6 +169,30 @@ impl<'a> Program<'a> {
         self.symbols.iter().find(|symbol| symbol.name == name).map(|symbol| (symbol.address, symbol.size))
     }
 
+    /// Address and size of the functions with this name, mangled or as in the source (its last part is enough).
+    pub(super) fn functions(&self, name: &str) -> Vec<(u32, u32)> {
+        let is = |symbol: &&Symbol<'a>| {
+            let source = || demangle(symbol.name);
+            symbol.name == name
+                || (symbol.name.len() > name.len() && {
+                    let source = source();
+                    let plain = source.split('(').next().unwrap_or_default();
+                    plain == name || plain.strip_suffix(name).is_some_and(|before| before.ends_with("::"))
+                })
+        };
+        let code = self.symbols.iter().filter(|symbol| self.is_code(symbol.address));
+        code.filter(is).map(|symbol| (symbol.address, symbol.size)).collect()
+    }
+
+    /// Where lines of the source begin in this range: address, file, line.
+    pub(super) fn lines(&self, start: u32, end: u32) -> Vec<(u32, String, u32)> {
+        let found = self.context.as_ref().and_then(|it| it.find_location_range(start.into(), end.into()).ok());
+        let line = |(address, _, at): (u64, u64, addr2line::Location<'_>)| {
+            Some((u32::try_from(address).ok()?, at.file?.to_owned(), at.line?))
+        };
+        found.into_iter().flatten().filter_map(line).collect()
+    }
+
     /// All places of the source that an instruction at `address` belongs to, innermost inlined function first.
     ///
     /// Give the address of the instruction itself; for a return address that is one byte before it.

@@ -77,7 +77,7 @@ impl Dma {
         let mut bytes = Vec::with_capacity(wanted.min(1 << 16));
         let Some((side, mut descriptor)) = self.first(ctx, 0) else { return bytes };
         for _ in 0..LONGEST_CHAIN {
-            let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.load32(descriptor + at).unwrap_or(0));
+            let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.word(descriptor + at).unwrap_or(0));
             bytes.extend(ctx.memory.peek(buffer, (flags >> 12 & 0xfff) as usize));
             if bytes.len() >= wanted || next == 0 || flags & LAST != 0 {
                 break;
@@ -94,7 +94,7 @@ impl Dma {
         let Some((side, mut descriptor)) = self.first(ctx, 1) else { return };
         let mut rest = bytes;
         for _ in 0..LONGEST_CHAIN {
-            let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.load32(descriptor + at).unwrap_or(0));
+            let [flags, buffer, next] = [0, 4, 8].map(|at| ctx.memory.word(descriptor + at).unwrap_or(0));
             let (now, later) = rest.split_at(rest.len().min((flags & 0xfff) as usize));
             for (address, byte) in (buffer..).zip(now) {
                 ctx.memory.store_any(address, *byte);

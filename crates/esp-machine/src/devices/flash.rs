@@ -2,7 +2,7 @@
 //! as it is asked what it is.
 
 use crate::chip::Peripheral;
-use crate::device::{Ctx, Device};
+use crate::device::{Ctx, Device, ResetRequest};
 
 const USR_COMMAND: u32 = 1 << 31;
 const USR_ADDR: u32 = 1 << 30;
@@ -94,7 +94,12 @@ impl SpiFlash {
 
     /// One transaction; what the flash has changed is read anew where it is mapped.
     fn transfer(ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8], received: &mut [u8]) {
-        ctx.shared.flash.transfer(opcode, sent, received);
+        let torn = is_change(opcode) && Self::counts_down(ctx);
+        if torn {
+            Self::tear(ctx, opcode, sent);
+        } else {
+            ctx.shared.flash.transfer(opcode, sent, received);
+        }
         let address = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
         let size = ctx.shared.flash.size();
         let (first, length) = match opcode {
@@ -109,6 +114,30 @@ impl SpiFlash {
         if !ctx.memory.overwritten.is_empty() {
             ctx.shared.stop = true;
         }
+    }
+
+    /// Whether power is cut in this write.
+    fn counts_down(ctx: &mut Ctx<'_>) -> bool {
+        let left = ctx.shared.cut_after.map(|count| count.saturating_sub(1));
+        ctx.shared.cut_after = left.filter(|count| *count > 0);
+        left == Some(0)
+    }
+
+    /// Half of a write or erase is done when power goes: the first half of its bytes.
+    fn tear(ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8]) {
+        let address = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
+        if opcode == 0x02 {
+            let half = 3 + sent.len().saturating_sub(3) / 2;
+            ctx.shared.flash.transfer(opcode, sent.get(..half).unwrap_or(sent), &mut []);
+        } else {
+            let sector = (address & !0xfff) % ctx.shared.flash.size().max(1);
+            let rest = ctx.shared.flash.sector(sector >> 12).get(0x800..).unwrap_or_default().to_vec();
+            ctx.shared.flash.transfer(0x20, &sector.to_be_bytes()[1..], &mut []);
+            ctx.shared.flash.load(sector + 0x800, &rest);
+        }
+        let cause = ctx.shared.reset_cause_of_power;
+        ctx.shared.reset = Some(ResetRequest { cause, whole: true, cpu_only: false });
+        ctx.shared.stop = true;
     }
 
     /// A transaction of the fixed kind.
@@ -208,6 +237,11 @@ impl SpiFlash {
         }
         self.keep(ctx, &received);
     }
+}
+
+/// Commands that program or erase.
+fn is_change(opcode: u8) -> bool {
+    matches!(opcode, 0x02 | 0x20 | 0x52 | 0xd8 | 0x60 | 0xc7)
 }
 
 impl Device for SpiFlash {

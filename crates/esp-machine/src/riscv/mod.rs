@@ -51,6 +51,8 @@ pub struct RiscV {
     breakpoints: Vec<u32>,
     /// The breakpoint at this address is passed over once: execution goes on from it.
     resume_at: Option<u32>,
+    /// A debugger steps: no interrupt is taken.
+    stepped: bool,
 }
 
 impl std::fmt::Debug for RiscV {
@@ -76,6 +78,7 @@ impl RiscV {
             decoded: Vec::new(),
             breakpoints: Vec::new(),
             resume_at: None,
+            stepped: false,
         }
     }
 
@@ -112,7 +115,7 @@ impl RiscV {
             self.enter(1 << 31 | self.csr.mil() << 16 | offer.line);
             self.csr.set_mil(offer.level.into());
             self.pc = if offer.vectored {
-                soc.memory.load32(self.csr.mtvt.wrapping_add(4 * offer.line)).unwrap_or(0)
+                soc.memory.word(self.csr.mtvt.wrapping_add(4 * offer.line)).unwrap_or(0)
             } else {
                 self.csr.mtvec & !0x3f
             };
@@ -145,6 +148,11 @@ impl RiscV {
     }
 }
 
+/// GDB numbers the control and status registers behind the floating-point ones.
+fn csr_of(number: usize) -> Option<u32> {
+    number.checked_sub(65).filter(|csr| *csr < 4096).map(|csr| csr as u32)
+}
+
 fn blank() -> Decoded {
     let page = vec![Op::UNDECODED; 2048].into_boxed_slice();
     // The length is right by construction; the array form spares a check for each instruction.
@@ -165,7 +173,9 @@ impl Cpu for RiscV {
         let end = self.cycles.saturating_add(budget);
         soc.shared.stop = false;
         self.csr.clic = soc.board.interrupts.style == InterruptStyle::Clic;
-        self.interrupt(soc);
+        if !self.stepped {
+            self.interrupt(soc);
+        }
         // Pending is enough, taken or not.
         self.waiting = self.waiting && !self.pending(soc);
         if self.waiting {
@@ -229,7 +239,7 @@ impl Cpu for RiscV {
             0 => Some(0),
             1..=31 => self.x.get(number).copied(),
             32 => Some(self.pc),
-            _ => None,
+            _ => self.read_csr(csr_of(number)?),
         }
     }
 
@@ -237,7 +247,11 @@ impl Cpu for RiscV {
         match number {
             1..=31 => self.x[number] = value,
             32 => self.set_pc(value),
-            _ => return number == 0,
+            0 => {}
+            _ => match csr_of(number) {
+                Some(csr) => self.write_csr(csr, value),
+                None => return false,
+            },
         }
         true
     }
@@ -253,5 +267,16 @@ impl Cpu for RiscV {
 
     fn set_breakpoints(&mut self, addresses: &[u32]) {
         self.breakpoints = addresses.to_vec();
+        self.resume_at = None;
+    }
+
+    fn begin_step(&mut self) {
+        self.stepped = true;
+        self.resume_at = Some(self.pc);
+    }
+
+    fn end_step(&mut self) {
+        self.stepped = false;
+        self.resume_at = None;
     }
 }

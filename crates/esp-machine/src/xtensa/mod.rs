@@ -93,6 +93,8 @@ pub struct Xtensa {
     watching_data: bool,
     /// The breakpoint at this address is passed over once: execution goes on from it.
     resume_at: Option<u32>,
+    /// A debugger steps: no interrupt is taken.
+    stepped: bool,
 }
 
 impl std::fmt::Debug for Xtensa {
@@ -158,6 +160,7 @@ impl Xtensa {
             watching: false,
             watching_data: false,
             resume_at: None,
+            stepped: false,
         };
         core.reset_interrupts();
         core
@@ -227,7 +230,9 @@ impl Cpu for Xtensa {
         let end = self.cycles.saturating_add(budget);
         soc.shared.stop = false;
         while self.cycles < end && !soc.shared.stop {
-            self.interrupt(soc);
+            if !self.stepped || self.waiting {
+                self.interrupt(soc);
+            }
             if self.waiting {
                 return Exit::Idle;
             }
@@ -317,7 +322,19 @@ impl Cpu for Xtensa {
 
     fn set_breakpoints(&mut self, addresses: &[u32]) {
         self.breakpoints = addresses.to_vec();
+        self.resume_at = None;
         self.update_watching();
+    }
+
+    fn begin_step(&mut self) {
+        self.stepped = true;
+        self.resume_at = Some(self.pc);
+    }
+
+    fn end_step(&mut self) {
+        self.stepped = false;
+        self.resume_at = None;
+        self.attention = true;
     }
 }
 

@@ -90,8 +90,9 @@ impl Walk<'_> {
         })
     }
 
+    /// An app of an older ESP-IDF does not name its page size, which only its bootloader knows: the smallest is what must fit.
     fn default_page(&self) -> u32 {
-        self.chip.image.mmu_page_sizes.first().copied().unwrap_or(0x1_0000)
+        self.chip.image.mmu_page_sizes.iter().min().copied().unwrap_or(0x1_0000)
     }
 
     fn refuse(&mut self, line: String) -> Refused {

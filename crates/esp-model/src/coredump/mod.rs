@@ -15,7 +15,7 @@ mod text;
 use serde::Serialize;
 
 pub use container::{Checksum, ChecksumKind, Version};
-pub use registers::{RISCV_NAMES, Registers, XTENSA_NAMES, cause_name};
+pub use registers::{RISCV_NAMES, Registers, XTENSA_NAMES, cause_name, saved_registers};
 pub use task::TaskState;
 
 use crate::chip::Arch;

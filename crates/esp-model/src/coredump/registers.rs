@@ -73,6 +73,11 @@ fn riscv(words: &[u32]) -> Option<Registers> {
     Some(Registers { arch: Arch::Riscv, pc, general, special: Vec::new() })
 }
 
+/// The registers of a task that does not run, from the frame on top of its stack.
+pub fn saved_registers(arch: Arch, stack: &[u8]) -> Option<Registers> {
+    from_stack(arch, stack).map(|frame| frame.registers)
+}
+
 /// What the frame on top of a saved stack says.
 pub(super) struct StackFrame {
     pub registers: Registers,

@@ -5,11 +5,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use esp_machine::gdb::Session;
 use esp_model::chip::{self, Chip};
 use esp_sim::VirtualChip;
 
 use super::chip_files::Files;
-use super::{Engine, EngineState};
+use super::{Debug, Engine, EngineState};
 use crate::instance::{Config, Directory};
 use crate::{BootMode, VirtualError};
 
@@ -30,6 +31,10 @@ pub struct Imitation {
     problem: Option<String>,
     /// What the firmware met that is not modelled.
     notes: Vec<String>,
+    /// The debugger's session.
+    session: Option<Session>,
+    /// The chip's code waits for a debugger before its first instruction.
+    wait_for_debugger: bool,
 }
 
 impl Imitation {
@@ -38,7 +43,12 @@ impl Imitation {
         let chip = chip::by_name(&config.chip).ok_or_else(|| VirtualError::NoEmulation(config.chip.clone()))?;
         let mut simulated = sim_config(chip, &config.id, config.flash_size)?;
         simulated.loader_by_rom = config.loader_by_rom;
-        Ok(Self { mode: config.boot_mode, ..Self::new(simulated, Some(dir.flash()), Some(dir.efuse())) })
+        let wait_for_debugger = config.wait_for_gdb;
+        Ok(Self {
+            mode: config.boot_mode,
+            wait_for_debugger,
+            ..Self::new(simulated, Some(dir.flash()), Some(dir.efuse()))
+        })
     }
 
     /// A chip whose flash and eFuses are kept in these files, where they are given.
@@ -54,7 +64,16 @@ impl Imitation {
             reset_on_disconnect: false,
             problem: None,
             notes: Vec::new(),
+            session: None,
+            wait_for_debugger: false,
         }
+    }
+
+    /// The part of the machine that a debugger sees, while code of the chip runs.
+    fn with_machine<T>(&mut self, work: impl FnOnce(&mut esp_machine::firmware::Engine) -> T) -> Option<T> {
+        let (chip, _) = self.running.as_mut()?;
+        let (firmware, flash, efuse) = chip.engine()?;
+        esp_machine::firmware::attach(firmware, flash, efuse, work)
     }
 
     /// A chip with power, behind the line of a USB bridge. It starts as `config` says, not in a mode of ours.
@@ -68,6 +87,10 @@ impl Imitation {
         let frame = Duration::from_millis(1);
         let mut made = Self { frame, reset_on_disconnect, ..Self::new(config, flash, efuse) };
         made.start()?;
+        if let Some((chip, _)) = &mut made.running {
+            // It has begun with a blank flash: the files came later.
+            chip.power_cycle(Duration::ZERO);
+        }
         Ok(made)
     }
 
@@ -152,6 +175,9 @@ impl Engine for Imitation {
             chip.power_cycle(now);
             chip.hold_boot_pin(false); // the next reset is the modem lines' own
         }
+        if self.wait_for_debugger {
+            self.with_machine(esp_machine::firmware::Engine::halt);
+        }
         Ok(())
     }
 
@@ -215,7 +241,23 @@ impl Engine for Imitation {
         if wait.is_zero() { wait } else { wait.max(self.frame) }
     }
 
+    fn debug(&mut self, what: Debug<'_>) -> Option<Vec<u8>> {
+        let mut session = self.session.take().filter(|session| !session.is_over());
+        let answer = self.with_machine(|machine| match what {
+            Debug::Join => {
+                session = Some(Session::new(machine));
+                Some(Vec::new())
+            }
+            Debug::Bytes(bytes) => session.as_mut().map(|session| session.receive(machine, bytes)),
+            Debug::Poll => session.as_mut().map(|session| session.poll(machine)),
+            Debug::Leave => None,
+        });
+        self.session = session.filter(|_| what != Debug::Leave);
+        answer.flatten()
+    }
+
     fn state(&mut self) -> EngineState {
+        let standing = self.with_machine(|machine| machine.halted().map(|_| machine.place()));
         if let Some((chip, _)) = &mut self.running {
             let room = MOST_NOTES.saturating_sub(self.notes.len());
             self.notes.extend(chip.firmware_notes().into_iter().take(room));
@@ -230,7 +272,7 @@ impl Engine for Imitation {
             emulator_pid: None,
             version: Some(env!("CARGO_PKG_VERSION").into()),
             problem: self.problem.clone(),
-            notes: self.notes.clone(),
+            notes: self.notes.iter().cloned().chain(standing.flatten()).collect(),
         }
     }
 

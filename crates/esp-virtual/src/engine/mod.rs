@@ -58,10 +58,30 @@ pub trait Engine {
     /// The state of the chip.
     fn state(&mut self) -> EngineState;
 
+    /// A debugger speaks GDB's remote protocol: what it is answered. `None` ends its session: no code of the chip runs, or
+    /// the engine serves its debuggers itself.
+    fn debug(&mut self, what: Debug<'_>) -> Option<Vec<u8>> {
+        let _ = what;
+        None
+    }
+
     /// The chip is gone for good (a simulated unplugging).
     fn is_gone(&self) -> bool {
         false
     }
+}
+
+/// What a debugger does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debug<'a> {
+    /// It connects: the chip stands still.
+    Join,
+    /// It sends this.
+    Bytes(&'a [u8]),
+    /// Nothing; the chip may have stopped by itself.
+    Poll,
+    /// Its line is closed. The chip stays as it is.
+    Leave,
 }
 
 /// The state of an engine's chip.

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::control::{self, Answer, Ask};
+use super::debug;
 use super::lines::{self, Protocol, Sharing};
 use super::{Event, Request, Server};
 use crate::engine::{self, Waker};
-use crate::instance::{Directory, Record};
+use crate::instance::{Backend, Directory, Record};
 use crate::{VirtualError, files};
 
 /// What a host says when it is up, or why it is not: one line of JSON on its standard output.
@@ -83,6 +84,8 @@ impl Host {
         let rfc2217 = lines::listen_on_loopback(config.rfc2217_port)?;
         let socket = lines::listen_on_loopback(config.socket_port)?;
         let control = lines::listen_on_loopback(None)?;
+        let serves_gdb = config.backend == Backend::Builtin && config.runs_code();
+        let gdb = serves_gdb.then(|| lines::listen_on_loopback(config.gdb_port)).transpose()?;
         let (sender, events) = channel();
         let wake: Waker = Arc::new({
             let sender = sender.clone();
@@ -99,6 +102,7 @@ impl Host {
             control_port: port(&control)?,
             rfc2217_port: port(&rfc2217)?,
             socket_port: port(&socket)?,
+            gdb_port: gdb.as_ref().map(port).transpose()?.or(config.gdb_port),
             emulator_pid: engine.state().emulator_pid,
             started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
         };
@@ -106,6 +110,10 @@ impl Host {
         for (listener, protocol) in [(rfc2217, Protocol::Rfc2217), (socket, Protocol::Plain)] {
             let sender = sender.clone();
             std::thread::spawn(move || lines::serve(&listener, protocol, Sharing::Many, &sender));
+        }
+        if let Some(gdb) = gdb {
+            let sender = sender.clone();
+            std::thread::spawn(move || debug::serve(&gdb, &sender));
         }
         let (token, asked) = (record.token.clone(), sender.clone());
         std::thread::spawn(move || control::serve(control, token, asked));

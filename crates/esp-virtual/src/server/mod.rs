@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use crate::engine::Engine;
 use crate::log::Log;
 use control::{Answer, Ask};
+use debug::{Debugger, Line};
 use lines::Client;
 
 pub mod control;
+mod debug;
 pub mod host;
 pub mod lines;
 #[cfg(unix)]
@@ -26,6 +28,8 @@ pub(crate) enum Event {
     Left(u64),
     /// A client wants this done; the sender learns when it is.
     Ordered(Vec<Order>, Sender<()>),
+    /// A debugger's line.
+    Debugger(Line),
     /// A question or command on the control line.
     Asked(Ask, Sender<Answer>),
     /// Nobody needs the server any more: its starter ended, or a signal came.
@@ -59,13 +63,14 @@ pub(crate) struct Server {
     /// What the chip has sent.
     pub console: Log,
     clients: Vec<Client>,
+    debugger: Debugger,
     events: Receiver<Event>,
 }
 
 impl Server {
     /// A server of `engine` that keeps `console_limit` bytes of what the chip sends.
     pub fn new(engine: Box<dyn Engine>, events: Receiver<Event>, console_limit: usize) -> Self {
-        Self { engine, console: Log::new(console_limit), clients: Vec::new(), events }
+        Self { engine, console: Log::new(console_limit), clients: Vec::new(), debugger: Debugger::default(), events }
     }
 
     /// Passes on what the chip has sent, then waits for the next event and handles it, if it concerns the chip's lines.
@@ -76,6 +81,7 @@ impl Server {
             self.console.push(&sent);
             self.clients.retain_mut(|client| client.send(&sent));
         }
+        self.debugger.poll(self.engine.as_mut());
         if self.engine.is_gone() {
             return Some(Request::Stop);
         }
@@ -101,6 +107,10 @@ impl Server {
             Ok(Event::Ordered(orders, done)) => {
                 orders.into_iter().for_each(|order| self.order(order));
                 let _ = done.send(());
+                None
+            }
+            Ok(Event::Debugger(line)) => {
+                self.debugger.take(line, self.engine.as_mut());
                 None
             }
             Ok(Event::Asked(ask, answer)) => Some(Request::Asked(ask, answer)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 
 use super::lines::{self, Protocol, Sharing};
-use super::{Event, Request, Server};
+use super::{Event, Request, Server, debug};
 use crate::VirtualError;
 use crate::engine::Imitation;
 
@@ -33,6 +33,8 @@ pub struct Options {
     pub efuse: Option<PathBuf>,
     /// Restart the chip when a client disconnects.
     pub reset_on_disconnect: bool,
+    /// Serve GDB on this port of loopback; 0 takes any free one.
+    pub gdb_port: Option<u16>,
 }
 
 /// Ends a server from another thread.
@@ -47,10 +49,17 @@ impl Stopper {
 
 /// Serves the chip until it is stopped or, by a fault, unplugged. `ready` learns where it is reached and how to stop it.
 pub fn serve(options: Options, ready: impl FnOnce(&str, Stopper)) -> Result<(), VirtualError> {
-    let Options { chip, place, flash, efuse, reset_on_disconnect } = options;
+    let Options { chip, place, flash, efuse, reset_on_disconnect, gdb_port } = options;
     let engine = Imitation::powered(chip, flash, efuse, reset_on_disconnect)?;
     let (sender, events) = channel();
-    let place = listen(place, sender.clone())?;
+    let mut place = listen(place, sender.clone())?;
+    if let Some(port) = gdb_port {
+        let listener = lines::listen_on_loopback(Some(port))?;
+        let here = listener.local_addr().map_err(|error| VirtualError::Host(error.to_string()))?;
+        place += &format!(", GDB on {here}");
+        let sender = sender.clone();
+        std::thread::spawn(move || debug::serve(&listener, &sender));
+    }
     ready(&place, Stopper(sender));
     // What the chip said before anybody listened is gone, as on a real line.
     let mut server = Server::new(Box::new(engine), events, 0);

@@ -67,6 +67,7 @@ pub static ALL: &[Entry] = &[
     entry::<r#virtual::list::List>("virtual"),
     entry::<r#virtual::status::Status>("virtual"),
     entry::<r#virtual::flash::Flash>("virtual"),
+    entry::<r#virtual::debug::Debug>("virtual"),
     entry::<diagnostics::console::ConsoleCapture>("diagnostics"),
     entry::<diagnostics::console_live::Console>("diagnostics"),
     entry::<diagnostics::log_decode::LogDecode>("diagnostics"),

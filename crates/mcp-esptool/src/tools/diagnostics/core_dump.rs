@@ -1,7 +1,7 @@
 //! `esp_core_dump_analyze`: what a crashed device left behind.
 
-use esp_debug::coredump::{Analysis, ElfMatch, TaskReport, analyse};
-use esp_debug::symbols::{Program, is_abort_machinery};
+use esp_debug::coredump::{Analysis, ElfMatch, analyse};
+use esp_debug::symbols::Program;
 use esp_model::coredump::{Check, CoreDump, CoreDumpError};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
@@ -9,6 +9,7 @@ use esp_model::partition::{DATA, DATA_COREDUMP};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tasks::{TaskOut, task_out, word};
 use crate::ctx::Ctx;
 use crate::ops::args::{Number, PortUrl};
 use crate::ops::boot::evidence;
@@ -93,48 +94,6 @@ pub struct Out {
     tasks: Vec<TaskOut>,
 }
 
-/// One task.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct TaskOut {
-    /// Name, untrusted.
-    name: Option<String>,
-    /// Address of its control block.
-    handle: String,
-    /// It crashed.
-    crashed: bool,
-    /// Priority.
-    priority: Option<u32>,
-    /// Stack used when last switched out, in bytes.
-    stack_used_bytes: Option<u32>,
-    /// Stack left then, in bytes.
-    stack_free_bytes: Option<u32>,
-    /// Its control block or stack was broken.
-    corrupted: bool,
-    /// Registers as name and value (of the crashed task).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    registers: Vec<[String; 2]>,
-    /// Innermost first.
-    backtrace: Vec<FrameOut>,
-}
-
-/// One frame.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct FrameOut {
-    /// Program counter.
-    pc: String,
-    /// Function.
-    function: Option<String>,
-    /// File and line.
-    source: Option<String>,
-    /// It was inlined into the next one.
-    inlined: bool,
-    /// registers, window, call_frame_info … or a doubtful way: stack_scan, stack_scan_unverified.
-    found_by: String,
-    /// `name = value`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    variables: Vec<String>,
-}
-
 impl Tool for CoreDumpAnalyze {
     const NAME: &'static str = "esp_core_dump_analyze";
     const TITLE: &'static str = "Analyze core dump";
@@ -188,25 +147,6 @@ impl Tool for CoreDumpAnalyze {
         };
         let reason = out.reason.as_deref().unwrap_or("no reason stored");
         format!("{reason}\ntask {name} of {}{place}\n{elf}", out.tasks.len())
-    }
-}
-
-impl FrameOut {
-    /// ROM code has no symbols in the app's file.
-    fn name_rom(&mut self, roms: &RomNames) {
-        let address = self.pc.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        if let (None, Some(address)) = (&self.function, address) {
-            self.function = roms.function(address).map(|name| format!("{name} (ROM)"));
-        }
-    }
-}
-
-impl TaskOut {
-    /// The frame that caused it: the first with a source that does not only carry out an abort.
-    fn culprit(&self) -> Option<&FrameOut> {
-        let known = || self.backtrace.iter().filter(|frame| frame.source.is_some());
-        let is_machinery = |frame: &&FrameOut| frame.function.as_deref().is_some_and(is_abort_machinery);
-        known().find(|frame| !is_machinery(frame)).or_else(|| known().next())
     }
 }
 
@@ -268,40 +208,6 @@ fn out(source: String, dump: &CoreDump, analysis: Analysis, elf_file: Option<Str
         app_sha256: dump.app_sha256.clone(),
         tasks: analysis.tasks.into_iter().map(|task| task_out(task, variables)).collect(),
     }
-}
-
-fn task_out(task: TaskReport, variables: bool) -> TaskOut {
-    let frame = |frame: esp_debug::coredump::FrameReport| {
-        let at = frame.location;
-        let shown = |v: &esp_debug::symbols::Variable| {
-            format!("{} = {}", v.name, v.value.as_deref().or(v.missing).unwrap_or("unknown"))
-        };
-        FrameOut {
-            pc: frame.pc,
-            function: at.as_ref().and_then(|at| at.function.clone()),
-            source: at.as_ref().and_then(|at| Some(format!("{}:{}", at.file.as_ref()?, at.line?))),
-            inlined: at.as_ref().is_some_and(|at| at.inlined),
-            found_by: word(&frame.found_by),
-            variables: frame.variables.iter().filter(|_| variables).map(shown).collect(),
-        }
-    };
-    let registers = task.registers.iter().filter(|_| task.crashed);
-    TaskOut {
-        name: task.info.name,
-        handle: task.tcb,
-        crashed: task.crashed,
-        priority: task.info.priority,
-        stack_used_bytes: task.info.stack_used_bytes,
-        stack_free_bytes: task.info.stack_free_bytes,
-        corrupted: task.state.tcb_corrupted || task.state.stack_corrupted,
-        registers: registers.map(|(name, value)| [(*name).to_owned(), value.clone()]).collect(),
-        backtrace: task.backtrace.into_iter().map(frame).collect(),
-    }
-}
-
-/// The JSON name of an enumeration's value.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A file that is no dump: what it is instead, and the tool for it.

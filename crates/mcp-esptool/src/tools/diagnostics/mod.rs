@@ -11,6 +11,7 @@ pub mod register_dump;
 pub mod report;
 pub mod rf_calibration;
 pub mod symbols;
+pub mod tasks;
 pub mod thermal;
 
 use serde::Serialize;

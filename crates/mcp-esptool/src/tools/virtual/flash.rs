@@ -24,11 +24,13 @@ pub struct Flash;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as esp32-1 or qemu://esp32-1.
+    /// The device, as esp32-1.
     id: String,
     /// A file for address: image, ELF, Intel HEX or UF2.
+    #[schemars(extend("x-rare" = true))]
     image: Option<String>,
     /// Flash address of image (default 0; an ELF goes to 0x10000).
+    #[schemars(extend("x-rare" = true))]
     address: Option<Number>,
     /// Files with their addresses.
     files: Option<Vec<FileAt>>,
@@ -39,11 +41,12 @@ pub struct In {
     accept_wrong_place: bool,
     /// Erase the whole flash first.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     erase: bool,
     /// Restore this snapshot first.
     #[schemars(extend("x-rare" = true))]
     restore: Option<String>,
-    /// Keep flash and eFuses under this name before anything else.
+    /// Keep flash and eFuses under this name first.
     #[schemars(extend("x-rare" = true))]
     snapshot: Option<String>,
     /// Start in this mode afterwards (default: as before).
@@ -68,8 +71,8 @@ pub struct Out {
 impl Tool for Flash {
     const NAME: &'static str = "esp_qemu_flash";
     const TITLE: &'static str = "Fill a virtual device's flash";
-    const ABOUT: &'static str = "Write files, an ELF or a build into a virtual device's flash without its loader; \
-         erase it; keep or restore snapshots. Restarts a running device.";
+    const ABOUT: &'static str = "Write files, an ELF or a build straight into a virtual device's flash; erase; \
+         snapshots. Restarts a running device.";
     const RISK: Risk = Risk::Writes;
     type In = In;
     type Out = Out;

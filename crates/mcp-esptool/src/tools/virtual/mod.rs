@@ -1,5 +1,6 @@
 //! Virtual devices: Espressif's QEMU and the built-in simulator, as devices that live on between calls.
 
+pub mod debug;
 pub mod flash;
 pub mod list;
 pub mod start;

@@ -77,6 +77,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     flash_image: Option<String>,
     /// Flash size (default 4MB, or that of clone_from); QEMU: 2, 4, 8 or 16 MB.
+    #[schemars(extend("x-rare" = true))]
     flash_size: Option<Number>,
     /// Files with their flash addresses; an ELF at 0 goes to 0x10000 as an image.
     #[schemars(extend("x-rare" = true))]
@@ -105,10 +106,10 @@ pub struct In {
     /// TCP ports that lead to the chip's (QEMU).
     #[schemars(extend("x-rare" = true))]
     forward: Option<Vec<Forwarded>>,
-    /// TCP port for GDB (QEMU).
+    /// TCP port for GDB (builtin: any free one without).
     #[schemars(extend("x-rare" = true))]
     gdb_port: Option<u16>,
-    /// Wait for GDB before the first instruction (QEMU).
+    /// Wait for GDB before the first instruction.
     #[serde(default)]
     #[schemars(extend("x-rare" = true))]
     wait_for_gdb: bool,
@@ -147,8 +148,7 @@ impl Tool for Start {
     const NAME: &'static str = "esp_qemu_start";
     const TITLE: &'static str = "Start a virtual device";
     const ABOUT: &'static str = "Start a virtual chip: QEMU or the built-in simulator (every chip; runs the \
-         firmware of most). clone_from makes a twin of a real device for rehearsals. Any tool takes the resulting \
-         port.";
+         firmware of most), or a twin of a real device (clone_from). Any tool takes the resulting port.";
     const RISK: Risk = Risk::Resets;
     const IDEMPOTENT: bool = false;
     const LONG: bool = true;
@@ -270,14 +270,14 @@ fn config(
 ) -> Result<Config, ToolError> {
     let forwards: Vec<Forward> =
         input.forward.iter().flatten().map(|ports| Forward { host: ports.host, guest: ports.guest }).collect();
-    let emulator_only = input.psram_mb.is_some()
-        || input.octal_psram
-        || input.network
-        || !forwards.is_empty()
-        || input.gdb_port.is_some()
-        || input.wait_for_gdb;
+    let emulator_only = input.psram_mb.is_some() || input.octal_psram || input.network || !forwards.is_empty();
     if backend == Backend::Builtin && emulator_only {
-        let text = "PSRAM, network, forwarded ports and GDB need QEMU; the built-in simulator has none of them";
+        let text = "PSRAM, network and forwarded ports need QEMU; the built-in simulator has none of them";
+        return Err(ToolError::new(Code::BadParameter, text));
+    }
+    let debugged = input.gdb_port.is_some() || input.wait_for_gdb;
+    if backend == Backend::Builtin && debugged && !esp_machine::firmware::runs(chip) {
+        let text = format!("GDB needs code that runs, and no mask ROM of the {} is built into this program", chip.name);
         return Err(ToolError::new(Code::BadParameter, text));
     }
     let loader_by_rom = input.engine == Some(Loader::Rom);

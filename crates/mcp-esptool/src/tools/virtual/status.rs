@@ -19,7 +19,7 @@ pub struct Status;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as esp32-1 or qemu://esp32-1.
+    /// The device, as esp32-1.
     id: String,
     /// Console from this offset (default: its end; 0: from the start).
     console_from: Option<u64>,

@@ -17,7 +17,7 @@ pub struct Stop;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// The device, as esp32-1 or qemu://esp32-1.
+    /// The device, as esp32-1.
     id: Option<String>,
     /// Stop all.
     #[serde(default)]

@@ -115,7 +115,7 @@ impl View {
             is_virtual: true,
             rfc2217: status.record.as_ref().map(|record| url("rfc2217", record.rfc2217_port)),
             socket: status.record.as_ref().map(|record| url("socket", record.socket_port)),
-            gdb_port: config.gdb_port,
+            gdb_port: status.record.as_ref().map_or(config.gdb_port, |record| record.gdb_port),
             flash_size_bytes: config.flash_size,
             flash_file: status.dir.join("flash.bin").display().to_string(),
             efuse_file: status.dir.join("efuse.bin").display().to_string(),
