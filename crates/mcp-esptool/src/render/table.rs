@@ -14,7 +14,9 @@ const MAX_NESTED: usize = 60;
 const MAX_WIDTH: usize = 170;
 /// Rows from which on a column of equal values is folded.
 const MIN_ROWS_TO_FOLD: usize = 4;
-/// Characters of a path beyond which only its end is shown, where it names a source and is no parameter.
+/// Columns with paths of sources and libraries, which nobody gives back to a tool.
+const SOURCES: [&str; 3] = ["name", "source", "text"];
+/// Characters of such a path beyond which only its end is shown.
 const MAX_PATH: usize = 50;
 
 /// The list below its name, long lists cut.
@@ -152,11 +154,10 @@ fn cell(fields: &[(String, Node)], column: &str) -> String {
     }
 }
 
-/// Of a long path to a source or library the end tells most; a path that a caller may want to give back stays whole.
+/// Of a long path to a source or library the end tells most; every other path stays whole.
 fn end_of_path(column: &str, text: String) -> String {
-    let is_parameter = ["path", "file", "dir"].iter().any(|word| column.ends_with(word));
     let count = text.chars().count();
-    if is_parameter || count <= MAX_PATH || !text.starts_with('/') || text.contains(' ') {
+    if !SOURCES.contains(&column) || count <= MAX_PATH || !text.starts_with('/') || text.contains(' ') {
         return text;
     }
     let end: String = text.chars().skip(count - MAX_PATH).collect();
