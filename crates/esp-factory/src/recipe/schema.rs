@@ -12,10 +12,28 @@ use super::{Limits, Measure, Recipe, Test};
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = SchemaGenerator::new(settings.for_deserialize()).into_root_schema_for::<Recipe>().to_value();
+    numbers_to_burn(&mut schema);
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("title".into(), "Production recipe".into());
     }
     schema
+}
+
+/// TOML writes the value of a field to burn as a number, too.
+fn numbers_to_burn(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let kinds = fields.get_mut("burn").and_then(|burn| burn.pointer_mut("/items/oneOf"));
+            for kind in kinds.and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(Value::Array(types)) = kind.pointer_mut("/properties/value/type") {
+                    types.push("integer".into());
+                }
+            }
+            fields.values_mut().for_each(numbers_to_burn);
+        }
+        Value::Array(items) => items.iter_mut().for_each(numbers_to_burn),
+        _ => {}
+    }
 }
 
 impl JsonSchema for Test {

@@ -42,7 +42,7 @@ fn what_is_wrong_is_named() {
         ("min = 2097152\n", "", "nothing would ever fail"),
         ("min = 2097152\n", "min = 5\nmax = 4\n", "min is above max"),
         ("name = \"serial in flash\"", "name = \"flash size\"", "same name"),
-        ("address = \"0x10000\"", "address = \"far\"", "no 32-bit number"),
+        ("address = \"0x10000\"", "address = \"far\"", "not a 32-bit number"),
         ("address = \"0x10000\"", "address = \"0xcff0\"", "begins at"),
         ("app.bin", "gone.bin", "cannot be read"),
         ("mac = { type = \"hex2bin\", value = \"{mac.hex}\" }\n", "", "but nothing is written"),

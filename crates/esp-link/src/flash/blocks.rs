@@ -3,9 +3,9 @@
 use esp_model::job::Job;
 use md5::{Digest, Md5};
 
-use super::BLOCK;
 use super::meter::Meter;
 use super::source::Source;
+use super::{BLOCK, SECTOR};
 use crate::error::LoaderError;
 use crate::loader::{Loader, Mode};
 
@@ -79,8 +79,7 @@ impl Loader {
     ) -> Result<(Block, bool), LoaderError> {
         let quiet = job.silent();
         if !self.can_verify() {
-            let bytes = self.read_flash_bytes(&quiet, address, length)?;
-            return Ok((Block::Bytes(bytes), false));
+            return self.read_sectors(job, address, length, (meter, before));
         }
         let digest = self.digest(&quiet, address, length)?;
         if digest == blank_digest(length) {
@@ -99,12 +98,28 @@ impl Loader {
                 }
             }
         }
-        let mut bytes = Vec::with_capacity(length as usize);
-        let checked = self.read_flash(&quiet, address, length, |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        Ok((Block::Bytes(bytes), checked))
+        self.read_sectors(job, address, length, (meter, before))
+    }
+
+    /// A block in sectors: a ROM takes seconds for a whole one, and somebody watches.
+    fn read_sectors(
+        &mut self,
+        job: &Job,
+        address: u32,
+        length: u32,
+        (meter, before): (&mut Meter, u32),
+    ) -> Result<(Block, bool), LoaderError> {
+        let quiet = job.silent();
+        let (mut bytes, mut checked) = (Vec::with_capacity(length as usize), true);
+        while let Some(left) = length.checked_sub(bytes.len() as u32).filter(|left| *left > 0) {
+            let done = bytes.len() as u32;
+            meter.report(job, self.port().now(), u64::from(before + done), format_args!("reading {address:#x}"));
+            checked &= self.read_flash(&quiet, address + done, left.min(SECTOR), |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })?;
+        }
+        Ok((Block::Bytes(bytes), checked && self.can_verify()))
     }
 
     /// How much of `known`, from its start and in whole blocks, stands at `address`: where an earlier read can go on.
