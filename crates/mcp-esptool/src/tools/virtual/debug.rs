@@ -87,6 +87,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     size: Option<Number>,
     /// Snapshot.
+    #[schemars(extend("x-rare" = true))]
     name: Option<String>,
     /// A `monitor` command; `help` lists them.
     #[schemars(extend("x-rare" = true))]
@@ -105,6 +106,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     variables: bool,
     /// ELF file (default: found by SHA-256).
+    #[schemars(extend("x-rare" = true))]
     elf_file: Option<String>,
 }
 
