@@ -1,6 +1,7 @@
 //! The command line: the same tools as over MCP, as verbs and by name, and what surrounds them.
 
 mod call;
+mod complete;
 mod show;
 mod verb;
 
@@ -8,7 +9,6 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use esp_model::job::Job;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::factory::cli::RecipeCommand;
 use crate::ops::config::{Config, Sources};
 use crate::ops::error::{Class, ToolError};
 use crate::ops::words::counted;
-use crate::{columns, docs, doctor, factory, logs, mcp, selftest, serve, sim, terminal, tools, verbs};
+use crate::{columns, completions, docs, doctor, factory, logs, mcp, selftest, serve, sim, terminal, tools, verbs};
 
 pub use self::call::job_with_bar;
 use self::call::{answer, arguments, cancel_when_told_to_end};
@@ -171,6 +171,15 @@ enum Command {
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
+    },
+    /// Print what an option may be: port, chip, partition (for completion scripts)
+    #[command(hide = true)]
+    Complete {
+        /// The parameter
+        name: String,
+        /// What the value begins with
+        #[arg(default_value = "")]
+        begin: String,
     },
     /// Print the manual page, or write one page for each command below a folder
     Man {
@@ -332,7 +341,10 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
             let made = esp_faces::make_links(&dir, &std::env::current_exe()?)?;
             Ok(print(&made.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n"))?)
         }
-        Some(Command::Completions { shell }) => Ok(print(&completion_script(shell))?),
+        Some(Command::Completions { shell }) => Ok(print(&complete::script(shell))?),
+        Some(Command::Complete { name, begin }) => {
+            Ok(print(&completions::values(&Ctx::new(config)?, &name, &begin, &|_| None).join("\n"))?)
+        }
         Some(Command::Man { dir: None }) => Ok(docs::manual(command()).render(&mut io::stdout())?),
         Some(Command::Man { dir: Some(dir) }) => Ok(docs::manuals(&dir, command())?),
         Some(Command::Daemon(args)) => Ok(serve::consoles(config, &args)??),
@@ -348,28 +360,6 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
 fn served(args: &[String]) -> Result<(), String> {
     let line = ["mcp-esptool"].into_iter().chain(args.iter().map(String::as_str));
     Cli::try_parse_from(line).map(drop).map_err(|error| format!("a client could not start the server: {error}"))
-}
-
-/// The script that completes commands, options and names of tools.
-fn completion_script(shell: clap_complete::Shell) -> String {
-    let names = || tools::ALL.iter().map(|entry| entry.name);
-    let mut command = command().mut_subcommand("call", |call| {
-        call.mut_arg("tool", |tool| tool.value_parser(PossibleValuesParser::new(names())))
-    });
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "mcp-esptool", &mut script);
-    let script = String::from_utf8_lossy(&script).into_owned();
-    match shell {
-        // The generator names the branches of a program with a dash otherwise than it asks for them.
-        clap_complete::Shell::Bash => script.replace("mcp__subcmd__esptool", "mcp__esptool"),
-        // It leaves out what a parameter may be.
-        clap_complete::Shell::Fish => {
-            let names = names().collect::<Vec<_>>().join(" ");
-            let when = "__fish_mcp_esptool_using_subcommand call";
-            format!("{script}complete -c mcp-esptool -n \"{when}\" -f -a \"{names}\"\n")
-        }
-        _ => script,
-    }
 }
 
 fn simulate(args: &sim::Args) -> Result<(), Failure> {

@@ -83,6 +83,31 @@ fn completions_for_all_shells() {
 }
 
 #[test]
+fn bash_completes_verbs_chips_and_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("script"), stdout(&run(&["completions", "bash"]))).unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    let complete = |words: &[&str]| {
+        let text = format!(
+            "source ./script; COMP_WORDS=(mcp-esptool {}); COMP_CWORD={}; _mcp__esptool mcp-esptool '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len(),
+            words[words.len() - 1],
+            if words.len() > 1 { words[words.len() - 2] } else { "mcp-esptool" }
+        );
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash").args(["-c", &text]).env("PATH", path).current_dir(dir.path()).output();
+        stdout(&output.unwrap())
+    };
+    assert!(complete(&["par"]).contains("partitions"));
+    assert!(complete(&["nvs", "de"]).contains("delete"));
+    assert!(complete(&["image", "make", "--flash-m"]).contains("--flash-mode"));
+    assert!(complete(&["image", "make", "-c", "esp32c"]).contains("esp32c3"));
+    assert!(complete(&["read", "--port", "sim"]).contains("sim://esp32c3"), "{}", complete(&["read", "--port", "sim"]));
+    assert!(complete(&["reset", "--reset-mode", "d"]).contains("download"));
+}
+
+#[test]
 fn selftest_passes_on_a_virtual_chip_and_fails_without_one() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().display().to_string();

@@ -34,6 +34,7 @@ pub(super) fn run(globals: &Globals, name: &str, matches: &ArgMatches) -> Result
     }
     let mut reply = call(&ctx, &line);
     if asks
+        && !line.json
         && let Ok(planned) = &reply
         && let Some(token) = confirmed(&ctx, planned)?
     {

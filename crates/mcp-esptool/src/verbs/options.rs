@@ -141,7 +141,7 @@ fn hint(name: &str) -> ValueHint {
     let is = |end: &str| name.ends_with(end);
     match () {
         () if is("_dir") || is("_dirs") => ValueHint::DirPath,
-        () if is("_file") || is("_files") || name == "port" => ValueHint::FilePath,
+        () if is("_file") || is("_files") => ValueHint::FilePath,
         () if matches!(name, "project" | "image" | "other" | "flash_image" | "clone_from") => ValueHint::AnyPath,
         () => ValueHint::Other,
     }
