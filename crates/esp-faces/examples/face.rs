@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use esp_faces::Host;
 use esp_link::port::{PortError, PortUrl};
+use esp_model::efuse::{Efuses, Request};
 use esp_model::port::Port;
 
 /// A program without virtual devices and without a policy.
@@ -20,6 +21,18 @@ impl Host for Bare {
 
     fn burns_unasked(&self, _: &str) -> bool {
         false
+    }
+
+    fn vouches(&self, _: &str) -> bool {
+        false
+    }
+
+    fn others_have(&self, _: &[Request], _: &Efuses, _: &str) -> Result<(bool, bool), String> {
+        Ok((false, false))
+    }
+
+    fn records_burn(&self, _: &[Request], _: &Efuses, _: &str) -> Result<(), String> {
+        Ok(())
     }
 }
 

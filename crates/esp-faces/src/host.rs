@@ -1,6 +1,7 @@
 //! What a face needs from the program around it.
 
 use esp_link::port::{PortError, PortUrl};
+use esp_model::efuse::{Efuses, Request};
 use esp_model::port::Port;
 
 /// The program that a face runs in.
@@ -13,4 +14,13 @@ pub trait Host {
 
     /// The policy allows to burn eFuses of the device with this base MAC although nobody confirms at the keyboard.
     fn burns_unasked(&self, mac: &str) -> bool;
+
+    /// The policy vouches for this about the device: `ota_proven`, `flash_voltage`, `flash_wiring`.
+    fn vouches(&self, what: &str) -> bool;
+
+    /// Whether another device than the one with this base MAC has the key, or the custom MAC address, of this burn.
+    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(bool, bool), String>;
+
+    /// Records, before it is burned, which key or custom MAC address the device with this base MAC receives.
+    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(), String>;
 }

@@ -4,6 +4,7 @@
 //! file, `line.rs`, and what is sent was allowed by [`Loader::call`] first.
 
 pub mod bootloaders;
+pub mod burn_facts;
 pub mod connect;
 pub mod detect;
 pub mod efuse;

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_faces::{Face, Host};
 use esp_link::port::{PortError, PortUrl};
+use esp_model::efuse::{Efuses, Request};
 use esp_model::port::Port;
 
 use crate::ops::config::{Config, Sources};
 use crate::ops::console::Pause;
 use crate::ops::console::daemon::Place;
+use crate::ops::efuse::marks::{self, Mark};
+use crate::ops::guard::audit::AuditLog;
 use crate::ops::guard::policy::Policy;
 use crate::ops::session::ports::Ports;
 use crate::ops::session::virtuals::Virtuals;
@@ -44,6 +47,22 @@ impl Host for Program {
     fn burns_unasked(&self, mac: &str) -> bool {
         let policy = config().and_then(|config| Policy::load(&config).map_err(|error| error.to_string()));
         policy.is_ok_and(|policy| policy.allows_burn(mac, false).is_ok())
+    }
+
+    fn vouches(&self, what: &str) -> bool {
+        let policy = config().and_then(|config| Policy::load(&config).map_err(|error| error.to_string()));
+        policy.is_ok_and(|policy| policy.vouches(what))
+    }
+
+    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(bool, bool), String> {
+        let audit = AuditLog::new(&config()?.state_dir());
+        let taken = marks::taken(&audit, &Mark::of(requests, efuses), mac).map_err(|error| error.to_string())?;
+        Ok((taken.key, taken.mac))
+    }
+
+    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(), String> {
+        let audit = AuditLog::new(&config()?.state_dir());
+        marks::record(&audit, &Mark::of(requests, efuses), mac).map_err(|error| error.to_string())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use esp_link::burn_facts::Known;
 use esp_link::options::StubSource;
 use esp_link::port::PortUrl;
 use esp_model::chip::{self, Chip};
 use esp_model::hex;
 
 use esp_model::efuse::lint::{Facts, Severity};
-use esp_model::efuse::{Burn, Efuses, Plan, token};
+use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request, token};
 
 use super::{burn, register_file};
 use crate::command::Call;
@@ -31,6 +32,8 @@ pub struct Bench {
     pub efuses: Efuses,
     /// What is to be burned.
     pub burn: Burn,
+    /// The same, as it was asked for.
+    pub requests: Vec<Request>,
     /// Several burns are done together at the end.
     pub batch: bool,
     /// What is to be burned is shown as a token.
@@ -53,7 +56,15 @@ impl Bench {
                 "--extend-efuse-table is not supported: name the bits of a project with burn-bit or burn-block-data";
             return Err(Fault::fatal(text));
         }
-        let bench = Self { chip, burn: Burn::new(efuses.clone()), efuses, batch: false, show_token: false, holder };
+        let bench = Self {
+            chip,
+            burn: Burn::new(efuses.clone()),
+            requests: Vec::new(),
+            efuses,
+            batch: false,
+            show_token: false,
+            holder,
+        };
         bench.say_registers(call);
         Ok(bench)
     }
@@ -86,6 +97,10 @@ impl Bench {
         let steps = self.burn.steps().map_err(burn::refused)?;
         match &mut self.holder {
             Holder::Device(session) => {
+                if let Some(identity) = session.loader.identity().filter(|_| !is_virtual(call)) {
+                    let mac = hex::joined(identity.mac, ":");
+                    call.host.records_burn(&self.requests, &self.efuses, &mac).map_err(Fault::Fatal)?;
+                }
                 let job = session.job.shielded();
                 let burned = session.loader.burn_efuses(&job, self.burn.before(), &steps, |_, _| ());
                 burned.map_err(Fault::fatal)?;
@@ -105,18 +120,45 @@ impl Bench {
             }
         }
         self.burn = Burn::new(self.efuses.clone());
+        self.requests.clear();
         self.say_registers(call);
         Ok(())
     }
 
+    /// Adds what is to be burned.
+    pub fn add(&mut self, request: &Request) -> Result<(), BurnError> {
+        self.burn.add(request)?;
+        self.requests.push(request.clone());
+        Ok(())
+    }
+
     /// Refuses a burn that would brick a real chip, and one that nobody confirms and the policy does not allow.
-    pub fn may_burn(&self, call: &Call<'_>) -> Result<(), Fault> {
-        let Holder::Device(session) = &self.holder else { return Ok(()) };
+    pub fn may_burn(&mut self, call: &Call<'_>) -> Result<(), Fault> {
+        let revision = self.revision();
+        let Holder::Device(session) = &mut self.holder else { return Ok(()) };
         let Some(identity) = session.loader.identity() else {
             return Err(Fault::fatal("eFuses cannot be burned in secure download mode."));
         };
-        let facts = Facts { reads_agree: true, revision_known: true, ..Facts::default() };
-        let plan = Plan::new(self.chip, self.revision(), identity.mac, &self.burn, &facts).map_err(burn::refused)?;
+        let base_mac = identity.mac;
+        let mac = hex::joined(base_mac, ":");
+        let pretend = is_virtual(call);
+        let seen = facts_of_device(session, &self.efuses, &self.requests)?;
+        // Virtual devices try out what a real one then gets.
+        let (key_taken, mac_taken) = match pretend {
+            true => (false, false),
+            false => call.host.others_have(&self.requests, &self.efuses, &mac).map_err(Fault::Fatal)?,
+        };
+        let vouched = |what: &str| call.host.vouches(what);
+        let facts = Facts {
+            key_is_unique: key_taken.then_some(false),
+            mac_taken,
+            ota_proven: vouched("ota_proven"),
+            flash_voltage_known: vouched("flash_voltage"),
+            voltage_override_ran: vouched("flash_voltage"),
+            flash_wiring_known: vouched("flash_wiring"),
+            ..seen
+        };
+        let plan = Plan::new(self.chip, revision, base_mac, &self.burn, &facts).map_err(burn::refused)?;
         for finding in plan.findings.iter().filter(|finding| finding.severity != Severity::Deny) {
             call.terminal.warn(&finding.text);
         }
@@ -126,9 +168,6 @@ impl Bench {
                 denied.iter().map(|finding| format!("rule {}: {}", finding.rule, finding.text)).collect();
             return Err(Fault::Fatal(format!("This burn is refused.\n  {}", list.join("\n  "))));
         }
-        let mac = hex::joined(identity.mac, ":");
-        let url = call.option("port").and_then(|port| port.parse::<PortUrl>().ok());
-        let pretend = matches!(url, Some(PortUrl::Sim { .. } | PortUrl::Qemu(_)));
         if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(&mac) {
             return Err(Fault::Fatal(format!(
                 "--do-not-confirm burns the eFuses of a real device only where the policy allows it: add burn_macs = \
@@ -137,6 +176,20 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// The port is a simulated or emulated device.
+fn is_virtual(call: &Call<'_>) -> bool {
+    let url = call.option("port").and_then(|port| port.parse::<PortUrl>().ok());
+    matches!(url, Some(PortUrl::Sim { .. } | PortUrl::Qemu(_)))
+}
+
+/// What the device tells beyond its eFuses: the same that the tools look at.
+fn facts_of_device(session: &mut Session, efuses: &Efuses, requests: &[Request]) -> Result<Facts, Fault> {
+    // Without its flash the device may still be burned: what cannot be read is unknown.
+    let _ = session.loader.attach_flash(&session.job, None);
+    let known = Known { requests, attempts: &session.attempts, ..Known::default() };
+    session.loader.burn_facts(&session.job, efuses, &known).map_err(failed)
 }
 
 fn device(call: &Call<'_>) -> Result<(&'static Chip, Efuses, Holder), Fault> {

@@ -34,7 +34,7 @@ pub fn add(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
 }
 
 fn put(bench: &mut Bench, request: &Request) -> Result<(), Fault> {
-    bench.burn.add(request).map_err(refused)
+    bench.add(request).map_err(refused)
 }
 
 fn known(bench: &Bench, name: &str) -> Result<&'static Field, Fault> {
@@ -124,7 +124,7 @@ fn protect(bench: &mut Bench, call: &Call<'_>, read: bool) -> Result<(), Fault> 
         }
         let (name, shares) = (field.name.clone(), shares(bench, field, read));
         let request = if read { Request::ReadProtect { name } } else { Request::WriteProtect { name } };
-        bench.burn.add(&request).map_err(|error| match error {
+        bench.add(&request).map_err(|error| match error {
             BurnError::WriteProtected(_) => {
                 let register = if read { "RD_DIS" } else { "WR_DIS" };
                 let text = format!(
@@ -347,7 +347,7 @@ fn key(
         read_protect: !call.has("no-read-protect") && !call.has("no-protect-key"),
         write_protect: !call.has("no-write-protect") && !call.has("no-protect-key"),
     };
-    bench.burn.add(&request).map_err(|error| match error {
+    bench.add(&request).map_err(|error| match error {
         BurnError::Length { found, wanted, .. } => Fault::Fatal(format!(
             "Incorrect key file size {found}. Key file must be {wanted} bytes ({} bits) of raw binary key data.",
             wanted * 8
@@ -383,7 +383,7 @@ fn voltage(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
         "3.3V" => (Voltage::V3_3, format!("Enable internal flash voltage regulator ({supply}) to 3.3V.")),
         _ => (Voltage::Off, format!("Disable internal flash voltage regulator ({supply}).")),
     };
-    bench.burn.add(&Request::FlashVoltage(voltage)).map_err(|error| match error {
+    bench.add(&Request::FlashVoltage(voltage)).map_err(|error| match error {
         BurnError::Unknown(_) => Fault::fatal("set_flash_voltage is not supported for this chip"),
         error => refused(error),
     })?;

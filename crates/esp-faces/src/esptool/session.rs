@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use esp_link::connect::Attempt;
+use esp_link::connect::{Attempt, Report};
 use esp_link::options::{Before, ROM_BAUD, StubSource};
+use esp_link::port::traced::Traced;
 use esp_link::port::{self, OpenOptions, PortError, PortUrl, scan};
 use esp_link::reset::Sequence;
 use esp_link::{ConnectError, ConnectOptions, Loader, LoaderError, Mode};
 use esp_model::chip::ImageFormat;
 use esp_model::hex;
 use esp_model::job::Job;
+use esp_model::port::Port;
 
 use super::config::{self, Config};
 use super::options;
@@ -32,6 +34,8 @@ pub struct Session {
     pub job: Job,
     /// How progress is shown.
     pub meter: Meter,
+    /// How the connection came about.
+    pub attempts: Vec<Attempt>,
     config: Config,
 }
 
@@ -58,19 +62,24 @@ impl Session {
 
     /// Connects. Returns the port's name and where the stub came from, too.
     pub fn connect(call: &Call<'_>, stub: StubSource) -> Result<(Self, String, Option<String>), Fault> {
+        if call.option("override-vddsdio").is_some() {
+            return Err(Fault::fatal(
+                "--override-vddsdio is not supported: set the voltage with espefuse set-flash-voltage",
+            ));
+        }
         let meter = Meter::new(call.terminal);
         let job = meter.job();
         let config = config::load().unwrap_or_default();
         let connect = ConnectOptions { stub, ..connect_options(call, &config)? };
-        let (loader, port, stub) = match named_port(call) {
+        let (loader, port, report) = match named_port(call) {
             Some(name) => {
                 call.terminal.say(format_args!("Serial port {name}:"));
-                let (loader, stub) = connect_to(call, &name, &connect, &job, &meter)?;
-                (loader, name, stub)
+                let (loader, report) = connect_to(call, &name, &connect, &job, &meter)?;
+                (loader, name, report)
             }
             None => first_that_answers(call, &connect, &job, &meter)?,
         };
-        Ok((Self { loader, job, meter, config }, port, stub))
+        Ok((Self { loader, job, meter, attempts: report.attempts, config }, port, report.stub))
     }
 
     /// The chip is in secure download mode.
@@ -242,7 +251,7 @@ fn first_that_answers(
     options: &ConnectOptions,
     job: &Job,
     meter: &Meter,
-) -> Result<(Loader, String, Option<String>), Fault> {
+) -> Result<(Loader, String, Report), Fault> {
     check_filters(call)?;
     let mut found = scan::scan();
     found.retain(|port| filtered(call, port));
@@ -253,7 +262,7 @@ fn first_that_answers(
     for port in found.iter().rev() {
         call.terminal.say(format_args!("Serial port {}:", port.path));
         match connect_to(call, &port.path, &options, job, meter) {
-            Ok((loader, stub)) => return Ok((loader, port.path.clone(), stub)),
+            Ok((loader, report)) => return Ok((loader, port.path.clone(), report)),
             Err(Fault::Fatal(text)) => call.terminal.say(format_args!("{} failed to connect: {text}", port.path)),
             Err(other) => return Err(other),
         }
@@ -304,14 +313,14 @@ fn connect_to(
     options: &ConnectOptions,
     job: &Job,
     meter: &Meter,
-) -> Result<(Loader, Option<String>), Fault> {
+) -> Result<(Loader, Report), Fault> {
     let unreachable = |error: PortError| {
         Fault::Fatal(format!("Could not open {name}, the port is busy or doesn't exist.\n({error})\n"))
     };
     let url: PortUrl = name.parse().map_err(|error| unreachable(PortError::Url(error)))?;
     call.host.allows_port(&url).map_err(|error| Fault::Fatal(format!("Could not open {name}: {error}")))?;
     let opened = port::open_with(&url, &OpenOptions::default(), |url| call.host.open_virtual(url));
-    let port = opened.map_err(unreachable)?;
+    let port = traced(call, opened.map_err(unreachable)?);
     call.terminal.piece("Connecting...");
     meter.connecting();
     let connected = Loader::connect(port, options, job);
@@ -320,7 +329,12 @@ fn connect_to(
     if let (Ok((loader, _)), None) = (&connected, options.expect) {
         call.terminal.say(format_args!("Detecting chip type... {}", loader.chip().name));
     }
-    connected.map(|(loader, report)| (loader, report.stub)).map_err(|error| not_connected(options, &error))
+    connected.map_err(|error| not_connected(options, &error))
+}
+
+/// With `--trace`, what goes over the line is written to standard error, as `mcp-esptool replay` reads it.
+fn traced(call: &Call<'_>, port: Box<dyn Port>) -> Box<dyn Port> {
+    if call.switch("trace") { Box::new(Traced::new(port, std::io::stderr())) } else { port }
 }
 
 fn not_connected(options: &ConnectOptions, error: &ConnectError) -> Fault {

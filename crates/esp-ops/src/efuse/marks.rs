@@ -4,6 +4,8 @@ use esp_model::efuse::{Efuses, Request};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::error::ToolError;
+use crate::guard::audit::AuditLog;
 use crate::session::device::mac_text;
 
 /// Something that no second device may have.
@@ -46,6 +48,34 @@ impl Mark {
     pub fn is_in(&self, event: &Value) -> bool {
         event["marks"].as_array().is_some_and(|marks| marks.contains(&json!(self.text())))
     }
+}
+
+/// What of a burn another device has already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// A secret key.
+    pub key: bool,
+    /// A custom MAC address.
+    pub mac: bool,
+}
+
+/// What of these marks the log gave to another device than the one with this base MAC address.
+pub fn taken(audit: &AuditLog, marks: &[Mark], mac: &str) -> Result<Taken, ToolError> {
+    let mut found = Taken::default();
+    for mark in marks {
+        let taken = audit.any(|event| mark.is_in(event) && event["mac"] != json!(mac))?;
+        if mark.is_key() { found.key |= taken } else { found.mac |= taken }
+    }
+    Ok(found)
+}
+
+/// Puts into the log what the device with this base MAC address receives, before it is burned.
+pub fn record(audit: &AuditLog, marks: &[Mark], mac: &str) -> Result<(), ToolError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let marks: Vec<_> = marks.iter().map(Mark::text).collect();
+    audit.append(json!({ "event": "receives", "mac": mac, "marks": marks }))
 }
 
 /// A name for a secret that tells nothing of it, for 128 random bits or more.

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::Call;
 use crate::boot::check::walk_decrypted;
 use crate::efuse::facts;
-use crate::efuse::marks::Mark;
+use crate::efuse::marks::{self, Mark};
 use crate::efuse::refusal::{self, BurnRefused};
 use crate::error::{Code, FlashState, ToolError};
 use crate::session::device::{Connected, mac_text};
@@ -262,9 +262,8 @@ pub fn carry_out_after(
         (None, None) => offer(call, &plan, &mac, is_virtual, &mut outcome)?,
         (Some(token), None) => {
             call.confirmations.redeem(token, &mac, &plan.hash_hex())?;
-            let marks: Vec<_> = Mark::of(requests, &plan.before).iter().map(Mark::text).collect();
-            if !marks.is_empty() && !is_virtual {
-                call.audit.append(json!({ "event": "receives", "mac": mac, "marks": marks }))?;
+            if !is_virtual {
+                marks::record(&call.audit, &Mark::of(requests, &plan.before), &mac)?;
             }
             prepare(connected)?;
             outcome.state = burn_now(call, job, connected, &plan, &mac)?;

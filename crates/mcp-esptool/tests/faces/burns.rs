@@ -13,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
     let chips = ["esp32", "esp32c3", "esp32s3", "esp32c2"];
     let mut trials: Vec<Trial> =
         chips.map(|chip| trial(format!("faces: espefuse burns a virtual {chip} alike"), move || alike(chip))).into();
+    trials
+        .push(trial("faces: espefuse refuses what the tools refuse, and what the policy vouches for it takes", facts));
     trials.push(trial("faces: a device behind a port is not burned unasked without a policy line", unasked));
     trials
 }
@@ -90,4 +92,31 @@ fn unasked() -> Result<(), Stop> {
     } else {
         fail(format!("not burned: {burned:?}"))
     }
+}
+
+/// The rules look at the same facts as the tools' do: what other devices have, what is in flash, what the policy says.
+fn facts() -> Result<(), Stop> {
+    let folder = scratch("faces-facts");
+    let devices = [("esp32c3", "02:00:00:00:00:01"), ("esp32c3", "02:00:00:00:00:02"), ("esp32", "02:00:00:00:00:03")];
+    let start = |(number, (chip, mac)): (usize, (&str, &str))| {
+        Sim::start_with(chip, &folder, &format!("device-{number}"), &["--mac", mac])
+    };
+    let sims = devices.into_iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
+    let burn = |device: usize, vouch: &str, what: &str| -> Result<crate::Ran, Stop> {
+        fs::write(folder.join("policy.toml"), format!("burn_macs = [\"*\"]\nvouch = [{vouch}]\n"))?;
+        let mut command = face("espefuse");
+        command.env("XDG_CONFIG_HOME", &folder).env("HOME", &folder).env("MCP_ESPTOOL_STATE_DIR", folder.join("state"));
+        command.env("MCP_ESPTOOL_POLICY", folder.join("policy.toml"));
+        let line = format!("--port {} --do-not-confirm {what}", sims[device].port);
+        ran(command.args(line.split(' ')), &folder)
+    };
+    let expect = |done: crate::Ran, code: i32, text: &str| -> Result<(), Stop> {
+        if done.code == code && done.text.contains(text) { Ok(()) } else { fail(format!("no {code} {text}: {done:?}")) }
+    };
+    let mac = "burn-custom-mac 02:11:22:33:44:55";
+    expect(burn(0, "", mac)?, 0, "Successful")?;
+    expect(burn(1, "", mac)?, 2, "belongs to another device")?;
+    let voltage = "set-flash-voltage 1.8V";
+    expect(burn(2, "", voltage)?, 2, "vouch = [\"flash_voltage\"]")?;
+    expect(burn(2, "\"flash_voltage\"", voltage)?, 0, "Successful")
 }

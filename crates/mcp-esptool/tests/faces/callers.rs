@@ -39,9 +39,14 @@ impl Drop for Sim {
 
 impl Sim {
     pub fn start(chip: &str, folder: &Path, name: &str) -> Result<Self, Stop> {
+        Self::start_with(chip, folder, name, &[])
+    }
+
+    /// The same with further options.
+    pub fn start_with(chip: &str, folder: &Path, name: &str, options: &[&str]) -> Result<Self, Stop> {
         let flash = folder.join(format!("{name}.flash"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
-        command.args(["sim", chip, "--rfc2217", "127.0.0.1:0", "--flash"]).arg(&flash);
+        command.args(["sim", chip, "--rfc2217", "127.0.0.1:0", "--flash"]).arg(&flash).args(options);
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let Some(stderr) = process.stderr.take() else { return fail("no stderr") };
         let mut lines = BufReader::new(stderr).lines();
