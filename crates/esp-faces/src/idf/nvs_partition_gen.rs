@@ -1,9 +1,10 @@
-//! `nvs_partition_gen`: NVS images from CSV, encrypted or not.
+//! `nvs_partition_gen`: NVS images from CSV, encrypted or not. Texts and exit codes are those of esp-idf-nvs-partition-gen
+//! 0.3.0.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command};
-use esp_model::nvs::{self, Keys, Version};
+use esp_model::nvs::{self, Keys, NvsError, Version};
 use esp_model::secure::nvs_keys;
 
 use crate::command::{Call, Entry, Face, flag, option, place};
@@ -29,12 +30,30 @@ pub static FACE: Face = Face {
     shorts: &[],
 };
 
+/// What names a file that the tool takes.
+const ENDING: &str = ".bin";
+/// Sectors of NVS.
+const SECTOR: u64 = 4096;
+/// The smallest partition that applications can write to.
+const WRITABLE: u64 = 3 * SECTOR;
+/// Exit code after a row of the CSV file that cannot be taken: -2.
+const BAD_ROW: u8 = 254;
+
 fn folder() -> Arg {
-    option("outdir", "Folder for the files")
+    option("outdir", "Folder for the files (default: the current one)")
 }
 
 fn version() -> Arg {
     option("version", "Version of the format").value_parser(["1", "2"]).default_value("2")
+}
+
+/// CSV files, the file to write, its size: the parser cannot tell where the first list ends.
+fn words() -> Arg {
+    Arg::new("words")
+        .num_args(3..)
+        .required(true)
+        .value_names(["INPUT", "OUTPUT", "SIZE"])
+        .help("CSV files, image, bytes")
 }
 
 fn hmac() -> Vec<Arg> {
@@ -47,13 +66,7 @@ fn hmac() -> Vec<Arg> {
 }
 
 fn spec_generate() -> Command {
-    Command::new("generate")
-        .about("Make an image")
-        .arg(place("input", "CSV file"))
-        .arg(place("output", "File to write"))
-        .arg(place("size", "Bytes"))
-        .arg(version())
-        .arg(folder())
+    Command::new("generate").about("Make an image").arg(words()).arg(version()).arg(folder())
 }
 
 fn spec_key() -> Command {
@@ -63,11 +76,9 @@ fn spec_key() -> Command {
 fn spec_encrypt() -> Command {
     Command::new("encrypt")
         .about("Make an encrypted image")
-        .arg(place("input", "CSV file"))
-        .arg(place("output", "File to write"))
-        .arg(place("size", "Bytes"))
+        .arg(words())
         .arg(version())
-        .arg(flag("keygen", "Make the keys"))
+        .arg(flag("keygen", "Make the keys").conflicts_with("inputkey"))
         .arg(option("keyfile", "Name of the key file"))
         .arg(option("inputkey", "File with the keys"))
         .args(hmac())
@@ -83,47 +94,105 @@ fn spec_decrypt() -> Command {
         .arg(folder())
 }
 
-/// A path below `--outdir`.
-fn output(call: &Call<'_>, name: &str) -> Result<String, Fault> {
-    let path = match call.optional("outdir") {
-        Some(folder) => Path::new(folder).join(name),
-        None => PathBuf::from(name),
-    };
+/// This tool prints the reason alone and ends with 1.
+fn failed(call: &Call<'_>, error: impl std::fmt::Display) -> Fault {
+    call.terminal.error(error);
+    Fault::Exit(1)
+}
+
+fn ends_right(call: &Call<'_>, path: &str) -> Result<(), Fault> {
+    let ending = Path::new(path).extension().is_some_and(|end| end.to_string_lossy().contains("bin"));
+    if ending { Ok(()) } else { Err(failed(call, format_args!("`{path}`. Only `{ENDING}` extension allowed."))) }
+}
+
+/// The folder that `--outdir` names.
+fn output_folder(call: &Call<'_>) -> Result<PathBuf, Fault> {
+    match call.optional("outdir") {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => Ok(std::env::current_dir()?),
+    }
+}
+
+/// A path below a folder, which is made when it is missing.
+fn target(call: &Call<'_>, folder: &Path, name: &str) -> Result<String, Fault> {
+    if Path::new(name).is_absolute() && call.optional("outdir").is_some() {
+        call.terminal.warn(format_args!("`{name}` ==> absolute path given so outdir is ignored for this file."));
+    }
+    let path = folder.join(name);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     Ok(path.display().to_string())
 }
 
-fn image(call: &Call<'_>, keys: Option<&Keys>) -> Result<Vec<u8>, Fault> {
-    let path = call.text("input");
-    let csv = files::read(path, "input")?;
-    let given = call.text("size");
-    let size = text::integer(given).ok_or_else(|| Fault::value("size", format_args!("'{given}' is not a number")))?;
+/// CSV files, output and size.
+struct Given<'a> {
+    inputs: Vec<&'a str>,
+    output: &'a str,
+    size: u64,
+}
+
+impl<'a> Given<'a> {
+    fn read(call: &'a Call<'_>) -> Result<Self, Fault> {
+        let words = call.list("words");
+        let [inputs @ .., output, size] = words.as_slice() else { return Err(Fault::Exit(2)) };
+        let bytes =
+            text::integer(size).ok_or_else(|| Fault::value("size", format_args!("'{size}' is not a number")))?;
+        if bytes % SECTOR != 0 {
+            return Err(failed(call, "Size of partition must be multiple of 4096"));
+        }
+        if bytes < SECTOR {
+            let text =
+                "Minimum partition size for read/write NVS is 0x3000 bytes and for read-only NVS is 0x1000 bytes.";
+            return Err(failed(call, text));
+        }
+        Ok(Self { inputs: inputs.to_vec(), output, size: bytes })
+    }
+
+    /// A partition of this size can only be read.
+    fn warn(&self, call: &Call<'_>) {
+        if self.size < WRITABLE {
+            call.terminal.warn(
+                "Minimum partition size for read/write NVS is 0x3000 bytes. Partitions smaller than this must be flagged \
+                 as \"readonly\" in the partition table CSV.",
+            );
+        }
+    }
+}
+
+fn image(call: &Call<'_>, given: &Given<'_>, keys: Option<&Keys>) -> Result<(), Fault> {
+    let path = target(call, &output_folder(call)?, given.output)?;
     let version = if call.text("version") == "1" { Version::V1 } else { Version::V2 };
     let blobs = if version == Version::V2 { "Enabled" } else { "Disabled" };
     let number = call.text("version");
-    call.terminal.say(format_args!("\nCreating NVS binary with version: V{number} - Multipage Blob Support {blobs}\n"));
-    let base = Path::new(path).parent().unwrap_or(Path::new("")).to_path_buf();
+    call.terminal.say(format_args!("\nCreating NVS binary with version: V{number} - Multipage Blob Support {blobs}"));
+    let texts = given.inputs.iter().map(|path| read(call, path)).collect::<Result<Vec<_>, _>>()?;
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
     // Files that rows name are looked for in the working folder, then beside the CSV.
     let mut read = |name: &str| {
-        std::fs::read(name).or_else(|_| std::fs::read(base.join(name))).map_err(|error| format!("{name}: {error}"))
+        let beside = given.inputs.iter().filter_map(|input| Path::new(input).parent()).map(|folder| folder.join(name));
+        let found = std::iter::once(PathBuf::from(name)).chain(beside).find(|path| path.is_file());
+        std::fs::read(found.as_deref().unwrap_or(Path::new(name))).map_err(|error| format!("{name}: {error}"))
     };
-    nvs::generate(&[&csv], size, version, keys, &mut read).map_err(|error| failed(call, error))
-}
-
-/// This tool prints the reason alone and ends with 1.
-fn failed(call: &Call<'_>, error: impl std::fmt::Display) -> Fault {
-    call.terminal.plain_warning(error);
-    Fault::Exit(1)
+    let made = nvs::generate(&texts, given.size, version, keys, &mut read);
+    let image = made.map_err(|error| match error {
+        NvsError::Row { .. } => {
+            call.terminal.error(&error);
+            call.terminal.warn("NVS binary not created...");
+            Fault::Exit(BAD_ROW)
+        }
+        error => failed(call, error),
+    })?;
+    files::write(&path, &image)?;
+    call.terminal.say(format_args!("\nCreated NVS binary: ===> {path}"));
+    Ok(())
 }
 
 fn generate(call: &Call<'_>) -> Result<(), Fault> {
-    let image = image(call, None)?;
-    let path = output(call, call.text("output"))?;
-    files::write(&path, &image)?;
-    call.terminal.say(format_args!("Created NVS binary: ===> {path}"));
-    Ok(())
+    let given = Given::read(call)?;
+    given.warn(call);
+    ends_right(call, given.output)?;
+    image(call, &given, None)
 }
 
 fn random(bytes: &mut [u8]) {
@@ -131,32 +200,44 @@ fn random(bytes: &mut [u8]) {
 }
 
 /// The HMAC key that the keys are derived from, made or read.
-fn hmac_key(call: &Call<'_>) -> Result<Option<Vec<u8>>, Fault> {
+fn hmac_key(call: &Call<'_>, folder: &Path, keyfile: &str) -> Result<Option<Vec<u8>>, Fault> {
     if !call.has("key_protect_hmac") {
         return Ok(None);
     }
-    if let Some(path) = call.optional("kp_hmac_inputkey") {
-        return files::read(path, "--kp_hmac_inputkey").map(Some);
-    }
     if !call.has("kp_hmac_keygen") {
-        return Err(failed(call, "--key_protect_hmac needs --kp_hmac_keygen or --kp_hmac_inputkey"));
+        return match call.optional("kp_hmac_inputkey") {
+            Some(path) => read(call, path).map(Some),
+            None => Err(failed(call, "HMAC Key input file (HMAC-based encryption scheme) missing!")),
+        };
     }
     let mut key = vec![0; 32];
     random(&mut key);
-    let path = output(call, &format!("keys/{}", call.optional("kp_hmac_keyfile").unwrap_or("hmac-keys.bin")))?;
+    let usual = format!("hmac-{keyfile}");
+    let path = key_path(call, folder, call.optional("kp_hmac_keyfile").unwrap_or(&usual))?;
     files::write_secret(&path, &key)?;
-    call.terminal.say(format_args!("Created HMAC keys: ===> {path}"));
     Ok(Some(key))
 }
 
+/// A key file's path; `.bin` is added where there is no ending.
+fn key_path(call: &Call<'_>, folder: &Path, name: &str) -> Result<String, Fault> {
+    if Path::new(name).extension().is_none() {
+        return target(call, folder, &format!("{name}{ENDING}"));
+    }
+    ends_right(call, name)?;
+    target(call, folder, name)
+}
+
 fn new_keys(call: &Call<'_>) -> Result<nvs_keys::NvsKeys, Fault> {
-    let keys = match hmac_key(call)? {
+    let folder = output_folder(call)?.join("keys");
+    let dated = jiff::Timestamp::now().strftime("keys-%m-%d_%H-%M.bin").to_string();
+    let name = call.optional("keyfile").unwrap_or(&dated);
+    let path = key_path(call, &folder, name)?;
+    let keys = match hmac_key(call, &folder, name)? {
         Some(key) => nvs_keys::from_hmac_key(&key).map_err(|error| failed(call, error))?,
         None => nvs_keys::generate(&mut random),
     };
-    let path = output(call, &format!("keys/{}", call.optional("keyfile").unwrap_or("keys.bin")))?;
     files::write_secret(&path, &nvs_keys::to_partition(&keys))?;
-    call.terminal.say(format_args!("Created encryption keys: ===> {path}"));
+    call.terminal.say(format_args!("\nCreated encryption keys: ===>  {path}"));
     Ok(keys)
 }
 
@@ -164,31 +245,50 @@ fn generate_key(call: &Call<'_>) -> Result<(), Fault> {
     new_keys(call).map(drop)
 }
 
-fn keys_in(call: &Call<'_>, path: &str) -> Result<nvs_keys::NvsKeys, Fault> {
-    let bytes = files::read(path, "key")?;
-    nvs_keys::from_partition(&bytes).ok_or_else(|| failed(call, format_args!("{path} holds no NVS keys")))
+/// A file's bytes; this tool ends with 1 when there is none.
+fn read(call: &Call<'_>, path: &str) -> Result<Vec<u8>, Fault> {
+    std::fs::read(path).map_err(|error| failed(call, format_args!("'{path}': {}", files::reason(&error))))
+}
+
+/// The first 64 bytes of a file.
+fn keys_in(call: &Call<'_>, path: &str) -> Result<Keys, Fault> {
+    let bytes = read(call, path)?;
+    Keys::from_bytes(&bytes).map_err(|error| failed(call, error))
 }
 
 fn encrypt(call: &Call<'_>) -> Result<(), Fault> {
-    let keys = match call.optional("inputkey") {
-        Some(path) => keys_in(call, path)?,
-        None if call.has("keygen") || call.has("key_protect_hmac") => new_keys(call)?,
-        None => return Err(failed(call, "--keygen or --inputkey argument needed.")),
+    let given = Given::read(call)?;
+    let (makes, input) = (call.has("keygen"), call.optional("inputkey"));
+    given.warn(call);
+    match (makes, input) {
+        (false, None) => return Err(failed(call, "--keygen or --inputkey argument needed.")),
+        (false, Some(_)) if call.optional("keyfile").is_some() => {
+            call.terminal.warn("--inputkey argument is given. --keyfile argument will be ignored...");
+        }
+        _ => {}
+    }
+    if let Some(path) = input {
+        ends_right(call, path)?;
+    }
+    let keys = input.map(|path| keys_in(call, path)).transpose()?;
+    // The size is looked at once more with the image.
+    given.warn(call);
+    ends_right(call, given.output)?;
+    let keys = match keys {
+        Some(keys) => keys,
+        None => Keys::from_bytes(new_keys(call)?.as_slice()).map_err(|error| failed(call, error))?,
     };
-    let keys = Keys::from_bytes(keys.as_slice()).map_err(|error| failed(call, error))?;
-    let image = image(call, Some(&keys))?;
-    let path = output(call, call.text("output"))?;
-    files::write(&path, &image)?;
-    call.terminal.say(format_args!("Created NVS encrypted binary: ===> {path}"));
-    Ok(())
+    image(call, &given, Some(&keys))
 }
 
 fn decrypt(call: &Call<'_>) -> Result<(), Fault> {
-    let image = files::read(call.text("input"), "input")?;
+    for name in ["input", "key", "output"] {
+        ends_right(call, call.text(name))?;
+    }
     let keys = keys_in(call, call.text("key"))?;
-    let keys = Keys::from_bytes(keys.as_slice()).map_err(|error| failed(call, error))?;
-    let path = output(call, call.text("output"))?;
+    let path = target(call, &output_folder(call)?, call.text("output"))?;
+    let image = read(call, call.text("input"))?;
     files::write(&path, &nvs::decrypt(&image, &keys))?;
-    call.terminal.say(format_args!("Created NVS decrypted binary: ===> {path}"));
+    call.terminal.say(format_args!("\nCreated NVS decrypted binary: ===> {path}"));
     Ok(())
 }

@@ -64,7 +64,7 @@ fn spec_info() -> Command {
         .about("Print what the table says about a partition")
         .args(choice())
         .arg(Arg::new("info").long("info").num_args(1..).help("name, type, subtype, offset, size, encrypted, readonly"))
-        .arg(option("part_list", "All partitions of the type").num_args(0).action(clap::ArgAction::SetTrue))
+        .arg(flag("part_list", "All partitions of the type"))
 }
 
 /// The partitions that the options name.

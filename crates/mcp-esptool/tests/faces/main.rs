@@ -2,6 +2,7 @@
 
 mod burns;
 mod callers;
+mod idf;
 mod offline;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
@@ -39,6 +40,7 @@ pub fn face(name: &str) -> Command {
 fn main() -> ExitCode {
     let mut trials = offline::trials();
     trials.extend(callers::trials());
+    trials.extend(idf::trials());
     trials.extend(burns::trials());
     trials.extend(start::trials());
     reference::main(trials)
