@@ -57,19 +57,21 @@ impl Drop for Device {
     }
 }
 
-/// Calls a tool by the command line; kills it after this time. `None`: it was killed.
-fn call(dir: &Path, tool: &str, arguments: &[String], kill_after: Option<Duration>) -> Option<Value> {
+/// Calls a tool by the command line; kills it as soon as it has come this far. `None`: it was killed.
+fn call(dir: &Path, tool: &str, arguments: &[String], kill_when: Option<&dyn Fn() -> bool>) -> Option<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
     command.args(["call", tool]).args(arguments).arg("--json").current_dir(dir).env("XDG_CONFIG_HOME", dir);
     command.env("MCP_ESPTOOL_STATE_DIR", dir.join("state"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    if let Some(time) = kill_after {
-        std::thread::sleep(time);
-        if child.try_wait().unwrap().is_none() {
+    while let Some(is_there) = kill_when
+        && child.try_wait().unwrap().is_none()
+    {
+        if is_there() {
             child.kill().unwrap();
             child.wait().unwrap();
             return None;
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -91,11 +93,12 @@ fn a_killed_read_goes_on_behind_its_last_block() {
     let arguments = ["port", "address", "size", "output_file"].into_iter().zip([&device.port, "0", "512K", "out.bin"]);
     let arguments: Vec<String> = arguments.map(|(name, value)| format!("{name}={value}")).collect();
     let part = dir.path().join("out.bin.part");
+    let held = || fs::metadata(&part).map_or(0, |about| about.len());
     let mut there = 0;
-    for kill in 0..3u64 {
-        let killed = call(dir.path(), "esp_flash_read", &arguments, Some(Duration::from_millis(2200 + 431 * kill)));
+    for _ in 0..3 {
+        let killed = call(dir.path(), "esp_flash_read", &arguments, Some(&|| held() > there + BLOCK));
         assert!(killed.is_none(), "it was faster than the test");
-        let length = fs::metadata(&part).map_or(0, |about| about.len());
+        let length = held();
         assert!(length + BLOCK >= there, "at most one block is read again: {length} after {there}");
         there = length;
     }
@@ -119,9 +122,9 @@ fn a_killed_write_goes_on_behind_its_last_block() {
         let there = &flash[0x1_0000..0x1_0000 + SIZE];
         there.iter().zip(&bytes).position(|(a, b)| a != b).unwrap_or(SIZE) as u64
     };
-    for kill in 0..3u64 {
-        let time = Duration::from_millis(2500 + 617 * kill);
-        if call(dir.path(), "esp_flash_firmware", &arguments, Some(time)).is_some() {
+    for _ in 0..3 {
+        let began = right();
+        if call(dir.path(), "esp_flash_firmware", &arguments, Some(&|| right() > began + BLOCK)).is_some() {
             break;
         }
     }
@@ -159,8 +162,8 @@ fn a_killed_backup_goes_on_behind_its_last_block() {
     let device = Device::start(dir.path());
     let arguments = [format!("port={}", device.port), "output_dir=backup".to_owned()];
     let mut there = 0;
-    for kill in 0..4u64 {
-        let killed = call(dir.path(), "esp_flash_backup", &arguments, Some(Duration::from_millis(2200 + 523 * kill)));
+    for _ in 0..4 {
+        let killed = call(dir.path(), "esp_flash_backup", &arguments, Some(&|| held(dir.path()) > there + BLOCK));
         assert!(killed.is_none(), "it was faster than the test");
         let now = held(dir.path());
         assert!(now + BLOCK >= there, "at most one block is read again: {now} after {there}");
@@ -198,9 +201,9 @@ fn a_killed_restore_goes_on_behind_its_last_block() {
         let there = now[app..app + SIZE].iter().zip(&flash[app..]).position(|(a, b)| a != b);
         there.unwrap_or(SIZE) as u64
     };
-    for kill in 0..3u64 {
-        let time = Duration::from_millis(2500 + 617 * kill);
-        if call(dir.path(), "esp_flash_restore", &arguments, Some(time)).is_some() {
+    for _ in 0..3 {
+        let began = right();
+        if call(dir.path(), "esp_flash_restore", &arguments, Some(&|| right() > began + BLOCK)).is_some() {
             break;
         }
     }
