@@ -106,7 +106,6 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     variables: bool,
     /// ELF file (default: found by SHA-256).
-    #[schemars(extend("x-rare" = true))]
     elf_file: Option<String>,
 }
 
