@@ -61,7 +61,12 @@ pub fn eight_stations(server: &Server) {
     assert!(seen.looks > 10);
     assert_eq!(seen.idle, 0, "something is locked for longer than a statement");
     // A look may meet one that waits for a row for a moment; stations in a queue would be seen at nearly every look.
-    assert!(seen.waits * 4 <= seen.looks, "stations wait for each other: {} of {} looks", seen.waits, seen.looks);
+    assert!(
+        seen.waits * 4 <= i64::from(seen.looks),
+        "stations wait for each other: {} of {} looks",
+        seen.waits,
+        seen.looks
+    );
     assert_eq!(open(&url, "centre").verify().unwrap(), []);
     if crate::is_long() {
         assert!(issued >= 200.0, "{issued:.0} identities/s");

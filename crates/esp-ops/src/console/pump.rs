@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use esp_link::monitor::reset_and_hear;
@@ -126,13 +126,8 @@ impl Pump {
     }
 
     fn listen_to(&mut self, port: &mut dyn Port) -> io::Result<()> {
-        loop {
-            match self.orders.try_recv() {
-                Ok((order, done)) => {
-                    let _ = done.send(self.carry_out(port, order));
-                }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok((order, done)) = self.orders.try_recv() {
+            let _ = done.send(self.carry_out(port, order));
         }
         let mut buffer = [0; 16 * 1024];
         let count = port.read(&mut buffer, SLICE)?;

@@ -1,4 +1,5 @@
 //! Consoles on a pseudo terminal whose far end counts, in this process and over a daemon's socket.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::Arc;

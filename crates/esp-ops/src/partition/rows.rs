@@ -343,11 +343,11 @@ mod tests {
 
     fn step(row: &str) -> String {
         let csv = format!("# Name, Type, SubType, Offset, Size, Flags\n{row}\n");
-        let read = |text: &str| {
-            let table = Table::from_csv(text, &Options::default())?;
-            table.verify(&Options::default())
+        let fault = match Table::from_csv(&csv, &Options::default()) {
+            Ok(table) => table.verify(&Options::default()).unwrap_err(),
+            Err(fault) => fault,
         };
-        ToolError::from(read(&csv).unwrap_err()).next_step
+        ToolError::from(fault).next_step
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn takes(form: &[&str], count: usize) -> bool {
     let Some(list) = form.last().and_then(|name| name.strip_suffix("...")) else { return form.len() == count };
     let step = if table().pairs.contains_key(list) { 2 } else { 1 };
     let rest = (count + 1).saturating_sub(form.len());
-    rest >= step && rest % step == 0
+    rest >= step && rest.is_multiple_of(step)
 }
 
 fn list(name: &str, words: &[String]) -> Value {

@@ -46,8 +46,10 @@ const JOBS: &[(&str, fn())] = &[
     ("production::documents_are_read_by_a_tool", production::documents_are_read_by_a_tool),
 ];
 
+type OnBuild = fn() -> Result<(), Stop>;
+
 /// Jobs on other people's builds.
-const ON_BUILDS: &[(&str, fn() -> Result<(), Stop>)] = &[
+const ON_BUILDS: &[(&str, OnBuild)] = &[
     ("devices::rust_program_reaches_a_board", devices::rust_program_reaches_a_board),
     ("devices::flash_and_run_judges_with_evidence", devices::flash_and_run_judges_with_evidence),
     ("files::core_dump_names_the_culprit", files::core_dump_names_the_culprit),

@@ -4,7 +4,7 @@ use esp_model::chip::Chip;
 use esp_model::image::AppDesc;
 
 #[path = "../../../../tests/support/elf.rs"]
-mod elf;
+mod made;
 
 pub fn program(chip: &Chip) -> Vec<u8> {
     let ram = chip.memory.iter().find(|region| region.name == "IRAM").unwrap().start;
@@ -12,5 +12,5 @@ pub fn program(chip: &Chip) -> Vec<u8> {
     data[..4].copy_from_slice(&AppDesc::MAGIC.to_le_bytes());
     let noise = |length: usize| (0..length).map(|at| (at * 37 % 251) as u8).collect::<Vec<u8>>();
     data.extend(noise(5000));
-    elf::elf(&[(".flash.appdesc", chip.image.drom[0] + 0x20, data), (".iram0.text", ram, noise(4096))])
+    made::elf(&[(".flash.appdesc", chip.image.drom[0] + 0x20, data), (".iram0.text", ram, noise(4096))])
 }

@@ -235,7 +235,7 @@ fn files_are_made_described_and_signed() {
     for part in &parts {
         desk.put(part.name, &part.bytes);
     }
-    assert!(desk.good("image app.bin").contains(&chip.id));
+    assert!(desk.good("image app.bin").contains(chip.id));
     desk.good(&format!("merge -o merged.bin {}", pairs(&parts)));
     let (merged, app) = (desk.get("merged.bin"), &parts[2]);
     assert!(merged[app.address as usize..][..app.bytes.len()] == app.bytes);

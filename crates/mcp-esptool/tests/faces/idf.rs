@@ -148,7 +148,7 @@ fn partitions() -> Result<(), Stop> {
     fs::write(folder.join("t.csv"), TABLE)?;
     ran(face("gen_esp32part").args(["-q", "t.csv", "t.bin"]), &folder)?;
     let chip = esp_model::chip::by_chip_id(5).ok_or_else(|| Stop::Failed("no chip".into()))?;
-    let sim = Sim::start(&chip.id, &folder, "parts")?;
+    let sim = Sim::start(chip.id, &folder, "parts")?;
     let tool = |face_name: &str, line: &str| -> Result<Ran, Stop> {
         ran(
             face(face_name).args(["--port", &sim.port, "--partition-table-file", "t.bin"]).args(line.split(' ')),
