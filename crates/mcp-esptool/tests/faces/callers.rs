@@ -125,16 +125,28 @@ fn callers(chip: &'static str) -> Result<(), Stop> {
             "--flash-mode dio --flash-freq 40m --flash-size 2MB\n{boot:#x} boot.bin\n0x10000 app.bin\n0x8000 table.bin\n"
         ),
     )?;
-    let (ours, theirs) = (Sim::start(chip, &folder, "ours")?, Sim::start(chip, &folder, "theirs")?);
-    for line in lines(chip, boot) {
+    // The reference waits most of the time (pyserial asks the port after each change of a time limit): side by side.
+    let (groups, folder) = (lines(chip, boot), folder.as_path());
+    std::thread::scope(|scope| {
+        let begin = |(name, group)| scope.spawn(move || alike(chip, folder, name, group));
+        let begun: Vec<_> = groups.iter().map(|(name, group)| begin((name, group))).collect();
+        begun.into_iter().try_for_each(|group| group.join().unwrap_or_else(|_| fail("a group of lines broke off")))
+    })
+}
+
+/// The lines one after the other, on a pair of simulated chips of their own.
+fn alike(chip: &str, folder: &Path, name: &str, lines: &[String]) -> Result<(), Stop> {
+    let ours = Sim::start(chip, folder, &format!("ours-{name}"))?;
+    let theirs = Sim::start(chip, folder, &format!("theirs-{name}"))?;
+    for line in lines {
         let words = |port: &str| line.replace("PORT", port);
         let mut reference = Command::new(tool("esptool")?);
-        let wanted = ran(reference.args(words(&theirs.port).split(' ')), &folder)?;
-        let got = ran(face("esptool").args(words(&ours.port).split(' ')), &folder)?;
+        let wanted = ran(reference.args(words(&theirs.port).split(' ')), folder)?;
+        let got = ran(face("esptool").args(words(&ours.port).split(' ')), folder)?;
         // What is left out by --diff-with, our face leaves out by itself: it speaks of the whole file.
         let whole = line.contains("--diff-with");
-        compare(&line, &got, &wanted, !whole)?;
-        same_bytes(&line, &fs::read(&ours.flash)?, &fs::read(&theirs.flash)?)?;
+        compare(line, &got, &wanted, !whole)?;
+        same_bytes(line, &fs::read(&ours.flash)?, &fs::read(&theirs.flash)?)?;
     }
     Ok(())
 }
@@ -153,9 +165,11 @@ fn compare(line: &str, got: &Ran, wanted: &Ran, texts: bool) -> Result<(), Stop>
     fail(format!("{line}: callers read\n{}\n--- not\n{}", ours.join("\n"), theirs.join("\n")))
 }
 
-/// arduino-cli, PlatformIO (names of version 4), ESPHome, pioarduino, idf.py and parttool, as they call.
-fn lines(chip: &str, boot: u32) -> Vec<String> {
-    let mut lines = vec![
+/// arduino-cli, PlatformIO (names of version 4), ESPHome, pioarduino, idf.py and parttool, as they call; each group begins
+/// with a blank chip.
+fn lines(chip: &str, boot: u32) -> [(&'static str, Vec<String>); 3] {
+    let other = if chip == "esp32" { "esp32c3" } else { "esp32" };
+    let boards = vec![
         format!(
             "--chip {chip} --port PORT --baud 460800 --before default-reset --after hard-reset write-flash -z --flash-mode keep --flash-freq keep --flash-size keep {boot:#x} boot.bin 0x8000 table.bin 0x10000 app.bin"
         ),
@@ -165,19 +179,23 @@ fn lines(chip: &str, boot: u32) -> Vec<String> {
         format!(
             "--before default-reset --after hard-reset --baud 460800 --port PORT --chip {chip} write-flash -z --flash-size detect 0x10000 app.bin"
         ),
+        format!("--chip {other} -p PORT flash-id"),
+    ];
+    let build = vec![
         format!("--chip {chip} -p PORT -b 460800 --before=default-reset --after=hard-reset write-flash @flash_args"),
         format!(
             "--chip {chip} -p PORT -b 460800 --before=default-reset --after=hard-reset write-flash --diff-with app.bin --flash-size keep 0x10000 app2.bin"
         ),
         "-p PORT -b 460800 --before default-reset --after hard-reset read-flash 0x8000 0xc00 read.bin".into(),
         "-p PORT -b 460800 erase-region 0x8000 0x1000".into(),
-        format!("--chip {chip} -p PORT flash-id"),
         format!("-c {chip} -p PORT verify-flash 0x10000 app2.bin"),
+    ];
+    let checks = vec![
+        format!("--chip {chip} -p PORT flash-id"),
+        "-p PORT write-flash 0x10000 app2.bin".into(),
         format!("-c {chip} -p PORT verify-flash 0x10000 app.bin"),
         "-p PORT write-flash 0x3ff000 app.bin".into(),
         format!("--chip {chip} --port PORT --baud 460800 --before default-reset --after hard-reset erase-flash"),
     ];
-    let other = if chip == "esp32" { "esp32c3" } else { "esp32" };
-    lines.push(format!("--chip {other} -p PORT flash-id"));
-    lines
+    [("boards", boards), ("build", build), ("checks", checks)]
 }
