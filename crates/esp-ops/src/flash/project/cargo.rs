@@ -60,12 +60,12 @@ fn programs(folder: &Path) -> Option<BTreeSet<String>> {
     Some(manifest.bin.into_iter().filter_map(|binary| binary.name).chain(own).collect())
 }
 
-/// Where cargo puts what it builds: of the package, or of the workspace above it.
+/// Where cargo puts what it builds: the folder that this environment names (the builder's may name none), and those of
+/// the package or of the workspace above it.
 fn target_folders(folder: &Path) -> Vec<PathBuf> {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(named) => vec![folder.join(named)],
-        None => folder.ancestors().take(3).map(|above| above.join("target")).filter(|target| target.is_dir()).collect(),
-    }
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(|named| folder.join(named));
+    let usual = folder.ancestors().take(3).map(|above| above.join("target"));
+    named.into_iter().chain(usual).filter(|target| target.is_dir()).collect()
 }
 
 /// When the program was built; none where this is not one.
