@@ -153,19 +153,17 @@ impl<'c> Share<'c> {
         let until = Instant::now() + PROOF;
         let mut events = Vec::new();
         while let Ok(bytes) = received.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            let mut answer = Vec::new();
+            let (mut answer, mut is_proved) = (Vec::new(), false);
             for event in session.receive(&bytes, &mut answer) {
                 match event {
-                    Event::Signature(text) if token::is_proof(token, &nonce, &text) => {
-                        stream.write_all(&answer).map_err(failed)?;
-                        events.clear();
-                        return Ok(events);
-                    }
-                    Event::Signature(_) => {}
+                    Event::Signature(text) => is_proved |= token::is_proof(token, &nonce, &text),
                     other => events.push(other),
                 }
             }
             stream.write_all(&answer).map_err(failed)?;
+            if is_proved {
+                return Ok(events);
+            }
         }
         Err(ToolError::new(
             Code::PolicyRefused,

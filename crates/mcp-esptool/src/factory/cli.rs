@@ -123,7 +123,8 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
         return Err(ToolError::new(Code::NotConfirmed, "this is not the station's name"));
     }
     let voided = ctx.app.desk.with(|ledger| ledger.void_gap(count.into()))?;
-    let text = format!("{} out of use; this ledger issues again", counted(voided, "value"));
+    let is = if voided == 1 { "is" } else { "are" };
+    let text = format!("{} {is} out of use; this ledger issues again", counted(voided, "value"));
     Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
 }
 

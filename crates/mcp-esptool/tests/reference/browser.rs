@@ -240,7 +240,8 @@ fn station_page() -> Result<(), Stop> {
     }
     drop(browser);
     if std::env::var_os("MCP_ESPTOOL_KEEP").is_none() {
-        fs::remove_dir_all(&dir)?;
+        // The browser may still be writing to its profile.
+        let _ = fs::remove_dir_all(&dir);
     }
     Ok(())
 }

@@ -154,7 +154,6 @@ impl Rfc2217Port {
             Some(false) => return Err(io::Error::other("the server refuses the COM-PORT option")),
             None => return Err(io::Error::other("no answer to the COM-PORT option")),
         }
-        self.prove()?;
         let mut out = Vec::new();
         for (command, value) in [
             (command::SET_DATASIZE, 8),
@@ -193,7 +192,11 @@ impl Rfc2217Port {
                 }
                 Item::Data(data) => self.data.extend(data),
                 Item::Negotiate(verb, option) => self.negotiate(verb, option)?,
-                Item::Sub(option::COM_PORT, body) => self.told(&body),
+                Item::Sub(option::COM_PORT, body) => {
+                    self.told(&body);
+                    // It may come at any time after the greeting.
+                    self.prove()?;
+                }
                 Item::Sub(..) => {}
             }
         }
