@@ -296,7 +296,7 @@ fn an_nvs_csv_as_people_write_it_is_read_or_explained() {
             "key,type,encoding,value\na,namespace,,\nca,data,string,-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ0FURVNUQ0VSVDAxMDAwCgYIKoZIzj0EAwIwDzENMAsG\n",
             "double quotes",
         ),
-        ("key,type,encoding,value\na,namespace,,\nb,data,u8,300\n", "fits the encoding"),
+        ("key,type,encoding,value\na,namespace,,\nb,data,u8,300\n", "u16"),
     ] {
         let error = create(data, "0x3000").unwrap_err();
         assert!(error.contains(step), "{error}");
