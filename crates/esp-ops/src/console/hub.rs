@@ -111,7 +111,8 @@ impl Consoles {
 
     pub(super) fn open(&self, url: &PortUrl, wish: &Wish, job: &Job) -> Result<Link, ToolError> {
         if let Some(place) = self.daemon_for(url) {
-            match place.open(wish) {
+            // A line that broke while the daemon opened the port: the second request joins its console.
+            match place.open(wish).or_else(|_| place.open(wish)) {
                 Ok(opened) => return opened,
                 Err(error) => tracing::warn!("no daemon ({error}): the console lives in this process"),
             }
