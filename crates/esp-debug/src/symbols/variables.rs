@@ -55,7 +55,7 @@ impl<'a> Program<'a> {
     ) -> Vec<Variable> {
         let (mut found, budget) = (Vec::new(), Cell::new(MAX_LOOKUPS));
         if let Some((reader, entry)) = self.reader(function, frames, memory, &budget).zip(location.entry) {
-            reader.collect(entry, &mut found, 0);
+            reader.collect(entry, &mut found);
         }
         found
     }
@@ -103,8 +103,8 @@ struct Reader<'r, 'p, 'a> {
 }
 
 impl<'a> Reader<'_, '_, 'a> {
-    /// Variables directly in an entry and in those blocks of it that the frame is in.
-    fn collect(&self, offset: gimli::UnitOffset, found: &mut Vec<Variable>, depth: usize) {
+    /// Visits the parameters and variables directly in an entry and in those blocks of it that the frame is in.
+    fn each_variable(&self, offset: gimli::UnitOffset, visit: &mut dyn FnMut(&Entry<'a>), depth: usize) {
         let Ok(mut tree) = self.unit.entries_tree(Some(offset)) else { return };
         let Ok(root) = tree.root() else { return };
         let mut blocks = Vec::new();
@@ -112,16 +112,23 @@ impl<'a> Reader<'_, '_, 'a> {
         while let Ok(Some(child)) = children.next() {
             let entry = child.entry();
             match entry.tag() {
-                dw::DW_TAG_formal_parameter | dw::DW_TAG_variable if found.len() < MAX_VARIABLES => {
-                    found.extend(self.variable(entry));
-                }
+                dw::DW_TAG_formal_parameter | dw::DW_TAG_variable => visit(entry),
                 dw::DW_TAG_lexical_block if self.in_block(entry) => blocks.push(entry.offset()),
                 _ => {}
             }
         }
         if depth < 8 {
-            blocks.into_iter().for_each(|block| self.collect(block, found, depth + 1));
+            blocks.into_iter().for_each(|block| self.each_variable(block, visit, depth + 1));
         }
+    }
+
+    fn collect(&self, offset: gimli::UnitOffset, found: &mut Vec<Variable>) {
+        let mut visit = |entry: &Entry<'a>| {
+            if found.len() < MAX_VARIABLES {
+                found.extend(self.variable(entry));
+            }
+        };
+        self.each_variable(offset, &mut visit, 0);
     }
 
     fn in_block(&self, entry: &Entry<'a>) -> bool {

@@ -47,7 +47,7 @@ impl Program<'_> {
         let mut pointers = Vec::new();
         // The innermost inlined function first.
         for entry in locations.iter().filter_map(|location| location.entry) {
-            reader.pointers(entry, &mut pointers, 0);
+            reader.pointers(entry, &mut pointers);
         }
         let mut found = reader.members(&pointers, offset);
         if found.is_empty() {
@@ -74,25 +74,14 @@ struct Pointer {
 
 impl<'a> Reader<'_, '_, 'a> {
     /// Pointers to structures among the parameters and variables of an entry and its blocks.
-    fn pointers(&self, offset: gimli::UnitOffset, found: &mut Vec<Pointer>, depth: usize) {
-        let Ok(mut tree) = self.unit.entries_tree(Some(offset)) else { return };
-        let Ok(root) = tree.root() else { return };
-        let mut blocks = Vec::new();
-        let mut children = root.children();
-        while let Ok(Some(child)) = children.next() {
-            let entry = child.entry();
-            match entry.tag() {
-                dw::DW_TAG_formal_parameter | dw::DW_TAG_variable if found.len() < MAX_VARIABLES => {
-                    let pointer = self.pointer_to_structure(entry);
-                    found.extend(pointer.filter(|new| found.iter().all(|known| known.name != new.name)));
-                }
-                dw::DW_TAG_lexical_block if self.in_block(entry) => blocks.push(entry.offset()),
-                _ => {}
+    fn pointers(&self, offset: gimli::UnitOffset, found: &mut Vec<Pointer>) {
+        let mut visit = |entry: &Entry<'a>| {
+            if found.len() < MAX_VARIABLES {
+                let pointer = self.pointer_to_structure(entry);
+                found.extend(pointer.filter(|new| found.iter().all(|known| known.name != new.name)));
             }
-        }
-        if depth < 8 {
-            blocks.into_iter().for_each(|block| self.pointers(block, found, depth + 1));
-        }
+        };
+        self.each_variable(offset, &mut visit, 0);
     }
 
     fn pointer_to_structure(&self, entry: &Entry<'a>) -> Option<Pointer> {
