@@ -71,7 +71,7 @@ impl<'a> Inspection<'a> {
         let known = known.ok_or_else(|| {
             ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
         })?;
-        let mut report = Report::new(&connected.url);
+        let mut report = Report::new(&connected.url.to_string());
         report.chip = Some(known.description.clone());
         report.mac = Some(mac_text(&known.mac));
         report.is_virtual = connected.is_virtual();

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use super::content::filled;
 use crate::Station;
 use crate::prepared::{Prepared, below};
-use esp_ops::args;
 use esp_ops::efuse::pipeline;
 use esp_ops::efuse::read;
 use esp_ops::error::{Code, ToolError};
@@ -218,7 +217,7 @@ pub fn with_console(
     test: &Test,
     values: &Values,
 ) -> Result<Step, ToolError> {
-    let url = args::PortUrl(port.to_owned());
+    let url: PortUrl = port.parse()?;
     let (expect, fail, seconds) = match &test.what {
         Measure::Console { expect, fail, seconds } => (expect, fail.as_deref(), *seconds),
         Measure::Ram { expect, seconds, .. } => (expect, None, *seconds),

@@ -102,7 +102,7 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     fn all(&mut self) -> Result<(), ToolError> {
         let (station, job, order) = (self.station, self.job, self.order);
-        let url = PortUrl(self.report.port.clone());
+        let url: PortUrl = self.report.port.parse()?;
         let mut attempt = 0;
         loop {
             self.report.steps.clear();
@@ -117,7 +117,8 @@ impl Work<'_> {
         }
         for test in order.prepared.recipe.tests.iter().filter(|test| test.what.leaves_loader()) {
             self.begin("test");
-            let step = steps::with_console(station, job, &url.0, &order.prepared, test, &self.values)?;
+            let step =
+                steps::with_console(station, job, &self.report.port.clone(), &order.prepared, test, &self.values)?;
             self.report.steps.push(step);
         }
         Ok(())

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Code, ToolError};
 
+pub use esp_link::port::PortUrl;
 pub use esp_model::literal::quantity as parse_number;
 
 /// An address or a size: a number, or text such as `0x10000`, `64K`, `4MB`.
@@ -48,26 +49,6 @@ impl JsonSchema for Number {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": ["integer", "string"]})
-    }
-}
-
-/// A port URL. Used as `port: Option<PortUrl>`: left out, the only device there is meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PortUrl(pub String);
-
-/// What a port is, in schemas.
-pub const PORT_ABOUT: &str = "Port (default: only board).";
-
-impl JsonSchema for PortUrl {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "PortUrl".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": PORT_ABOUT})
     }
 }
 

@@ -9,14 +9,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use esp_link::port::PortUrl;
 use esp_link::port::rfc2217::server::{Event, Session};
 use esp_link::port::rfc2217::token;
 use esp_model::job::Job;
 use esp_model::port::Port;
 
+use crate::Call;
 use crate::error::{Code, ToolError};
 use crate::session::device::mac_text;
-use crate::{Call, args};
 
 mod lines;
 
@@ -34,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A shared board.
 pub struct Share<'c> {
     call: &'c Call,
-    port: args::PortUrl,
+    port: PortUrl,
     token: Option<String>,
     /// What clients are told that it is: chip and MAC.
     name: String,
@@ -46,21 +47,15 @@ pub type Said<'s> = dyn FnMut(&str) + 's;
 
 impl<'c> Share<'c> {
     /// Asks the board who it is. `token`: what clients have to prove that they have.
-    pub fn new(
-        call: &'c Call,
-        port: Option<&args::PortUrl>,
-        token: Option<String>,
-        job: &Job,
-    ) -> Result<Self, ToolError> {
-        let url = call.find_port(port.map(|port| port.0.as_str()), job)?;
-        let port = args::PortUrl(url.to_string());
-        let name = call.with_device(Some(&port), job, |connected| {
+    pub fn new(call: &'c Call, port: Option<&PortUrl>, token: Option<String>, job: &Job) -> Result<Self, ToolError> {
+        let url = call.find_port(port, job)?;
+        let name = call.with_device(Some(&url), job, |connected| {
             let mac = connected.identify(job)?.map(|found| mac_text(&found.mac));
             Ok(format!("{} {}", connected.loader.chip().name, mac.as_deref().unwrap_or("of unknown MAC")))
         })?;
         // The application starts again, and the port is free until a client comes.
         call.devices.sessions.forget(&call.consoles.lease_key(&url));
-        Ok(Self { call, port, token, name, busy: Arc::default() })
+        Ok(Self { call, port: url, token, name, busy: Arc::default() })
     }
 
     /// Chip and MAC.

@@ -22,7 +22,7 @@ pub mod url;
 
 pub use error::PortError;
 pub use lock::{DeviceKey, DeviceLock, Holder, Locks};
-pub use url::PortUrl;
+pub use url::{PortUrl, UrlError};
 
 /// How to open a port.
 #[derive(Debug, Clone)]

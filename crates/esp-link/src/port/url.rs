@@ -1,8 +1,10 @@
 //! How a user names a port.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The name of a port, as typed in a configuration, on a command line or in a tool call.
@@ -44,6 +46,9 @@ pub enum PortUrl {
 }
 
 impl PortUrl {
+    /// What a port is, in schemas of parameters.
+    pub const ABOUT: &str = "Port (default: only board).";
+
     /// It names a USB serial port by what its device says, and not by a path.
     pub fn selects_usb(&self) -> bool {
         matches!(self, Self::Usb { .. } | Self::SerialNumber(_) | Self::Location(_))
@@ -97,6 +102,18 @@ pub enum UrlError {
     /// A path with a NUL or control character.
     #[error("{0:?} is not a path")]
     Path(String),
+}
+
+impl JsonSchema for PortUrl {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "PortUrl".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "description": Self::ABOUT})
+    }
 }
 
 impl FromStr for PortUrl {

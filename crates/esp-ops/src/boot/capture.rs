@@ -8,6 +8,7 @@ use std::time::Duration;
 use esp_debug::panic::{explain, null_members};
 use esp_debug::symbols::{NullMember, Program, SourceLocation, is_abort_machinery};
 use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, Stopped};
+use esp_link::port::PortUrl;
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, NULL_END, Panic, Summary, numbers};
 use esp_model::job::Job;
@@ -15,12 +16,12 @@ use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::Call;
 use crate::console::{self, ConsoleReader, HeardPort, Link};
 use crate::error::{Code, ToolError};
 use crate::firmware::elf_files::{ElfFile, elf_file};
 use crate::session::device::{Warm, mac_text};
 use crate::session::sessions::Lease;
-use crate::{Call, args};
 
 /// A console that captures share: the device's lock goes with the last of them.
 struct Console {
@@ -68,8 +69,8 @@ impl Listener {
 
 /// Joins the console or the captures of a device, or begins the first. A warm loader is left (it starts the
 /// application).
-pub fn listen(call: &Call, port: Option<&args::PortUrl>, job: &Job) -> Result<Listener, ToolError> {
-    let url = call.find_port(port.map(|port| port.0.as_str()), job)?;
+pub fn listen(call: &Call, port: Option<&PortUrl>, job: &Job) -> Result<Listener, ToolError> {
+    let url = call.find_port(port, job)?;
     let shown = url.to_string();
     if let Some(link) = call.consoles.find(&url) {
         call.may_read(&url, &link)?;

@@ -12,11 +12,11 @@ use super::link::Link;
 use super::log;
 use super::session::{About, Order, Reading, Session, Wish};
 use super::wire::{Answer, Ask};
+use crate::Call;
 use crate::config::Config;
 use crate::error::{Code, ToolError};
 use crate::session::device::{Devices, mac_text};
 use crate::session::ports::Ports;
-use crate::{Call, args};
 
 /// All consoles that this process can reach.
 pub struct Consoles {
@@ -99,7 +99,7 @@ impl Consoles {
     }
 
     pub(super) fn open_here(&self, wish: &Wish, job: &Job) -> Result<Reading, ToolError> {
-        let url: PortUrl = wish.url.parse().map_err(esp_link::port::PortError::Url)?;
+        let url: PortUrl = wish.url.parse()?;
         if let Some(session) = self.find_here(&url) {
             return Ok(join(&session, wish));
         }
@@ -204,8 +204,8 @@ pub struct Opening {
 
 impl Call {
     /// Opens the console of a device, or joins it.
-    pub fn open_console(&self, port: Option<&args::PortUrl>, opening: Opening, job: &Job) -> Result<Link, ToolError> {
-        let url = self.find_port(port.map(|port| port.0.as_str()), job)?;
+    pub fn open_console(&self, port: Option<&PortUrl>, opening: Opening, job: &Job) -> Result<Link, ToolError> {
+        let url = self.find_port(port, job)?;
         if let Some(link) = self.consoles.find(&url) {
             self.may_read(&url, &link)?;
             return adjust(link, opening);
@@ -230,16 +230,16 @@ impl Call {
     }
 
     /// The console of a device that has one; of the only one there is where no port is named.
-    pub fn console(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<Link, ToolError> {
+    pub fn console(&self, port: Option<&PortUrl>, job: &Job) -> Result<Link, ToolError> {
         let open = self.consoles.list();
         let url: PortUrl = match (port, open.as_slice()) {
-            (None, [only]) => self.choose_port(Some(&only.url))?,
+            (None, [only]) => self.choose_port(Some(&only.url.parse()?))?,
             (None, [_, _, ..]) => {
                 let ports = open.iter().map(|about| about.url.as_str()).collect::<Vec<_>>().join(", ");
                 let text = "no port was named and several consoles are open";
                 return Err(ToolError::new(Code::WhichPort, text).seen("ports", ports));
             }
-            _ => self.find_port(port.map(|port| port.0.as_str()), job)?,
+            _ => self.find_port(port, job)?,
         };
         let link = self.consoles.find(&url);
         let link = link.ok_or_else(|| ToolError::new(Code::NoConsole, format!("no console of {url} is open")))?;

@@ -148,7 +148,7 @@ struct Shared {
 impl Session {
     /// Opens the port and begins to listen. `job` cancels the wait for the device.
     pub fn begin(ports: &Arc<Ports>, devices: &Arc<Devices>, wish: &Wish, job: &Job) -> Result<Arc<Self>, ToolError> {
-        let url: PortUrl = wish.url.parse().map_err(esp_link::port::PortError::Url)?;
+        let url: PortUrl = wish.url.parse()?;
         let (sender, orders) = channel();
         let session = Arc::new(Self {
             id: new_id()?,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esp_link::connect::Attempt;
-use esp_link::port::PortError;
+use esp_link::port::{PortError, UrlError};
 use esp_link::reset::Sequence;
 use esp_link::{ConnectError, LoaderError};
 use esp_model::chip::Chip;
@@ -47,6 +47,12 @@ impl From<PortError> for ToolError {
             PortError::Virtual { .. } => Self::new(Code::VirtualFailed, text),
             PortError::Rfc2217 { .. } | PortError::Io { .. } => Self::new(Code::PortFailed, text),
         }
+    }
+}
+
+impl From<UrlError> for ToolError {
+    fn from(error: UrlError) -> Self {
+        PortError::Url(error).into()
     }
 }
 

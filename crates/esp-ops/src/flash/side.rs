@@ -1,13 +1,14 @@
 //! One side of a comparison: a device, a flash image or a backup, read piece by piece.
 
 use esp_link::flash::Source;
+use esp_link::port::PortUrl;
 use esp_model::image::kind;
 use esp_model::job::Job;
 use esp_model::partition::{DEFAULT_TABLE_OFFSET, TABLE_LENGTH, Table};
 use md5::{Digest, Md5};
 
 use crate::Call;
-use crate::args::PortUrl;
+
 use crate::error::{Code, ToolError};
 use crate::flash::keep;
 use crate::flash::manifest::{Entry, MANIFEST, Manifest};
@@ -45,7 +46,8 @@ impl Side {
         if let Some(path) = path.filter(|path| ctx.files.input(path).is_ok_and(|path| path.is_file())) {
             return Self::file(path, ctx.files.read_some(path)?);
         }
-        Self::device(ctx, job, text.map(|text| PortUrl(text.to_owned())))
+        let port = text.map(str::parse).transpose()?;
+        Self::device(ctx, job, port)
     }
 
     fn device(ctx: &Call, job: &Job, port: Option<PortUrl>) -> Result<Self, ToolError> {

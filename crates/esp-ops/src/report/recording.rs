@@ -80,7 +80,7 @@ pub fn connecting(call: &Call, port: Option<&PortUrl>, job: &Job) -> Result<Trac
     match Loader::connect(Box::new(line), &options, job) {
         Ok((loader, report)) => {
             let trace = tape.trace()?;
-            let (made_for, url) = (call.overrides.clone(), url.to_string());
+            let made_for = call.overrides.clone();
             lease.keep(Warm::new(Connected { loader, url, report, reset_at_end: true, image: None, made_for }));
             Ok(trace)
         }

@@ -12,13 +12,13 @@ use esp_model::chip::{self, Identified};
 use esp_model::job::Job;
 use esp_model::port::Port;
 
+use crate::Call;
 use crate::config::Origin;
 use crate::error::{Code, ToolError};
 use crate::session::bauds::{self, Bauds};
 use crate::session::image::OpenImage;
 use crate::session::overrides::Overrides;
 use crate::session::sessions::{Lease, Sessions};
-use crate::{Call, args};
 
 /// Rate that every bridge and cable can do.
 const SAFE_BAUD: u32 = 115_200;
@@ -32,8 +32,8 @@ const LOOK_FOR_PORT: Duration = Duration::from_millis(200);
 pub struct Connected {
     /// The loader.
     pub loader: Loader,
-    /// The port's URL.
-    pub url: String,
+    /// The port.
+    pub url: PortUrl,
     /// How the connection came about.
     pub report: Report,
     /// Whether the device is reset into its application when the connection goes.
@@ -118,7 +118,7 @@ impl Call {
     /// Connects (or uses the warm connection), does `work`, and leaves the connection for the next call.
     pub fn with_device<T>(
         &self,
-        port: Option<&args::PortUrl>,
+        port: Option<&PortUrl>,
         job: &Job,
         work: impl FnOnce(&mut Connected) -> Result<T, ToolError>,
     ) -> Result<T, ToolError> {
@@ -145,7 +145,7 @@ impl Call {
     }
 
     /// The same for work that does not leave a loader behind: a reset, a program in RAM. The lock goes with the lease.
-    pub fn take_device(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, Connected), ToolError> {
+    pub fn take_device(&self, port: Option<&PortUrl>, job: &Job) -> Result<(Lease<Warm>, Connected), ToolError> {
         let (mut lease, url) = self.lease_port(port, job)?;
         if let Some(warm) = lease.warm.take()
             && let Some(mut connected) = warm.serving(&self.overrides)
@@ -165,17 +165,15 @@ impl Call {
         let now = connected.loader.port().baud();
         let failed = error.is_some_and(|error| error.code == Code::LinkLost);
         let carried = if failed { esp_link::flash::slower(now).unwrap_or(now) } else { now };
-        if carried < before
-            && let Ok(url) = connected.url.parse()
-        {
+        if carried < before {
             tracing::info!("{}: {carried} baud from now on", connected.url);
-            self.remember_baud(&url, carried);
+            self.remember_baud(&connected.url, carried);
         }
     }
 
     /// The port that is meant. Over HTTP a call may name another computer's port only where the configuration does: the
     /// server would otherwise send any text to any address for whoever asks.
-    pub fn choose_port(&self, named: Option<&str>) -> Result<PortUrl, ToolError> {
+    pub fn choose_port(&self, named: Option<&PortUrl>) -> Result<PortUrl, ToolError> {
         let url = self.ports.choose(named, &self.policy)?;
         if matches!(url, PortUrl::Image(_)) && !self.takes_images {
             let text =
@@ -194,7 +192,7 @@ impl Call {
     }
 
     /// The same, waiting for the port to appear where the call says so.
-    pub fn find_port(&self, named: Option<&str>, job: &Job) -> Result<PortUrl, ToolError> {
+    pub fn find_port(&self, named: Option<&PortUrl>, job: &Job) -> Result<PortUrl, ToolError> {
         let until = Instant::now() + self.overrides.wait;
         loop {
             let error = match self.choose_port(named) {
@@ -215,8 +213,8 @@ impl Call {
     }
 
     /// The lock of the port's device, and the port's URL.
-    pub fn lease_port(&self, port: Option<&args::PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
-        let url = self.find_port(port.map(|port| port.0.as_str()), job)?;
+    pub fn lease_port(&self, port: Option<&PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
+        let url = self.find_port(port, job)?;
         let key = self.consoles.lease_key(&url);
         let mut lease = self.devices.sessions.lease(&key, &self.holder(), job)?;
         // A connection that is warm has the port already.
@@ -249,7 +247,6 @@ impl Call {
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.
     pub fn connect(&self, url: &PortUrl, options: ConnectOptions, job: &Job) -> Result<Connected, ToolError> {
-        let shown = url.to_string();
         let first = options.baud;
         let mut options = options;
         if let PortUrl::Image(image) = url {
@@ -257,7 +254,7 @@ impl Call {
             let (loader, report) = Loader::connect(Box::new(image.port()), &options, job)?;
             return Ok(Connected {
                 loader,
-                url: shown,
+                url: url.clone(),
                 report,
                 reset_at_end: false,
                 image: Some(image),
@@ -266,16 +263,16 @@ impl Call {
         }
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
-                tracing::warn!("{shown}: {error}; trying again at {SAFE_BAUD} baud");
+                tracing::warn!("{url}: {error}; trying again at {SAFE_BAUD} baud");
                 options.baud = SAFE_BAUD;
                 Loader::connect(self.ports.open(url)?, &options, job)
             }
             other => other,
         };
-        let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", shown.clone()))?;
+        let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", url.to_string()))?;
         let made_for = self.overrides.clone();
         let reset_at_end = made_for.reset_at_end.unwrap_or(true);
-        let mut connected = Connected { loader, url: shown, report, reset_at_end, image: None, made_for };
+        let mut connected = Connected { loader, url: url.clone(), report, reset_at_end, image: None, made_for };
         let carried = connected.loader.port().baud();
         // A ROM may have no other rate; a stub was slower only because the line was bad.
         if connected.loader.mode() == Mode::Stub && carried < first {

@@ -38,7 +38,7 @@ impl Device {
     /// The same from an identity that was read already.
     pub fn of(connected: &mut Connected, identified: Option<&Identified>) -> Self {
         Self {
-            port: connected.url.clone(),
+            port: connected.url.to_string(),
             chip: identified.map_or_else(|| connected.loader.chip().name.clone(), |known| known.description.clone()),
             mac: identified.map(|known| mac_text(&known.mac)),
             is_virtual: connected.is_virtual(),

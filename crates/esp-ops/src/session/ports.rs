@@ -135,10 +135,9 @@ impl Ports {
     }
 
     /// The port that is meant: the named one, or the only one there is that the policy allows.
-    pub fn choose(&self, named: Option<&str>, policy: &Policy) -> Result<PortUrl, ToolError> {
-        if let Some(text) = named {
-            let url: PortUrl = text.parse().map_err(PortError::Url)?;
-            let url = self.resolved(self.by_name(url))?;
+    pub fn choose(&self, named: Option<&PortUrl>, policy: &Policy) -> Result<PortUrl, ToolError> {
+        if let Some(url) = named {
+            let url = self.resolved(self.by_name(url.clone()))?;
             if policy.names_ports() {
                 self.check(&url, policy)?;
             }
@@ -275,7 +274,7 @@ fn only_one(found: Vec<Candidate>) -> Result<PortUrl, ToolError> {
     };
     let (plain, known): (Vec<Candidate>, Vec<Candidate>) = found.into_iter().partition(|found| found.unknown);
     match (known.as_slice(), plain.as_slice()) {
-        ([only], _) => Ok(only.url.parse().map_err(PortError::Url)?),
+        ([only], _) => Ok(only.url.parse()?),
         ([], []) => Err(ToolError::new(Code::NoPort, "no port was named and none was found")),
         ([], [first, ..]) => {
             let text = "no port was named, and no board was found: only serial ports with nothing known behind them";

@@ -35,10 +35,10 @@ const BREAK_MS: u64 = 250;
 #[derive(Debug, clap::Args)]
 pub struct MonitorArgs {
     /// Port or URL (default: the only device there is)
-    port: Option<String>,
+    port: Option<PortUrl>,
     /// The same
     #[arg(short = 'p', long = "port", value_name = "PORT", conflicts_with = "port")]
-    named_port: Option<String>,
+    named_port: Option<PortUrl>,
     /// Line rate (default: 115200, or that of a console that is open already)
     #[arg(short = 'b', long)]
     baud: Option<u32>,
@@ -74,7 +74,7 @@ pub type Flash<'f> = dyn Fn(&str, &str) -> Result<String, String> + Sync + 'f;
 /// Shows a device's console until Ctrl-] or Ctrl-C.
 pub fn run(ctx: &Ctx, args: &MonitorArgs, job: &Job, flash: &Flash<'_>) -> Result<(), ToolError> {
     let ctx = ctx.for_tool("monitor", false);
-    let port = args.port.clone().or_else(|| args.named_port.clone()).map(PortUrl);
+    let port = args.port.as_ref().or(args.named_port.as_ref());
     if args.reset {
         ctx.policy.allows_command("monitor --reset", Risk::Resets, false)?;
     }
@@ -85,7 +85,7 @@ pub fn run(ctx: &Ctx, args: &MonitorArgs, job: &Job, flash: &Flash<'_>) -> Resul
     let opening = Opening { baud: args.baud, reset: false, keep: false };
     let defmt = args.defmt.as_deref().map(|elf| Printer::start("defmt-print", elf)).transpose();
     let defmt = defmt.map_err(|error| ToolError::new(Code::FileNotFound, error.to_string()))?;
-    let link = ctx.open_console(port.as_ref(), opening, job)?;
+    let link = ctx.open_console(port, opening, job)?;
     let mut listener = capture::of_console(link.another().map_err(lost)?)?;
     let about = link.about().map_err(lost)?;
     let (typing, raw) = (ctx.policy.allows_command("typing to the device", Risk::Writes, false), Raw::begin());

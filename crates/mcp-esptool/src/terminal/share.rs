@@ -16,7 +16,7 @@ use crate::ops::share::Share;
 #[derive(Debug, clap::Args)]
 pub struct ShareArgs {
     /// Port or URL (default: the only device there is)
-    port: Option<String>,
+    port: Option<PortUrl>,
     /// Serve RFC 2217 on this address
     #[arg(long, value_name = "HOST:PORT")]
     rfc2217: String,
@@ -44,8 +44,7 @@ pub fn run(ctx: &Ctx, args: &ShareArgs, job: &Job) -> Result<(), ToolError> {
             "name a token file (--token-file FILE; clients name it in share_token_file), listen on 127.0.0.1 and use an SSH tunnel, or let everybody in with --without-token",
         ));
     }
-    let port = args.port.clone().map(PortUrl);
-    let share = Share::new(&ctx, port.as_ref(), token, job)?;
+    let share = Share::new(&ctx, args.port.as_ref(), token, job)?;
     eprintln!("{} shared on rfc2217://{here}", share.name());
     share.serve(&listener, job, &mut |text| eprintln!("{text}")).map_err(failed)
 }

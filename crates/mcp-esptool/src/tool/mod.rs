@@ -8,6 +8,7 @@ pub mod surface;
 
 use std::time::Instant;
 
+use esp_link::port::PortUrl;
 use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -232,6 +233,9 @@ impl Entry {
     /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
     pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
         let mut input = schema::check(input, self.input_schema()).map_err(|error| self.pointed(error))?;
+        if let Some(port) = input.get("port").and_then(Value::as_str) {
+            port.parse::<PortUrl>()?;
+        }
         // What no call may do is refused before this one's parameters are looked at.
         ctx.policy.allows_call(&self.operation(), self.least)?;
         let background = self.long && take_background(&mut input);

@@ -336,7 +336,7 @@ fn an_app_that_cannot_start_is_replaced_from_the_build() {
 fn a_device_that_is_in_use_ends_the_ladder_with_the_holders_name() {
     let bench = Bench::new();
     let (_, port) = bench.device("held", |_| ());
-    let url = Some(mcp_esptool::ops::args::PortUrl(port.clone()));
+    let url = Some(port.parse().unwrap());
     let held = bench.ctx.lease_port(url.as_ref(), &Job::new()).unwrap();
     let out = recover(&bench, &port, json!({}));
     assert_eq!(out["verdict"], "needs_hands");

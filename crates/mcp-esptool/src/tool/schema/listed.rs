@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::SHARED;
-use crate::ops::args::PORT_ABOUT;
+use crate::ops::args::PortUrl;
 
 /// How much a list says, from most to least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn parameter(schema: &Value, detail: Detail) -> Map<String, Value> {
     let mut listed = inner(schema, detail);
     let about = match detail {
         // Said once, in the server's instructions, and not by sixty tools.
-        Detail::Short if about == PORT_ABOUT => "Port".into(),
+        Detail::Short if about == PortUrl::ABOUT => "Port".into(),
         Detail::Short => in_short(first_clause(&about), &mut listed),
         _ => about,
     };

@@ -120,9 +120,9 @@ impl Tool for Recover {
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         // What is given must be readable before anything is tried.
         let artefacts = artefacts(ctx, input.project.as_deref())?;
-        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
+        let url = ctx.find_port(input.port.as_ref(), job)?;
         let mut ladder = Ladder::new(url.to_string());
-        let mut lease = match ctx.lease_port(Some(&PortUrl(url.to_string())), job) {
+        let mut lease = match ctx.lease_port(Some(&url), job) {
             Ok((lease, _)) => lease,
             Err(error) if line::is_held(&error) => return Ok(ladder.held(error)),
             Err(error) => return Err(error),

@@ -140,7 +140,7 @@ impl Tool for ScanPorts {
 }
 
 fn probe(ctx: &Ctx, job: &Job, found: &mut Found) -> Result<(), ToolError> {
-    let port = PortUrl(found.port.clone());
+    let port: PortUrl = found.port.parse()?;
     match ctx.with_device(Some(&port), job, |connected| Device::read(connected, job)) {
         Ok(device) => found.device = Some(device),
         Err(error) if error.code == Code::Cancelled => return Err(error),

@@ -118,7 +118,7 @@ impl Tool for Compare {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let mut first = Side::open(ctx, job, input.port.as_ref().map(|port| port.0.as_str()))?;
+        let mut first = Side::open(ctx, job, input.port.as_ref().map(ToString::to_string).as_deref())?;
         let mut other = Side::open(ctx, job, Some(&input.other))?;
         let bootloader = first.bootloader.or(other.bootloader);
         let size = first.size.min(other.size);

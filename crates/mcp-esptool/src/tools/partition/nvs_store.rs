@@ -413,7 +413,7 @@ fn other(ctx: &Ctx, job: &Job, input: &In, keys: Option<&Keys>) -> Result<Conten
     if ctx.files.input(name).is_ok() {
         return Ok(read(&nvs_of(ctx.files.read_some(name)?)?, keys));
     }
-    let port = PortUrl(name.to_owned());
+    let port: PortUrl = name.parse()?;
     let store =
         ctx.with_device(Some(&port), job, |connected| Store::read(connected, job, input.partition.as_deref(), keys))?;
     Ok(store.contents)

@@ -94,7 +94,7 @@ impl Tool for BatchProgram {
         let ports = ports::expand(&input.ports)?;
         ctx.policy.allows_devices(ports.len())?;
         for port in &ports {
-            ctx.choose_port(Some(port))?;
+            ctx.choose_port(Some(&port.parse()?))?;
         }
         let order = order(ctx, &input)?;
         let timeout = Duration::try_from_secs_f64(input.timeout_s.unwrap_or(USUAL_S));

@@ -64,7 +64,7 @@ impl Tool for FactoryProgram {
             return Ok(Out { passed: outcome.good, unit: None, rehearsal: Some(outcome) });
         }
         let order = super::order(ctx, &input.config, Scope::Full, input.retries)?;
-        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
+        let url = ctx.find_port(input.port.as_ref(), job)?;
         finished(unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order))
     }
 

@@ -66,7 +66,7 @@ impl Tool for ProductionTest {
         let mut unit = Report::new("");
         let mut values = Default::default();
         ctx.with_device(input.port.as_ref(), job, |connected| {
-            unit = Report::new(&connected.url);
+            unit = Report::new(&connected.url.to_string());
             unit.is_virtual = connected.is_virtual();
             if let Some(known) = connected.identify(job)? {
                 let mac = mac_text(&known.mac);

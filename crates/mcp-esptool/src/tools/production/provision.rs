@@ -51,7 +51,7 @@ impl Tool for Provision {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let order = super::order(ctx, &input.config, Scope::Provision, input.retries)?;
-        let url = ctx.find_port(input.port.as_ref().map(|port| port.0.as_str()), job)?;
+        let url = ctx.find_port(input.port.as_ref(), job)?;
         let unit = unit::produce(&ctx.station(), &ctx.app.desk, job, &url.to_string(), &order);
         match unit.failure.clone() {
             Some(error) => Err(error),

@@ -135,7 +135,7 @@ pub struct Out {
     device: View,
     /// The device it is a copy of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    copy_of: Option<String>,
+    copy_of: Option<PortUrl>,
     /// Bytes of flash that were read for the copy; the rest was blank.
     #[serde(skip_serializing_if = "Option::is_none")]
     copied_bytes: Option<u64>,
@@ -157,7 +157,7 @@ impl Tool for Start {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         if let Some(id) = &input.id {
-            ctx.ports.check(&esp_link::port::PortUrl::Qemu(id.clone()), &ctx.policy)?;
+            ctx.ports.check(&PortUrl::Qemu(id.clone()), &ctx.policy)?;
         }
         if let Some(status) = existing(ctx, input.id.as_deref())? {
             return again(ctx, &input, &status);
@@ -171,7 +171,7 @@ impl Tool for Start {
         let status = ctx.virtuals.manager.start(config, &flash, &efuse)?;
         Ok(Out {
             device: View::of(&status),
-            copy_of: input.clone_from.map(|port| port.0),
+            copy_of: input.clone_from,
             copied_bytes: twin.map(|twin| twin.read_bytes),
             note,
         })
