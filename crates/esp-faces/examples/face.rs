@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use esp_faces::Host;
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
+use esp_model::mac::Mac;
 use esp_model::port::Port;
 
 /// A program without virtual devices and without a policy.
@@ -19,7 +20,7 @@ impl Host for Bare {
         Ok(())
     }
 
-    fn burns_unasked(&self, _: &str) -> bool {
+    fn burns_unasked(&self, _: Mac) -> bool {
         false
     }
 
@@ -27,11 +28,11 @@ impl Host for Bare {
         false
     }
 
-    fn others_have(&self, _: &[Request], _: &Efuses, _: &str) -> Result<(bool, bool), String> {
+    fn others_have(&self, _: &[Request], _: &Efuses, _: Mac) -> Result<(bool, bool), String> {
         Ok((false, false))
     }
 
-    fn records_burn(&self, _: &[Request], _: &Efuses, _: &str) -> Result<(), String> {
+    fn records_burn(&self, _: &[Request], _: &Efuses, _: Mac) -> Result<(), String> {
         Ok(())
     }
 }

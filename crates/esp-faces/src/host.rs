@@ -2,6 +2,7 @@
 
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
+use esp_model::mac::Mac;
 use esp_model::port::Port;
 
 /// The program that a face runs in.
@@ -13,14 +14,14 @@ pub trait Host {
     fn allows_port(&self, url: &PortUrl) -> Result<(), String>;
 
     /// The policy allows to burn eFuses of the device with this base MAC although nobody confirms at the keyboard.
-    fn burns_unasked(&self, mac: &str) -> bool;
+    fn burns_unasked(&self, mac: Mac) -> bool;
 
     /// The policy vouches for this about the device: `ota_proven`, `flash_voltage`, `flash_wiring`.
     fn vouches(&self, what: &str) -> bool;
 
     /// Whether another device than the one with this base MAC has the key, or the custom MAC address, of this burn.
-    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(bool, bool), String>;
+    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: Mac) -> Result<(bool, bool), String>;
 
     /// Records, before it is burned, which key or custom MAC address the device with this base MAC receives.
-    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(), String>;
+    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: Mac) -> Result<(), String>;
 }

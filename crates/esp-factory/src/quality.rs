@@ -22,7 +22,7 @@ use esp_ops::args::PortUrl;
 use esp_ops::efuse::pipeline;
 use esp_ops::error::{Code, ToolError};
 use esp_ops::flash::keep;
-use esp_ops::session::device::{Connected, mac_text};
+use esp_ops::session::device::Connected;
 
 /// Inspects one unit. The report's steps are what was looked at.
 pub fn inspect(
@@ -73,11 +73,11 @@ impl<'a> Inspection<'a> {
         })?;
         let mut report = Report::new(&connected.url.to_string());
         report.chip = Some(known.description.clone());
-        report.mac = Some(mac_text(&known.mac));
+        report.mac = Some(known.mac.to_string());
         report.is_virtual = connected.is_virtual();
         let same = connected.loader.chip().id == prepared.chip.id;
         report.steps.push(Step::of("chip", same, known.description));
-        let unit = Unit::new(&mac_text(&known.mac));
+        let unit = Unit::new(&known.mac.to_string());
         Ok(Self { station, desk, job, prepared, unit, values: Values::new(), report })
     }
 

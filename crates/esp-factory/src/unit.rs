@@ -19,7 +19,7 @@ use crate::Station;
 use crate::prepared::Prepared;
 use esp_ops::args::PortUrl;
 use esp_ops::error::{Class, Code, ToolError};
-use esp_ops::session::device::{Connected, mac_text};
+use esp_ops::session::device::Connected;
 
 /// What is done to each unit of a batch.
 pub struct Order {
@@ -162,7 +162,7 @@ impl Work<'_> {
             ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
         })?;
         self.report.chip = Some(known.description.clone());
-        self.report.mac = Some(mac_text(&known.mac));
+        self.report.mac = Some(known.mac.to_string());
         if chip.id != wanted.chip.id {
             let text = format!("the recipe is for {}, the chip is {}", wanted.chip.name, chip.name);
             return Err(ToolError::new(Code::ChipMismatch, text));
@@ -183,7 +183,7 @@ impl Work<'_> {
             ));
         }
         let unit = Unit {
-            base_mac: mac_text(&known.mac),
+            base_mac: known.mac.to_string(),
             chip: Some(chip.id.to_owned()),
             flash_uid: flash_uid(connected, self.job),
         };

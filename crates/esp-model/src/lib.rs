@@ -16,6 +16,7 @@ pub mod hex;
 pub mod image;
 pub mod job;
 pub mod literal;
+pub mod mac;
 pub mod nvs;
 pub mod ota;
 pub mod partition;

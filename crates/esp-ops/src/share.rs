@@ -17,7 +17,6 @@ use esp_model::port::Port;
 
 use crate::Call;
 use crate::error::{Code, ToolError};
-use crate::session::device::mac_text;
 
 mod lines;
 
@@ -50,7 +49,7 @@ impl<'c> Share<'c> {
     pub fn new(call: &'c Call, port: Option<&PortUrl>, token: Option<String>, job: &Job) -> Result<Self, ToolError> {
         let url = call.find_port(port, job)?;
         let name = call.with_device(Some(&url), job, |connected| {
-            let mac = connected.identify(job)?.map(|found| mac_text(&found.mac));
+            let mac = connected.identify(job)?.map(|found| found.mac.to_string());
             Ok(format!("{} {}", connected.loader.chip().name, mac.as_deref().unwrap_or("of unknown MAC")))
         })?;
         // The application starts again, and the port is free until a client comes.

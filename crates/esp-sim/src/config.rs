@@ -1,6 +1,7 @@
 //! What a virtual chip is made as.
 
 use esp_model::chip::Chip;
+use esp_model::mac::Mac;
 
 use crate::circuit::Wiring;
 use crate::faults::Faults;
@@ -17,7 +18,7 @@ pub struct Config {
     /// JEDEC id; `None` makes one up that names the size (Winbond W25Q…).
     pub flash_id: Option<[u8; 3]>,
     /// Base MAC address.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// Chip revision as major × 100 + minor; `None` takes the usual one of the chip's data.
     pub revision: Option<u16>,
     /// Crystal in MHz; `None` takes the usual one.
@@ -78,9 +79,9 @@ impl Config {
 }
 
 /// A locally administered address, so that no virtual device is ever taken for a real one.
-fn mac_for(chip: &str, name: &str) -> [u8; 6] {
+fn mac_for(chip: &str, name: &str) -> Mac {
     let hash = fnv(chip.bytes().chain([b'-']).chain(name.bytes())).to_le_bytes();
-    [0x02, 0xe5, hash[0], hash[1], hash[2], hash[3]]
+    Mac([0x02, 0xe5, hash[0], hash[1], hash[2], hash[3]])
 }
 
 /// FNV-1a, 64 bit.

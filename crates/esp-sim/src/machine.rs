@@ -55,7 +55,7 @@ impl Machine {
             efuse.load(image);
         }
         let mut preset: Vec<_> = factory.registers.iter().map(|preset| (preset.register, preset.value)).collect();
-        let unique = Rng::new(u64::from_le_bytes([&config.mac[..], &[0, 0]].concat().try_into().unwrap_or_default()));
+        let unique = Rng::new(u64::from_le_bytes([&config.mac.0[..], &[0, 0]].concat().try_into().unwrap_or_default()));
         let unique_id = unique.clone().next().to_le_bytes();
         let timing = config.flash_timing.slower(config.faults.slow_flash.max(1).into());
         let mut nor = Nor::new(config.flash_size, config.jedec_id(), unique_id, timing, config.faults.flash.clone());

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esp_faces::{Face, Host};
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
+use esp_model::mac::Mac;
 use esp_model::port::Port;
 
 use crate::ops::config::{Config, Sources};
@@ -44,7 +45,7 @@ impl Host for Program {
         Ok(())
     }
 
-    fn burns_unasked(&self, mac: &str) -> bool {
+    fn burns_unasked(&self, mac: Mac) -> bool {
         let policy = config().and_then(|config| Policy::load(&config).map_err(|error| error.to_string()));
         policy.is_ok_and(|policy| policy.allows_burn(mac, false).is_ok())
     }
@@ -54,13 +55,13 @@ impl Host for Program {
         policy.is_ok_and(|policy| policy.vouches(what))
     }
 
-    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(bool, bool), String> {
+    fn others_have(&self, requests: &[Request], efuses: &Efuses, mac: Mac) -> Result<(bool, bool), String> {
         let audit = AuditLog::new(&config()?.state_dir());
-        let taken = marks::taken(&audit, &Mark::of(requests, efuses), mac).map_err(|error| error.to_string())?;
+        let taken = marks::taken(&audit, &Mark::of(requests, efuses), Some(mac)).map_err(|error| error.to_string())?;
         Ok((taken.key, taken.mac))
     }
 
-    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: &str) -> Result<(), String> {
+    fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: Mac) -> Result<(), String> {
         let audit = AuditLog::new(&config()?.state_dir());
         marks::record(&audit, &Mark::of(requests, efuses), mac).map_err(|error| error.to_string())
     }

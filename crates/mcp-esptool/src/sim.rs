@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use esp_model::chip::{self, Chip};
+use esp_model::mac::Mac;
 use esp_sim::timing::FlashTiming;
 use esp_sim::{Config, Faults, Wiring, faults};
 use esp_virtual::VirtualError;
@@ -63,7 +64,7 @@ pub struct Args {
     pub efuse: Option<PathBuf>,
     /// Base MAC address; made from the name otherwise
     #[arg(long, value_name = "MAC")]
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// A name that tells this device from others
     #[arg(long, default_value = "")]
     pub name: String,
@@ -167,8 +168,8 @@ impl Args {
         let mut config = Config::new(chip, &self.name);
         config.flash_size = size(&self.flash_size)?;
         config.flash_id = self.flash_id.as_deref().map(flash_id).transpose()?;
-        if let Some(mac) = &self.mac {
-            config.mac = parse_mac(mac).ok_or_else(|| usage(format!("{mac:?} is not a MAC address")))?;
+        if let Some(mac) = self.mac {
+            config.mac = mac;
         }
         config.revision = self.revision.as_deref().map(revision).transpose()?;
         config.crystal_mhz = self.crystal;
@@ -267,11 +268,6 @@ fn flash_id(text: &str) -> Result<[u8; 3], SimError> {
     Ok([a, b, c])
 }
 
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    bytes?.try_into().ok()
-}
-
 fn revision(text: &str) -> Result<u16, SimError> {
     let parts = text.trim_start_matches('v').split_once('.').unwrap_or((text, "0"));
     let (major, minor) = (parts.0.parse::<u16>().ok(), parts.1.parse::<u16>().ok().filter(|minor| *minor < 100));
@@ -291,6 +287,5 @@ mod tests {
         assert_eq!(flash_id("ef4016").unwrap(), [0xef, 0x40, 0x16]);
         assert_eq!(revision("v3.1").unwrap(), 301);
         assert!(revision("700000.1").is_err());
-        assert_eq!(parse_mac("02:00:00:00:00:01"), Some([2, 0, 0, 0, 0, 1]));
     }
 }

@@ -6,7 +6,6 @@ use esp_link::burn_facts::Known;
 use esp_link::options::StubSource;
 use esp_link::port::PortUrl;
 use esp_model::chip::{self, Chip};
-use esp_model::hex;
 
 use esp_model::efuse::lint::{Facts, Severity};
 use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request, token};
@@ -98,8 +97,8 @@ impl Bench {
         match &mut self.holder {
             Holder::Device(session) => {
                 if let Some(identity) = session.loader.identity().filter(|_| !is_virtual(call)) {
-                    let mac = hex::joined(identity.mac, ":");
-                    call.host.records_burn(&self.requests, &self.efuses, &mac).map_err(Fault::Fatal)?;
+                    let mac = identity.mac;
+                    call.host.records_burn(&self.requests, &self.efuses, mac).map_err(Fault::Fatal)?;
                 }
                 let job = session.job.shielded();
                 let burned = session.loader.burn_efuses(&job, self.burn.before(), &steps, |_, _| ());
@@ -139,14 +138,13 @@ impl Bench {
         let Some(identity) = session.loader.identity() else {
             return Err(Fault::fatal("eFuses cannot be burned in secure download mode."));
         };
-        let base_mac = identity.mac;
-        let mac = hex::joined(base_mac, ":");
+        let mac = identity.mac;
         let pretend = is_virtual(call);
         let seen = facts_of_device(session, &self.efuses, &self.requests)?;
         // Virtual devices try out what a real one then gets.
         let (key_taken, mac_taken) = match pretend {
             true => (false, false),
-            false => call.host.others_have(&self.requests, &self.efuses, &mac).map_err(Fault::Fatal)?,
+            false => call.host.others_have(&self.requests, &self.efuses, mac).map_err(Fault::Fatal)?,
         };
         let vouched = |what: &str| call.host.vouches(what);
         let facts = Facts {
@@ -158,7 +156,7 @@ impl Bench {
             flash_wiring_known: vouched("flash_wiring"),
             ..seen
         };
-        let plan = Plan::new(self.chip, revision, base_mac, &self.burn, &facts).map_err(burn::refused)?;
+        let plan = Plan::new(self.chip, revision, mac, &self.burn, &facts).map_err(burn::refused)?;
         for finding in plan.findings.iter().filter(|finding| finding.severity != Severity::Deny) {
             call.terminal.warn(&finding.text);
         }
@@ -168,7 +166,7 @@ impl Bench {
                 denied.iter().map(|finding| format!("rule {}: {}", finding.rule, finding.text)).collect();
             return Err(Fault::Fatal(format!("This burn is refused.\n  {}", list.join("\n  "))));
         }
-        if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(&mac) {
+        if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(mac) {
             return Err(Fault::Fatal(format!(
                 "--do-not-confirm burns the eFuses of a real device only where the policy allows it: add burn_macs = \
                  [\"{mac}\"] to the policy file, or leave --do-not-confirm out and type BURN."

@@ -1,8 +1,9 @@
 //! What the commands ask to be burned.
 
-use esp_model::efuse::text::{ecdsa_key, mac, request};
+use esp_model::efuse::text::{ecdsa_key, request};
 use esp_model::efuse::{ActiveCoding, Block, BurnError, Field, Request, Voltage};
 use esp_model::hex;
+use esp_model::mac::Mac;
 use esp_model::secure::block::key_digest;
 use esp_model::secure::{PrivateKey, PublicKey};
 
@@ -369,9 +370,9 @@ fn key(
 
 fn custom_mac(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     let wrong = || Fault::fatal("MAC Address needs to be a 6-byte hexadecimal format separated by colons (:)!");
-    let address = mac(call.text("mac")).ok_or_else(wrong)?;
+    let address: Mac = call.text("mac").parse().map_err(|_| wrong())?;
     put(bench, &Request::CustomMac(address))?;
-    let bytes: String = hex::reversed(address);
+    let bytes: String = hex::encode(address.reversed());
     call.terminal.say(format_args!("    - 'CUSTOM_MAC' (Custom MAC address) -> 0x{bytes}"));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `chip-id` and `read-mac`.
 
 use clap::Command;
+use esp_model::mac::Mac;
 
 use super::session;
 use crate::command::Call;
@@ -19,7 +20,7 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
         let identity = session.loader.identity();
         // The oldest chip's id is the lower part of its address.
         match identity.filter(|_| session.is_first_family()).map(|identity| identity.mac) {
-            Some([_, _, _, a, b, c]) => {
+            Some(Mac([_, _, _, a, b, c])) => {
                 call.terminal.say(format_args!("Chip ID: {:#010x}", u32::from_be_bytes([0, a, b, c])));
             }
             None => {

@@ -121,10 +121,10 @@ impl Session {
         match (identity.eui64(), identity.mac_ext) {
             (Some(long), Some(ext)) => {
                 line("MAC:", &long);
-                line("BASE MAC:", &identity.mac);
+                line("BASE MAC:", &identity.mac.0);
                 line("MAC_EXT:", &ext);
             }
-            _ => line("MAC:", &identity.mac),
+            _ => line("MAC:", &identity.mac.0),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use esp_model::mac::Mac;
 use esp_model::port::Port;
 
 pub mod error;
@@ -85,7 +86,7 @@ pub fn open_with(
 
 /// The port whose USB serial number is this base MAC: a chip's own USB-Serial/JTAG. A chip behind a bridge can only
 /// be known by asking it.
-pub fn path_of_mac(mac: [u8; 6]) -> Option<String> {
+pub fn path_of_mac(mac: Mac) -> Option<String> {
     let mut ports = scan::scan_unheld().into_iter();
     ports.find(|port| port.usb.as_ref().and_then(scan::UsbDevice::mac) == Some(mac)).map(|port| port.path)
 }

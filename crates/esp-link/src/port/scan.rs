@@ -1,5 +1,6 @@
 //! Which serial ports this machine has, learnt without opening (and so without resetting) any of them.
 
+use esp_model::mac::Mac;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -50,8 +51,8 @@ pub struct UsbDevice {
 
 impl UsbDevice {
     /// The base MAC in the serial number, where it is one.
-    pub fn mac(&self) -> Option<[u8; 6]> {
-        super::url::parse_mac(self.serial_number.as_deref()?)
+    pub fn mac(&self) -> Option<Mac> {
+        self.serial_number.as_deref()?.parse().ok()
     }
 
     /// The same unit, possibly under another name or after it enumerated again: the same serial number, or the

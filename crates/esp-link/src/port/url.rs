@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use esp_model::mac::{Mac, NotMac};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ pub enum PortUrl {
     /// A running virtual device by its id: `qemu://ID`.
     Qemu(String),
     /// Whatever port the chip with this base MAC is on: `mac:24:0a:c4:00:11:22`.
-    Mac([u8; 6]),
+    Mac(Mac),
     /// A file with the content of a flash, used as a device: `image:dump.bin?chip=esp32c3&write=1`.
     Image(ImageFile),
     /// The USB serial port with this vendor and product id: `usb:303a:1001`, or `usb:303a` for any product.
@@ -91,8 +92,8 @@ pub enum UrlError {
     #[error("unknown parameter {0:?}")]
     Parameter(String),
     /// Not six bytes in hexadecimal.
-    #[error("{0:?} is not a MAC address of six bytes")]
-    Mac(String),
+    #[error(transparent)]
+    Mac(#[from] NotMac),
     /// Not `VID` or `VID:PID` in hexadecimal.
     #[error("{0:?} is not a USB id: write VID:PID in hexadecimal, such as 303a:1001")]
     UsbId(String),
@@ -136,7 +137,7 @@ impl FromStr for PortUrl {
         }
         match text.split_once(':') {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("pty") => Ok(Self::Pty(path(rest)?)),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("mac") => Ok(Self::Mac(mac(rest)?)),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("mac") => Ok(Self::Mac(rest.parse()?)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("image") => Ok(Self::Image(rest.parse()?)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("usb") => usb(rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("serial") => Ok(Self::SerialNumber(path(rest)?)),
@@ -157,7 +158,7 @@ impl fmt::Display for PortUrl {
             Self::Sim { chip, name: Some(name) } => write!(f, "sim://{chip}-{name}"),
             Self::Qemu(id) => write!(f, "qemu://{id}"),
             Self::Image(image) => write!(f, "image:{image}"),
-            Self::Mac([a, b, c, d, e, g]) => write!(f, "mac:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"),
+            Self::Mac(mac) => write!(f, "mac:{mac}"),
             Self::Usb { vid, pid: Some(pid) } => write!(f, "usb:{vid:04x}:{pid:04x}"),
             Self::Usb { vid, pid: None } => write!(f, "usb:{vid:04x}"),
             Self::SerialNumber(number) => write!(f, "serial:{number}"),
@@ -286,32 +287,6 @@ fn usb(text: &str) -> Result<PortUrl, UrlError> {
     read.map_err(|_| UrlError::UsbId(text.into()))
 }
 
-fn mac(text: &str) -> Result<[u8; 6], UrlError> {
-    parse_mac(text).ok_or_else(|| UrlError::Mac(text.into()))
-}
-
-/// Six bytes in hexadecimal, apart by `:`, by `-` or by nothing.
-pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let digits: Vec<u8> = match text.len() {
-        17 => {
-            let separator = text.as_bytes().get(2).copied().filter(|c| b":-".contains(c))?;
-            let parts: Vec<&str> = text.split(separator as char).collect();
-            if parts.len() != 6 || parts.iter().any(|part| part.len() != 2) {
-                return None;
-            }
-            parts.concat().into_bytes()
-        }
-        12 => text.as_bytes().to_vec(),
-        _ => return None,
-    };
-    let mut out = [0; 6];
-    for (byte, pair) in out.iter_mut().zip(digits.chunks(2)) {
-        let pair = std::str::from_utf8(pair).ok().filter(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,7 +338,7 @@ mod tests {
         }
         assert_eq!(parse("rfc2217://h:1?speed=9"), Err(UrlError::Parameter("speed".into())));
         for text in ["24:0a:c4", "24:0a:c4:00:11:2g", "24:0a-c4:00:11:22", "+40ac4001122", "24:0a:c4:00:11:2é"] {
-            assert_eq!(parse(&format!("mac:{text}")), Err(UrlError::Mac(text.into())), "{text}");
+            assert_eq!(parse(&format!("mac:{text}")), Err(UrlError::Mac(NotMac(text.into()))), "{text}");
         }
         for text in ["", "x", "303a:", "303a:10011", "303a:1001:1"] {
             assert_eq!(parse(&format!("usb:{text}")), Err(UrlError::UsbId(text.into())), "{text}");

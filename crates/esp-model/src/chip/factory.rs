@@ -1,5 +1,6 @@
 //! What a new chip holds: the reverse of `identity`, for simulated chips.
 
+use crate::mac::Mac;
 use std::collections::BTreeMap;
 
 use super::Chip;
@@ -16,7 +17,7 @@ pub struct FactoryState {
 
 /// A new chip as it leaves the factory: the MAC address and revision (major × 100 + minor) that are asked for, or
 /// those that the chip's data names.
-pub fn default_efuses(chip: &Chip, mac: Option<[u8; 6]>, revision: Option<u16>) -> FactoryState {
+pub fn default_efuses(chip: &Chip, mac: Option<Mac>, revision: Option<u16>) -> FactoryState {
     let table = chip.efuse();
     let blocks = table.blocks.iter().map(|block| (block.id, vec![0; usize::from(block.words)]));
     let mut state = FactoryState { efuses: blocks.collect(), registers: chip.factory.registers.clone() };
@@ -26,7 +27,7 @@ pub fn default_efuses(chip: &Chip, mac: Option<[u8; 6]>, revision: Option<u16>) 
     let revision = revision.unwrap_or(chip.factory.revision);
     state.set_value(chip, chip.identity.major.as_ref(), u32::from(revision / 100));
     state.set_value(chip, chip.identity.minor.as_ref(), u32::from(revision % 100));
-    state.set_mac(chip, mac.or_else(|| parse_mac(&chip.factory.mac)).unwrap_or_default());
+    state.set_mac(chip, mac.unwrap_or(chip.factory.mac));
     state
 }
 
@@ -79,17 +80,16 @@ impl FactoryState {
         }
     }
 
-    fn set_mac(&mut self, chip: &Chip, mac: [u8; 6]) {
-        let [a, b, c, d, e, f] = mac;
+    fn set_mac(&mut self, chip: &Chip, mac: Mac) {
+        let [a, b, c, d, e, f] = mac.0;
         match chip.identity.mac {
             MacSource::Field => {
-                let reversed: Vec<u8> = mac.into_iter().rev().collect();
                 if let Some(field) = chip.efuse().field("MAC")
                     && let Some(words) = self.efuses.get_mut(&field.block)
                 {
-                    field.store(words, &reversed);
+                    field.store(words, &mac.reversed());
                 }
-                self.set(chip, "MAC_CRC", u32::from(mac_crc(mac)));
+                self.set(chip, "MAC_CRC", u32::from(mac.crc8()));
             }
             MacSource::Esp8266Otp => {
                 self.set(chip, "MAC_LOW", u32::from(f));
@@ -98,17 +98,4 @@ impl FactoryState {
             }
         }
     }
-}
-
-/// The CRC8 that the ESP32 keeps beside its MAC addresses: polynomial 0x31 reflected, seed 0 (ESP-IDF,
-/// `esp_efuse_utility` / `esp_crc8`).
-pub fn mac_crc(mac: [u8; 6]) -> u8 {
-    mac.into_iter()
-        .fold(0, |crc, byte| (0..8).fold(crc ^ byte, |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x8c } else { crc >> 1 }))
-}
-
-/// Six bytes parted by colons.
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect::<Option<_>>()?;
-    bytes.try_into().ok()
 }

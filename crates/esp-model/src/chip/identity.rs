@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Bits, Chip};
 use crate::efuse::Field;
+use crate::mac::Mac;
 
 /// Revision, package, features, MAC addresses: what they are read from.
 #[derive(Debug, Deserialize)]
@@ -94,7 +95,7 @@ pub struct Factory {
     #[serde(default)]
     pub revision: u16,
     /// MAC address: Espressif's vendor part and any number.
-    pub mac: String,
+    pub mac: Mac,
     /// eFuse fields and their values.
     #[serde(default)]
     pub efuses: BTreeMap<String, u32>,
@@ -125,7 +126,7 @@ pub struct Identified {
     /// `Wi-Fi 6`, `Embedded Flash 4MB` …
     pub features: Vec<String>,
     /// Base MAC address.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// The two bytes between the MAC's halves in an EUI-64, for chips with an 802.15.4 radio.
     pub mac_ext: Option<[u8; 2]>,
     /// Code of the flash capacity in the package; 0 is none.
@@ -142,7 +143,7 @@ impl Identified {
 
     /// The EUI-64 for 802.15.4.
     pub fn eui64(&self) -> Option<[u8; 8]> {
-        let [a, b, c, d, e, f] = self.mac;
+        let Mac([a, b, c, d, e, f]) = self.mac;
         self.mac_ext.map(|[x, y]| [a, b, c, x, y, d, e, f])
     }
 }
@@ -247,13 +248,13 @@ impl<'c> Facts<'c> {
         format!("{before}{}{after}", meaning.map_or("", String::as_str))
     }
 
-    fn mac(&self) -> [u8; 6] {
+    fn mac(&self) -> Mac {
         match self.chip.identity.mac {
             MacSource::Field => {
                 let mut bytes = self.field("MAC").map_or_else(Vec::new, |(field, words)| field.bytes(&words));
                 bytes.resize(6, 0);
                 bytes.reverse();
-                <[u8; 6]>::try_from(bytes).unwrap_or_default()
+                Mac(<[u8; 6]>::try_from(bytes).unwrap_or_default())
             }
             MacSource::Esp8266Otp => {
                 let number = |name| self.number(name).unwrap_or(0);
@@ -263,7 +264,7 @@ impl<'c> Facts<'c> {
                     (oui, _) => oui,
                 };
                 let ([_, a, b, c], [_, _, d, e]) = (oui.to_be_bytes(), number("MAC_MID").to_be_bytes());
-                [a, b, c, d, e, number("MAC_LOW").to_be_bytes()[3]]
+                Mac([a, b, c, d, e, number("MAC_LOW").to_be_bytes()[3]])
             }
         }
     }

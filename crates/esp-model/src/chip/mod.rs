@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use crate::efuse::{EfuseTable, Overlay};
 pub use boot::*;
 pub use emulation::Emulation;
-pub use factory::{FactoryState, default_efuses, mac_crc};
+pub use factory::{FactoryState, default_efuses};
 pub use flash::*;
 pub use identity::*;
 pub use image::*;

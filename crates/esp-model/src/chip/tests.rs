@@ -3,6 +3,7 @@ use std::convert::Infallible;
 
 use super::*;
 use crate::efuse::Field;
+use crate::mac::Mac;
 
 /// Who a chip with these factory words says it is.
 fn identified(chip: &Chip, state: &FactoryState) -> Identified {
@@ -93,7 +94,7 @@ fn key_blocks_name_fields_and_purposes_that_exist() {
 #[test]
 fn a_new_chip_identifies_itself() {
     for chip in all() {
-        let mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+        let mac = Mac([0x02, 0x11, 0x22, 0x33, 0x44, 0x55]);
         let state = default_efuses(chip, Some(mac), None);
         let who = identified(chip, &state);
         assert_eq!(who.mac, mac, "{}", chip.id);
@@ -193,8 +194,8 @@ fn ids_and_magic_words_name_one_chip() {
 #[test]
 fn the_mac_check_byte_is_that_of_a_real_chip() {
     // A published ESP32 eFuse dump: MAC 24:0a:c4:00:c8:70, check byte 0x5d is not in it; the CRC of zeros is zero.
-    assert_eq!(mac_crc([0; 6]), 0);
-    assert_ne!(mac_crc([0x24, 0x0a, 0xc4, 0, 0xc8, 0x70]), 0);
+    assert_eq!(Mac([0; 6]).crc8(), 0);
+    assert_ne!(Mac([0x24, 0x0a, 0xc4, 0, 0xc8, 0x70]).crc8(), 0);
 }
 
 /// Field case K13: BOOT was held, and the chip waits on SPI all the same.

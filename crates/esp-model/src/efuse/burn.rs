@@ -6,6 +6,7 @@ use super::bits::{self, Words};
 use super::request::{BurnError, Request, Voltage};
 use super::state::{ActiveCoding, Efuses};
 use super::{Block, Field, FieldKind, coding};
+use crate::mac::Mac;
 
 /// Requests put together on top of what a chip holds.
 #[derive(Debug, Clone)]
@@ -208,7 +209,7 @@ impl Burn {
         if field.name == "CUSTOM_MAC" {
             let mac = <[u8; 6]>::try_from(value);
             let wrong = |_| BurnError::Length { name: name.into(), found: value.len(), wanted: 6 };
-            return self.add_custom_mac(mac.map_err(wrong)?);
+            return self.add_custom_mac(Mac(mac.map_err(wrong)?));
         }
         // A field of several parts is burned in all of them; addresses belong to the factory.
         let factory_mac = field.composed && field.kind == FieldKind::Mac;
@@ -307,8 +308,8 @@ impl Burn {
         Ok(())
     }
 
-    fn add_custom_mac(&mut self, mac: [u8; 6]) -> Result<(), BurnError> {
-        if mac[0] & 1 != 0 {
+    fn add_custom_mac(&mut self, mac: Mac) -> Result<(), BurnError> {
+        if mac.is_group() {
             return Err(BurnError::GroupMac);
         }
         let field = self.field("CUSTOM_MAC")?;
@@ -320,8 +321,8 @@ impl Burn {
                 other => return Err(BurnError::MacVersion(other)),
             }
         }
-        self.set(field, &mac)?;
-        let crc = crate::chip::mac_crc(mac);
+        self.set(field, &mac.0)?;
+        let crc = mac.crc8();
         if let Some(field) = self.before.table.field("CUSTOM_MAC_CRC") {
             self.set(field, &[crc])?;
         }

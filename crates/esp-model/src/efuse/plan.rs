@@ -11,6 +11,7 @@ use super::state::Efuses;
 use super::value::{Shown, hex};
 use super::{Field, bits};
 use crate::chip::Chip;
+use crate::mac::Mac;
 
 /// Everything about one burn, before it happens. Secrets are in the steps only, and `Debug` does not show them.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ pub struct Plan {
     /// Its revision, major × 100 + minor.
     pub revision: u16,
     /// Its base MAC address: the plan is for this chip and no other.
-    pub mac: [u8; 6],
+    pub mac: Mac,
     /// What the chip holds now.
     pub before: Efuses,
     /// What it will hold, as far as it can be read then.
@@ -69,13 +70,7 @@ pub const SECRET: &str = "(secret)";
 
 impl Plan {
     /// Makes a plan. It may be one that must not be carried out: see [`Plan::denied`].
-    pub fn new(
-        chip: &'static Chip,
-        revision: u16,
-        mac: [u8; 6],
-        burn: &Burn,
-        facts: &Facts,
-    ) -> Result<Self, BurnError> {
+    pub fn new(chip: &'static Chip, revision: u16, mac: Mac, burn: &Burn, facts: &Facts) -> Result<Self, BurnError> {
         let (steps, after) = (burn.steps()?, burn.after()?);
         let before = burn.before().clone();
         let united = before.with(burn.pending());
@@ -104,9 +99,9 @@ impl Plan {
     }
 }
 
-fn hash(chip: &str, revision: u16, mac: [u8; 6], before: &Efuses, steps: &[Step], facts: &Facts) -> [u8; 32] {
+fn hash(chip: &str, revision: u16, mac: Mac, before: &Efuses, steps: &[Step], facts: &Facts) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(format!("{chip} {revision} {}\n", hex(&mac, ':')));
+    hash.update(format!("{chip} {revision} {}\n", mac));
     for (id, words) in &before.words {
         hash.update([*id]);
         hash.update(bits::to_bytes(words));

@@ -1,5 +1,6 @@
 //! What can be asked of a burn, and why it can be refused.
 
+use crate::mac::Mac;
 /// One thing to burn.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Request {
@@ -45,7 +46,7 @@ pub enum Request {
         write_protect: bool,
     },
     /// A MAC address of the user's own.
-    CustomMac([u8; 6]),
+    CustomMac(Mac),
     /// Hides a field or block from software, with all that share its bit.
     ReadProtect {
         /// Name or alias.

@@ -4,6 +4,7 @@ use super::request::{BurnError, Request};
 use super::state::Efuses;
 use super::{Field, FieldKind};
 use crate::literal;
+use crate::mac::Mac;
 
 /// Why a text is no value of a field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,7 @@ pub fn request(efuses: &Efuses, name: &str, text: Option<&str>) -> Result<Reques
         };
     };
     let value = match field.kind {
-        FieldKind::Mac => mac(text).ok_or_else(|| TextError::NoMac(name.clone()))?.to_vec(),
+        FieldKind::Mac => text.parse::<Mac>().map_err(|_| TextError::NoMac(name.clone()))?.0.to_vec(),
         FieldKind::Bytes | FieldKind::Key => hex(text).ok_or_else(|| TextError::NoHex(name.clone()))?,
         _ => number(efuses, field, text)?,
     };
@@ -85,13 +86,6 @@ fn hex(text: &str) -> Option<Vec<u8>> {
         bytes.reverse();
     }
     Some(bytes)
-}
-
-/// Six bytes in hexadecimal, separated by `:` or `-`.
-pub fn mac(text: &str) -> Option<[u8; 6]> {
-    let byte = |part: &str| hex(part).filter(|bytes| part.len() == 2 && bytes.len() == 1)?.pop();
-    let bytes = text.split([':', '-']).map(byte).collect::<Option<Vec<u8>>>()?;
-    bytes.try_into().ok()
 }
 
 /// The private key of an ECDSA purpose as a key block takes it: the scalar, filled up in front to whole blocks.

@@ -2,7 +2,7 @@
 
 use super::state::{BlockError, Efuses};
 use super::{Field, FieldKind};
-use crate::chip::mac_crc;
+use crate::mac::Mac;
 
 /// A field with its value, for people and programs.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +112,7 @@ impl Efuses {
         let mac: Vec<u8> = if custom { raw.to_vec() } else { raw.iter().rev().copied().collect() };
         let text = hex(&mac, ':');
         if let (Some(stored), Ok(mac)) = (self.number(&format!("{}_CRC", field.name)), <[u8; 6]>::try_from(mac)) {
-            let right = mac_crc(mac);
+            let right = Mac(mac).crc8();
             return if stored == u32::from(right) {
                 format!("{text} (CRC {stored:#04x} OK)")
             } else {

@@ -100,7 +100,7 @@ fn identities() -> Result<(), Stop> {
         let Ok(ours) = chip::identify(case.chip, read);
         let eui64 = ours.eui64().map(|bytes| bytes.to_vec());
         // An ESP8266 whose vendor part is not known: esptool refuses, or prints zeros.
-        let mac = Some(ours.mac).filter(|mac| mac[..3] != [0; 3]).map(|mac| json!(mac));
+        let mac = Some(ours.mac).filter(|mac| mac.0[..3] != [0; 3]).map(|mac| json!(mac.0));
         let unknown = mac.is_none() || case.chip.identity.mac == MacSource::Esp8266Otp && no_oui(case);
         let mac = if unknown { answer["mac"].clone() } else { json!(mac) };
         let ours = json!({ "description": ours.description, "features": ours.features, "mac": mac, "eui64": eui64 });
@@ -363,7 +363,7 @@ fn new_chips() -> Result<(), Stop> {
         let end = answer.text.rfind('}').map_or(0, |end| end + 1);
         let shown: Value = serde_json::from_str(&answer.text[start..end])?;
         let mac = shown["MAC"]["value"].as_str().unwrap_or_default();
-        if !mac.starts_with(&chip.factory.mac) || !mac.contains("OK") {
+        if !mac.starts_with(&chip.factory.mac.to_string()) || !mac.contains("OK") {
             wrong.push(format!("{}: MAC {mac}", chip.id));
         }
         let revision = chip.factory.revision;

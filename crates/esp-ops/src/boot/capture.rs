@@ -12,6 +12,7 @@ use esp_link::port::PortUrl;
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, NULL_END, Panic, Summary, numbers};
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use esp_model::port::Port;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,14 +21,14 @@ use crate::Call;
 use crate::console::{self, ConsoleReader, HeardPort, Link};
 use crate::error::{Code, ToolError};
 use crate::firmware::elf_files::{ElfFile, elf_file};
-use crate::session::device::{Warm, mac_text};
+use crate::session::device::Warm;
 use crate::session::sessions::Lease;
 
 /// A console that captures share: the device's lock goes with the last of them.
 struct Console {
     port: SharedPort,
     /// The device's base MAC, where the first capture asked for it.
-    mac: Option<String>,
+    mac: Option<Mac>,
     _lease: Mutex<Lease<Warm>>,
 }
 
@@ -90,7 +91,7 @@ pub fn listen(call: &Call, port: Option<&PortUrl>, job: &Job) -> Result<Listener
             if call.must_identify(&url) {
                 // Only a loader tells who the device is; leaving it starts the application again.
                 let found = call.with_device(port, job, |connected| connected.identify(job))?;
-                mac = found.map(|found| mac_text(&found.mac));
+                mac = found.map(|found| found.mac);
             }
             let (mut lease, url) = call.lease_port(port, job)?;
             drop(lease.warm.take());
@@ -112,7 +113,7 @@ pub fn of_console(link: Link) -> Result<Listener, ToolError> {
 
 /// Another capture has the console: who the device is cannot be asked again.
 fn may_join(call: &Call, console: &Console) -> Result<(), ToolError> {
-    match &console.mac {
+    match console.mac {
         Some(mac) => call.policy.allows_mac(mac),
         None => Err(ToolError::new(
             Code::PolicyRefused,

@@ -15,7 +15,7 @@ use super::wire::{Answer, Ask};
 use crate::Call;
 use crate::config::Config;
 use crate::error::{Code, ToolError};
-use crate::session::device::{Devices, mac_text};
+use crate::session::device::Devices;
 use crate::session::ports::Ports;
 
 /// All consoles that this process can reach.
@@ -212,7 +212,7 @@ impl Call {
         }
         let mac = match self.must_identify(&url) {
             // Only a loader tells who the device is; leaving it starts the application again.
-            true => self.with_device(port, job, |connected| connected.identify(job))?.map(|found| mac_text(&found.mac)),
+            true => self.with_device(port, job, |connected| connected.identify(job))?.map(|found| found.mac),
             false => None,
         };
         if self.must_identify(&url) {
@@ -253,7 +253,7 @@ impl Call {
             return Ok(());
         }
         match link.about().map_err(lost)?.mac {
-            Some(mac) => self.policy.allows_mac(&mac),
+            Some(mac) => self.policy.allows_mac(mac),
             None => Err(ToolError::new(
                 Code::PolicyRefused,
                 "the policy names devices by MAC, and this one was not identified when its console was opened",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use esp_link::port::PortUrl;
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use esp_model::port::PortInfo;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ pub struct About {
     /// Times the device left and came back.
     pub returns: u32,
     /// The device's base MAC, where it was asked for.
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// The file with everything.
     pub log: Option<PathBuf>,
     /// Readers that are connected.
@@ -84,7 +85,7 @@ pub struct Wish {
     /// Reset the device first.
     pub reset: bool,
     /// The device's base MAC, where it was asked for.
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// It goes on when its last reader leaves.
     pub keep: bool,
     /// The file for everything.
@@ -123,7 +124,7 @@ pub struct Session {
     pub id: String,
     /// The port.
     pub url: PortUrl,
-    mac: Option<String>,
+    mac: Option<Mac>,
     began: Instant,
     pub(super) stop: Job,
     shared: Mutex<Shared>,
@@ -153,7 +154,7 @@ impl Session {
         let session = Arc::new(Self {
             id: new_id()?,
             url,
-            mac: wish.mac.clone(),
+            mac: wish.mac,
             began: Instant::now(),
             stop: Job::new(),
             shared: Mutex::new(Shared { baud: wish.baud, ..Shared::default() }),
@@ -185,7 +186,7 @@ impl Session {
             end: shared.ring.end(),
             baud: shared.baud,
             returns: shared.returns,
-            mac: self.mac.clone(),
+            mac: self.mac,
             log: shared.log.clone(),
             readers: self.readers.load(Ordering::Acquire),
             pid: std::process::id(),

@@ -10,7 +10,7 @@ use crate::efuse::marks::{self, Mark};
 use crate::efuse::pipeline::Intent;
 use crate::error::ToolError;
 use crate::flash::keep;
-use crate::session::device::{Connected, mac_text};
+use crate::session::device::Connected;
 
 /// What can be found out about the device; what cannot, the policy may vouch for.
 pub fn gather(
@@ -31,8 +31,8 @@ pub fn gather(
     let seen = connected.loader.burn_facts(job, first, &known)?;
     // Virtual devices try out what a real one then gets.
     let marks = if connected.is_virtual() { Vec::new() } else { Mark::of(requests, first) };
-    let mac = connected.identify(job)?.map(|identity| mac_text(&identity.mac)).unwrap_or_default();
-    let taken = marks::taken(&call.audit, &marks, &mac)?;
+    let mac = connected.identify(job)?.map(|identity| identity.mac);
+    let taken = marks::taken(&call.audit, &marks, mac)?;
     Ok(Facts {
         profile: intent.profile.into(),
         // What no log knows may still be shared: only the opposite is certain.

@@ -1,12 +1,12 @@
 //! What only one device may have: secret keys and custom MAC addresses, as the audit log remembers them.
 
 use esp_model::efuse::{Efuses, Request};
+use esp_model::mac::Mac;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::ToolError;
 use crate::guard::audit::AuditLog;
-use crate::session::device::mac_text;
 
 /// Something that no second device may have.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Mark {
     /// A fingerprint of a secret key. It tells nothing of the key: that has 128 random bits or more.
     Key(String),
     /// A MAC address.
-    Mac(String),
+    Mac(Mac),
 }
 
 impl Mark {
@@ -25,7 +25,7 @@ impl Mark {
         };
         let mark = |request: &Request| match request {
             Request::Key { key, purpose, .. } if is_secret(purpose) => Some(Self::Key(fingerprint(key))),
-            Request::CustomMac(mac) => Some(Self::Mac(mac_text(mac))),
+            Request::CustomMac(mac) => Some(Self::Mac(*mac)),
             _ => None,
         };
         requests.iter().filter_map(mark).collect()
@@ -60,7 +60,7 @@ pub struct Taken {
 }
 
 /// What of these marks the log gave to another device than the one with this base MAC address.
-pub fn taken(audit: &AuditLog, marks: &[Mark], mac: &str) -> Result<Taken, ToolError> {
+pub fn taken(audit: &AuditLog, marks: &[Mark], mac: Option<Mac>) -> Result<Taken, ToolError> {
     let mut found = Taken::default();
     for mark in marks {
         let taken = audit.any(|event| mark.is_in(event) && event["mac"] != json!(mac))?;
@@ -70,7 +70,7 @@ pub fn taken(audit: &AuditLog, marks: &[Mark], mac: &str) -> Result<Taken, ToolE
 }
 
 /// Puts into the log what the device with this base MAC address receives, before it is burned.
-pub fn record(audit: &AuditLog, marks: &[Mark], mac: &str) -> Result<(), ToolError> {
+pub fn record(audit: &AuditLog, marks: &[Mark], mac: Mac) -> Result<(), ToolError> {
     if marks.is_empty() {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use esp_model::efuse::lint::{FlashContent, Profile, Severity};
 use esp_model::efuse::security::SecurityView;
 use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request};
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use esp_model::secure::flash_encryption::FlashKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use crate::efuse::facts;
 use crate::efuse::marks::{self, Mark};
 use crate::efuse::refusal::{self, BurnRefused};
 use crate::error::{Code, FlashState, ToolError};
-use crate::session::device::{Connected, mac_text};
+use crate::session::device::Connected;
 
 /// What a chip is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -229,50 +230,50 @@ pub fn carry_out_after(
     let identity = identity.ok_or_else(|| {
         ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
     })?;
-    let mac = mac_text(&identity.mac);
+    let mac = identity.mac;
     let before = read(connected, job)?;
     let facts = facts::gather(call, job, connected, &before, requests, intent)?;
     let mut burn = Burn::new(before);
     requests.iter().try_for_each(|request| burn.add(request))?;
     let chip = connected.loader.chip();
-    let plan = Plan::new(chip, identity.revision_number(), identity.mac, &burn, &facts)?;
+    let plan = Plan::new(chip, identity.revision_number(), mac, &burn, &facts)?;
     if plan.is_empty() {
         return Ok(Outcome::of(&plan, "nothing_to_do"));
     }
     let mut outcome = Outcome::of(&plan, "planned");
-    outcome.burn_refused = refusal::by_policy(call, &mac, is_virtual);
+    outcome.burn_refused = refusal::by_policy(call, mac, is_virtual);
     if plan.denied() {
-        return Err(refusal::error(call, &mac, &outcome, "the plan breaks a rule that no call can override"));
+        return Err(refusal::error(call, mac, &outcome, "the plan breaks a rule that no call can override"));
     }
-    rehearse(&plan, identity.mac, job)?;
+    rehearse(&plan, mac, job)?;
     outcome.rehearsed = true;
     match boot_check(job, connected, &plan, intent)? {
         After::NotConcerned => {}
         After::Fine(text) => outcome.boot_check = Some(text),
-        After::Stops(text) => return Err(refusal::error(call, &mac, &outcome, &text)),
+        After::Stops(text) => return Err(refusal::error(call, mac, &outcome, &text)),
     }
     match (intent.token, &outcome.burn_refused) {
         // Planning is free, burning is not.
         (None, Some(refused)) => {
             call.audit
                 .append(json!({ "event": "planned", "mac": mac, "plan": plan.hash_hex(), "refused": refused.code }))?;
-            outcome.next = Some(format!("{}: {}", refused.message, refused.next(&mac)));
+            outcome.next = Some(format!("{}: {}", refused.message, refused.next(mac)));
         }
-        (Some(_), Some(refused)) => return Err(refusal::not_allowed(&mac, refused, &outcome)),
-        (None, None) => offer(call, &plan, &mac, is_virtual, &mut outcome)?,
+        (Some(_), Some(refused)) => return Err(refusal::not_allowed(mac, refused, &outcome)),
+        (None, None) => offer(call, &plan, mac, is_virtual, &mut outcome)?,
         (Some(token), None) => {
-            call.confirmations.redeem(token, &mac, &plan.hash_hex())?;
+            call.confirmations.redeem(token, &mac.to_string(), &plan.hash_hex())?;
             if !is_virtual {
-                marks::record(&call.audit, &Mark::of(requests, &plan.before), &mac)?;
+                marks::record(&call.audit, &Mark::of(requests, &plan.before), mac)?;
             }
             prepare(connected)?;
-            outcome.state = burn_now(call, job, connected, &plan, &mac)?;
+            outcome.state = burn_now(call, job, connected, &plan, mac)?;
         }
     }
     Ok(outcome)
 }
 
-fn offer(call: &Call, plan: &Plan, mac: &str, is_virtual: bool, outcome: &mut Outcome) -> Result<(), ToolError> {
+fn offer(call: &Call, plan: &Plan, mac: Mac, is_virtual: bool, outcome: &mut Outcome) -> Result<(), ToolError> {
     let fields: Vec<_> = plan.changes.iter().map(|change| change.field.as_str()).collect();
     // Names and values: this is what the person approves.
     let lines: Vec<_> = outcome.changes.iter().map(FieldChange::line).collect();
@@ -290,7 +291,7 @@ fn offer(call: &Call, plan: &Plan, mac: &str, is_virtual: bool, outcome: &mut Ou
 }
 
 /// Burns, with the intent of each step in the audit log before it happens.
-fn burn_now(call: &Call, job: &Job, connected: &mut Connected, plan: &Plan, mac: &str) -> Result<String, ToolError> {
+fn burn_now(call: &Call, job: &Job, connected: &mut Connected, plan: &Plan, mac: Mac) -> Result<String, ToolError> {
     let event = |what: &str, more: serde_json::Value| {
         call.audit.append(json!({ "event": what, "mac": mac, "plan": plan.hash_hex(), "detail": more }))
     };
@@ -320,7 +321,7 @@ fn burn_now(call: &Call, job: &Job, connected: &mut Connected, plan: &Plan, mac:
 }
 
 /// Carries the plan out on a virtual chip with the same eFuses, through the same code.
-fn rehearse(plan: &Plan, mac: [u8; 6], job: &Job) -> Result<(), ToolError> {
+fn rehearse(plan: &Plan, mac: Mac, job: &Job) -> Result<(), ToolError> {
     let failed = |what: String| ToolError::new(Code::RehearsalFailed, what).seen("plan", plan.hash_hex());
     let Some(chip) = esp_model::chip::by_name(plan.chip) else { return Err(failed("unknown chip".into())) };
     let mut config = esp_sim::Config::new(chip, "rehearsal").unpaced();

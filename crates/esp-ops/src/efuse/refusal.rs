@@ -1,8 +1,11 @@
 //! Why a plan is not carried out, and what it would have meant: a refusal comes with the whole plan.
 
+use std::fmt;
+
 use esp_model::efuse::Plan;
 use esp_model::efuse::audit::{self, Level};
 use esp_model::efuse::lint::Profile;
+use esp_model::mac::Mac;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,14 +25,14 @@ pub struct BurnRefused {
 }
 
 /// The policy's answer: nothing when the burn is allowed.
-pub fn by_policy(call: &Call, mac: &str, is_virtual: bool) -> Option<BurnRefused> {
+pub fn by_policy(call: &Call, mac: Mac, is_virtual: bool) -> Option<BurnRefused> {
     let error = call.policy.allows_burn(mac, is_virtual).err()?;
     Some(BurnRefused { code: error.code.to_string(), message: error.message, policy_file: policy_file(call) })
 }
 
 impl BurnRefused {
     /// What a person can do about it.
-    pub fn next(&self, mac: &str) -> String {
+    pub fn next(&self, mac: impl fmt::Display) -> String {
         format!("ask the user: to allow it, a person adds burn_macs = [\"{mac}\"] to {}", self.policy_file)
     }
 }
@@ -54,7 +57,7 @@ pub fn still_possible(plan: &Plan) -> Vec<String> {
 }
 
 /// A refused plan, with all that the plan would have said.
-pub fn error(call: &Call, mac: &str, plan: &Outcome, text: &str) -> ToolError {
+pub fn error(call: &Call, mac: Mac, plan: &Outcome, text: &str) -> ToolError {
     let file = policy_file(call);
     let error = match &plan.burn_refused {
         // Both say no: the findings show that a change of the policy would not help.
@@ -71,7 +74,7 @@ pub fn error(call: &Call, mac: &str, plan: &Outcome, text: &str) -> ToolError {
 }
 
 /// The burn of a plan that was made, where the policy does not allow it.
-pub fn not_allowed(mac: &str, refused: &BurnRefused, plan: &Outcome) -> ToolError {
+pub fn not_allowed(mac: impl fmt::Display, refused: &BurnRefused, plan: &Outcome) -> ToolError {
     let error = ToolError::new(Code::BurnNotAllowed, refused.message.as_str());
     with_plan(error.next(refused.next(mac)).seen("policy_file", refused.policy_file.as_str()), plan)
 }

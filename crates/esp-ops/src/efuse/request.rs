@@ -107,7 +107,10 @@ pub fn of(call: &Call, efuses: &Efuses, item: &Item) -> Result<Request, ToolErro
             read_protect: *read_protect,
             write_protect: *write_protect,
         },
-        Item::CustomMac { mac } => Request::CustomMac(parse_mac(mac)?),
+        Item::CustomMac { mac } => Request::CustomMac(
+            mac.parse()
+                .map_err(|error: esp_model::mac::NotMac| ToolError::new(Code::BadParameter, error.to_string()))?,
+        ),
         Item::ReadProtect { efuse } => Request::ReadProtect { name: efuse.clone() },
         Item::WriteProtect { efuse } => Request::WriteProtect { name: efuse.clone() },
         Item::FlashVoltage { voltage } => Request::FlashVoltage(match voltage.to_ascii_lowercase().as_str() {
@@ -138,8 +141,4 @@ fn key(call: &Call, efuses: &Efuses, path: &str, purpose: &str) -> Result<Vec<u8
 pub fn field(efuses: &Efuses, name: &str, value: Option<&str>) -> Result<Request, ToolError> {
     let field = read::field(efuses, name)?;
     text::request(efuses, &field.name, value).map_err(|error| ToolError::new(Code::BadParameter, error.to_string()))
-}
-
-fn parse_mac(mac: &str) -> Result<[u8; 6], ToolError> {
-    text::mac(mac).ok_or_else(|| ToolError::new(Code::BadParameter, format!("`{mac}` is not a MAC address")))
 }

@@ -117,7 +117,7 @@ fn begin(
         tool: format!("mcp-esptool {}", env!("CARGO_PKG_VERSION")),
         chip: connected.loader.chip().id.into(),
         device: device.chip.clone(),
-        mac: device.mac.clone(),
+        mac: device.mac,
         flash_id: connected.loader.flash_id(job)?.to_string(),
         flash_size_bytes,
         table_offset: found.map(|found| found.offset),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use esp_model::hex;
 use esp_model::job::Job;
 use esp_model::partition::{self, Area, AreaKind, Table};
 use schemars::JsonSchema;
@@ -126,7 +127,7 @@ fn cut(area: &Area, region: &Region) -> Region {
 
 /// The usual folder for copies of a device's data.
 pub fn folder(device: &Device, given: Option<&str>) -> String {
-    let who = device.mac.as_deref().unwrap_or("unknown").replace(':', "");
+    let who = device.mac.map_or_else(|| "unknown".into(), |mac| hex::encode(mac.0));
     given.map_or_else(|| format!("esp-backup/{who}"), str::to_owned)
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use esp_link::flash::{Fill, Source};
+use esp_model::mac::Mac;
 use md5::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct Manifest {
     /// The chip in full.
     pub device: String,
     /// Base MAC address.
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// JEDEC id of the flash.
     pub flash_id: String,
     /// Its size.
@@ -98,7 +99,8 @@ impl Manifest {
     pub fn take_over(&mut self, older: Option<Self>) -> Result<(), ToolError> {
         let Some(older) = older else { return Ok(()) };
         if (&older.chip, &older.mac) != (&self.chip, &self.mac) {
-            let who = |manifest: &Self| format!("{} {}", manifest.chip, manifest.mac.as_deref().unwrap_or("unknown"));
+            let mac = |mac: Option<Mac>| mac.map_or_else(|| "unknown".into(), |mac| mac.to_string());
+            let who = |manifest: &Self| format!("{} {}", manifest.chip, mac(manifest.mac));
             let text = format!("the folder holds a backup of {}, the device is {}", who(&older), who(self));
             return Err(ToolError::new(Code::IdentityMismatch, text).next("give another folder"));
         }

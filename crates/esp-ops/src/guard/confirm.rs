@@ -4,6 +4,7 @@
 //! token, never a key: the plan itself is made anew from the device when the confirmation is used, and must come to
 //! the same hash.
 
+use esp_model::mac::Mac;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -77,8 +78,8 @@ impl Confirmations {
     }
 
     /// Offers a plan. Returns the token, which is told to the caller and kept nowhere.
-    pub fn offer(&self, mac: &str, hash: &str, about: &str, is_virtual: bool) -> Result<String, ToolError> {
-        self.offer_act(Act::Burn, mac, hash, about, is_virtual)
+    pub fn offer(&self, mac: Mac, hash: &str, about: &str, is_virtual: bool) -> Result<String, ToolError> {
+        self.offer_act(Act::Burn, &mac.to_string(), hash, about, is_virtual)
     }
 
     /// The same for a plan that may do something else.
@@ -106,8 +107,8 @@ impl Confirmations {
         Ok(token)
     }
 
-    /// Uses a confirmation up. Afterwards it is gone, whatever becomes of the burn.
-    pub fn redeem(&self, token: &str, mac: &str, hash: &str) -> Result<(), ToolError> {
+    /// Uses a confirmation up. `subject`: what the offer said in `mac`. Afterwards it is gone, whatever becomes of the burn.
+    pub fn redeem(&self, token: &str, subject: &str, hash: &str) -> Result<(), ToolError> {
         let refused = |why: &str| ToolError::new(Code::NotConfirmed, why.to_string()).seen("plan", hash);
         let offer = self.load(hash)?.ok_or_else(|| {
             refused("no such plan was offered, or the device or the parameters changed since: make a new plan")
@@ -116,7 +117,7 @@ impl Confirmations {
             let _ = fs::remove_file(self.path(hash));
             return Err(refused("the confirmation has expired: make a new plan"));
         }
-        if offer.token_hash != digest(token) || offer.mac != mac {
+        if offer.token_hash != digest(token) || offer.mac != subject {
             return Err(refused("the token does not belong to this plan and device"));
         }
         if !offer.is_virtual && !offer.approved {
@@ -224,7 +225,7 @@ mod tests {
     fn a_token_is_used_once_and_for_its_plan_only() {
         let dir = tempfile::tempdir().unwrap();
         let store = Confirmations::new(dir.path());
-        let token = store.offer(MAC, "aabbccdd00", "test", true).unwrap();
+        let token = store.offer(MAC.parse().unwrap(), "aabbccdd00", "test", true).unwrap();
         let code = |result: Result<(), ToolError>| result.unwrap_err().code;
         assert_eq!(code(store.redeem("00", MAC, "aabbccdd00")), Code::NotConfirmed);
         assert_eq!(code(store.redeem(&token, "02:00:00:00:00:00", "aabbccdd00")), Code::NotConfirmed);
@@ -239,7 +240,7 @@ mod tests {
     fn a_real_device_wants_a_person() {
         let dir = tempfile::tempdir().unwrap();
         let store = Confirmations::new(dir.path());
-        let token = store.offer(MAC, "aabbccdd00", "test", false).unwrap();
+        let token = store.offer(MAC.parse().unwrap(), "aabbccdd00", "test", false).unwrap();
         assert!(store.redeem(&token, MAC, "aabbccdd00").unwrap_err().next_step.contains("approve aabbccdd00"));
         assert!(store.approve("aabbccdd", "00:00").is_err() && store.approve("aabbccdd", "").is_err());
         store.approve("aabbccdd", "AB:CD").unwrap();
@@ -250,7 +251,7 @@ mod tests {
     fn an_expired_offer_is_void() {
         let dir = tempfile::tempdir().unwrap();
         let store = Confirmations::new(dir.path());
-        let token = store.offer(MAC, "aabbccdd00", "test", true).unwrap();
+        let token = store.offer(MAC.parse().unwrap(), "aabbccdd00", "test", true).unwrap();
         let mut offer = store.load("aabbccdd00").unwrap().unwrap();
         offer.expires = 1;
         store.save("aabbccdd00", &offer).unwrap();

@@ -4,6 +4,7 @@
 mod mac;
 mod rules;
 
+use esp_model::mac::Mac;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -230,15 +231,15 @@ impl Policy {
     }
 
     /// Fails unless the device with this base MAC may be used.
-    pub fn allows_mac(&self, mac: &str) -> Result<(), ToolError> {
+    pub fn allows_mac(&self, mac: Mac) -> Result<(), ToolError> {
         let is_it = |pattern: &str| mac::is_it(pattern, mac);
-        self.listed("device", mac, |rules| {
+        self.listed("device", &mac.to_string(), |rules| {
             (listed(&rules.allow_macs, is_it), rules.deny_macs.iter().any(|one| is_it(one)))
         })
     }
 
     /// Fails unless eFuses of this device may be burned. Virtual devices always may.
-    pub fn allows_burn(&self, mac: &str, is_virtual: bool) -> Result<(), ToolError> {
+    pub fn allows_burn(&self, mac: Mac, is_virtual: bool) -> Result<(), ToolError> {
         if is_virtual || self.granted(|rules| rules.burn_macs.as_deref(), |pattern| mac::is_it(pattern, mac)) {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::ToolError;
-use crate::session::device::{Connected, mac_text};
+use crate::session::device::Connected;
 use crate::session::identity::Device;
 
 /// What is known of a chip on a port.
@@ -74,11 +74,7 @@ pub struct Macs {
 impl Macs {
     /// ESP-IDF's default: four universal addresses, counted up in the last byte (docs, "Miscellaneous System APIs").
     fn of(identified: &Identified) -> Self {
-        let plus = |n: u8| {
-            let mut mac = identified.mac;
-            mac[5] = mac[5].wrapping_add(n);
-            mac_text(&mac)
-        };
+        let plus = |n| identified.mac.plus(n).to_string();
         let eui64 = identified.eui64().map(|id| id.map(|byte| format!("{byte:02x}")).join(":"));
         Self { wifi_sta: plus(0), wifi_ap: plus(1), bluetooth: plus(2), ethernet: plus(3), eui64 }
     }

@@ -300,19 +300,19 @@ impl Call {
     /// Refuses a device that the policy or a `mac:` URL rules out.
     fn check_identity(&self, url: &PortUrl, connected: &mut Connected, job: &Job) -> Result<(), ToolError> {
         let wanted = match url {
-            PortUrl::Mac(mac) => Some(mac_text(mac)),
+            PortUrl::Mac(mac) => Some(*mac),
             _ => None,
         };
         if !self.must_identify(url) {
             return Ok(());
         }
-        let found = connected.identify(job)?.map(|identified| mac_text(&identified.mac));
-        if let (Some(wanted), true) = (&wanted, found != wanted) {
-            let found = found.unwrap_or_else(|| "unknown".into());
+        let found = connected.identify(job)?.map(|identified| identified.mac);
+        if let (Some(wanted), true) = (wanted, found != wanted) {
+            let found = found.map_or_else(|| "unknown".into(), |mac| mac.to_string());
             return Err(ToolError::new(Code::IdentityMismatch, format!("the device is {found}, not {wanted}")));
         }
         match found {
-            Some(mac) => self.policy.allows_mac(&mac),
+            Some(mac) => self.policy.allows_mac(mac),
             None => {
                 Err(ToolError::new(Code::PolicyRefused, "the policy names devices by MAC, and this one cannot be read"))
             }
@@ -387,11 +387,6 @@ impl Connected {
     pub fn is_virtual(&mut self) -> bool {
         self.loader.port().info().is_virtual
     }
-}
-
-/// `24:0a:c4:00:11:22`.
-pub fn mac_text(mac: &[u8; 6]) -> String {
-    esp_model::hex::joined(mac, ":")
 }
 
 /// Leaves a connection for the next call. Where a console waits for the port, that gets it at once, and starts the

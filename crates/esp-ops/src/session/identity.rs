@@ -2,11 +2,12 @@
 
 use esp_model::chip::Identified;
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::ToolError;
-use crate::session::device::{Connected, mac_text};
+use crate::session::device::Connected;
 
 /// The device that a result is about; flattened into it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -17,7 +18,8 @@ pub struct Device {
     pub chip: String,
     /// The base MAC address; left out where it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub mac: Option<Mac>,
     /// The device is simulated or emulated.
     #[serde(rename = "virtual")]
     pub is_virtual: bool,
@@ -40,7 +42,7 @@ impl Device {
         Self {
             port: connected.url.to_string(),
             chip: identified.map_or_else(|| connected.loader.chip().name.clone(), |known| known.description.clone()),
-            mac: identified.map(|known| mac_text(&known.mac)),
+            mac: identified.map(|known| known.mac),
             is_virtual: connected.is_virtual(),
         }
     }

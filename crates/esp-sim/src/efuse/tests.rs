@@ -2,6 +2,7 @@
 
 use esp_model::chip::{self, Chip};
 use esp_model::efuse::{Burn, Request};
+use esp_model::mac::Mac;
 
 use super::*;
 
@@ -43,7 +44,7 @@ fn burned_fields_appear_and_stay() {
         let count = fields.clone().find(|field| field.block == 0 && field.len() == 3 && field.write_protect.is_some());
         let count = count.or(fields.clone().find(|field| field.write_protect.is_some_and(|bit| bit > 1))).unwrap();
         let count = count.name.as_str();
-        burn(&mut efuse, &[set(count, 1), Request::CustomMac([2, 1, 2, 3, 4, 5])]);
+        burn(&mut efuse, &[set(count, 1), Request::CustomMac(Mac([2, 1, 2, 3, 4, 5]))]);
         assert_eq!((efuse.number(count), efuse.visible.errors.len()), (1, 0), "{}", chip.id);
         let words = efuse.visible.words.clone();
         efuse.reload();

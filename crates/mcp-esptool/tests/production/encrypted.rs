@@ -107,7 +107,7 @@ fn a_closed_unit_takes_what_was_encrypted_with_its_key() {
     let field = encryption.no_manual_encrypt.as_ref().unwrap();
     assert!(refused.contains("encryption_active") && refused.contains(field.as_str()), "{refused}");
     assert!(bench.flash(&port) == before, "something was written");
-    let mac = Config::new(chip(), "closed").mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = Config::new(chip(), "closed").mac;
     let file = format!("keys/{mac}.bin");
     fs::create_dir(bench.path("keys")).unwrap();
     fs::write(bench.path(&file), key()).unwrap();

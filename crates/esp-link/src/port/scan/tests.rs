@@ -1,4 +1,5 @@
 use super::*;
+use esp_model::mac::Mac;
 
 #[test]
 fn the_same_unit_under_another_name() {
@@ -15,7 +16,7 @@ fn the_same_unit_under_another_name() {
     assert!(board.is_same_unit(&usb(Some("24:0A:C4:00:11:22"), "1-1:1.2", 0x0002)), "another mode of the chip");
     assert!(board.is_same_unit(&usb(None, "1-1:1.0", 0x0002)), "no serial number in the other mode");
     assert!(!board.is_same_unit(&usb(Some("24:0A:C4:00:11:33"), "1-2:1.0", 0x1001)), "another board");
-    assert_eq!(board.mac(), Some([0x24, 0x0a, 0xc4, 0, 0x11, 0x22]));
+    assert_eq!(board.mac(), Some(Mac([0x24, 0x0a, 0xc4, 0, 0x11, 0x22])));
     assert_eq!(usb(Some("0001"), "1-1:1.0", 1).mac(), None);
 }
 
@@ -120,7 +121,7 @@ mod linux {
         let chip = ports[0].usb.as_ref().unwrap();
         assert_eq!((chip.vid, chip.pid, chip.enumeration), (0x303a, 0x1001, Some(9)));
         assert_eq!((chip.location.as_deref(), chip.product.as_deref()), (Some("1-2:1.0"), None));
-        assert_eq!(chip.mac(), Some([0x24, 0x0a, 0xc4, 0, 0x11, 0x22]));
+        assert_eq!(chip.mac(), Some(Mac([0x24, 0x0a, 0xc4, 0, 0x11, 0x22])));
 
         assert_eq!(ports[1].usb, None);
 

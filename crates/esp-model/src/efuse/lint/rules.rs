@@ -6,6 +6,7 @@ use super::super::security::{
 use super::super::state::ActiveCoding;
 use super::{Case, Finding, FlashContent, Profile, Severity};
 use crate::chip::{SecureBoot, SecureBootScheme};
+use crate::mac::Mac;
 use crate::secure::{Scheme, boot_v2};
 
 use Severity::{Deny, Info, Warn};
@@ -353,7 +354,7 @@ impl Case<'_> {
         let severity = if marked || alone { Deny } else { Warn };
         let mut deny = |text: &str| found.push(Finding::new(15, severity, text));
         let Ok(mac) = <[u8; 6]>::try_from(mac) else { return };
-        if mac[0] & 1 != 0 {
+        if Mac(mac).is_group() {
             deny("the custom MAC address is a group address");
         }
         if mac == [0; 6] || mac == [0xff; 6] {
@@ -363,7 +364,7 @@ impl Case<'_> {
             deny("the custom MAC address belongs to another device");
         }
         let efuses = self.united.efuses;
-        if efuses.number("CUSTOM_MAC_CRC").is_some_and(|crc| crc != u32::from(crate::chip::mac_crc(mac))) {
+        if efuses.number("CUSTOM_MAC_CRC").is_some_and(|crc| crc != u32::from(Mac(mac).crc8())) {
             deny("CUSTOM_MAC_CRC does not fit the custom MAC address");
         }
         if efuses.number("MAC_VERSION").is_some_and(|version| version != 1) {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::*;
 use crate::chip::{self, FlashCipher, SecureBootScheme};
 use crate::efuse::{Coding, Request, Voltage};
+use crate::mac::Mac;
 use crate::secure::block::key_digest;
 use crate::secure::boot_v2::{Padding, sign};
 use crate::secure::{PrivateKey, Scheme};
@@ -369,7 +370,7 @@ fn a_chip_in_doubt_is_left_alone() {
         |bench| bench.efuses.errors.push(crate::efuse::BlockError { block: 2, count: 0, fail: true }),
     ];
     for bench in chips().map(Bench::of) {
-        let harmless = [Request::WriteProtect { name: "WR_DIS".into() }, Request::CustomMac([2, 0, 0, 0, 0, 1])];
+        let harmless = [Request::WriteProtect { name: "WR_DIS".into() }, Request::CustomMac(Mac([2, 0, 0, 0, 0, 1]))];
         let harmless = if bench.efuses.table.field("WR_DIS").unwrap().write_protect.is_some() {
             &harmless[..]
         } else {
@@ -454,9 +455,9 @@ fn shared_blocks_and_early_revisions() {
 #[test]
 fn a_custom_mac_is_well_formed_and_nobody_elses() {
     for bench in chips().map(Bench::of) {
-        let good = [Request::CustomMac([0x02, 1, 2, 3, 4, 5])];
+        let good = [Request::CustomMac(Mac([0x02, 1, 2, 3, 4, 5]))];
         bench.passes(&good);
-        bench.refused(6, &[Request::CustomMac([0x03, 1, 2, 3, 4, 5])]);
+        bench.refused(6, &[Request::CustomMac(Mac([0x03, 1, 2, 3, 4, 5]))]);
         let mut taken = Bench::of(bench.chip);
         taken.facts.mac_taken = true;
         taken.refused(15, &good);

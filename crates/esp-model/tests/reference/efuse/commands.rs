@@ -10,7 +10,7 @@ use esp_model::secure::{PrivateKey, Scheme};
 
 use super::fields::{burnable, value_text};
 use super::virt::Summary;
-use super::{Random, mac_text, unicast};
+use super::{Random, unicast};
 
 /// One command and what we make of it; `Err` where we already refuse to read it.
 pub struct Command {
@@ -243,8 +243,8 @@ impl Maker<'_> {
 
     fn mac(&self, random: &mut Random) -> Command {
         let mut mac = unicast(random);
-        mac[0] |= u8::from(random.one_in(10));
-        Command::new(vec![Request::CustomMac(mac)], words(&["burn-custom-mac", &mac_text(mac)]))
+        mac.0[0] |= u8::from(random.one_in(10));
+        Command::new(vec![Request::CustomMac(mac)], words(&["burn-custom-mac", &mac.to_string()]))
     }
 
     fn voltage(&self, random: &mut Random) -> Option<Command> {

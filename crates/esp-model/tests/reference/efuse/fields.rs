@@ -3,7 +3,7 @@
 use esp_model::efuse::{Burn, Efuses, Field, FieldKind, Request, text};
 
 use super::virt::{Theirs, Virtual, compare_summary, load, summary};
-use super::{Random, burn, chips, hex, long, mac_text, parallel, tail, unicast, words_of};
+use super::{Random, burn, chips, hex, long, parallel, tail, unicast, words_of};
 use crate::reference::{Answer, Stop, batch, fail, scratch};
 
 pub fn blank_summaries() -> Result<(), Stop> {
@@ -90,7 +90,7 @@ pub fn burnable(efuses: &Efuses, field: &Field, theirs: &Theirs) -> bool {
 pub fn value_text(efuses: &Efuses, field: &Field, random: &mut Random) -> String {
     let len = usize::from(field.len());
     match field.kind {
-        FieldKind::Mac => mac_text(unicast(random)),
+        FieldKind::Mac => unicast(random).to_string(),
         FieldKind::Bytes | FieldKind::Key => {
             // Under 3/4 coding a key block takes less than its field has bits for.
             let block = efuses.table.block(field.block).unwrap();
@@ -126,7 +126,7 @@ fn forms(efuses: &Efuses, field: &Field, random: &mut Random) -> Vec<Option<Stri
     let mut add = |text: String| forms.push(Some(text));
     match field.kind {
         FieldKind::Mac => {
-            add(mac_text(unicast(random)));
+            add(unicast(random).to_string());
             ["03:11:22:33:44:55", "02:11:22:33:44", "021122334455", "02:11:22:33:44:5g", "02:11:22:33:44:55:66"]
                 .into_iter()
                 .for_each(|text| add(text.into()));

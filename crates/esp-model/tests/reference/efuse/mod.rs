@@ -14,6 +14,7 @@ mod virt;
 
 use esp_model::chip::{self, Chip};
 use esp_model::efuse::{Burn, Efuses, Request};
+use esp_model::mac::Mac;
 use libtest_mimic::Trial;
 
 use crate::reference::{Answer, Stop, batch, trial};
@@ -66,14 +67,10 @@ impl Random {
     }
 }
 
-fn unicast(random: &mut Random) -> [u8; 6] {
-    let mut mac: [u8; 6] = random.bytes(6).try_into().unwrap();
-    mac[0] &= 0xfe;
+fn unicast(random: &mut Random) -> Mac {
+    let mut mac = Mac(random.bytes(6).try_into().unwrap());
+    mac.0[0] &= 0xfe;
     mac
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn hex(bytes: &[u8]) -> String {

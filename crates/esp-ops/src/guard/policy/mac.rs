@@ -1,6 +1,8 @@
 //! MAC addresses of rules: any usual spelling means the same device, and what is not an address is an error.
 
 use super::rules::matches;
+use esp_model::hex;
+use esp_model::mac::Mac;
 
 /// Digits of a MAC address.
 const DIGITS: usize = 12;
@@ -20,9 +22,8 @@ fn separated(pattern: &str) -> bool {
 }
 
 /// The pattern names this device.
-pub fn is_it(pattern: &str, mac: &str) -> bool {
-    let plain: String = mac.chars().filter(char::is_ascii_hexdigit).collect();
-    digits(pattern).is_some_and(|digits| matches(&digits, &plain))
+pub fn is_it(pattern: &str, mac: Mac) -> bool {
+    digits(pattern).is_some_and(|digits| matches(&digits, &hex::encode(mac.0)))
 }
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn every_spelling_of_an_address_names_the_device() {
-        let mac = "24:0a:c4:00:11:22";
+        let mac = Mac([0x24, 0x0a, 0xc4, 0, 0x11, 0x22]);
         for pattern in
             ["24:0A:C4:00:11:22", "24-0A-C4-00-11-22", "240ac4001122", " 240a.c400.1122 ", "24:0a:c4:*", "*1122", "*"]
         {

@@ -1,3 +1,5 @@
+use esp_model::mac::Mac;
+
 use super::*;
 use crate::config::Origin;
 use crate::error::Code;
@@ -8,6 +10,10 @@ fn policy(layers: &[(&str, bool)]) -> Policy {
         policy.add("test".into(), toml::from_str(text).unwrap(), *grants).unwrap();
     }
     policy
+}
+
+fn mac(text: &str) -> Mac {
+    text.parse().unwrap()
 }
 
 #[test]
@@ -23,10 +29,10 @@ fn denied_wins_over_allowed() {
 #[test]
 fn real_devices_are_not_burned_unless_named() {
     let none = Policy::default();
-    assert!(none.allows_burn("24:0a:c4:00:00:01", true).is_ok());
-    assert_eq!(none.allows_burn("24:0a:c4:00:00:01", false).unwrap_err().code, Code::BurnNotAllowed);
+    assert!(none.allows_burn(mac("24:0a:c4:00:00:01"), true).is_ok());
+    assert_eq!(none.allows_burn(mac("24:0a:c4:00:00:01"), false).unwrap_err().code, Code::BurnNotAllowed);
     assert!(toml::from_str::<Rules>("max_rsk = 1").is_err() && toml::from_str::<Rules>("[limits]\nbaud = 1").is_err());
-    assert!(policy(&[("burn_macs = [\"24:0a:*\"]", true)]).allows_burn("24:0a:c4:00:00:01", false).is_ok());
+    assert!(policy(&[("burn_macs = [\"24:0a:*\"]", true)]).allows_burn(mac("24:0a:c4:00:00:01"), false).is_ok());
 }
 
 #[test]
@@ -41,7 +47,8 @@ fn every_layer_must_allow() {
             && both.allows_port(&["/dev/ttyS0".to_string()], &[]).is_ok()
     );
     assert!(
-        both.allows_burn("24:00:00:00:00:01", false).is_ok() && both.allows_burn("25:00:00:00:00:01", false).is_err()
+        both.allows_burn(mac("24:00:00:00:00:01"), false).is_ok()
+            && both.allows_burn(mac("25:00:00:00:00:01"), false).is_err()
     );
     assert!(both.vouches("ota_proven") && !both.vouches("flash_voltage"));
 }
@@ -51,7 +58,7 @@ fn what_is_no_file_grants_nothing() {
     let asked =
         policy(&[("burn_macs = [\"*\"]\nburn_recipes = [\"*\"]\nvouch = [\"*\"]\nmax_risk = \"irreversible\"", false)]);
     assert!(
-        asked.allows_burn("24:00:00:00:00:01", false).is_err()
+        asked.allows_burn(mac("24:00:00:00:00:01"), false).is_err()
             && !asked.allows_recipe("ab")
             && !asked.vouches("ota_proven")
     );
@@ -78,7 +85,7 @@ fn files_of_computer_and_configuration_both_count() {
     let policy = load(&config).unwrap();
     assert!(
         policy.allows_port(&["/dev/gold".to_string()], &[]).is_err()
-            && policy.allows_burn("24:00:00:00:00:01", false).is_ok()
+            && policy.allows_burn(mac("24:00:00:00:00:01"), false).is_ok()
     );
     assert_eq!((policy.max_risk(), policy.limits().max_jobs, policy.bounds().len()), (Risk::Resets, Some(4), 1));
     config.set("narrow", "max_risk = 7".into(), Origin::Flag).unwrap();
@@ -94,8 +101,8 @@ fn a_device_is_denied_in_any_spelling_of_its_mac() {
     let golden = "24:0a:c4:00:11:22";
     for spelling in ["24-0A-C4-00-11-22", "240ac4001122", "24:0a:c4:00:11:22 ", "24-0a-c4-*"] {
         let policy = policy(&[(&format!("deny_macs = [\"{spelling}\"]"), false)]);
-        assert_eq!(policy.allows_mac(golden).unwrap_err().code, Code::PolicyRefused, "{spelling}");
-        assert!(policy.allows_mac("02:00:00:00:00:01").is_ok());
+        assert_eq!(policy.allows_mac(mac(golden)).unwrap_err().code, Code::PolicyRefused, "{spelling}");
+        assert!(policy.allows_mac(mac("02:00:00:00:00:01")).is_ok());
     }
     for rule in ["deny_macs", "allow_macs", "burn_macs"] {
         let rules = toml::from_str(&format!("{rule} = [\"nonsense\"]")).unwrap();

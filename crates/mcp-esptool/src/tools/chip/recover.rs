@@ -374,7 +374,7 @@ fn erase(
     artefacts: &[files::Piece],
     ladder: &mut Ladder,
 ) -> Result<(), ToolError> {
-    let mac = ladder.device.as_ref().and_then(|device| device.mac.clone()).unwrap_or_default();
+    let mac = ladder.device.as_ref().and_then(|device| device.mac).map(|mac| mac.to_string()).unwrap_or_default();
     let hash: String = esp_model::hex::encode(Sha256::digest(format!("erase all of {mac}")));
     let Some(token) = &input.confirm_token else {
         let token =

@@ -1,6 +1,7 @@
 //! `esp_rf_calibration_check`: the radio's calibration data in NVS, and the PHY init partition.
 
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use esp_model::nvs::{self, Value};
 use esp_model::partition::{DATA, DATA_NVS, DATA_PHY};
 use schemars::JsonSchema;
@@ -11,7 +12,7 @@ use crate::ops::args::OnlyPort;
 use crate::ops::boot::evidence::{self, Finding, NotMeasurable};
 use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
-use crate::ops::session::device::{Connected, mac_text};
+use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
@@ -92,7 +93,7 @@ fn findings(connected: &mut Connected, job: &Job) -> Result<Vec<Finding>, ToolEr
     Ok(findings)
 }
 
-fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
+fn in_nvs(contents: &nvs::Contents, mac: Option<Mac>) -> Vec<Finding> {
     if contents.findings.contains(&nvs::Finding::Unreadable) {
         return vec![Finding::unknown("cal_data", "no entry of NVS is readable: it is probably encrypted")];
     }
@@ -116,11 +117,10 @@ fn in_nvs(contents: &nvs::Contents, mac: Option<[u8; 6]>) -> Vec<Finding> {
     findings.push(match (get("cal_mac"), mac) {
         (Some(Value::Blob(stored)), Some(mac)) => {
             let shown = esp_model::hex::joined(stored, ":");
-            match stored.as_slice() == mac.as_slice() {
+            match stored.as_slice() == mac.0 {
                 true => Finding::new("cal_mac", shown, "ok", "the calibration was made on this device"),
                 false => {
-                    let meaning =
-                        format!("the calibration is of another device (this is {}): {rebuilt}", mac_text(&mac));
+                    let meaning = format!("the calibration is of another device (this is {mac}): {rebuilt}");
                     Finding::new("cal_mac", shown, "info", meaning)
                 }
             }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn damaged_calibration_is_judged_without_harm() {
         let phy = [PHY_MAGIC, &[7; 128], PHY_MAGIC].concat();
-        let (nvs, mac) = (image(), Some([2, 0xe5, 1, 2, 3, 4]));
+        let (nvs, mac) = (image(), Some(Mac([2, 0xe5, 1, 2, 3, 4])));
         let verdicts = |findings: &[Finding]| findings.iter().map(|finding| finding.verdict).collect::<Vec<_>>();
         assert_eq!(verdicts(&in_nvs(&nvs::read(&nvs), mac)), ["ok", "info", "ok"]);
         let (mut random, mut seen) = (Random(1), std::collections::BTreeSet::new());

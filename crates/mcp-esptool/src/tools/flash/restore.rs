@@ -3,6 +3,7 @@
 use esp_link::Mode;
 use esp_link::flash::{Part, WriteOptions};
 use esp_model::job::Job;
+use esp_model::mac::Mac;
 use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -171,8 +172,8 @@ fn check(
     let encrypted = connected.is_encrypted(job)?;
     let same = device.mac == manifest.mac;
     if !same && (!other_device || manifest.flash_encryption) {
-        let who = |mac: &Option<String>| mac.clone().unwrap_or_else(|| "unknown".into());
-        let text = format!("the backup is of {}, the device is {}", who(&manifest.mac), who(&device.mac));
+        let who = |mac: Option<Mac>| mac.map_or_else(|| "unknown".into(), |mac| mac.to_string());
+        let text = format!("the backup is of {}, the device is {}", who(manifest.mac), who(device.mac));
         let error = ToolError::new(Code::IdentityMismatch, text);
         return Err(match manifest.flash_encryption {
             true => error.next("the backup is encrypted with the key of its own chip: no other one understands it"),

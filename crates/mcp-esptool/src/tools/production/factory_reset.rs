@@ -181,7 +181,7 @@ fn reduced(
     let contents = nvs::read(&bytes);
     let mut issued: Vec<String> = Vec::new();
     if let Some(mac) = &device.mac {
-        let own = ctx.app.desk.with(|ledger| ledger.of_unit(&Unit::new(mac)))?;
+        let own = ctx.app.desk.with(|ledger| ledger.of_unit(&Unit::new(&mac.to_string())))?;
         issued.extend(own.into_iter().filter(|one| one.state != State::Void).map(|one| one.value));
     }
     let is_issued = |value: &nvs::Value| match value {

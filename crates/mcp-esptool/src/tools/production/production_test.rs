@@ -10,7 +10,6 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
-use crate::ops::session::device::mac_text;
 use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
@@ -69,7 +68,7 @@ impl Tool for ProductionTest {
             unit = Report::new(&connected.url.to_string());
             unit.is_virtual = connected.is_virtual();
             if let Some(known) = connected.identify(job)? {
-                let mac = mac_text(&known.mac);
+                let mac = known.mac.to_string();
                 let own = ctx.app.desk.with(|ledger| ledger.of_unit(&esp_ledger::Unit::new(&mac)))?;
                 let mut issued = BTreeMap::new();
                 for (name, from) in &prepared.recipe.identity {

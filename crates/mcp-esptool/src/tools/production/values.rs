@@ -149,11 +149,10 @@ fn write(
     }
     ctx.with_device(port, job, |connected| {
         let device = Device::read(connected, job)?;
-        let mac = device.mac.clone();
-        let mac = mac.ok_or_else(|| {
+        let mac = device.mac.ok_or_else(|| {
             ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
         })?;
-        let unit = Unit::new(&mac);
+        let unit = Unit::new(&mac.to_string());
         let (name, address, size) = place(connected, job, named.as_deref())?;
         let before = connected.loader.read_flash_bytes(job, address, size)?;
         let issued = issue(ctx, &unit, data)?;

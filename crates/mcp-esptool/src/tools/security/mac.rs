@@ -10,7 +10,6 @@ use crate::ops::args::OnlyPort;
 use crate::ops::efuse::pipeline;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
-use crate::ops::session::device::mac_text;
 use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
@@ -67,11 +66,7 @@ impl Tool for Mac {
             let custom = value("CUSTOM_MAC").filter(|text| !text.starts_with("00:00:00:00:00:00"));
             let check = value("MAC").and_then(|text| text.split_once(' ').map(|(_, check)| check.to_string()));
             let has = |what: &str| identity.features.iter().any(|feature| feature.contains(what));
-            let plus = |add: u8| {
-                let mut mac = identity.mac;
-                mac[5] = mac[5].wrapping_add(add);
-                mac_text(&mac)
-            };
+            let plus = |add| identity.mac.plus(add).to_string();
             let wifi = has("Wi-Fi") || has("WiFi");
             let eui64 = identity.eui64().map(|bytes| esp_model::efuse::hex(&bytes, ':'));
             Ok(Out {

@@ -1,6 +1,7 @@
 //! Plans that end in a brick, by name: each must be refused, by the rule that knows why, on every chip that it fits.
 
 use super::*;
+use crate::mac::Mac;
 
 /// A bench in the state before the plan, and the plan; None where the chip has nothing of the kind.
 type Build = fn(Bench) -> Option<(Bench, Vec<Request>)>;
@@ -193,10 +194,10 @@ const BRICKS: &[(&str, u8, Build)] = &[
         let whole = key(b.key_block("XTS_AES_128_KEY", 0), (1..33).collect(), "XTS_AES_128_KEY", true);
         boot(b, |b| vec![whole, b.boot()])
     }),
-    ("a group address as MAC", 6, |b| Some((b, vec![Request::CustomMac([3, 1, 2, 3, 4, 5])]))),
+    ("a group address as MAC", 6, |b| Some((b, vec![Request::CustomMac(Mac([3, 1, 2, 3, 4, 5]))]))),
     ("another device's MAC", 15, |mut b| {
         b.facts.mac_taken = true;
-        Some((b, vec![Request::CustomMac([2, 1, 2, 3, 4, 5])]))
+        Some((b, vec![Request::CustomMac(Mac([2, 1, 2, 3, 4, 5]))]))
     }),
     ("a MAC without its checksum", 15, |b| {
         if !b.has("CUSTOM_MAC_CRC") && !b.has("CUSTOM_MAC_USED") {
@@ -209,7 +210,7 @@ const BRICKS: &[(&str, u8, Build)] = &[
 ];
 
 fn harmless() -> Request {
-    Request::CustomMac([2, 0, 0, 0, 0, 1])
+    Request::CustomMac(Mac([2, 0, 0, 0, 0, 1]))
 }
 
 fn key(block: String, key: Vec<u8>, purpose: &str, read_protect: bool) -> Request {

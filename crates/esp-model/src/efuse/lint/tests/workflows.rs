@@ -3,6 +3,7 @@
 //! on every chip that has it: none of it is refused.
 
 use super::*;
+use crate::mac::Mac;
 
 /// A bench and the plans that follow each other; None where the chip has nothing of the kind.
 type Build = fn(Bench) -> Option<(Bench, Vec<Vec<Request>>)>;
@@ -130,7 +131,7 @@ const WORKFLOWS: &[(&str, Build)] = &[
     ("the key manager's first key", |b| one(b, |b| Some(vec![key(b, "KM_INIT_KEY", 32)?]))),
     ("keys for encrypted PSRAM", |b| one(b, |b| Some(vec![key(b, "XTS_AES_128_PSRAM_KEY", 32)?]))),
     ("no debugging for good", |b| one(b, |b| Some(jtag(b)).filter(|list| !list.is_empty()))),
-    ("a custom MAC address", |b| one(b, |_| Some(vec![Request::CustomMac([0x02, 1, 2, 3, 4, 5])]))),
+    ("a custom MAC address", |b| one(b, |_| Some(vec![Request::CustomMac(Mac([0x02, 1, 2, 3, 4, 5]))]))),
     ("user data, frozen", |b| {
         let block = b.efuses.table.blocks.iter().find(|block| block.name == "BLOCK_USR_DATA")?.name.clone();
         one(b, |b| {
