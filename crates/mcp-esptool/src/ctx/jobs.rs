@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use esp_model::job::{Job, Progress};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
@@ -44,7 +44,7 @@ struct Table {
 }
 
 struct Record {
-    id: String,
+    id: JobId,
     owner: Caller,
     tool: &'static str,
     job: Job,
@@ -54,6 +54,12 @@ struct Record {
     progress: Option<Progress>,
     result: Option<Result<Reply, ToolError>>,
 }
+
+/// A job's name, which nobody can guess: 128 random bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct JobId(String);
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -73,7 +79,7 @@ pub enum State {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct JobView {
     /// The job.
-    pub job_id: String,
+    pub job_id: JobId,
     /// The tool that runs in it.
     pub tool: String,
     /// Where it stands.
@@ -120,7 +126,7 @@ impl Jobs {
                 record.progress = Some(progress);
             }
         });
-        let job_id = new_id()?;
+        let job_id = JobId::new()?;
         let record = Record {
             id: job_id.clone(),
             owner: ctx.caller.clone(),
@@ -156,19 +162,19 @@ impl Jobs {
     }
 
     /// One job.
-    pub fn view(&self, caller: &Caller, id: &str) -> Result<JobView, ToolError> {
+    pub fn view(&self, caller: &Caller, id: &JobId) -> Result<JobView, ToolError> {
         let table = self.inner.lock();
         table.get(caller, id).map(Record::view)
     }
 
     /// A job's result, once it has one.
-    pub fn outcome(&self, caller: &Caller, id: &str) -> Result<Option<Result<Reply, ToolError>>, ToolError> {
+    pub fn outcome(&self, caller: &Caller, id: &JobId) -> Result<Option<Result<Reply, ToolError>>, ToolError> {
         let table = self.inner.lock();
         table.get(caller, id).map(|record| record.result.clone())
     }
 
     /// Asks a job to stop at its next safe point.
-    pub fn cancel(&self, caller: &Caller, id: &str) -> Result<JobView, ToolError> {
+    pub fn cancel(&self, caller: &Caller, id: &JobId) -> Result<JobView, ToolError> {
         let table = self.inner.lock();
         let record = table.get(caller, id)?;
         record.job.cancel();
@@ -176,7 +182,7 @@ impl Jobs {
     }
 
     /// Waits for a job's end, at most `timeout`, or until `call` is cancelled.
-    pub fn wait(&self, caller: &Caller, id: &str, timeout: Duration, call: &Job) -> Result<JobView, ToolError> {
+    pub fn wait(&self, caller: &Caller, id: &JobId, timeout: Duration, call: &Job) -> Result<JobView, ToolError> {
         let until = Instant::now() + timeout;
         let mut table = self.inner.lock();
         loop {
@@ -222,20 +228,33 @@ impl Inner {
     }
 }
 
-/// A name that nobody can guess: 128 random bits.
-fn new_id() -> Result<String, ToolError> {
-    let mut bytes = [0; 16];
-    random_bytes(&mut bytes)?;
-    Ok(format!("job-{:032x}", u128::from_be_bytes(bytes)))
+impl JobId {
+    fn new() -> Result<Self, ToolError> {
+        let mut bytes = [0; 16];
+        random_bytes(&mut bytes)?;
+        Ok(Self(format!("job-{:032x}", u128::from_be_bytes(bytes))))
+    }
+}
+
+impl From<&str> for JobId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Table {
     /// The job of this id, where the caller may use it. Another client's job does not exist for it.
-    fn get(&self, caller: &Caller, id: &str) -> Result<&Record, ToolError> {
-        let found = self.jobs.values().find(|record| record.id == id && caller.may_use_what_is_of(&record.owner));
+    fn get(&self, caller: &Caller, id: &JobId) -> Result<&Record, ToolError> {
+        let found = self.jobs.values().find(|record| record.id == *id && caller.may_use_what_is_of(&record.owner));
         found.ok_or_else(|| {
             let own = self.jobs.values().filter(|record| record.owner.is(caller));
-            let known: Vec<&str> = own.map(|record| record.id.as_str()).collect();
+            let known: Vec<&str> = own.map(|record| record.id.0.as_str()).collect();
             ToolError::new(Code::UnknownJob, format!("there is no job `{id}`")).seen("known", known.join(", "))
         })
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::call::answer;
 use crate::ctx::Ctx;
-use crate::ctx::jobs::{JobView, State};
+use crate::ctx::jobs::{JobId, JobView, State};
 use crate::logs;
 use crate::ops::error::ToolError;
 use crate::tool::Entry;
@@ -43,7 +43,7 @@ pub(super) async fn run(
     }
     let started = logs::during(client, 0, || entry.call(ctx, &Job::new(), input));
     let id = match started {
-        Ok(reply) => reply.data.get("job_id").and_then(Value::as_str).unwrap_or_default().to_string(),
+        Ok(reply) => JobId::from(reply.data.get("job_id").and_then(Value::as_str).unwrap_or_default()),
         Err(error) => return Ok(answer(Err(error)).into()),
     };
     if !at_once {
@@ -69,8 +69,8 @@ pub(super) async fn run(
 
 /// How far a task is, with its result at the end.
 pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
-    let view = ctx.app.jobs.view(&ctx.caller, id).map_err(|error| no_task(&error))?;
-    let outcome = ctx.app.jobs.outcome(&ctx.caller, id).map_err(|error| no_task(&error))?;
+    let view = ctx.app.jobs.view(&ctx.caller, &id.into()).map_err(|error| no_task(&error))?;
+    let outcome = ctx.app.jobs.outcome(&ctx.caller, &id.into()).map_err(|error| no_task(&error))?;
     let payload = match (view.state, outcome) {
         (State::Cancelled, _) => TaskPayload::Cancelled,
         (_, Some(result)) => match serde_json::to_value(answer(result)) {
@@ -84,12 +84,12 @@ pub(super) fn get(ctx: &Ctx, id: &str) -> Result<GetTaskResult, ErrorData> {
 
 /// Asks a task to stop.
 pub(super) fn cancel(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.app.jobs.cancel(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
+    ctx.app.jobs.cancel(&ctx.caller, &id.into()).map(drop).map_err(|error| no_task(&error))
 }
 
 /// A task that waits for input does not exist here: questions are asked before the work begins.
 pub(super) fn update(ctx: &Ctx, id: &str) -> Result<(), ErrorData> {
-    ctx.app.jobs.view(&ctx.caller, id).map(drop).map_err(|error| no_task(&error))
+    ctx.app.jobs.view(&ctx.caller, &id.into()).map(drop).map_err(|error| no_task(&error))
 }
 
 fn no_task(error: &ToolError) -> ErrorData {
@@ -107,7 +107,8 @@ fn task_of(view: &JobView) -> Task {
     let took = SignedDuration::try_from(Duration::from_secs_f64(view.seconds.max(0.0))).unwrap_or_default();
     let changed = if view.state == State::Running { now } else { began.saturating_add(took).unwrap_or(now) };
     let stamp = |time: Timestamp| format!("{time:.3}");
-    let mut task = Task::new(&view.job_id, status, stamp(began), stamp(changed)).with_poll_interval_ms(POLL_MS);
+    let mut task =
+        Task::new(view.job_id.to_string(), status, stamp(began), stamp(changed)).with_poll_interval_ms(POLL_MS);
     task.status_message = view.message.clone();
     task
 }

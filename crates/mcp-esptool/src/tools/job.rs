@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ctx::jobs::JobView;
+use crate::ctx::jobs::{JobId, JobView};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
@@ -35,7 +35,7 @@ pub enum Action {
 #[serde(deny_unknown_fields)]
 pub struct In {
     /// The job; not needed for list.
-    job_id: Option<String>,
+    job_id: Option<JobId>,
     /// What to do (default status).
     #[serde(default)]
     action: Action,
