@@ -81,7 +81,10 @@ pub fn trial(name: impl Into<String>, body: impl FnOnce() -> Result<(), Stop> + 
 /// Other people's programs have time limits of their own, which two busy cores miss now and then: a few trials that
 /// failed beside the others are run again alone, and named as unsteady if they pass.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Other people's clients wait more than they compute.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(cores + cores.div_ceil(2));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let skipped = SKIPPED.lock().unwrap();
     let count: usize = skipped.values().map(Vec::len).sum();
