@@ -24,6 +24,8 @@ pub struct Imitation {
     efuse: Option<PathBuf>,
     running: Option<(VirtualChip, Files)>,
     clock: Clock,
+    /// What the chip has sent and nobody has taken yet.
+    said: Vec<u8>,
     mode: BootMode,
     /// Shortest wait between two looks at the chip, where there is one at all.
     frame: Duration,
@@ -59,6 +61,7 @@ impl Imitation {
             efuse,
             running: None,
             clock: Clock::start(),
+            said: Vec::new(),
             mode: BootMode::Normal,
             frame: Duration::ZERO,
             reset_on_disconnect: false,
@@ -94,9 +97,29 @@ impl Imitation {
         Ok(made)
     }
 
-    fn now(&mut self) -> Duration {
-        let bounded = self.running.as_ref().is_some_and(|(chip, _)| chip.runs_firmware());
-        self.clock.now(bounded)
+    /// Lets the chip live until now. One that runs code slower than real time is left as soon as it has said something, and
+    /// when the line has waited long enough: hosts allow some answers no more than 200 ms. Returns the chip's time.
+    fn drive(&mut self) -> Duration {
+        let Some((chip, _)) = &mut self.running else { return self.clock.last };
+        let bounded = chip.runs_firmware();
+        let begun = self.clock.real();
+        let end = self.clock.end(begun, bounded);
+        let mut buf = [0; 4096];
+        loop {
+            self.clock.last = if bounded { end.min(self.clock.last + TURN) } else { end };
+            let now = self.clock.last;
+            loop {
+                let count = chip.receive(now, &mut buf);
+                self.said.extend_from_slice(buf.get(..count).unwrap_or_default());
+                if count < buf.len() {
+                    break;
+                }
+            }
+            let waited = self.clock.real().saturating_sub(begun);
+            if now >= end || !self.said.is_empty() || waited >= PATIENCE {
+                return now;
+            }
+        }
     }
 
     fn start(&mut self) -> Result<(), VirtualError> {
@@ -123,43 +146,42 @@ fn sim_config(chip: &'static Chip, name: &str, flash_size: u64) -> Result<esp_si
     })
 }
 
+/// A chip that runs code is driven so far at once.
+const TURN: Duration = Duration::from_millis(1);
+/// As long as the line waits for a chip that is slower than real time.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// The chip's time: real time, as far as its code can keep up with it.
 struct Clock {
     born: Instant,
     /// Real time that was not given to the chip.
     lost: Duration,
     last: Duration,
-    /// Real time of the last call, and how far the chip may be driven by the next.
-    called: Duration,
-    step: Duration,
 }
 
 impl Clock {
-    /// As much as a chip that runs code is driven at once: the line is looked at in between.
-    const MOST: Duration = Duration::from_millis(20);
-    const LEAST: Duration = Duration::from_millis(1);
+    /// As much as a chip that runs code may be late; what goes beyond is lost.
+    const LATEST: Duration = Duration::from_millis(20);
 
     fn start() -> Self {
-        Self {
-            born: Instant::now(),
-            lost: Duration::ZERO,
-            last: Duration::ZERO,
-            called: Duration::ZERO,
-            step: Self::MOST,
-        }
+        Self { born: Instant::now(), lost: Duration::ZERO, last: Duration::ZERO }
     }
 
-    fn now(&mut self, bounded: bool) -> Duration {
-        let real = self.born.elapsed();
-        // Where the code runs slower than real time, the host is listened to in between all the more often.
-        let late = real.saturating_sub(self.called) > self.step * 2;
-        self.step = if late { self.step / 2 } else { self.step * 2 }.clamp(Self::LEAST, Self::MOST);
-        self.called = real;
+    fn real(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Up to where the chip should live at this real time.
+    fn end(&mut self, real: Duration, bounded: bool) -> Duration {
         let wanted = real.saturating_sub(self.lost).max(self.last);
-        let now = if bounded { wanted.min(self.last + self.step) } else { wanted };
-        self.lost += wanted - now;
-        self.last = now;
-        now
+        let end = if bounded { wanted.min(self.last + Self::LATEST) } else { wanted };
+        self.lost += wanted - end;
+        end
+    }
+
+    /// How far the chip is behind.
+    fn behind(&self) -> Duration {
+        self.real().saturating_sub(self.lost + self.last)
     }
 }
 
@@ -169,7 +191,7 @@ impl Engine for Imitation {
             self.start()?;
         }
         self.mode = mode;
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = &mut self.running {
             chip.hold_boot_pin(mode == BootMode::Download);
             chip.power_cycle(now);
@@ -188,21 +210,21 @@ impl Engine for Imitation {
     }
 
     fn agree_baud(&mut self, baud: u32) {
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = &mut self.running {
             chip.agree_baud(now, baud);
         }
     }
 
     fn left(&mut self) {
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = self.running.as_mut().filter(|_| self.reset_on_disconnect) {
             chip.power_cycle(now);
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = &mut self.running {
             chip.send(now, bytes);
         }
@@ -210,7 +232,7 @@ impl Engine for Imitation {
     }
 
     fn set_lines(&mut self, dtr: bool, rts: bool) -> Result<(), VirtualError> {
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = &mut self.running {
             chip.set_lines(now, dtr, rts);
         }
@@ -218,7 +240,7 @@ impl Engine for Imitation {
     }
 
     fn set_baud(&mut self, baud: u32) {
-        let now = self.now();
+        let now = self.drive();
         if let Some((chip, _)) = &mut self.running {
             chip.set_host_baud(now, Some(baud));
         }
@@ -226,18 +248,12 @@ impl Engine for Imitation {
 
     fn poll(&mut self, sent: &mut Vec<u8>) -> Duration {
         const LONG: Duration = Duration::from_secs(60);
-        let now = self.now();
+        let now = self.drive();
+        sent.append(&mut self.said);
+        let behind = self.clock.behind();
         let Some((chip, files)) = &mut self.running else { return LONG };
-        let mut buf = [0; 16 * 1024];
-        loop {
-            let count = chip.receive(now, &mut buf);
-            if count == 0 {
-                break;
-            }
-            sent.extend_from_slice(buf.get(..count).unwrap_or_default());
-        }
         self.problem = files.save(chip).err().map(|error| error.to_string());
-        let wait = chip.next_event().map_or(LONG, |next| next.saturating_sub(now));
+        let wait = chip.next_event().map_or(LONG, |next| next.saturating_sub(now + behind));
         if wait.is_zero() { wait } else { wait.max(self.frame) }
     }
 
