@@ -272,6 +272,10 @@ pub struct InterruptMap {
     /// Registers by which software raises a source: address, source.
     #[serde(default)]
     pub software: Vec<[u32; 2]>,
+    /// Registers that each core has for itself at the same address: first address, length, and how far behind it those of the
+    /// second core are kept.
+    #[serde(default)]
+    pub private: Option<[u32; 3]>,
 }
 
 /// A block with behaviour.

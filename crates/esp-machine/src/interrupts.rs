@@ -67,7 +67,7 @@ impl Interrupts {
         let lines = self.lines(core, pages, memory, sources);
         match self.map.style {
             InterruptStyle::Intc | InterruptStyle::Plic => self.by_priority(lines, pages, memory),
-            InterruptStyle::Clic => self.by_level(lines, pages, memory, least),
+            InterruptStyle::Clic => self.by_level(core, lines, pages, memory, least),
             InterruptStyle::Matrix => None,
         }
     }
@@ -87,13 +87,22 @@ impl Interrupts {
         best
     }
 
-    fn by_level(&self, lines: u32, pages: &[RegisterPage], memory: &Memory, least: u8) -> Option<Offer> {
+    /// Where a core's own registers are kept.
+    pub fn private(&self, core: usize, address: u32) -> u32 {
+        match self.map.private {
+            Some([start, length, apart]) if core > 0 && address.wrapping_sub(start) < length => address + apart,
+            _ => address,
+        }
+    }
+
+    fn by_level(&self, core: usize, lines: u32, pages: &[RegisterPage], memory: &Memory, least: u8) -> Option<Offer> {
         let mut rest = lines;
+        let first = self.private(core, self.map.priority);
         let mut best: Option<Offer> = None;
         while rest != 0 {
             let line = rest.trailing_zeros() + 16;
             rest &= rest - 1;
-            let control = Self::word(pages, memory, self.map.priority + 4 * line).to_le_bytes();
+            let control = Self::word(pages, memory, first + 4 * line).to_le_bytes();
             let [_, enabled, attributes, level] = control;
             if enabled & 1 != 0 && level > least && best.is_none_or(|best| level > best.level) {
                 best = Some(Offer { line, level, vectored: attributes & 1 != 0 });

@@ -320,6 +320,7 @@ impl Machine {
                     idle = false;
                     continue;
                 }
+                self.soc.core = index;
                 match core.get_mut().run(&mut self.soc, budget) {
                     Exit::Breakpoint => return Some(Stop::Breakpoint { core: index }),
                     Exit::Idle => {}
@@ -479,6 +480,7 @@ impl Soc {
             bases: Vec::new(),
             shared,
             interrupts: Interrupts::new(&board.interrupts),
+            core: 0,
             cycle: 0,
             anchor: (0, 0),
             watched,

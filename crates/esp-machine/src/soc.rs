@@ -41,7 +41,9 @@ pub struct Soc {
     pub shared: Shared,
     /// The interrupt controller.
     pub interrupts: Interrupts,
-    /// Cycle count of the core that runs.
+    /// The core that runs.
+    pub core: usize,
+    /// Its cycle count.
     pub cycle: u64,
     /// Cycle count and time at which the clock was last set: time goes on from there.
     pub anchor: (u64, u64),
@@ -196,7 +198,8 @@ impl Soc {
         let alias = self.board.aliases.iter().find(inside);
         let address = alias.map_or(address, |[start, _, shown]| address - start + shown);
         let inside = |[start, _, length]: &&[u32; 3]| address.wrapping_sub(*start) < *length;
-        self.board.interrupts.mirror.iter().find(inside).map_or(address, |[start, to, _]| address - start + to)
+        let mirrored = self.board.interrupts.mirror.iter().find(inside);
+        self.interrupts.private(self.core, mirrored.map_or(address, |[start, to, _]| address - start + to))
     }
 
     fn read_register(&mut self, address: u32) -> Result<u32, Fault> {
@@ -281,6 +284,7 @@ impl Soc {
         near(map.enable, 4)
             || near(map.threshold, 4)
             || near(map.priority, 0x100)
+            || near(self.interrupts.private(1, map.priority), 0x100)
             || map.matrix.iter().any(|base| near(*base, 4 * map.sources))
     }
 

@@ -13,6 +13,10 @@ use esp_sim::SimDevice;
 use libtest_mimic::{Arguments, Failed, Trial};
 use sha2::{Digest as _, Sha256};
 
+#[path = "support/bootable.rs"]
+#[allow(dead_code)]
+mod bootable;
+
 /// What lies in flash, and what the console must show in this order.
 struct Case {
     name: &'static str,
@@ -128,7 +132,7 @@ fn runs_bootloader(chip: &str, file: &str, place: u32) -> Result<(), Failed> {
     let Some(roms) = option_env!("ESP_ROM_FILES") else { return Err("no folder of ROMs".into()) };
     let mut config = Config::new(chip, 4 << 20).unwrap();
     config.flash.load(place, &std::fs::read(Path::new(roms).join("../bootloaders").join(file)).unwrap());
-    config.flash.load(0x8000, &partitions());
+    config.flash.load(0x8000, &bootable::factory_table());
     let (console, _) = run(&mut Machine::new(config).unwrap(), 30);
     for wanted in ["2nd stage bootloader", "chip revision: v", "factory", "No bootable app partitions"] {
         if !console.contains(wanted) {
@@ -194,31 +198,13 @@ fn corpus(name: &str) -> PathBuf {
     std::env::var_os("MCP_ESPTOOL_CORPUS").map_or(beside, PathBuf::from).join(name)
 }
 
-/// nvs, phy_init and a factory app at 0x10000.
-fn partitions() -> Vec<u8> {
-    let entry = |kind: u8, sub: u8, offset: u32, size: u32, name: &str| {
-        let mut bytes = vec![0xaa, 0x50, kind, sub];
-        bytes.extend(offset.to_le_bytes());
-        bytes.extend(size.to_le_bytes());
-        bytes.extend(name.bytes());
-        bytes.resize(32, 0);
-        bytes
-    };
-    let entries = [
-        entry(1, 2, 0x9000, 0x6000, "nvs"),
-        entry(1, 1, 0xf000, 0x1000, "phy_init"),
-        entry(0, 0, 0x1_0000, 0x10_0000, "factory"),
-    ];
-    entries.concat()
-}
-
 fn machine(case: &Case) -> Machine {
     let mut config = match case.revision {
         0 => Config::new(case.chip, 4 << 20),
         revision => Config::with_revision(case.chip, 4 << 20, revision),
     }
     .unwrap();
-    config.flash.load(0x8000, &partitions());
+    config.flash.load(0x8000, &bootable::factory_table());
     for (offset, file) in case.files {
         config.flash.load(*offset, &std::fs::read(corpus(file)).unwrap());
     }
@@ -274,7 +260,7 @@ fn console_over_a_port(case: &Case) -> Result<(), Failed> {
     let firmware = Some(esp_machine::firmware::firmware as esp_sim::firmware::MakeFirmware);
     let device = SimDevice::new(&esp_sim::Config { firmware, ..esp_sim::Config::new(chip, "boots") }, "sim://boots");
     device.with(|sim, now| {
-        sim.flash().load(0x8000, &partitions());
+        sim.flash().load(0x8000, &bootable::factory_table());
         for (offset, file) in case.files {
             sim.flash().load(*offset, &std::fs::read(corpus(file)).unwrap());
         }

@@ -7,8 +7,16 @@ use std::process::{Command, ExitCode};
 use esp_machine::{Config, Machine, Stop};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-const CODE: u32 = 0x4081_0000;
-const DATA: u32 = 0x4082_0000;
+/// A chip, and where in its memory programs and their data lie.
+#[derive(Clone, Copy)]
+struct Target {
+    chip: &'static str,
+    code: u32,
+    data: u32,
+}
+
+const INTEGERS: Target = Target { chip: "esp32c6", code: 0x4081_0000, data: 0x4082_0000 };
+const FLOATS: Target = Target { chip: "esp32p4", code: 0x4ff1_0000, data: 0x4ff2_0000 };
 /// Registers, then memory that programs load from and store to.
 const DUMPED: usize = 128 + 512;
 const ROUNDS: u64 = 40;
@@ -105,26 +113,31 @@ fn compressed(random: &mut Random, code: &mut Vec<u8>) {
 }
 
 /// The program; behind `stop` are the system calls that show the result.
-fn program(seed: u64) -> (Vec<u8>, u32) {
+fn program(target: Target, seed: u64) -> (Vec<u8>, u32) {
     let mut random = Random(seed | 1);
     let mut code = Vec::new();
     for register in 1..30 {
         let value = [random.next(), random.below(40), 0, !0, 1 << 31][random.below(5) as usize];
         load_constant(&mut code, register, value);
     }
-    load_constant(&mut code, 31, DATA);
-    load_constant(&mut code, 30, DATA + 256);
+    load_constant(&mut code, 31, target.data);
+    load_constant(&mut code, 30, target.data + 256);
     for _ in 0..400 {
         instruction(&mut random, &mut code);
     }
     while !code.len().is_multiple_of(4) {
         short(&mut code, 1);
     }
+    finish(target, code)
+}
+
+/// Stores the registers and shows all of it; where that begins.
+fn finish(target: Target, mut code: Vec<u8>) -> (Vec<u8>, u32) {
     for register in 1..31 {
         long(&mut code, store(register, 31, 4 * register, 2));
     }
-    let stop = CODE + code.len() as u32;
-    for (register, value) in [(10, 1), (11, DATA), (12, DUMPED as u32), (17, 64)] {
+    let stop = target.code + code.len() as u32;
+    for (register, value) in [(10, 1), (11, target.data), (12, DUMPED as u32), (17, 64)] {
         load_constant(&mut code, register, value);
     }
     long(&mut code, 0x73);
@@ -134,39 +147,134 @@ fn program(seed: u64) -> (Vec<u8>, u32) {
     (code, stop)
 }
 
-fn here(code: &[u8], stop: u32) -> Vec<u8> {
-    let mut machine = Machine::new(Config::new("esp32c6", 1 << 20).unwrap()).unwrap();
-    assert!(machine.poke(CODE, code) && machine.poke(DATA, &[0; DUMPED]));
-    machine.cores[0].get_mut().set_pc(CODE);
+/// A number, or one of those at which something changes.
+fn single(random: &mut Random) -> u32 {
+    const EDGES: [u32; 14] = [
+        0,
+        0x3f80_0000,
+        0x7f80_0000,
+        0x7fc0_0000,
+        0x7f80_0001,
+        0x7fff_ffff,
+        0x0080_0000,
+        0x007f_ffff,
+        1,
+        0x7f7f_ffff,
+        0x4f00_0000,
+        0x4f80_0000,
+        0x3eff_ffff,
+        0x3f00_0000,
+    ];
+    let sign = random.below(2) << 31;
+    match random.below(4) {
+        0 => random.next(),
+        1 => sign | EDGES[random.below(EDGES.len() as u32) as usize],
+        // Near 1 and near the smallest: sums, quotients and roots that need rounding.
+        2 => sign | (0x7e + random.below(4)) << 23 | random.below(1 << 23),
+        _ => sign | random.below(32) << 23 | random.below(1 << 23),
+    }
+}
+
+/// Single precision: arithmetic in every rounding mode, conversions, comparisons, moves; flags are read in between.
+fn float_instruction(random: &mut Random, code: &mut Vec<u8>) {
+    let (rd, rs1, rs2, rs3) = (random.below(32), random.below(32), random.below(32), random.below(32));
+    let x = random.below(30);
+    let mode = [0, 1, 2, 3, 4, 7][random.below(6) as usize];
+    let operation = |funct7: u32, rs2: u32, rs1: u32, form: u32, rd: u32| {
+        funct7 << 25 | rs2 << 20 | rs1 << 15 | form << 12 | rd << 7 | 0x53
+    };
+    let form = random.below(3);
+    let half = random.below(2);
+    long(
+        code,
+        match random.below(13) {
+            0 | 1 => operation(random.below(4) << 2, rs2, rs1, mode, rd),
+            2 => operation(0x2c, 0, rs1, mode, rd),
+            3 | 4 => rs3 << 27 | rs2 << 20 | rs1 << 15 | mode << 12 | rd << 7 | (0x43 + 4 * random.below(4)),
+            5 => operation(0x10, rs2, rs1, form, rd),
+            6 => operation(0x14, rs2, rs1, half, rd),
+            7 => operation(0x50, rs2, rs1, form, x),
+            8 => operation(0x60, half, rs1, mode, x),
+            9 => operation(0x68, half, x, mode, rd),
+            10 => operation(0x70, 0, rs1, half, x),
+            // FSRM, or FRFLAGS.
+            11 => 2 << 20 | (5 + random.below(2)) << 12 | 1 << 15 | 0x73,
+            _ => 1 << 20 | 2 << 12 | x << 7 | 0x73,
+        },
+    );
+}
+
+fn float_program(target: Target, seed: u64) -> (Vec<u8>, u32) {
+    let mut random = Random(seed | 1);
+    let mut code = Vec::new();
+    for register in 1..30 {
+        let value = [random.next(), random.below(40), 0, !0, 1 << 31][random.below(5) as usize];
+        load_constant(&mut code, register, value);
+    }
+    load_constant(&mut code, 31, target.data);
+    for register in 0..32 {
+        load_constant(&mut code, 30, single(&mut random));
+        long(&mut code, 0x78 << 25 | 30 << 15 | register << 7 | 0x53);
+    }
+    for step in 0..400 {
+        // What has become a NaN is a number again now and then.
+        if step % 4 == 0 {
+            let register = random.below(32);
+            load_constant(&mut code, 30, single(&mut random));
+            long(&mut code, 0x78 << 25 | 30 << 15 | register << 7 | 0x53);
+        }
+        float_instruction(&mut random, &mut code);
+    }
+    for register in 0..32 {
+        let offset = 128 + 4 * register;
+        long(&mut code, offset >> 5 << 25 | register << 20 | 31 << 15 | 2 << 12 | (offset & 31) << 7 | 0x27);
+    }
+    // FLW of what was just stored, and the control register.
+    long(&mut code, 132 << 20 | 31 << 15 | 2 << 12 | 7 << 7 | 0x07);
+    long(&mut code, 0x70 << 25 | 7 << 15 | 30 << 7 | 0x53);
+    long(&mut code, store(30, 31, 300, 2));
+    long(&mut code, 3 << 20 | 2 << 12 | 30 << 7 | 0x73);
+    long(&mut code, store(30, 31, 304, 2));
+    finish(target, code)
+}
+
+fn here(target: Target, code: &[u8], stop: u32) -> Vec<u8> {
+    let mut machine = Machine::new(Config::new(target.chip, 1 << 20).unwrap()).unwrap();
+    assert!(machine.poke(target.code, code) && machine.poke(target.data, &[0; DUMPED]));
+    let core = machine.cores[0].get_mut();
+    core.set_pc(target.code);
+    // MSTATUS.FS, by the number that GDB has for it: an operating system does that.
+    core.set_register(65 + 0x300, 0x2000);
     machine.set_breakpoints(&[stop]);
     let end = machine.now() + 1_000_000_000_000;
     assert_eq!(machine.run(end), Stop::Breakpoint { core: 0 });
-    machine.peek(DATA, DUMPED)
+    machine.peek(target.data, DUMPED)
 }
 
 /// A static program for Linux: one segment with the code, one with the data.
-fn elf(code: &[u8]) -> Vec<u8> {
+fn elf(target: Target, code: &[u8]) -> Vec<u8> {
+    let Target { code: at, data, .. } = target;
     let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut put = |words: &[u32]| words.iter().for_each(|word| file.extend(word.to_le_bytes()));
-    put(&[2 | 243 << 16, 1, CODE, 52, 0, 1, 52 | 32 << 16, 2 | 40 << 16, 0]);
+    put(&[2 | 243 << 16, 1, at, 52, 0, 1, 52 | 32 << 16, 2 | 40 << 16, 0]);
     let length = code.len() as u32;
-    put(&[1, 0x1000, CODE, CODE, length, length, 5, 0x1000]);
-    put(&[1, 0x4000, DATA, DATA, DUMPED as u32, DUMPED as u32, 6, 0x1000]);
+    put(&[1, 0x1000, at, at, length, length, 5, 0x1000]);
+    put(&[1, 0x4000, data, data, DUMPED as u32, DUMPED as u32, 6, 0x1000]);
     file.resize(0x1000, 0);
     file.extend(code);
     file.resize(0x4000 + DUMPED, 0);
     file
 }
 
-fn agrees() -> Result<(), Failed> {
-    let path = std::env::temp_dir().join(format!("esp-machine-riscv-{}", std::process::id()));
+fn agrees(target: Target, program: fn(Target, u64) -> (Vec<u8>, u32)) -> Result<(), Failed> {
+    let path = std::env::temp_dir().join(format!("esp-machine-{}-{}", target.chip, std::process::id()));
     for seed in 1..=ROUNDS {
-        let (code, stop) = program(seed * 0x9e37_79b9);
-        std::fs::write(&path, elf(&code))?;
+        let (code, stop) = program(target, seed * 0x9e37_79b9);
+        std::fs::write(&path, elf(target, &code))?;
         #[cfg(unix)]
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         let there = Command::new("qemu-riscv32").arg(&path).output()?.stdout;
-        let here = here(&code, stop);
+        let here = here(target, &code, stop);
         if there != here {
             let at = there.iter().zip(&here).position(|(a, b)| a != b);
             return Err(
@@ -180,6 +288,8 @@ fn agrees() -> Result<(), Failed> {
 
 fn main() -> ExitCode {
     let missing = Command::new("qemu-riscv32").arg("--version").output().is_err();
-    let trial = Trial::test("random_programs_leave_what_qemu_leaves", agrees).with_ignored_flag(missing);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let integers = Trial::test("random_programs_leave_what_qemu_leaves", || agrees(INTEGERS, program));
+    let floats = Trial::test("random_calculations_leave_what_qemu_leaves", || agrees(FLOATS, float_program));
+    let trials = [integers, floats].map(|trial| trial.with_ignored_flag(missing));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
 }

@@ -53,21 +53,22 @@ impl Device for AnalogBus {
     }
 }
 
-/// A block with the random number generator's register in it.
+/// A block with the random number generator's register in it; some have a second one, of the processor's clock.
 #[derive(Debug, Clone)]
 pub struct Random {
-    data: u32,
+    data: [u32; 2],
 }
 
 impl Random {
     pub fn new(it: &'static Peripheral) -> Self {
-        Self { data: it.number("data") }
+        let data = it.number("data");
+        Self { data: [data, it.number_or("data_sync", data)] }
     }
 }
 
 impl Device for Random {
     fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
-        if offset == self.data { ctx.shared.random() } else { ctx.read(offset) }
+        if self.data.contains(&offset) { ctx.shared.random() } else { ctx.read(offset) }
     }
 
     fn copy(&self) -> Box<dyn Device> {

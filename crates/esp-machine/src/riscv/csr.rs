@@ -1,6 +1,7 @@
 //! Control and status registers.
 
 use super::RiscV;
+use super::float::FS;
 
 /// The registers that mean something, and a store for the others.
 #[derive(Debug, Clone)]
@@ -58,8 +59,12 @@ impl RiscV {
     pub(super) fn read_csr(&self, number: u32) -> Option<u32> {
         let counter = (self.cycles - self.started) as u32;
         Some(match number {
-            0x300 => self.csr.mstatus,
-            0x301 => 0x4000_1104 | u32::from(self.atomics),
+            1..=3 if self.floats && self.csr.mstatus & FS == 0 => return None,
+            1 if self.floats => self.float.flags,
+            2 if self.floats => self.float.mode,
+            3 if self.floats => self.float.mode << 5 | self.float.flags,
+            0x300 => self.csr.mstatus | u32::from(self.csr.mstatus & FS == FS) << 31,
+            0x301 => 0x4000_1104 | u32::from(self.atomics) | u32::from(self.floats) << 5,
             0x305 => self.csr.mtvec,
             0x307 => self.csr.mtvt,
             0x341 => self.csr.mepc,
@@ -77,7 +82,11 @@ impl RiscV {
 
     pub(super) fn write_csr(&mut self, number: u32, value: u32) {
         match number {
-            0x300 => self.csr.mstatus = value & 0x0022_1888 | 0x1800,
+            1..=3 if self.floats => self.write_float_csr(number, value),
+            0x300 => {
+                let mask = if self.floats { 0x0022_1888 | FS } else { 0x0022_1888 };
+                self.csr.mstatus = value & mask | 0x1800;
+            }
             0x305 => self.csr.mtvec = value,
             0x307 => self.csr.mtvt = value & !0x3f,
             0x341 => self.csr.mepc = value & !1,
@@ -91,6 +100,16 @@ impl RiscV {
                     self.csr.others.insert(number, value);
                 }
             }
+        }
+    }
+
+    fn write_float_csr(&mut self, number: u32, value: u32) {
+        self.float_on();
+        if number != 2 {
+            self.float.flags = value & 0x1f;
+        }
+        if number != 1 {
+            self.float.mode = if number == 2 { value & 7 } else { value >> 5 & 7 };
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     Lr, Sc, AmoSwap, AmoAdd, AmoXor, AmoAnd, AmoOr, AmoMin, AmoMax, AmoMinu, AmoMaxu,
     /// Bit manipulation: which one stands in the immediate.
     Bits,
+    /// Single precision: the instruction itself is the immediate.
+    Float, Flw, Fsw,
 }
 
 /// Where results for x0 go.

@@ -1,13 +1,15 @@
 //! Executes decoded instructions of one page.
 
-use super::bits;
 use super::decode::{self, Kind, Op};
 use super::{BREAKPOINT, CALL, ILLEGAL, LOAD_FAULT, RiscV, STORE_FAULT};
+use super::{bits, float};
 use crate::cpu::Exit;
 use crate::soc::Soc;
 
 /// Ends the slice of a page: why, or `None` to go on with the next page.
 type Left = Option<Exit>;
+/// A place of the register file that no instruction names.
+const SPARE: u8 = 33;
 
 impl RiscV {
     #[inline(always)]
@@ -59,9 +61,12 @@ impl RiscV {
             }};
         }
         macro_rules! store {
-            ($op:expr, $fast:ident, $size:expr, $as:ty) => {{
+            ($op:expr, $fast:ident, $size:expr, $as:ty) => {
+                store!($op, $fast, $size, $as, self.get($op.rs2))
+            };
+            ($op:expr, $fast:ident, $size:expr, $as:ty, $value:expr) => {{
                 let address = self.get($op.rs1).wrapping_add($op.imm);
-                let value = self.get($op.rs2);
+                let value: u32 = $value;
                 if !soc.memory.$fast(address, value as $as) {
                     soc.cycle = cycles;
                     soc.shared.pc = pc;
@@ -246,6 +251,17 @@ impl RiscV {
                 Kind::AmoMax => change!(op, |old, new| (old as i32).max(new as i32) as u32),
                 Kind::AmoMinu => change!(op, |old, new| old.min(new)),
                 Kind::AmoMaxu => change!(op, |old, new| old.max(new)),
+                Kind::Flw | Kind::Fsw if !self.float_on() => trap!(ILLEGAL, raw(soc, pc, op)),
+                Kind::Flw => {
+                    load!(Op { rd: SPARE, ..op }, load32, 4, |value| value);
+                    self.float.f[op.rd as usize & 31] = self.x[SPARE as usize];
+                }
+                Kind::Fsw => store!(op, store32, 4, u32, self.float.f[op.rs2 as usize & 31]),
+                Kind::Float => {
+                    if !self.float_on() || !self.float(op.imm) {
+                        trap!(ILLEGAL, op.imm);
+                    }
+                }
                 Kind::Illegal | Kind::Undecoded => trap!(ILLEGAL, op.imm),
             }
             cycles += 1;
@@ -259,7 +275,10 @@ impl RiscV {
         let at = (pc >> 1) as usize & 0x7ff;
         let low = half(soc, frame, pc);
         if !decode::is_long(low) {
-            let op = decode::short(low);
+            let mut op = decode::short(low);
+            if op.kind == Kind::Illegal && self.floats {
+                op = float::decode_short(low).unwrap_or(op);
+            }
             page[at] = op;
             soc.memory.note_decoded(frame, pc & 0xfff, 1);
             return Some(op);
@@ -275,6 +294,9 @@ impl RiscV {
         }
         if op.kind == Kind::Illegal && self.bits {
             op = bits::decode(op.imm).unwrap_or(op);
+        }
+        if op.kind == Kind::Illegal && self.floats {
+            op = float::decode(op.imm).unwrap_or(op);
         }
         // What is on the next page may become something else without this page's being told.
         if !straddles {
@@ -303,6 +325,12 @@ impl RiscV {
         self.set(op.rd, old);
         true
     }
+}
+
+/// The instruction at `pc` as it stands in memory.
+fn raw(soc: &Soc, pc: u32, op: Op) -> u32 {
+    let word = soc.memory.word(pc).unwrap_or(0);
+    if op.length() == 2 { word & 0xffff } else { word }
 }
 
 fn half(soc: &Soc, frame: u32, address: u32) -> u16 {

@@ -7,6 +7,7 @@ mod bits;
 mod csr;
 mod decode;
 mod execute;
+mod float;
 
 use crate::chip::InterruptStyle;
 use crate::cpu::{Cpu, Exit};
@@ -45,6 +46,9 @@ pub struct RiscV {
     atomics: bool,
     /// The extensions Zba, Zbb and Zbs.
     bits: bool,
+    /// The extension F.
+    floats: bool,
+    float: float::Float,
     /// WFI was executed and nothing has been pending since.
     waiting: bool,
     decoded: Vec<Option<Decoded>>,
@@ -62,7 +66,7 @@ impl std::fmt::Debug for RiscV {
 }
 
 impl RiscV {
-    /// A core of this instruction set (`rv32imc`, `rv32imac`, `rv32imac_zb`).
+    /// A core of this instruction set (`rv32imc`, `rv32imac_zb`, `rv32imafc` …).
     pub fn new(isa: &str, number: u32) -> Self {
         Self {
             x: [0; 64],
@@ -75,6 +79,8 @@ impl RiscV {
             waiting: false,
             atomics: isa.split('_').next().unwrap_or_default().contains('a'),
             bits: isa.contains("_zb"),
+            floats: isa.split('_').next().unwrap_or_default().contains('f'),
+            float: float::Float::default(),
             decoded: Vec::new(),
             breakpoints: Vec::new(),
             resume_at: None,
@@ -165,6 +171,7 @@ impl Cpu for RiscV {
         self.pc = entry;
         self.started = self.cycles;
         self.csr = csr::Csrs::new(self.csr.hart);
+        self.float = float::Float::default();
         self.reserved = None;
         self.waiting = false;
     }
@@ -175,6 +182,8 @@ impl Cpu for RiscV {
         self.csr.clic = soc.board.interrupts.style == InterruptStyle::Clic;
         if !self.stepped {
             self.interrupt(soc);
+            // The other core may have stored there since.
+            self.reserved = None;
         }
         // Pending is enough, taken or not.
         self.waiting = self.waiting && !self.pending(soc);
@@ -239,6 +248,7 @@ impl Cpu for RiscV {
             0 => Some(0),
             1..=31 => self.x.get(number).copied(),
             32 => Some(self.pc),
+            33..=64 if self.floats => self.float.f.get(number - 33).copied(),
             _ => self.read_csr(csr_of(number)?),
         }
     }
@@ -248,6 +258,7 @@ impl Cpu for RiscV {
             1..=31 => self.x[number] = value,
             32 => self.set_pc(value),
             0 => {}
+            33..=64 if self.floats => self.float.f[number - 33] = value,
             _ => match csr_of(number) {
                 Some(csr) => self.write_csr(csr, value),
                 None => return false,

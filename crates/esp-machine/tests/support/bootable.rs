@@ -58,3 +58,21 @@ pub fn image(chip: &str, entry: u32, segments: &[(u32, Vec<u8>)]) -> Vec<u8> {
 pub fn signed(image: &[u8], key: &PrivateKey) -> Vec<u8> {
     boot_v2::sign(image, std::slice::from_ref(key), Padding::Sector, noise(3)).unwrap()
 }
+
+/// A partition table: nvs, phy_init and a factory app at 0x10000.
+pub fn factory_table() -> Vec<u8> {
+    let entry = |kind: u8, sub: u8, offset: u32, size: u32, name: &str| {
+        let mut bytes = vec![0xaa, 0x50, kind, sub];
+        bytes.extend(offset.to_le_bytes());
+        bytes.extend(size.to_le_bytes());
+        bytes.extend(name.bytes());
+        bytes.resize(32, 0);
+        bytes
+    };
+    let entries = [
+        entry(1, 2, 0x9000, 0x6000, "nvs"),
+        entry(1, 1, 0xf000, 0x1000, "phy_init"),
+        entry(0, 0, 0x1_0000, 0x10_0000, "factory"),
+    ];
+    entries.concat()
+}
