@@ -4,7 +4,7 @@
 
 use esp_model::chip::EraseSize;
 use esp_model::wire::request::{BadRequest, Begin};
-use esp_model::wire::{Command, Request, Status};
+use esp_model::wire::{Command, Reply, Request, Status};
 
 use crate::flash_job::{FlashJob, Trouble};
 use crate::machine::Machine;
@@ -54,8 +54,6 @@ const DOWNLOAD: [Command; 10] = [
 #[derive(Debug)]
 pub struct Rom {
     upload: Upload,
-    /// Bytes of the upload still to come.
-    upload_left: usize,
     flash: Option<FlashJob>,
     flash_size: u32,
     residue: Residue,
@@ -74,12 +72,30 @@ struct Residue {
     sequence: u32,
     /// Bytes of the last READ_FLASH_SLOW: a shorter one overwrites only its part.
     read: [u8; SLOW_READ],
+    /// The body of the last answers. The ROM sets two status bytes and sends what stands behind them.
+    body: [u8; SLOW_READ + 4],
+}
+
+impl Residue {
+    /// Puts an answer in the buffer; what is sent of it.
+    fn answer(&mut self, data: &[u8], status: Status, status_len: usize) -> Vec<u8> {
+        let written = data.iter().copied().chain([status.failed, status.code]);
+        self.body.iter_mut().zip(written).for_each(|(slot, byte)| *slot = byte);
+        self.body.iter().take(data.len() + status_len).copied().collect()
+    }
 }
 
 impl Default for Rom {
     fn default() -> Self {
-        let residue = Residue { value: 0, command: (0, 1), reason: 0, sequence: 0, read: [0; SLOW_READ] };
-        Self { upload: Upload::default(), upload_left: 0, flash: None, flash_size: ASSUMED_FLASH, residue }
+        let residue = Residue {
+            value: 0,
+            command: (0, 1),
+            reason: 0,
+            sequence: 0,
+            read: [0; SLOW_READ],
+            body: [0; SLOW_READ + 4],
+        };
+        Self { upload: Upload::default(), flash: None, flash_size: ASSUMED_FLASH, residue }
     }
 }
 
@@ -120,8 +136,10 @@ impl Rom {
             }
         };
         let times = if answer.silent { 0 } else { times };
+        let body = self.residue.answer(&answer.data, status, status_len);
         for _ in 0..times {
-            machine.reply(code, self.residue.value, &answer.data, status, status_len);
+            let reply = Reply { command: code, value: self.residue.value, body: body.clone() };
+            machine.send_frame(&reply.encode());
         }
         if let Some(baud) = answer.then {
             machine.uart.baud = baud;
@@ -163,7 +181,6 @@ impl Rom {
             }
             Request::MemBegin(begin) => {
                 self.upload.begin(begin.address);
-                self.upload_left = begin.size as usize;
                 Answer::OK
             }
             Request::Data { command: Command::MemData, data, .. } => self.upload(machine, &data)?,
@@ -217,8 +234,6 @@ impl Rom {
         if machine.refuses_ram {
             return Err(Status::BAD_CRC.into());
         }
-        let left = self.upload_left.checked_sub(data.len()).ok_or(Status::INVALID)?;
-        self.upload_left = left;
         if self.upload.block(machine, data) { Ok(Answer::OK) } else { Err(Status::INVALID.into()) }
     }
 

@@ -29,9 +29,10 @@ pub fn info(machine: &Machine) -> Vec<u8> {
     let mut out = flags.to_le_bytes().to_vec();
     out.push(efuse.number("SPI_BOOT_CRYPT_CNT") as u8);
     let purpose = |key: u8| efuse.number(&format!("KEY_PURPOSE_{key}")) as u8;
-    out.extend((0..7).map(|key| if key < 6 { purpose(key) } else { 0 }));
+    out.extend((0..6).map(purpose));
+    out.push(machine.chip.rom.seventh_purpose);
     out.extend_from_slice(&u32::from(machine.chip.chip_id.unwrap_or(0)).to_le_bytes());
-    out.extend_from_slice(&0u32.to_le_bytes());
+    out.extend_from_slice(&machine.chip.rom.eco.to_le_bytes());
     out.truncate(machine.chip.rom.security_info_len);
     out
 }

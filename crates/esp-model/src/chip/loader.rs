@@ -12,6 +12,12 @@ pub struct Rom {
     pub status_len: usize,
     /// Bytes of the security info without status: 0 (refused), 12 or 20.
     pub security_info_len: usize,
+    /// What the security info has for a seventh key, which no chip has: the number behind the last purpose.
+    #[serde(default)]
+    pub seventh_purpose: u8,
+    /// Which revision of the ROM's code the security info names.
+    #[serde(default)]
+    pub eco: u32,
     /// FLASH_BEGIN carries the fifth word `encrypted`.
     pub begin_has_encrypted: bool,
     /// It knows SPI_ATTACH, SPI_SET_PARAMS, compressed writes, MD5, CHANGE_BAUDRATE, READ_FLASH_SLOW.
