@@ -1,9 +1,9 @@
 //! The station's ledger.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use esp_ledger::{Identity, Ledger, LedgerError, Unit};
+use esp_ledger::{Changes, Identity, Ledger, LedgerError, Unit};
 use serde_json::{Value as Json, json};
 
 use esp_ops::config::Config;
@@ -15,6 +15,8 @@ use crate::report;
 /// The ledger of this station, opened at its first use. Operations are short; nobody holds it while a device works.
 pub struct Desk {
     ledger: Mutex<Option<Ledger>>,
+    /// Word of runs at other stations, from when it was first asked for.
+    changes: OnceLock<Option<Changes>>,
     url: String,
     /// The same, where it is a file.
     file: Option<PathBuf>,
@@ -41,7 +43,8 @@ impl Desk {
         };
         let marks = Some(config.state_dir().join("ledger-marks"));
         let (operator, shift) = (config.text("operator").to_owned(), config.text("shift").to_owned());
-        Self { ledger: Mutex::default(), url, file: config.ledger_file(), marks, station, operator, shift }
+        let (ledger, changes) = (Mutex::default(), OnceLock::new());
+        Self { ledger, changes, url, file: config.ledger_file(), marks, station, operator, shift }
     }
 
     /// A ledger of its own, for a rehearsal.
@@ -49,12 +52,18 @@ impl Desk {
         let (url, station) = (path.display().to_string(), station.to_owned());
         let file = Some(path.to_owned());
         let (operator, shift) = (String::new(), String::new());
-        Self { ledger: Mutex::default(), url, file, marks: None, station, operator, shift }
+        let (ledger, changes) = (Mutex::default(), OnceLock::new());
+        Self { ledger, changes, url, file, marks: None, station, operator, shift }
     }
 
     /// Where the ledger is, without a password.
     pub fn place(&self) -> String {
         esp_ledger::without_password(&self.url)
+    }
+
+    /// A number that grows when a run begins or ends at any station. `None`: the ledger does not tell, ask it now and then.
+    pub fn changes(&self) -> Option<u64> {
+        self.changes.get_or_init(|| Changes::of(&self.url)).as_ref().map(Changes::count)
     }
 
     /// Does something with the ledger.

@@ -23,12 +23,14 @@ mod sqlite;
 mod tls;
 #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
 mod url;
+mod watch;
 
 pub use audit::Problem;
 pub use error::LedgerError;
 pub use identity::{Identity, State, Unit, Values};
 pub use lease::Lease;
 pub use ledger::Ledger;
-pub use query::{Device, Pool, Run};
+pub use query::{Device, Pool, Run, StationRuns};
 pub use record::{Event, Measurement, Outcome, Verdict};
 pub use url::{is_server, without_password};
+pub use watch::Changes;

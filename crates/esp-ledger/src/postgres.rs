@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("schema/postgres_3.sql")),
     (4, include_str!("schema/postgres_4.sql")),
     (5, include_str!("schema/both_5.sql")),
+    (6, include_str!("schema/postgres_6.sql")),
 ];
 
 /// A connection that is made anew when it broke.

@@ -72,6 +72,21 @@ fn run(row: &Row) -> Run {
     }
 }
 
+/// What a station did in the last hours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StationRuns {
+    /// Its name.
+    pub station: String,
+    /// Runs that passed.
+    pub passed: i64,
+    /// Runs that did not: failed or aborted.
+    pub not_passed: i64,
+    /// Runs that go on.
+    pub running: Vec<Run>,
+    /// The last one that ended.
+    pub last: Option<Run>,
+}
+
 const RUN_COLUMNS: &str = "id, device, station, recipe, state, started_ms, ended_ms";
 
 impl Ledger {
@@ -136,6 +151,33 @@ impl Ledger {
         let sql = "SELECT state, count(*) FROM run GROUP BY state ORDER BY state";
         let rows = self.tx(|tx| tx.rows(sql, &[]))?;
         Ok(rows.iter().map(|row| (row.text(0), row.int(1))).collect())
+    }
+
+    /// What each station did since a time, in milliseconds since 1970.
+    pub fn stations(&mut self, since_ms: i64) -> Result<Vec<StationRuns>, LedgerError> {
+        let counts = "SELECT station, sum(CASE state WHEN 'PASSED' THEN 1 ELSE 0 END), \
+                      sum(CASE WHEN state IN ('FAILED', 'ABORTED') THEN 1 ELSE 0 END) \
+                      FROM run WHERE started_ms >= $1 GROUP BY station ORDER BY station";
+        let now = format!(
+            "SELECT {RUN_COLUMNS} FROM run WHERE started_ms >= $1 AND (state = 'RUNNING' OR id IN \
+             (SELECT max(id) FROM run WHERE started_ms >= $1 AND state <> 'RUNNING' GROUP BY station)) ORDER BY id"
+        );
+        let (counts, now) =
+            self.tx(|tx| Ok((tx.rows(counts, &[since_ms.into()])?, tx.rows(&now, &[since_ms.into()])?)))?;
+        let runs: Vec<Run> = now.iter().map(run).collect();
+        let of = |row: &Row| {
+            let station = row.text(0);
+            let (running, ended): (Vec<Run>, Vec<Run>) =
+                runs.iter().filter(|run| run.station == station).cloned().partition(|run| run.ended_ms.is_none());
+            StationRuns {
+                passed: row.int(1),
+                not_passed: row.int(2),
+                running,
+                last: ended.into_iter().next_back(),
+                station,
+            }
+        };
+        Ok(counts.iter().map(of).collect())
     }
 
     /// What a run measured.

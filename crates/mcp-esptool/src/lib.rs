@@ -20,6 +20,7 @@ pub mod http;
 pub mod install;
 pub mod logs;
 pub mod mcp;
+pub mod pages;
 pub mod prompts;
 mod render;
 pub mod resources;

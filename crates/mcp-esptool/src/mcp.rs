@@ -41,6 +41,7 @@ pub use http::{HttpSessions, http_routes, routes_of};
 pub use list::{list_json, listed_json};
 
 use crate::ctx::Ctx;
+use crate::pages::PAGE_TYPE;
 use crate::{completions, logs, prompts, resources, skills, tools};
 
 /// What a client's model reads before its first call; below 1,000 characters.
@@ -130,6 +131,11 @@ impl Server {
     }
 }
 
+/// The client shows pages beside results (MCP Apps).
+fn shows_pages(context: &RequestContext<RoleServer>) -> bool {
+    list::shows_pages(context.client_capabilities().as_ref())
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let mut info = Implementation::new("mcp-esptool", env!("CARGO_PKG_VERSION"));
@@ -156,7 +162,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let ctx = self.narrowed(self.ctx.clone(), &context)?;
-        let (items, next) = list::page(&ctx, list::list(&ctx), request)?;
+        let (items, next) = list::page(&ctx, list::list(&ctx, shows_pages(&context)), request)?;
         let mut result = ListToolsResult::with_all_items(items);
         result.next_cursor = next;
         Ok(result)
@@ -165,15 +171,15 @@ impl ServerHandler for Server {
     async fn list_resources(
         &self,
         request: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         let listed = resources::offered(&self.ctx).map(|found| {
             let resource = Resource::new(found.uri, found.title).with_title(found.title);
             resource.with_description(found.about).with_mime_type(JSON)
         });
-        let pages = resources::pages(&self.ctx).map(|page| {
+        let pages = resources::pages(&self.ctx).filter(|_| shows_pages(&context)).map(|page| {
             let resource = Resource::new(page.uri, page.title).with_title(page.title);
-            resource.with_description(page.about).with_mime_type(resources::PAGE_TYPE)
+            resource.with_description(page.about).with_mime_type(PAGE_TYPE)
         });
         let all = listed.chain(pages).chain(self.texts()).collect();
         let (items, next) = list::page(&self.ctx, all, request)?;
@@ -214,8 +220,8 @@ impl ServerHandler for Server {
         if uri.starts_with("ui:") {
             let own = uri.clone();
             let page = tokio::task::spawn_blocking(move || resources::read_page(&ctx, &own)).await;
-            if let Ok(Some(html)) = page {
-                let text = ResourceContents::text(html, uri).with_mime_type(resources::PAGE_TYPE);
+            if let Ok(Some((page, kind))) = page {
+                let text = ResourceContents::text(page, uri).with_mime_type(kind);
                 return Ok(ReadResourceResult::new(vec![text]).into());
             }
             return Err(ErrorData::resource_not_found(format!("there is no resource {uri}"), None));

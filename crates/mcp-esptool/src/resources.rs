@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::ctx::Ctx;
 use crate::ctx::events::Event;
 use crate::ops::error::ToolError;
+use crate::pages::{PAGE_TYPE, VIEWS};
 use crate::tool::Entry;
 use crate::tools;
 
@@ -33,36 +34,51 @@ pub struct Page {
     pub about: &'static str,
     /// The tools whose work it shows.
     pub tools: &'static [&'static str],
-    render: fn(&Ctx) -> String,
 }
 
-/// The type of pages for MCP hosts.
-pub const PAGE_TYPE: &str = "text/html;profile=mcp-app";
+/// The station's page, which lives by data of its own.
+#[cfg(feature = "http")]
+static STATION: Page = Page {
+    uri: "ui://mcp-esptool/station",
+    title: "Station",
+    about: "Production at this station: slots with progress and verdict, yield, failures, pools, last runs.",
+    tools: &["esp_batch_program", "esp_factory_program"],
+};
 
-static PAGES: &[Page] = &[
+/// What the station's page shows, as JSON.
+#[cfg(feature = "http")]
+const STATION_STATUS: &str = "ui://mcp-esptool/station/status";
+
+fn all_pages() -> impl Iterator<Item = Page> {
+    let views =
+        VIEWS.iter().map(|view| Page { uri: view.uri, title: view.title, about: view.about, tools: view.tools });
     #[cfg(feature = "http")]
-    Page {
-        uri: "ui://mcp-esptool/station",
-        title: "Station",
-        about: "Production at this station: slots with progress and verdict, yield, failures, pools, last runs.",
-        tools: &["esp_batch_program", "esp_factory_program"],
-        render: crate::factory::station::snapshot,
-    },
-];
+    let views = views.chain([Page { ..STATION }]);
+    views
+}
 
 /// The pages whose tools are offered.
-pub fn pages(ctx: &Ctx) -> impl Iterator<Item = &'static Page> + '_ {
-    PAGES.iter().filter(|page| tools::offered(ctx).any(|entry| page.tools.contains(&entry.name)))
+pub fn pages(ctx: &Ctx) -> impl Iterator<Item = Page> + '_ {
+    all_pages().filter(|page| tools::offered(ctx).any(|entry| page.tools.contains(&entry.name)))
 }
 
 /// The page that belongs to a tool.
-pub fn page_of(tool: &str) -> Option<&'static Page> {
-    PAGES.iter().find(|page| page.tools.contains(&tool))
+pub fn page_of(tool: &str) -> Option<Page> {
+    all_pages().find(|page| page.tools.contains(&tool))
 }
 
-/// A page as HTML; `None` when there is none of this address.
-pub fn read_page(ctx: &Ctx, uri: &str) -> Option<String> {
-    pages(ctx).find(|page| page.uri == uri).map(|page| (page.render)(ctx))
+/// A page as HTML, or what it asks for later, each with its type; `None` when there is nothing at this address.
+pub fn read_page(ctx: &Ctx, uri: &str) -> Option<(String, &'static str)> {
+    #[cfg(feature = "http")]
+    if uri == STATION_STATUS && pages(ctx).any(|page| page.uri == STATION.uri) {
+        return Some((crate::factory::station::status(ctx).to_string(), "application/json"));
+    }
+    let page = pages(ctx).find(|page| page.uri == uri)?;
+    #[cfg(feature = "http")]
+    if page.uri == STATION.uri {
+        return Some((crate::factory::station::snapshot(ctx), PAGE_TYPE));
+    }
+    VIEWS.iter().find(|view| view.uri == page.uri).map(|view| (view.html(), PAGE_TYPE))
 }
 
 const fn of_device(uri: &'static str, title: &'static str, about: &'static str, tool: &'static str) -> Resource {

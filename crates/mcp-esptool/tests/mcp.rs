@@ -82,6 +82,39 @@ fn the_list_is_complete_and_always_the_same() {
 }
 
 #[test]
+fn pages_are_named_to_clients_that_show_them_only() {
+    let dir = folder();
+    let mut client = Client::start(dir.path(), &["serve"]);
+    let shows = json!({"extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}});
+    let other = json!({"extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/x-other"]}}});
+    let mut ask = |method: &str, capabilities: &Value| {
+        let mut params = modern(json!({}));
+        params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
+        client.request(method, params).unwrap()
+    };
+    let plain = ask("tools/list", &json!({}));
+    assert!(!plain.to_string().contains("resourceUri"));
+    assert_eq!(plain, ask("tools/list", &other));
+    assert!(!ask("resources/list", &json!({})).to_string().contains("ui://"));
+    let tools = ask("tools/list", &shows);
+    assert!(tools.to_string().len() <= 60_000, "{}", tools.to_string().len());
+    let resources = ask("resources/list", &shows);
+    let pages =
+        resources["resources"].as_array().unwrap().iter().filter(|one| one["mimeType"] == "text/html;profile=mcp-app");
+    let pages: Vec<&str> = pages.map(|one| one["uri"].as_str().unwrap()).collect();
+    assert_eq!(pages.len(), 6, "{pages:?}");
+    let mut used: Vec<&str> = Vec::new();
+    for tool in tools["tools"].as_array().unwrap() {
+        used.extend(tool["_meta"]["ui"]["resourceUri"].as_str());
+    }
+    for uri in &pages {
+        assert!(used.contains(uri), "no tool leads to {uri}");
+        let page = client.request("resources/read", modern(json!({"uri": uri}))).unwrap();
+        assert!(page["contents"][0]["text"].as_str().unwrap().contains("ui/initialize"), "{uri}");
+    }
+}
+
+#[test]
 fn errors_are_text_with_a_machine_form_beside_it() {
     let dir = folder();
     let mut client = Client::initialized(dir.path(), &[]);

@@ -8,6 +8,7 @@ mod outbox;
 mod server;
 mod stations;
 mod tls;
+mod watch;
 
 use std::path::Path;
 
@@ -47,9 +48,9 @@ fn the_suite() {
             std::env::var_os("CI").is_none(),
             "no PostgreSQL binaries (install postgresql, or set MCP_ESPTOOL_PG_BIN)"
         );
-        eprintln!("skipped: 16 tests on PostgreSQL: no server binaries on this machine");
+        eprintln!("skipped: 17 tests on PostgreSQL: no server binaries on this machine");
     }
-    let tests: [(&str, Test); 15] = [
+    let tests: [(&str, Test); 16] = [
         ("way", the_whole_way_of_an_identity),
         ("repeat", the_same_board_again_gets_the_same),
         ("rules", the_database_itself_refuses_what_must_not_be),
@@ -65,6 +66,7 @@ fn the_suite() {
         ("finish", a_run_ends_in_one_piece),
         ("outbox", outbox::receivers_have_cursors),
         ("holder", outbox::a_value_leads_to_its_unit),
+        ("stations", watch::stations_and_their_runs_are_told_apart),
     ];
     for (name, test) in tests {
         on_both(server.as_ref(), name, test);
@@ -72,6 +74,7 @@ fn the_suite() {
     if let Some(mut server) = server {
         outbox::the_board_of_grafana_fits_the_schema(&server);
         load::eight_stations(&server);
+        watch::a_run_elsewhere_is_heard_of_at_once(&mut server);
         tls::certificates_are_checked_as_asked(&mut server);
         stations::postgres_stations_survive_kills(&mut server);
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::metrics;
 use crate::ctx::Ctx;
-use crate::tools;
+use crate::{pages, tools};
 use esp_factory::desk::{find_unit, history};
 use esp_factory::floor::now_ms;
 
@@ -28,15 +28,21 @@ const TICK: Duration = Duration::from_millis(200);
 /// How long what the ledger said is good for.
 const LEDGER_AGE: Duration = Duration::from_secs(2);
 
-/// What the ledger said last.
-type Cached = Mutex<Option<(Instant, Value)>>;
+/// Stations are shown with what they did in this time, in milliseconds.
+const STATIONS_PERIOD_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The page alone: it holds no data, so that it needs no token. The token goes into its address behind `#`, which
+/// What the ledger said last, when, and after how many changes.
+type Cached = Mutex<Option<(Instant, Option<u64>, Value)>>;
+
+/// The pages alone: they hold no data, so that they need no token. The token goes into an address behind `#`, which
 /// browsers keep to themselves.
-pub fn page_route() -> Router {
-    Router::new()
-        .route("/station", get(|| async { page(PAGE.to_owned()) }))
-        .route("/", get(|| async { Redirect::temporary("/station") }))
+pub fn page_routes() -> Router {
+    let station = Router::new()
+        .route("/station", get(|| async { page(pages::with_kit(PAGE)) }))
+        .route("/", get(|| async { Redirect::temporary("/station") }));
+    pages::VIEWS
+        .iter()
+        .fold(station, |router, view| router.route(view.path, get(move || async move { page(view.html()) })))
 }
 
 /// The page's data. To be mounted behind the guard.
@@ -53,7 +59,7 @@ pub fn data_routes(ctx: Ctx) -> Router {
 /// The page with the present status inside.
 pub fn snapshot(ctx: &Ctx) -> String {
     let status = script_safe(&status(ctx));
-    PAGE.replacen(SNAPSHOT, &status, 1)
+    pages::with_kit(PAGE).replacen(SNAPSHOT, &status, 1)
 }
 
 /// JSON that may stand within a script: without `<`, nothing looks like the script's end, a comment or another script.
@@ -73,28 +79,27 @@ pub fn status(ctx: &Ctx) -> Value {
     })
 }
 
-/// What the ledger says, asked at most every two seconds.
+/// What the ledger says, asked every two seconds, and at once where it tells of a run at another station.
 fn production(ctx: &Ctx) -> Value {
     static CACHED: Cached = Mutex::new(None);
     let mut cached = CACHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let place = ctx.app.desk.place();
-    if let Some((at, value)) = &*cached
+    let (place, changes) = (ctx.app.desk.place(), ctx.app.desk.changes());
+    if let Some((at, before, value)) = &*cached
         && at.elapsed() < LEDGER_AGE
+        && *before == changes
         && value["place"] == *place
     {
         return value.clone();
     }
-    let asked = ctx
-        .app
-        .desk
-        .with(|ledger| Ok((ledger.run_counts()?, ledger.top_failures(5)?, ledger.runs(None, 20)?, ledger.pools()?)));
-    let value = match asked {
-        Ok((runs, failures, last, pools)) => {
-            json!({"place": place, "runs": runs, "top_failures": failures, "last_runs": last, "pools": pools})
-        }
-        Err(error) => json!({"place": place, "error": error.to_string()}),
-    };
-    *cached = Some((Instant::now(), value.clone()));
+    let since = i64::try_from(now_ms().saturating_sub(STATIONS_PERIOD_MS)).unwrap_or_default();
+    let asked = ctx.app.desk.with(|ledger| {
+        Ok(json!({
+            "place": place, "runs": ledger.run_counts()?, "top_failures": ledger.top_failures(5)?,
+            "last_runs": ledger.runs(None, 20)?, "pools": ledger.pools()?, "stations": ledger.stations(since)?,
+        }))
+    });
+    let value = asked.unwrap_or_else(|error| json!({"place": place, "error": error.to_string()}));
+    *cached = Some((Instant::now(), changes, value.clone()));
     value
 }
 
@@ -130,10 +135,10 @@ async fn metrics_now(State(ctx): State<Ctx>) -> Response {
 
 /// The status whenever something changed, and every two seconds.
 async fn stream(State(ctx): State<Ctx>) -> impl IntoResponse {
-    let start = (ctx, None::<(u64, Instant)>);
+    let start = (ctx, None::<((u64, Option<u64>), Instant)>);
     let events = futures_util::stream::unfold(start, |(ctx, sent)| async move {
         loop {
-            let version = ctx.app.floor.version();
+            let version = (ctx.app.floor.version(), ctx.app.desk.changes());
             let due = sent.is_none_or(|(before, at)| before != version || at.elapsed() >= LEDGER_AGE);
             if due {
                 let own = ctx.clone();

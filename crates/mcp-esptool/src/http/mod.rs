@@ -118,8 +118,8 @@ fn connection(
 pub fn guarded(options: &Options, sessions: mcp::HttpSessions, routes: Router) -> Router {
     let guard = Arc::new(guard::Guard::new(options, sessions));
     let guarded = routes.layer(middleware::from_fn_with_state(guard.clone(), guard::admit));
-    // The station's page holds no data: what it shows comes from guarded routes.
-    let open = oauth::routes(options).merge(crate::factory::station::page_route());
+    // Pages hold no data: what they show comes from guarded routes.
+    let open = oauth::routes(options).merge(crate::factory::station::page_routes());
     let open = open.layer(middleware::from_fn_with_state(guard, guard::check_address));
     guarded.merge(open)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use rmcp::model::{ErrorData, MetaObject, PaginatedRequestParams, Tool, ToolAnnotations};
+use rmcp::model::{ClientCapabilities, ErrorData, MetaObject, PaginatedRequestParams, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
 use super::{icons, lazy};
 use crate::ctx::Ctx;
+use crate::pages::{EXTENSION, PAGE_TYPE};
 use crate::tool::Entry;
 use crate::tool::schema::listed::{self, Detail};
 use crate::{resources, tools};
@@ -24,23 +25,39 @@ pub(super) struct Form {
     detail: Detail,
     /// With an icon for each tool.
     icons: bool,
+    /// With the pages that belong to tools, for a host that shows them.
+    pages: bool,
+    /// With hints for clients that load tools lazily.
+    hints: bool,
 }
 
 impl Form {
     /// The fullest one, without icons.
-    pub(super) const FULL: Self = Self { detail: Detail::Full, icons: false };
+    pub(super) const FULL: Self = Self { detail: Detail::Full, icons: false, pages: false, hints: true };
 
-    /// All forms, from most to least; parameters are worth more than icons.
-    fn all() -> impl Iterator<Item = Self> {
-        Detail::ALL.into_iter().flat_map(|detail| [true, false].map(|icons| Self { detail, icons }))
+    /// The one that says least.
+    fn least(pages: bool) -> Self {
+        Self { detail: Detail::Short, icons: false, pages, hints: false }
+    }
+
+    /// All forms, from most to least; parameters are worth more than icons, and pages more than hints.
+    fn all(pages: bool) -> impl Iterator<Item = Self> {
+        let of = move |detail| [true, false].map(|icons| Self { detail, icons, pages, hints: true });
+        Detail::ALL.into_iter().flat_map(of)
     }
 }
 
-/// The tools that are offered, in their order.
-pub(super) fn list(ctx: &Ctx) -> Vec<Tool> {
+/// The client shows pages (MCP Apps).
+pub(super) fn shows_pages(capabilities: Option<&ClientCapabilities>) -> bool {
+    let settings = capabilities.and_then(|all| all.extensions.as_ref()?.get(EXTENSION));
+    let types = settings.and_then(|settings| settings.get("mimeTypes")?.as_array());
+    types.is_some_and(|types| types.iter().any(|one| one == PAGE_TYPE))
+}
+
+/// The tools that are offered, in their order; with the pages that belong to them for a client that shows pages.
+pub(super) fn list(ctx: &Ctx, pages: bool) -> Vec<Tool> {
     let limit = if ctx.app.surface.is_choice() { LONGEST_CHOICE } else { LONGEST };
-    let least = Form { detail: Detail::Short, icons: false };
-    let form = Form::all().find(|form| fits(ctx, *form, limit)).unwrap_or(least);
+    let form = Form::all(pages).find(|form| fits(ctx, *form, limit)).unwrap_or(Form::least(pages));
     tools::offered(ctx).map(|entry| show(entry, form)).collect()
 }
 
@@ -73,8 +90,10 @@ pub(super) fn show(entry: &'static Entry, form: Form) -> Tool {
         tool.icons = icons::of_set(entry.set).map(|icon| vec![icon]);
     }
     let mut meta = MetaObject::new();
-    lazy::add(entry.name, &mut meta);
-    if let Some(page) = resources::page_of(entry.name) {
+    if form.hints {
+        lazy::add(entry.name, &mut meta);
+    }
+    if let Some(page) = form.pages.then(|| resources::page_of(entry.name)).flatten() {
         meta.0.insert("ui".into(), json!({ "resourceUri": page.uri }));
     }
     if meta.0.is_empty() { tool } else { tool.with_meta(meta) }

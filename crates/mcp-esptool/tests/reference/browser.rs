@@ -1,4 +1,4 @@
-//! The station page in a real Chromium, over its debugging pipe: it loads, lives, reads well and stays at home.
+//! A real Chromium over its debugging pipe, and the station page in it: it loads, lives, reads well and stays at home.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,20 +36,20 @@ fn chromium() -> Result<PathBuf, Stop> {
 }
 
 /// A browser with one page.
-struct Browser {
+pub struct Browser {
     child: Child,
     input: ChildStdin,
     messages: Receiver<Value>,
     session: Option<String>,
     next: u64,
     /// Addresses that were asked for.
-    requests: BTreeSet<String>,
+    pub requests: BTreeSet<String>,
     /// Whatever the console, the log and scripts complained about.
-    complaints: Vec<String>,
+    pub complaints: Vec<String>,
 }
 
 impl Browser {
-    fn start(home: &Path) -> Result<Self, Stop> {
+    pub fn start(home: &Path) -> Result<Self, Stop> {
         let chromium = chromium()?;
         // The pipe is on the descriptors 3 and 4.
         let mut command = Command::new("sh");
@@ -77,7 +77,7 @@ impl Browser {
         Ok(browser)
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Result<Value, Stop> {
+    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Stop> {
         self.next += 1;
         let mut message = json!({"id": self.next, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -113,7 +113,7 @@ impl Browser {
     }
 
     /// The value of an expression in the page.
-    fn ask(&mut self, script: &str) -> Result<Value, Stop> {
+    pub fn ask(&mut self, script: &str) -> Result<Value, Stop> {
         let params = json!({"expression": script, "returnByValue": true, "awaitPromise": true});
         let answer = self.call("Runtime.evaluate", params)?;
         match answer.get("exceptionDetails") {
@@ -122,7 +122,7 @@ impl Browser {
         }
     }
 
-    fn wait_for(&mut self, script: &str) -> Result<(), Stop> {
+    pub fn wait_for(&mut self, script: &str) -> Result<(), Stop> {
         let begin = Instant::now();
         while self.ask(script)? != true {
             if begin.elapsed() > PATIENCE {
@@ -134,17 +134,17 @@ impl Browser {
         Ok(())
     }
 
-    fn size(&mut self, width: u32, height: u32) -> Result<(), Stop> {
+    pub fn size(&mut self, width: u32, height: u32) -> Result<(), Stop> {
         let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", screen).map(drop)
     }
 
-    fn scheme(&mut self, scheme: &str) -> Result<(), Stop> {
+    pub fn scheme(&mut self, scheme: &str) -> Result<(), Stop> {
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", media).map(drop)
     }
 
-    fn picture(&mut self, file: &Path) -> Result<(), Stop> {
+    pub fn picture(&mut self, file: &Path) -> Result<(), Stop> {
         let shot = self.call("Page.captureScreenshot", json!({"format": "png"}))?;
         let text = shot["data"].as_str().unwrap_or_default();
         fs::write(file, decoded(text))?;
@@ -230,8 +230,7 @@ fn station_page() -> Result<(), Stop> {
         return fail("the token stays in the address");
     }
     watch(&mut browser, &server)?;
-    looks(&mut browser, &dir)?;
-    shown_by_hosts(&mut browser, &server)?;
+    looks(&mut browser, &dir, "station")?;
     if let Some(strange) = browser.requests.iter().find(|url| !url.starts_with(&home) && !url.starts_with("about:")) {
         return fail(format!("the page asks elsewhere: {strange}"));
     }
@@ -287,7 +286,7 @@ fn watch(browser: &mut Browser, server: &Server) -> Result<(), Stop> {
 }
 
 /// axe-core finds nothing.
-fn accessible(browser: &mut Browser, what: &str) -> Result<(), Stop> {
+pub fn accessible(browser: &mut Browser, what: &str) -> Result<(), Stop> {
     let axe = super::conformance::packages()?.join("node_modules/axe-core/axe.min.js");
     browser.ask(&format!("{}; true", fs::read_to_string(axe)?))?;
     let run = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' | ')))";
@@ -299,21 +298,21 @@ fn accessible(browser: &mut Browser, what: &str) -> Result<(), Stop> {
 }
 
 /// It fits, and can be read, in light, dark and on a telephone.
-fn looks(browser: &mut Browser, dir: &Path) -> Result<(), Stop> {
+pub fn looks(browser: &mut Browser, dir: &Path, what: &str) -> Result<(), Stop> {
     for (scheme, width, height) in [("light", 1280, 800), ("dark", 1280, 800), ("light", 360, 740)] {
         browser.scheme(scheme)?;
         browser.size(width, height)?;
         browser
             .wait_for(&format!("innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches"))?;
-        browser.picture(&dir.join(format!("{scheme}-{width}.png")))?;
-        accessible(browser, &format!("{scheme} {width}"))?;
+        browser.picture(&dir.join(format!("{what}-{scheme}-{width}.png")))?;
+        accessible(browser, &format!("{what}, {scheme} {width}"))?;
         let over = browser.ask("document.documentElement.scrollWidth - innerWidth")?;
         if over.as_i64().unwrap_or(1) > 0 {
-            return fail(format!("{scheme} {width}: {over} pixels too wide"));
+            return fail(format!("{what}, {scheme} {width}: {over} pixels too wide"));
         }
         let least = browser.ask(LEAST_CONTRAST)?;
         if least[0].as_f64().unwrap_or(0.0) < CONTRAST {
-            return fail(format!("{scheme} {width}: too little contrast: {least}"));
+            return fail(format!("{what}, {scheme} {width}: too little contrast: {least}"));
         }
         let dark = browser.ask("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 128")?;
         if dark != (scheme == "dark") {
@@ -321,22 +320,4 @@ fn looks(browser: &mut Browser, dir: &Path) -> Result<(), Stop> {
         }
     }
     Ok(())
-}
-
-/// The page that MCP hosts show lives without a connection to this server.
-fn shown_by_hosts(browser: &mut Browser, server: &Server) -> Result<(), Stop> {
-    let tools = server.modern("tools/list", json!({})).result();
-    let batch = tools["tools"].as_array().into_iter().flatten().find(|tool| tool["name"] == "esp_batch_program");
-    let uri = batch.map(|tool| tool["_meta"]["ui"]["resourceUri"].clone()).unwrap_or_default();
-    let page = server.modern("resources/read", json!({"uri": uri})).result();
-    let content = &page["contents"][0];
-    if content["mimeType"] != "text/html;profile=mcp-app" {
-        return fail(format!("{uri}: {}", content["mimeType"]));
-    }
-    browser.call("Page.navigate", json!({"url": "about:blank"}))?;
-    let tree = browser.call("Page.getFrameTree", json!({}))?;
-    let frame = tree["frameTree"]["frame"]["id"].clone();
-    browser.call("Page.setDocumentContent", json!({"frameId": frame, "html": content["text"]}))?;
-    browser.wait_for(&format!("document.querySelectorAll('.slot.pass').length === {DEVICES}"))?;
-    browser.wait_for("document.getElementById('live').textContent.startsWith('as of')")
 }

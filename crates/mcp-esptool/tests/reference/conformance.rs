@@ -93,11 +93,16 @@ pub fn node() -> Result<PathBuf, Stop> {
 /// The folder with the suite and the Inspector, installed once.
 pub fn packages() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    node_packages(&READY, "node-conformance", "mcp-conformance.json")
+}
+
+/// A folder with the npm packages of a list in `tests/support`, installed once.
+pub fn node_packages(ready: &OnceLock<Result<PathBuf, String>>, folder: &str, list: &str) -> Result<PathBuf, Stop> {
     let wheel = node()?;
-    let ready = READY.get_or_init(|| {
-        let list = reference::root().join("tests/support/mcp-conformance.json");
+    let ready = ready.get_or_init(|| {
+        let list = reference::root().join("tests/support").join(list);
         let wanted = fs::read_to_string(&list).map_err(|error| error.to_string())?;
-        reference::once("node-conformance", &wanted, |dir| {
+        reference::once(folder, &wanted, |dir| {
             fs::create_dir_all(dir).map_err(|error| error.to_string())?;
             fs::copy(&list, dir.join("package.json")).map_err(|error| error.to_string())?;
             let mut npm = Command::new(wheel.join("bin/node"));

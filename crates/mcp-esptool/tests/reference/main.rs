@@ -8,6 +8,7 @@ mod idf_build;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 
+mod apps;
 mod bringup;
 mod browser;
 mod chip_info;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     // One line a topic: `trials.extend(topic::trials())`.
     let mut trials = Vec::new();
     trials.extend(idf_build::trials());
+    trials.extend(apps::trials());
     trials.extend(bringup::trials());
     trials.extend(browser::trials());
     trials.extend(chip_info::trials());

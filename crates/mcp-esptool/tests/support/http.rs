@@ -101,11 +101,16 @@ impl Server {
     }
 
     /// A request of the revision without `initialize`.
-    pub fn modern(&self, method: &str, mut params: Value) -> Answer {
+    pub fn modern(&self, method: &str, params: Value) -> Answer {
+        self.modern_as(&json!({}), method, params)
+    }
+
+    /// The same by a client with capabilities.
+    pub fn modern_as(&self, capabilities: &Value, method: &str, mut params: Value) -> Answer {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientCapabilities": capabilities,
         });
         let name = params["name"].as_str().or(params["uri"].as_str()).unwrap_or_default().to_string();
         let mut head = vec![("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", method)];

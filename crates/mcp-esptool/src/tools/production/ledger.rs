@@ -245,10 +245,13 @@ fn values(ctx: &Ctx, input: &In) -> Result<Values, ToolError> {
 }
 
 fn unit(ctx: &Ctx, input: &In) -> Result<(String, Json), ToolError> {
-    let unit = Unit::new(needed(&input.unit, "unit")?);
-    let found = ctx.app.desk.with(|ledger| desk::history(ledger, &unit))?;
-    let found = found.ok_or_else(|| {
-        ToolError::new(Code::LedgerUnknown, format!("the ledger has no unit {}", unit.base_mac))
+    let named = needed(if input.unit.is_some() { &input.unit } else { &input.value }, "unit")?;
+    let found = ctx.app.desk.with(|ledger| match desk::find_unit(ledger, named)? {
+        Some(unit) => Ok(Some(unit.clone()).zip(desk::history(ledger, &unit)?)),
+        None => Ok(None),
+    })?;
+    let (unit, found) = found.ok_or_else(|| {
+        ToolError::new(Code::LedgerUnknown, format!("the ledger has no unit {named}"))
             .next("esp_ledger action=status shows the last units, esp_ledger action=export file=units.csv all of them")
     })?;
     let shown = |one: &Json| {
