@@ -163,6 +163,13 @@ pub fn cert_tool(name: &str) -> Result<PathBuf, Stop> {
     from_env(name, READY.get_or_init(|| environment("venv-cert", "requirements-cert.txt")))
 }
 
+/// Python with jumpstarter.
+#[allow(dead_code)]
+pub fn jumpstarter_python() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env("python", READY.get_or_init(|| environment("venv-jumpstarter", "requirements-jumpstarter.txt")))
+}
+
 /// Python with the official MCP SDK.
 pub fn mcp_python() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();

@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("share: esptool flashes a shared terminal", shared_terminal),
         trial("share: esptool resets and flashes over 100 ms round trips", over_a_slow_network),
+        trial("jumpstarter: the driver of contrib flashes and reads a virtual board", jumpstarter),
     ]
 }
 
@@ -132,4 +133,17 @@ fn over_a_slow_network() -> Result<(), Stop> {
     let slow = slow(shared.1.trim_start_matches("rfc2217://"), Duration::from_millis(50))?;
     // The client waits for the confirmation of each line: the next one comes a round trip later.
     flash_and_read(&format!("rfc2217://{slow}"), "esp32", &["--connect-attempts", "3"], "share-slow")
+}
+
+/// A virtual board as a lab's exporter would serve it.
+fn jumpstarter() -> Result<(), Stop> {
+    let python = reference::jumpstarter_python()?;
+    let board = start("jumpstarter", &["sim", "esp32c3", "--tcp", "127.0.0.1:0"])?;
+    let folder = reference::root().join("contrib/jumpstarter");
+    let mut command = Command::new(python);
+    command.arg(folder.join("try.py")).arg(&board.1).arg(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.env("MCP_ESPTOOL_STATE_DIR", scratch("jumpstarter-state")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let said = reference::run(&mut command)?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    if said.contains("ESP32-C3") && said.contains("written and read back") { Ok(()) } else { fail(said) }
 }
