@@ -8,11 +8,18 @@ function crash(one) {
   return s;
 }
 
+// A line that was not whole comes again, with what follows.
+function add(text) {
+  const shown = at.text.textContent, last = shown.slice(shown.lastIndexOf("\n", shown.length - 2) + 1).trimEnd();
+  if (last && text.startsWith(last)) at.text.textContent = shown.slice(0, shown.length - last.length - 1);
+  at.text.append(text.endsWith("\n") ? text : text + "\n");
+}
+
 function take(data) {
   at.port = data.port || at.port; at.cursor = data.cursor || at.cursor;
   const low = at.text.scrollTop + at.text.clientHeight >= at.text.scrollHeight - 8;
   if (data.lost_bytes) at.text.append("[" + data.lost_bytes + " bytes are no longer kept" + (data.log_file ? "; they are in " + data.log_file : "") + "]\n");
-  if (data.text) at.text.append(data.text.endsWith("\n") ? data.text : data.text + "\n");
+  if (data.text) add(data.text);
   if (at.text.textContent.length > LONGEST) at.text.textContent = at.text.textContent.slice(-LONGEST / 2);
   if (low) at.text.scrollTop = at.text.scrollHeight;
   for (const one of data.crashes || []) { at.crashes.push(one); $("crashes").prepend(crash(one)); }
@@ -39,14 +46,21 @@ function send(text) {
   return work("sending", async () => { take(await call("esp_console", { action: "send", port: at.port, send: text + "\n", cursor: at.cursor })); return "sent"; });
 }
 
+async function reset() {
+  at.following = false; await at.loop;
+  take(await call("esp_console", { action: "open", port: at.port, reset: true }));
+  at.loop = follow();
+  return "reset";
+}
+
 function layout() {
   const form = el("form"), label = el("label", "Send a line"), input = el("input"); input.name = "line"; input.autocomplete = "off"; label.append(input);
   form.append(label, el("button", "Send", "do main"));
   whenSent(form, () => { send(input.value); input.value = ""; });
-  at.toggle = doing("Pause", () => { if (at.following) { at.following = false; say("paused here; the device goes on"); } else follow(); });
+  at.toggle = doing("Pause", () => { if (at.following) { at.following = false; say("paused here; the device goes on"); } else at.loop = follow(); });
   const buttons = el("div", undefined, "row");
-  buttons.append(at.toggle, doing("Reset the device", () => work("resetting", async () => { take(await call("esp_console", { action: "open", port: at.port, reset: true })); return "reset"; })),
-    doing("Close the console", () => work("closing", async () => { at.following = false; take(await call("esp_console", { action: "close", port: at.port })); return "closed"; })));
+  buttons.append(at.toggle, doing("Reset the device", () => work("resetting", reset)),
+    doing("Close the console", () => work("closing", async () => { at.following = false; await at.loop; take(await call("esp_console", { action: "close", port: at.port })); return "closed"; })));
   at.text.tabIndex = 0; at.text.setAttribute("role", "log"); at.text.setAttribute("aria-label", "Console");
   const crashes = el("div"), found = el("div"); crashes.id = "crashes"; found.id = "found";
   $("view").replaceChildren(crashes, part("Console", at.text, buttons, form), found);
@@ -58,7 +72,7 @@ async function fill(data) {
     return void $("view").replaceChildren(part("Open consoles", list));
   }
   layout(); take(data);
-  if (data.state !== "closed") follow();
+  if (data.state !== "closed") at.loop = follow();
 }
 
 view({ tool: "esp_console", args: { action: "open" }, fields: [{ name: "port", label: "Board", kind: "port" }, { name: "elf_file", label: "ELF file of the app", hint: "found by its SHA-256" }], show: fill });
