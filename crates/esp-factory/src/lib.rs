@@ -12,6 +12,7 @@ mod encryption;
 mod flash;
 pub mod floor;
 pub mod junit;
+mod mes;
 pub mod new_recipe;
 pub mod openhtf;
 pub mod outbox;

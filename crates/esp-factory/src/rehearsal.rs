@@ -96,7 +96,7 @@ pub fn check_showing(
     let dir = tempfile::tempdir().map_err(failed)?;
     let port = device(station, &prepared)?;
     let desk = desk(dir.path(), &prepared, values)?;
-    let order = Order::new(prepared, Scope::Full, 0);
+    let order = Order { asks_mes: false, ..Order::new(prepared, Scope::Full, 0) };
     order.register(&desk)?;
     let first = unit::produce(station, &desk, job, &port, &order);
     let second = unit::produce(station, &desk, job, &port, &order);

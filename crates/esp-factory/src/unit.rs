@@ -31,12 +31,14 @@ pub struct Order {
     pub retries: u32,
     /// Compressed data, shared by all units.
     pub packed: Arc<Packed>,
+    /// The site's MES is asked where the recipe wants it; a rehearsal asks nobody.
+    pub(crate) asks_mes: bool,
 }
 
 impl Order {
     /// The usual order for a recipe.
     pub fn new(prepared: Prepared, scope: Scope, retries: u32) -> Self {
-        Self { prepared, scope, retries, packed: Arc::default() }
+        Self { prepared, scope, retries, packed: Arc::default(), asks_mes: true }
     }
 
     /// Makes recipe and files known to the ledger. Once, before the first unit.
@@ -203,10 +205,11 @@ impl Work<'_> {
 
     /// The same board again gets the same values; what is reserved here is committed before the first byte is written.
     fn reserve(&mut self) -> Result<(), ToolError> {
-        let Some(unit) = &self.unit else { return Ok(()) };
+        let Some(unit) = &self.unit.clone() else { return Ok(()) };
         let prepared = &self.order.prepared;
         if self.report.run.is_none() {
             self.report.run = Some(self.desk.with(|ledger| ledger.begin_run(unit, Some(&prepared.hash)))?);
+            self.ask_mes(unit)?;
         }
         for (name, from) in &prepared.recipe.identity {
             let identity = self.desk.with(|ledger| ledger.reserve(&from.pool, unit))?;

@@ -1,6 +1,9 @@
 //! The outbox against real receivers: a web server and a broker, with a sender that is killed again and again.
 #![allow(clippy::unwrap_used)]
 
+#[path = "outbox/mes.rs"]
+mod mes;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

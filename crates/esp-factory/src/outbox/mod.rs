@@ -5,9 +5,16 @@
 
 mod file;
 #[cfg(feature = "events")]
+mod http;
+#[cfg(feature = "events")]
+mod mes;
+#[cfg(feature = "events")]
 mod mqtt;
 #[cfg(feature = "events")]
 mod webhook;
+
+#[cfg(feature = "events")]
+pub use mes::Mes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +73,7 @@ pub fn sinks(config: &Config) -> Result<Vec<Box<dyn Sink>>, ToolError> {
     if let Some(path) = config.path("events_file") {
         sinks.push(Box::new(file::File::new(&path)));
     }
-    for (setting, make) in [("events_webhook", webhook as Make), ("events_mqtt", mqtt)] {
+    for (setting, make) in [("events_webhook", webhook as Make), ("events_mqtt", mqtt), ("mes_url", mes)] {
         if !config.text(setting).is_empty() {
             let bad = |error: String| ToolError::new(Code::BadConfiguration, format!("{setting}: {error}"));
             sinks.push(make(config, config.text(setting)).map_err(bad)?);
@@ -89,8 +96,15 @@ fn mqtt(_: &Config, url: &str) -> Result<Box<dyn Sink>, String> {
     Ok(Box::new(mqtt::Mqtt::new(url)?))
 }
 
+#[cfg(feature = "events")]
+fn mes(config: &Config, url: &str) -> Result<Box<dyn Sink>, String> {
+    Ok(Box::new(Mes::new(config, url)?))
+}
+
 #[cfg(not(feature = "events"))]
 use without as webhook;
+#[cfg(not(feature = "events"))]
+use without as mes;
 #[cfg(not(feature = "events"))]
 use without as mqtt;
 

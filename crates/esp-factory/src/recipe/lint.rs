@@ -54,6 +54,7 @@ pub fn lint(recipe: &Recipe, context: &Context) -> Vec<Finding> {
     lints.nvs();
     lints.templates();
     lints.tests();
+    lints.mes();
     lints.rest();
     lints.found.sort_by_key(|finding| finding.severity);
     lints.found
@@ -263,6 +264,18 @@ impl Lints<'_> {
         }
         if self.recipe.tests.is_empty() {
             self.warn("tests", "there is no test: a unit passes when what was written reads back right");
+        }
+    }
+
+    fn mes(&mut self) {
+        let Some(mes) = &self.recipe.mes else { return };
+        if mes.check.is_none() && mes.report.is_none() {
+            self.warn("mes", "neither check nor report is named: nothing is asked and nothing reported");
+        }
+        for path in mes.check.iter().chain(&mes.report) {
+            if path.contains("://") || path.split('/').any(|part| part == "..") {
+                self.error("mes", format!("{path:?} is not a path below the setting mes_url, such as \"units/check\""));
+            }
         }
     }
 

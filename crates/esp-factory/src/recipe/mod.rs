@@ -67,8 +67,20 @@ pub struct Recipe {
     pub tests: Vec<Test>,
     /// The label.
     pub label: Option<Label>,
+    /// What the manufacturing execution system is asked and told.
+    pub mes: Option<Mes>,
     /// Made by `recipe lock`.
     pub lock: Option<lock::Lock>,
+}
+
+/// Requests to the manufacturing execution system of the setting `mes_url`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mes {
+    /// Path below `mes_url` that says whether a unit may be worked on; asked before anything is issued or written.
+    pub check: Option<String>,
+    /// Path below `mes_url` that gets the record of each run.
+    pub report: Option<String>,
 }
 
 /// What a recipe is called.

@@ -4,12 +4,12 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{
-    About, ChipWanted, EfusePlan, Encryption, FromPool, ImageAt, Label, NvsData, PartitionData, Recipe, RecipeError,
-    SecureCert, TableFile, Test, Units, lock,
+    About, ChipWanted, EfusePlan, Encryption, FromPool, ImageAt, Label, Mes, NvsData, PartitionData, Recipe,
+    RecipeError, SecureCert, TableFile, Test, Units, lock,
 };
 
 /// Sections with what their entries look like.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("recipe", "[recipe] with name, version"),
     ("chip", "[chip] with type, min_revision, max_revision, min_flash"),
     ("image", "[[image]] with file, address"),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 14] = [
     ("efuse", "[efuse] with profile, and [[efuse.burn]]"),
     ("test", "[[test]] with name, kind, min, max, equals, optional and what its kind needs"),
     ("label", "[label] with payload"),
+    ("mes", "[mes] with check, report: paths below the setting mes_url"),
     ("lock", "[lock], made by locking the recipe"),
 ];
 
@@ -53,6 +54,7 @@ pub fn problems(text: &str) -> Vec<RecipeError> {
     found.one::<EfusePlan>("efuse");
     found.each::<Test>("test");
     found.one::<Label>("label");
+    found.one::<Mes>("mes");
     found.one::<lock::Lock>("lock");
     // Whatever the sections did not show.
     if found.problems.is_empty()

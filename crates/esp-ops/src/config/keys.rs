@@ -110,7 +110,13 @@ pub static KEYS: &[Key] = &[
         "events_secret_file",
         &["MCP_ESPTOOL_EVENTS_SECRET_FILE"],
         "",
-        "file with the secret that signs what is posted to events_webhook",
+        "file with the secret that signs what is posted to events_webhook and mes_url",
+    ),
+    key(
+        "mes_url",
+        &["MCP_ESPTOOL_MES_URL"],
+        "",
+        "https:// address of the manufacturing execution system, below which recipes name paths to ask and to report to (http:// on this computer only)",
     ),
     key(
         "events_mqtt",
