@@ -40,3 +40,8 @@ package target="x86_64-unknown-linux-musl":
     cargo build --release --target {{target}} -p mcp-esptool
     python3 packaging/package.py {{target}} target/{{target}}/release/mcp-esptool dist
     python3 packaging/try.py {{target}} target/{{target}}/release/mcp-esptool
+
+# The same as a dynamic program, which can load PKCS#11 modules: archive in dist/.
+package-dynamic:
+    cargo build --release -p mcp-esptool
+    python3 packaging/package.py dynamic target/release/mcp-esptool dist

@@ -3,6 +3,7 @@
 
     packaging/package.py TARGET PROGRAM [OUTPUT]      e.g. x86_64-unknown-linux-musl target/.../mcp-esptool dist
     packaging/package.py finish OUTPUT                manifests and checksums, once the archives of all platforms are there
+    packaging/package.py dynamic PROGRAM OUTPUT       the archive of the program that loads PKCS#11 modules
     packaging/package.py mcpb TARGET PROGRAM OUTPUT   the bundle alone
     packaging/package.py buttons                      links that add the server to Cursor and VS Code
 
@@ -74,6 +75,17 @@ def archive(output, target, program, extra):
     with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
         packed.write(raw.getvalue())
     return path
+
+
+def dynamic(program, output):
+    """The archive of a program for this computer's kind of Linux that loads shared libraries."""
+    start = program.read_bytes()[:64]
+    assert start.startswith(b"\x7fELF"), f"{program} is not a program for Linux"
+    machine = {0x3E: "x86_64", 0xB7: "aarch64"}[int.from_bytes(start[18:20], "little")]
+    assert b"ld-linux" in program.read_bytes(), f"{program} is static: it cannot load PKCS#11 modules"
+    output.mkdir(parents=True, exist_ok=True)
+    text = licences(metadata()["packages"]).encode()
+    print(archive(output, f"{machine}-unknown-linux-gnu", program, {"THIRD_PARTY.txt": text}))
 
 
 def npm(output, version, target, program):
@@ -189,6 +201,8 @@ if __name__ == "__main__":
         about = metadata()
         version = next(package["version"] for package in about["packages"] if package["name"] == NAME)
         print(mcpb(Path(sys.argv[4]), version, sys.argv[2], Path(sys.argv[3]), licences(about["packages"])))
+    elif len(sys.argv) == 4 and sys.argv[1] == "dynamic":
+        dynamic(Path(sys.argv[2]), Path(sys.argv[3]))
     elif len(sys.argv) == 3 and sys.argv[1] == "finish":
         finish(sys.argv[2])
     elif len(sys.argv) in (3, 4) and sys.argv[1] in TARGETS:

@@ -179,6 +179,43 @@ fn templates_use_only_values_that_packaging_fills_in() {
     }
 }
 
+/// Each client configuration of `examples/` starts a server with parameters that it takes.
+#[test]
+fn examples_of_client_configurations_start_the_server() {
+    let mut tried = 0;
+    for file in walk(&root().join("examples/clients")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let all: Value = match file.extension().and_then(|end| end.to_str()) {
+            Some("toml") => serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap(),
+            _ => serde_json::from_str(&text).unwrap(),
+        };
+        let servers = ["mcpServers", "servers", "mcp_servers"].iter().find_map(|name| all.get(name)).unwrap();
+        let server = &servers["esptool"];
+        assert_eq!(server["command"], "mcp-esptool", "{}", file.display());
+        let args: Vec<&str> = server["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+        assert_eq!(args[0], "serve");
+        // Its input has ended: it ends, too.
+        program(&args);
+        tried += 1;
+    }
+    assert!(tried >= 4, "{tried}");
+}
+
+#[test]
+fn the_example_recipe_is_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        command.args(args).current_dir(dir.path()).env("MCP_ESPTOOL_STATE_DIR", dir.path().join("state"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert!(run(&["recipe", "new", "base.toml", "--chip", "esp32c3"]).0);
+    fs::copy(root().join("examples/recipes/blink.toml"), dir.path().join("blink.toml")).unwrap();
+    let (good, said) = run(&["recipe", "check", "blink.toml"]);
+    assert!(good && said.contains("the recipe is good"), "{said}");
+}
+
 #[test]
 fn container_files_set_what_there_is_to_set() {
     let (docker, compose) = (read("packaging/Dockerfile"), read("packaging/compose.yaml"));
