@@ -102,7 +102,127 @@ fn boot() {
     println!("20 virtual seconds of the app: {:.3} s ({executed:.1} million instructions)", spent() - began);
 }
 
+/// The ROMs of the Xtensa chips poll their UARTs in download mode: real code, no idling.
+fn xtensa() {
+    for chip in ["esp32", "esp32s2", "esp32s3"] {
+        let mut config = Config::new(chip, 4 << 20).unwrap();
+        config.download = true;
+        let mut machine = Machine::new(config).unwrap();
+        let (before, began, end) = (machine.instructions(), spent(), machine.now() + 4 * SECOND);
+        while machine.now() < end {
+            machine.run(end);
+            machine.take_events();
+        }
+        let millions = (machine.instructions() - before) as f64 / 1e6;
+        println!("{chip}, its ROM: {:.0} million instructions a second", millions / (spent() - began));
+    }
+}
+
+/// Applications of the corpus, from the reset to a text on the console, then 20 virtual seconds more.
+const APPS: &[(&str, &str, u32)] = &[("esp32", "blink-esp32", 0x1000), ("esp32s3", "blink-s3", 0)];
+const FIRST_LINE: &str = "LED";
+
+fn apps() {
+    for (chip, folder, offset) in APPS {
+        let mut config = Config::new(chip, 4 << 20).unwrap();
+        config.flash.load(0x8000, &partitions());
+        let read = |name: &str| std::fs::read(corpus(&format!("build/{folder}/{name}")));
+        let (Ok(bootloader), Ok(app)) = (read("bootloader_bootloader.bin"), read("blink.bin")) else {
+            println!("{chip}: no corpus");
+            continue;
+        };
+        config.flash.load(*offset, &bootloader);
+        config.flash.load(0x1_0000, &app);
+        let began = spent();
+        let mut machine = Machine::new(config).unwrap();
+        let mut console = String::new();
+        let run = |machine: &mut Machine, console: &mut String, end: u64| {
+            machine.run(end);
+            console.extend(machine.take_events().into_iter().filter_map(|event| match event.what {
+                What::Uart { port: 0, byte } => Some(char::from(byte)),
+                _ => None,
+            }));
+        };
+        while !console.contains(FIRST_LINE) && machine.now() < 2 * SECOND {
+            let end = machine.now() + MILLISECOND;
+            run(&mut machine, &mut console, end);
+        }
+        println!(
+            "{chip}: reset to its first line {:.3} s ({} ms virtual)",
+            spent() - began,
+            machine.now() / MILLISECOND
+        );
+        let (began, end) = (spent(), machine.now() + 20 * SECOND);
+        while machine.now() < end {
+            run(&mut machine, &mut console, end);
+        }
+        println!("{chip}: 20 virtual seconds more {:.3} s", spent() - began);
+    }
+}
+
+/// Kilobytes that the process has resident.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Sixteen machines with an application each, on two threads: real time for 10 virtual seconds, and memory.
+fn sixteen() {
+    let before = resident();
+    let began = std::time::Instant::now();
+    let machines: Vec<Machine> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut machines: Vec<Machine> = (0..8).filter_map(|_| hello()).collect();
+                    for step in 1..=100u64 {
+                        for machine in &mut machines {
+                            machine.run(step * SECOND / 10);
+                            machine.take_events();
+                        }
+                    }
+                    machines
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let each = (resident() - before) / machines.len().max(1) as u64;
+    println!(
+        "{} machines, 10 virtual seconds: {:.2} s, {each} KB resident each, with 4 MB of flash",
+        machines.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+fn hello() -> Option<Machine> {
+    let mut config = Config::new("esp32c3", 4 << 20)?;
+    config.flash.load(0x8000, &partitions());
+    for (offset, file) in [(0, "bootloader_bootloader.bin"), (0x1_0000, "hello_world.bin")] {
+        config.flash.load(offset, &std::fs::read(corpus(&format!("build/hello-c3/{file}"))).ok()?);
+    }
+    Machine::new(config).ok()
+}
+
+/// A program that waits by polling a timer, for 20 virtual seconds.
+fn polls() {
+    // lui a0,0x60023; lui a1,0x40000; sw a1,4(a0); lw a2,68(a0); bltu x0,a1,-8
+    let program = [0x6002_3537u32, 0x4000_05b7, 0x00b5_2223, 0x0445_2603, 0xfeb0_6ce3];
+    let mut machine = Machine::new(Config::new("esp32c3", 4 << 20).unwrap()).unwrap();
+    let bytes: Vec<u8> = program.iter().flat_map(|word| word.to_le_bytes()).collect();
+    assert!(machine.poke(0x4038_0000, &bytes));
+    machine.cores[0].get_mut().set_pc(0x4038_0000);
+    let began = spent();
+    machine.run(20 * SECOND);
+    println!("20 virtual seconds of polling a timer: {:.3} s", spent() - began);
+}
+
 fn main() {
     loops();
     boot();
+    polls();
+    xtensa();
+    apps();
+    sixteen();
 }

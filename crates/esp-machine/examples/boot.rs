@@ -37,6 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for attempt in 1..=if sync { 8 } else { 0 } {
         machine.input(attempt * 30_000_000_000, Input::Uart { port: 0, bytes: request.clone() });
     }
+    if let Ok(script) = std::env::var("STIMULI") {
+        for (time, input) in esp_machine::stimuli::parse(&std::fs::read_to_string(script)?, false)? {
+            machine.input(time, input);
+        }
+    }
     if let Ok(steps) = std::env::var("STEPS") {
         for _ in 0..steps.parse::<u64>()? {
             let core = machine.cores[0].get();

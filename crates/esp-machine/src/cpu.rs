@@ -59,6 +59,8 @@ pub trait Cpu: std::fmt::Debug {
     fn overwritten(&mut self, place: u32);
     /// Stop before these addresses.
     fn set_breakpoints(&mut self, addresses: &[u32]);
+    /// Something has happened: a core that passes over rounds of a wait looks again.
+    fn look_again(&mut self) {}
     /// The next instruction is stepped over by a debugger: a breakpoint on it does not count, interrupts wait.
     fn begin_step(&mut self);
     /// It was.

@@ -121,7 +121,9 @@ impl Control {
 
     /// Looks at what has happened.
     pub fn see(&mut self, event: &Event, console: Option<u8>) {
-        if let What::Pin { .. } | What::Reset { .. } | What::I2c { .. } = event.what {
+        if let What::Pin { .. } | What::Reset { .. } | What::I2c { .. } | What::Spi { .. } | What::Pwm { .. } =
+            event.what
+        {
             if self.trace.len() >= MOST_TRACE {
                 self.trace.pop_front();
             }
@@ -304,7 +306,7 @@ impl Engine {
         self.control.snapshots.iter().map(|(name, machine)| (name.as_str(), machine.now()))
     }
 
-    /// Edges of pins, I2C messages and resets since the trace was taken last, oldest first.
+    /// Edges of pins, PWM outputs, I2C and SPI messages and resets since the trace was taken last, oldest first.
     pub fn take_trace(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.control.trace).into()
     }

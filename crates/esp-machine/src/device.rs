@@ -54,12 +54,16 @@ pub struct Shared {
     pub psram: u32,
     /// The running slice ends behind this instruction: interrupt lines, time or decoded code may have changed.
     pub stop: bool,
+    /// What the signature unit decrypts a private key by, when the HMAC unit has made it.
+    pub signing_key: Option<[u8; 32]>,
     /// A slice ends with an event: somebody waits for it.
     pub heed: bool,
     /// Power is cut in the middle of this write or erase of the flash.
     pub cut_after: Option<u32>,
-    /// Deep sleep: no core runs until something wakes the chip.
-    pub asleep: bool,
+    /// Since when the chip sleeps: no core runs until something wakes it, and clocks of the crystal stand.
+    pub asleep: Option<u64>,
+    /// How long it has slept since power-on without losing what its digital part holds.
+    pub slept: u64,
     /// Somebody wants a reset.
     pub reset: Option<ResetRequest>,
     /// Why the last reset was, as the chip's register says.
@@ -78,6 +82,10 @@ pub struct Shared {
     pub pc: u32,
     /// Levels of the GPIO pins as something outside drives them, and which it drives.
     pub pins: [u64; 2],
+    /// Pins whose level has changed, for the devices that look at them.
+    pub edges: Vec<(u8, bool)>,
+    /// The calibration channel of an ADC is connected to ground, by unit.
+    pub adc_grounded: [bool; 2],
     /// What is to happen to the processor's second core.
     pub second_core: Option<CoreRequest>,
 }
@@ -173,6 +181,17 @@ impl Ctx<'_> {
         }
     }
 
+    /// Time since power-on without the time that the chip has slept: what clocks count that stand meanwhile.
+    pub fn awake(&self) -> u64 {
+        self.shared.asleep.unwrap_or(self.shared.now).saturating_sub(self.shared.slept)
+    }
+
+    /// [`Ctx::wake`] at a time that is told as [`Ctx::awake`] tells it.
+    pub fn wake_awake(&mut self, when: u64) {
+        let behind = self.shared.now.saturating_sub(self.awake());
+        self.wake(when.saturating_add(behind));
+    }
+
     /// Something that the outside sees.
     pub fn say(&mut self, what: crate::events::What) {
         let event = Event { time: self.shared.now, what };
@@ -200,6 +219,14 @@ pub trait Device: Send + std::fmt::Debug {
     fn input(&mut self, _ctx: &mut Ctx<'_>, _input: &Input) -> bool {
         false
     }
+
+    /// A store at this offset does nothing but put a clock's count where it can be read.
+    fn hands_out_clock(&self, _offset: u32) -> bool {
+        false
+    }
+
+    /// Pins have another level, whoever drives them.
+    fn edges(&mut self, _ctx: &mut Ctx<'_>, _edges: &[(u8, bool)]) {}
 
     /// The registers hold their reset values again; `whole` when RTC state is lost too.
     fn reset(&mut self, _ctx: &mut Ctx<'_>, _whole: bool) {}

@@ -30,6 +30,22 @@ pub enum Input {
         /// Bytes by the register that they begin at.
         registers: BTreeMap<u8, Vec<u8>>,
     },
+    /// A channel of an ADC shows this from now on.
+    Adc {
+        /// The unit, from 1 on.
+        unit: u8,
+        /// Its channel.
+        channel: u8,
+        /// What a conversion gives, 12 bits.
+        value: u16,
+    },
+    /// A device is on an SPI bus.
+    SpiDevice {
+        /// The controller's number.
+        bus: u8,
+        /// What it is.
+        device: crate::spi_bus::Device,
+    },
     /// The reset pin is pulled.
     Reset,
     /// Power goes and comes again.
@@ -63,6 +79,26 @@ pub enum What {
         bus: u8,
         /// What.
         message: crate::i2c_bus::Message,
+    },
+    /// A transfer on an SPI bus.
+    Spi {
+        /// The controller's number.
+        bus: u8,
+        /// What the controller has sent, command and address included.
+        sent: Vec<u8>,
+        /// What it has received.
+        received: Vec<u8>,
+    },
+    /// A PWM channel puts out something else now.
+    Pwm {
+        /// The channel.
+        channel: u8,
+        /// Thousandths of a hertz; 0 for a level that stays.
+        millihertz: u64,
+        /// Steps of a period that the output is high.
+        duty: u32,
+        /// Steps of a period.
+        full: u32,
     },
     /// The chip or its processor starts anew.
     Reset {

@@ -38,6 +38,7 @@ pub mod riscv;
 pub mod rom;
 pub mod security;
 pub mod soc;
+pub mod spi_bus;
 pub mod stimuli;
 pub mod xtensa;
 pub mod xts;

@@ -152,9 +152,11 @@ impl Machine {
             mmu: Mmu::new(&board.cache, config.psram),
             psram: config.psram,
             stop: false,
+            signing_key: None,
             heed: false,
             cut_after: None,
-            asleep: false,
+            asleep: None,
+            slept: 0,
             reset: None,
             reset_cause: board.reset_cause.power_on,
             reset_cause_of_power: board.reset_cause.power_on,
@@ -164,6 +166,8 @@ impl Machine {
             random: config.seed.max(1),
             pc: 0,
             pins: [0; 2],
+            edges: Vec::new(),
+            adc_grounded: [false; 2],
             second_core: None,
         };
         let mut soc = Soc::new(board, memory, pages, shared);
@@ -275,12 +279,14 @@ impl Machine {
                 Some((_, input)) => {
                     self.soc.shared.now = now;
                     self.soc.input(&input);
+                    self.look_again();
                 }
                 None => {}
             }
         }
         if self.soc.next_deadline() <= now {
             self.soc.fire(now);
+            self.look_again();
         }
         if let Some(request) = self.soc.shared.reset.take() {
             self.begin_reset(request);
@@ -295,6 +301,10 @@ impl Machine {
         self.slice(until)
     }
 
+    fn look_again(&mut self) {
+        self.cores.iter_mut().for_each(|core| core.get_mut().look_again());
+    }
+
     /// Lets the cores run to the next thing that happens.
     fn slice(&mut self, until: u64) -> Option<Stop> {
         let input = self.inputs.front().map_or(NEVER, |(time, _)| *time);
@@ -305,9 +315,10 @@ impl Machine {
         if several {
             budget = budget.min(TURN);
         }
+        self.soc.alone = !several;
         let mut idle = true;
         let target = start.saturating_add(budget);
-        if !self.soc.shared.asleep {
+        if self.soc.shared.asleep.is_none() {
             for index in 0..self.cores.len() {
                 if !self.running.get(index).copied().unwrap_or(false) {
                     continue;
@@ -485,6 +496,7 @@ impl Soc {
             anchor: (0, 0),
             watched,
             clock_changed: false,
+            alone: true,
             radio: crate::soc::RadioPolls::default(),
             watches: Vec::new(),
             watched_access: None,
@@ -513,7 +525,8 @@ impl Soc {
     /// Registers hold their reset values, devices begin anew; RTC state stays unless the reset is a whole one.
     fn reset(&mut self, request: ResetRequest, now: u64) {
         self.shared.now = now;
-        self.shared.asleep = false;
+        self.shared.asleep = None;
+        self.shared.slept = 0;
         self.radio = crate::soc::RadioPolls::default();
         self.shared.second_core = None;
         let keeps: Vec<bool> = self.devices.iter().map(|device| device.keeps() && !request.whole).collect();

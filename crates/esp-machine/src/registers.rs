@@ -72,8 +72,9 @@ pub fn parse(text: &str) -> Vec<Block> {
     blocks
 }
 
+/// Some masks of the files have bits beyond the register's.
 fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text, 16).ok()
+    u64::from_str_radix(text, 16).ok().map(|number| number as u32)
 }
 
 /// What software may do with one word.
@@ -185,11 +186,13 @@ mod tests {
 
     #[test]
     fn writes_follow_the_masks_of_the_file() {
-        let blocks =
-            parse("# text\nblock A 60000000 21 22\n4 INT_RAW 2 0 f\n8 CONF 10 ff\nnothing\nblock B 60010000 = A\n");
+        let blocks = parse(
+            "# text\nblock A 60000000 21 22\n4 INT_RAW 2 0 f\n8 CONF 10 ff\nc WIDE 1 f83ffffff\nnothing\nblock B 60010000 = A\n",
+        );
         assert_eq!(blocks[0].sources, [21, 22]);
         assert_eq!(blocks[1].offset("CONF"), Some(8));
         assert_eq!(blocks[1].registers[&8].reset, 0x10);
+        assert_eq!(blocks[0].registers[&12].writable, 0x83ff_ffff);
         let mut page = RegisterPage::new(0x6000_0000);
         page.learn(4, Masks { reset: 3, writable: 0, write_1_clears: 0xf, ones: 0, copies: (0, 0) });
         page.reset(4);

@@ -51,6 +51,8 @@ pub struct Soc {
     pub watched: Vec<u32>,
     /// The processor's clock may be another now.
     pub clock_changed: bool,
+    /// Only one core runs.
+    pub alone: bool,
     /// Reads of the radio's registers that follow each other.
     pub radio: RadioPolls,
     /// What a debugger watches.
@@ -190,6 +192,21 @@ impl Soc {
     pub fn peek_register(&self, address: u32) -> u32 {
         let entry = self.memory.entry(address);
         self.pages.get((entry >> SHIFT) as usize).map_or(0, |page| page.read(address))
+    }
+
+    /// A register, not memory.
+    #[inline]
+    pub fn is_register(&self, address: u32) -> bool {
+        self.memory.entry(address) & IO != 0
+    }
+
+    /// A store to this register does nothing but hand out a clock's count.
+    pub fn hands_out_clock(&self, address: u32) -> bool {
+        let address = self.canonical(address);
+        let page = self.pages.get((self.memory.entry(address) >> SHIFT) as usize);
+        let owner = page.map_or(NOBODY, |page| page.owner[(address as usize & 0xfff) / 256]);
+        let device = self.devices.get(usize::from(owner)).zip(self.bases.get(usize::from(owner)));
+        device.is_some_and(|(device, base)| device.hands_out_clock(address.wrapping_sub(*base)))
     }
 
     /// The address that a mirrored register has in the data.
@@ -354,7 +371,23 @@ impl Soc {
         let base = *self.bases.get(index)?;
         let device = self.devices.get_mut(index)?;
         let mut ctx = Ctx { index, base, pages: &mut self.pages, memory: &mut self.memory, shared: &mut self.shared };
-        Some(call(device.as_mut(), &mut ctx))
+        let done = call(device.as_mut(), &mut ctx);
+        if !self.shared.edges.is_empty() {
+            self.tell_edges();
+        }
+        Some(done)
+    }
+
+    /// Pins have another level: whoever looks at them is told.
+    fn tell_edges(&mut self) {
+        let edges = std::mem::take(&mut self.shared.edges);
+        for (index, (device, base)) in self.devices.iter_mut().zip(&self.bases).enumerate() {
+            let base = *base;
+            let mut ctx =
+                Ctx { index, base, pages: &mut self.pages, memory: &mut self.memory, shared: &mut self.shared };
+            device.edges(&mut ctx, &edges);
+        }
+        self.shared.edges.clear();
     }
 
     /// Hands an input to the device it is for; false when there is none.

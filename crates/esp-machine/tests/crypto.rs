@@ -369,6 +369,141 @@ fn a_curves_point_is_multiplied_and_checked_as_by_the_crate() {
     }
 }
 
+/// A chip with the larger accelerator: base, distance of its memories, first bit of the mode, bits of the curve.
+const LARGER: [(&str, u32, u32, u32); 3] =
+    [("esp32h2", 0x6008_b000, 0x20, 4), ("esp32c61", 0x6008_b000, 0x20, 4), ("esp32c5", 0x6008_b000, 0x30, 5)];
+
+#[test]
+fn the_larger_accelerator_multiplies_on_each_curve_and_in_jacobian_coordinates() {
+    let mut state = 9u8;
+    let mut random = |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(29).wrapping_add(7);
+            *byte = state;
+        }
+    };
+    for (id, base, step, mode_bit) in LARGER {
+        for (scheme, size, curve) in
+            [(Scheme::EcdsaP192, 24, 0), (Scheme::EcdsaP256, 32, 1), (Scheme::EcdsaP384, 48, 2)]
+        {
+            if size == 48 && step != 0x30 {
+                continue;
+            }
+            let [one, other] = [(); 2].map(|()| PrivateKey::generate(scheme, &mut random).unwrap());
+            let (PrivateKey::Ecdsa(_, scalar), PublicKey::Ecdsa(_, point)) = (&one, other.public().unwrap()) else {
+                panic!("another kind of key")
+            };
+            let wanted = esp_model::secure::curve::multiply(scheme, scalar, &point).unwrap();
+            let mut machine = machine(id);
+            let at = |memory: u32| base + 0x100 + step * memory;
+            write(&mut machine, at(0), &reversed(scalar));
+            write(&mut machine, at(1), &reversed(&point[..size]));
+            write(&mut machine, at(2), &reversed(&point[size..]));
+            store(&mut machine, base + 0x1c, 7 << mode_bit | curve << 2 | 1);
+            assert_eq!(load(&mut machine, base + 0x1c) >> 29 & 1, 1, "{id} {size}: on the curve");
+            let jacobian = [3, 4].map(|memory| reversed(&read(&mut machine, at(memory), size as u32))).concat();
+            assert_eq!(jacobian, wanted, "{id} {size}");
+            store(&mut machine, base + 0x1c, 6 << mode_bit | curve << 2 | 1);
+            assert_eq!(load(&mut machine, base + 0x1c) >> 29 & 1, 1, "{id} {size}: the product is on the curve, too");
+            store(&mut machine, base + 0x1c, curve << 2 | 1);
+            assert_eq!([1, 2].map(|memory| reversed(&read(&mut machine, at(memory), size as u32))).concat(), wanted);
+        }
+    }
+}
+
+#[test]
+fn the_larger_accelerator_adds_subtracts_multiplies_and_divides_modulo_the_order() {
+    // Any two numbers below the order of P-192.
+    let a = hex("0000000019daa5ed2ed2d4a2b2a3d5e9c0c0b1f6d8b6e0d1");
+    let b = hex("00000000000000f4d2a1c09a77e1f2b3c4d5e6f708192a3b");
+    for (id, base, step, mode_bit) in LARGER {
+        let mut machine = machine(id);
+        let at = |memory: u32| base + 0x100 + step * memory;
+        let mut compute = |mode: u32, a: &[u8], b: &[u8]| {
+            write(&mut machine, at(1), &reversed(a));
+            write(&mut machine, at(2), &reversed(b));
+            store(&mut machine, base + 0x1c, mode << mode_bit | 1);
+            reversed(&read(&mut machine, at(if mode < 10 { 1 } else { 2 }), 24))
+        };
+        let sum = compute(8, &a, &b);
+        assert_eq!(compute(9, &sum, &b), a, "{id}");
+        let product = compute(10, &a, &b);
+        assert_ne!(product, a);
+        assert_eq!(compute(11, &product, &b), a, "{id}: what was multiplied is divided");
+        let one = compute(11, &a, &a);
+        assert_eq!((one[23], one[..23].iter().all(|byte| *byte == 0)), (1, true), "{id}");
+    }
+}
+
+/// A private key as Espressif's tools encrypt it for the signature unit.
+fn encrypted_key(key: &[u8; 32], iv: &[u8; 16], size: usize, [exponent, modulus]: [u64; 2]) -> Vec<u8> {
+    use aes::Aes256;
+    use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
+    let number = |value: u64| {
+        let mut bytes = vec![0; size];
+        bytes[..8].copy_from_slice(&value.to_le_bytes());
+        bytes
+    };
+    // The unit that computes here needs no R², which stands behind; two words are used.
+    let numbers = [number(exponent), number(modulus), number(1)].concat();
+    let values = [7u32.to_le_bytes(), 1u32.to_le_bytes()].concat();
+    let digest = Sha256::digest([&numbers, &values, &iv[..]].concat());
+    let plain = [&numbers, &digest[..], &values, &[8; 8]].concat();
+    let mut derived = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    derived.update(&[0xff; 32]);
+    let cipher = Aes256::new_from_slice(&derived.finalize().into_bytes()).unwrap();
+    let mut chain = *iv;
+    let mut out = Vec::new();
+    for block in plain.chunks(16) {
+        let mut text: [u8; 16] = std::array::from_fn(|index| block[index] ^ chain[index]);
+        let mut one = text.into();
+        cipher.encrypt_block(&mut one);
+        text = one.into();
+        chain = text;
+        out.extend(text);
+    }
+    out
+}
+
+#[test]
+fn the_signature_unit_signs_with_a_key_that_only_it_decrypts() {
+    let (key, iv) = (std::array::from_fn(|index| (index * 3 + 5) as u8), [0x5a; 16]);
+    for (id, base, hmac, size) in [
+        ("esp32c3", 0x6003_d000, 0x6003_e000, 384),
+        ("esp32c6", 0x6008_c000, 0x6008_d000, 384),
+        ("esp32s3", 0x6003_d000, 0x6003_e000, 512),
+        ("esp32s2", 0x6003_d000, 0x6003_e000, 512),
+    ] {
+        let text = encrypted_key(&key, &iv, size, [65_537, 1_000_003]);
+        let mut machine = with_key(id, &key, 7);
+        store(&mut machine, base + 0xe00, 1);
+        assert_eq!(load(&mut machine, base + 0xe0c), 1, "{id}: it waits for a key");
+        for (offset, value) in [(0x40, 1), (0x44, 7), (0x48, 2), (0x4c, 1)] {
+            store(&mut machine, hmac + offset, value);
+        }
+        let mut sign = |text: &[u8]| {
+            store(&mut machine, base + 0xe00, 1);
+            assert_eq!(load(&mut machine, base + 0xe0c), 0, "{id}: it has its key");
+            write(&mut machine, base + 0x630, &iv);
+            let mut rest = text;
+            for (at, length) in [(0, size), (0x200, size), (0x400, size), (0x600, 48)] {
+                write(&mut machine, base + at, &rest[..length]);
+                rest = &rest[length..];
+            }
+            write(&mut machine, base + 0x800, &3u64.to_le_bytes());
+            store(&mut machine, base + 0xe04, 1);
+            let result = (load(&mut machine, base + 0xe14), read(&mut machine, base + 0xa00, 8));
+            store(&mut machine, base + 0xe08, 1);
+            result
+        };
+        // 3^65537 mod 1000003, by Python.
+        assert_eq!(sign(&text), (0, 486_750u64.to_le_bytes().to_vec()), "{id}");
+        let mut damaged = text.clone();
+        damaged[20] ^= 1;
+        assert_eq!(sign(&damaged), (1, vec![0; 8]), "{id}: a damaged key is found by its digest");
+    }
+}
+
 /// The first chip makes a modular product of two of Montgomery's, as its driver does.
 #[test]
 fn the_first_chips_products_and_powers_are_right() {

@@ -19,8 +19,10 @@ struct Side {
     whole_address: bool,
     /// Which block the channel serves; `None` when it serves only one.
     select: Option<u32>,
-    /// Raw interrupts, and those of a chain that has ended.
-    raw: Option<(u32, u32)>,
+    /// Raw interrupts, those of a chain that has ended, and the source that tells the processor.
+    raw: Option<(u32, u32, u32)>,
+    /// Whether bytes wait: the register, and what it holds when none do.
+    status: Option<(u32, u32)>,
 }
 
 /// The channels, as one block uses them.
@@ -37,18 +39,33 @@ impl Dma {
     pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         let ram = it.number_or("ram", 0x3fc0_0000);
         let own = it.set.get("dma").map(|base| {
-            [0x24, 0x28].map(|link| Side { link: base + link, whole_address: false, select: None, raw: None })
+            [0x24, 0x28].map(|link| Side {
+                link: base + link,
+                whole_address: false,
+                select: None,
+                raw: None,
+                status: None,
+            })
         });
         let shared = ["DMA", "AHB_DMA"].into_iter().find_map(|name| board.block(name));
+        let lines = shared.map_or_else(Vec::new, |block| super::gdma::lines(board, &block.name));
+        let source = |at: u32| {
+            let line = lines.iter().find(|(raw, _)| shared.is_some_and(|block| block.base + raw == at));
+            line.map_or(u32::MAX, |(_, source)| *source)
+        };
         let register = |name: String| shared.and_then(|block| Some(block.base + block.offset(&name)?));
         let side = |direction: &str, channel: u32, done: [u32; 2]| {
             let whole = register(format!("{direction}_LINK_ADDR_CH{channel}"));
-            let own_raw = register(format!("{direction}_INT_RAW_CH{channel}")).map(|at| (at, done[0]));
+            let own_raw = register(format!("{direction}_INT_RAW_CH{channel}")).map(|at| (at, done[0], source(at)));
             Some(Side {
+                status: shared.and_then(|block| {
+                    let offset = block.offset(&format!("{direction}FIFO_STATUS_CH{channel}"))?;
+                    Some((block.base + offset, block.registers.get(&offset)?.reset))
+                }),
                 link: whole.or_else(|| register(format!("{direction}_LINK_CH{channel}")))?,
                 whole_address: whole.is_some(),
                 select: Some(register(format!("{direction}_PERI_SEL_CH{channel}"))?),
-                raw: own_raw.or_else(|| register(format!("INT_RAW_CH{channel}")).map(|at| (at, done[1]))),
+                raw: own_raw.or_else(|| register(format!("INT_RAW_CH{channel}")).map(|at| (at, done[1], source(at)))),
             })
         };
         // DONE, EOF and, on the way out, TOTAL_EOF; the one register of the first controllers has both directions.
@@ -66,9 +83,14 @@ impl Dma {
     }
 
     fn done(ctx: &mut Ctx<'_>, side: Side) {
-        if let Some((at, bits)) = side.raw {
-            let before = ctx.get_at(at);
-            ctx.put_at(at, before | bits);
+        if let Some((at, empty)) = side.status {
+            ctx.put_at(at, empty);
+        }
+        if let Some((at, bits, source)) = side.raw {
+            let raw = ctx.get_at(at) | bits;
+            ctx.put_at(at, raw);
+            let active = raw & ctx.get_at(at + super::gdma::ENABLE) != 0;
+            ctx.shared.source(source, active);
         }
     }
 

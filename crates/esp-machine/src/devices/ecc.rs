@@ -1,10 +1,13 @@
-//! The accelerator for elliptic curves: a point times a number, and whether a point is on its curve; P-192 and P-256.
+//! The accelerator for elliptic curves: a point times a number, whether a point is on its curve, and arithmetic modulo the
+//! curve's prime or order; P-192 and P-256, on some chips P-384.
 //!
-//! Numbers stand in memories of words, lowest first.
+//! Numbers stand in memories of words, lowest first. A point in Jacobian coordinates comes out with Z = 1: the same point as on
+//! silicon, but not the same three numbers. Two points are not added.
 
+use crypto_bigint::{BoxedUint, NonZero};
 use esp_model::secure::{Scheme, curve};
 
-use super::aes::{bytes, put};
+use super::rsa::power;
 use crate::chip::Peripheral;
 use crate::device::{Ctx, Device};
 
@@ -14,16 +17,52 @@ const ENABLE: u32 = 0x14;
 const CLEAR: u32 = 0x18;
 const CONF: u32 = 0x1c;
 const K: u32 = 0x100;
-const X: u32 = 0x120;
-const Y: u32 = 0x140;
+/// The memories behind K, by their place: a point's coordinates, and those of one in Jacobian coordinates.
+const X: u32 = 1;
+const Y: u32 = 2;
+const JACOBIAN: [u32; 3] = [3, 4, 5];
+
+/// A curve's size in bytes, prime and order.
+struct Curve {
+    scheme: Scheme,
+    size: usize,
+    prime: &'static str,
+    order: &'static str,
+}
+
+/// By the value of the field that chooses.
+static CURVES: [Curve; 3] = [
+    Curve {
+        scheme: Scheme::EcdsaP192,
+        size: 24,
+        prime: "fffffffffffffffffffffffffffffffeffffffffffffffff",
+        order: "ffffffffffffffffffffffff99def836146bc9b1b4d22831",
+    },
+    Curve {
+        scheme: Scheme::EcdsaP256,
+        size: 32,
+        prime: "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff",
+        order: "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+    },
+    Curve {
+        scheme: Scheme::EcdsaP384,
+        size: 48,
+        prime: "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffff",
+        order: "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+    },
+];
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Ecc {
     source: u32,
-    /// First bit of the mode, and the bit that says that the point is on the curve.
+    /// First bit of the mode and its mask, bits that choose the curve, and the bit that says that the point is on the curve.
     mode: u32,
+    mode_mask: u32,
+    curves: u32,
     verified: u32,
+    /// Distance of the memories.
+    step: u32,
     done: bool,
     on_curve: bool,
 }
@@ -33,34 +72,80 @@ impl Ecc {
         Self {
             source: it.sources.first().copied().unwrap_or(u32::MAX),
             mode: it.number_or("mode_bit", 5),
+            mode_mask: it.number_or("mode_mask", 7),
+            curves: it.number_or("curve_mask", 1),
             verified: 1 << (it.number_or("verified_bit", 8) & 31),
+            step: it.number_or("step", 0x20),
             done: false,
             on_curve: false,
         }
     }
 
-    /// A number of the curve's size, highest byte first.
-    fn number(ctx: &mut Ctx<'_>, at: u32, size: usize) -> Vec<u8> {
-        let bytes: [u8; 32] = bytes(ctx, at);
-        bytes.into_iter().take(size).rev().collect()
+    /// A number of the curve's size in one of the memories, highest byte first.
+    fn number(&self, ctx: &mut Ctx<'_>, memory: u32, size: usize) -> Vec<u8> {
+        let at = K + self.step * memory;
+        let words = (0..size as u32 / 4).flat_map(|word| ctx.get(at + 4 * word).to_le_bytes());
+        let mut bytes: Vec<u8> = words.collect();
+        bytes.reverse();
+        bytes
+    }
+
+    fn put(&self, ctx: &mut Ctx<'_>, memory: u32, number: &[u8]) {
+        let bytes: Vec<u8> = number.iter().rev().copied().collect();
+        super::aes::put(ctx, K + self.step * memory, &bytes);
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>, conf: u32) {
-        let (size, curve) = if conf & 4 != 0 { (32, Scheme::EcdsaP256) } else { (24, Scheme::EcdsaP192) };
-        let point = [Self::number(ctx, X, size), Self::number(ctx, Y, size)].concat();
-        let mode = conf >> self.mode & 7;
-        // 0: times k; 2: on the curve? 3: both.
-        self.on_curve = matches!(mode, 2 | 3) && curve::contains(curve, &point);
-        if mode == 0 || mode == 3 && self.on_curve {
-            let product = curve::multiply(curve, &Self::number(ctx, K, size), &point);
-            // The point at infinity, and what is no point, gives 0.
-            let product = product.unwrap_or_else(|| vec![0; 2 * size]);
-            for (at, half) in [X, Y].into_iter().zip(product.chunks(size)) {
-                let bytes: Vec<u8> = half.iter().rev().copied().collect();
-                put(ctx, at, &bytes);
+        let Some(curve) = CURVES.get((conf >> 2 & self.curves) as usize) else { return };
+        let (size, scheme) = (curve.size, curve.scheme);
+        let mode = conf >> self.mode & self.mode_mask;
+        let point = [self.number(ctx, X, size), self.number(ctx, Y, size)].concat();
+        // 0: times k; 2: on the curve? 3: both; 4: times k, Jacobian; 7: on the curve, and times k, Jacobian.
+        self.on_curve = matches!(mode, 2 | 3 | 7) && curve::contains(scheme, &point);
+        match mode {
+            0 | 4 => self.multiply(ctx, curve, &point, mode == 4),
+            3 | 7 if self.on_curve => self.multiply(ctx, curve, &point, mode == 7),
+            6 => self.on_curve = self.jacobian_on_curve(ctx, curve),
+            8..=11 => {
+                // The base is chosen by the bit below the mode.
+                let modulus = if conf >> (self.mode - 1) & 1 != 0 { curve.prime } else { curve.order };
+                let numbers = [point.get(..size), point.get(size..)].map(Option::unwrap_or_default);
+                if let Some(result) = arithmetic(mode, numbers, modulus) {
+                    self.put(ctx, if mode < 10 { X } else { Y }, &result);
+                }
             }
+            _ => {}
         }
         self.done = true;
+    }
+
+    fn multiply(&self, ctx: &mut Ctx<'_>, curve: &Curve, point: &[u8], jacobian: bool) {
+        let product = curve::multiply(curve.scheme, &self.number(ctx, 0, curve.size), point);
+        // The point at infinity, and what is no point, gives 0.
+        let there = product.is_some();
+        let product = product.unwrap_or_else(|| vec![0; 2 * curve.size]);
+        let memories = if jacobian { [JACOBIAN[0], JACOBIAN[1]] } else { [X, Y] };
+        for (memory, half) in memories.into_iter().zip(product.chunks(curve.size)) {
+            self.put(ctx, memory, half);
+        }
+        if jacobian {
+            let mut one = vec![0; curve.size];
+            if let Some(last) = one.last_mut() {
+                *last = there.into();
+            }
+            self.put(ctx, JACOBIAN[2], &one);
+        }
+    }
+
+    fn jacobian_on_curve(&self, ctx: &mut Ctx<'_>, curve: &Curve) -> bool {
+        let [x, y, z] = JACOBIAN.map(|memory| self.number(ctx, memory, curve.size));
+        let divided = |number: &[u8], times: usize| {
+            (0..times).try_fold(number.to_vec(), |number, _| arithmetic(11, [&number, &z], curve.prime))
+        };
+        match (divided(&x, 2), divided(&y, 3)) {
+            (Some(x), Some(y)) => curve::contains(curve.scheme, &[x, y].concat()),
+            _ => false,
+        }
     }
 
     fn update(&self, ctx: &mut Ctx<'_>) {
@@ -104,4 +189,24 @@ impl Device for Ecc {
     fn copy(&self) -> Box<dyn Device> {
         Box::new(self.clone())
     }
+}
+
+/// Sum, difference, product (modes 8 to 10) or quotient of two numbers modulo a prime, highest byte first.
+fn arithmetic(mode: u32, numbers: [&[u8]; 2], prime: &str) -> Option<Vec<u8>> {
+    let bits = 4 * prime.len() as u32;
+    let prime = NonZero::new(BoxedUint::from_be_hex(prime, bits).into_option()?).into_option()?;
+    let number = |bytes: &[u8]| Some(BoxedUint::from_be_slice(bytes, bits).ok()?.rem_vartime(&prime));
+    let [a, b] = [number(numbers[0])?, number(numbers[1])?];
+    let result = match mode {
+        8 => a.add_mod(&b, &prime),
+        9 => a.sub_mod(&b, &prime),
+        10 => a.mul_mod(&b, &prime),
+        _ => {
+            // By Fermat: the inverse is the power of the prime less 2.
+            let two = BoxedUint::from_be_slice(&[2], bits).ok()?;
+            let inverse = power(b, &prime.wrapping_sub(&two), prime.clone().get());
+            a.mul_mod(&inverse, &prime)
+        }
+    };
+    Some(result.to_be_bytes().into_vec())
 }

@@ -102,6 +102,9 @@ impl Gpio {
         }
         (self.shown, self.driven) = (levels, enable);
         let before = std::mem::replace(&mut self.inputs, levels);
+        let moved = before ^ levels;
+        let edges = (0..64u8).filter(|pin| moved >> pin & 1 != 0).map(|pin| (pin, levels >> pin & 1 != 0));
+        ctx.shared.edges.extend(edges);
         let mut active = false;
         for pin in 0..self.count {
             let conf = ctx.get(self.at.pins + 4 * pin);

@@ -23,6 +23,9 @@ const ONE_BLOCK: u32 = 0xf4;
 /// Purposes of a key: all that leads down to other units, and the one whose result software reads.
 const ALL_DOWN: u32 = 5;
 const UP: u32 = 8;
+const SIGNATURE: u32 = 7;
+/// The result for another unit is no longer there.
+const FORGET_SIGNATURE: u32 = 0x64;
 const SHA256: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
@@ -50,6 +53,17 @@ pub(super) fn finish(key: &[u8; 32], inner: [u32; 8]) -> [u8; 32] {
     let mut state = begin(key, 0x5c);
     compress256(&mut state, &[block]);
     fold(state)
+}
+
+/// What the signature unit decrypts by: the result for 32 bytes of ones.
+fn for_signature(key: &[u8; 32]) -> [u8; 32] {
+    let mut block = [0; 64];
+    block[..32].fill(0xff);
+    block[32] = 0x80;
+    block[62..].copy_from_slice(&(96u16 * 8).to_be_bytes());
+    let mut state = begin(key, 0x36);
+    compress256(&mut state, &[block]);
+    finish(key, state)
 }
 
 /// See the module.
@@ -80,6 +94,9 @@ impl Hmac {
         self.key = Self::key(number, purpose, ctx);
         self.error = self.key.is_none();
         self.state = self.key.map_or(SHA256, |key| begin(&key, 0x36));
+        if purpose == SIGNATURE {
+            ctx.shared.signing_key = self.key.map(|key| for_signature(&key));
+        }
     }
 
     fn block(&mut self, ctx: &mut Ctx<'_>, last: bool) {
@@ -111,14 +128,16 @@ impl Device for Hmac {
             PURPOSE | KEY => ctx.put(offset, value),
             MESSAGE..RESULT => ctx.put(offset, value),
             CONFIGURED if set => self.configure(ctx),
+            FORGET_SIGNATURE if set => ctx.shared.signing_key = None,
             BLOCK if set => self.block(ctx, false),
             LAST_PADDED | ONE_BLOCK if set => self.block(ctx, true),
             _ => ctx.store(offset, value),
         }
     }
 
-    fn reset(&mut self, _ctx: &mut Ctx<'_>, _whole: bool) {
+    fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
         (self.key, self.error) = (None, false);
+        ctx.shared.signing_key = None;
     }
 
     fn copy(&self) -> Box<dyn Device> {

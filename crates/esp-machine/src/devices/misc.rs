@@ -6,6 +6,9 @@ use super::SECOND;
 use crate::chip::Peripheral;
 use crate::device::{Ctx, Device};
 
+/// Block and register of the analog bus that say what the ADC's calibration channel is connected to.
+const ADC_CALIBRATION: (u8, u8) = (0x69, 7);
+
 /// The bus to analog parts: a word with block, register and data.
 #[derive(Debug, Clone)]
 pub struct AnalogBus {
@@ -40,6 +43,10 @@ impl Device for AnalogBus {
         }
         let done = self.done.iter().find(|(b, r, _)| (*b, *r) == (block, register)).map_or(0, |(_, _, bits)| *bits);
         let data = self.registers.get(&(offset, block, register)).copied().unwrap_or(0) | done;
+        // The ADC: bits that connect the calibration channel of each unit to ground.
+        if (block, register) == ADC_CALIBRATION {
+            ctx.shared.adc_grounded = [data >> 5 & 1 != 0, data >> 7 & 1 != 0];
+        }
         // Not busy, at once.
         ctx.put(offset, value & 0x0100_ffff | u32::from(data) << 16);
     }

@@ -1,17 +1,22 @@
 //! Behaviour of blocks, one type per IP.
 
+mod adc;
 mod aes;
 mod cores;
 mod dma;
+mod ds;
 mod ecc;
 mod efuse;
 mod flash;
 mod frc;
+mod gdma;
 mod gpio;
 mod hmac;
 mod i2c;
+mod ledc;
 mod misc;
 mod mmu;
+mod pcnt;
 mod rmt;
 mod rsa;
 mod rsa_first;
@@ -19,6 +24,7 @@ mod rtc;
 mod secure_boot;
 mod sha;
 mod sha_words;
+mod spi;
 mod systimer;
 mod systimer_single;
 mod timer_group;
@@ -43,7 +49,7 @@ const KINDS: &[(&str, Make)] = &[
     ("systimer", |_, it| Box::new(systimer::Systimer::new(it))),
     ("systimer_single", |_, it| Box::new(systimer_single::SystimerSingle::new(it))),
     ("timer_group", |board, it| Box::new(timer_group::TimerGroup::new(board, it))),
-    ("rmt", |_, it| Box::new(rmt::Rmt::new(it))),
+    ("rmt", |board, it| Box::new(rmt::Rmt::new(board, it))),
     ("rtc", |board, it| Box::new(rtc::Rtc::new(board, it))),
     ("efuse", |_, it| Box::new(efuse::EfuseController::new(it))),
     ("rsa", |_, it| Box::new(rsa::Rsa::new(it))),
@@ -52,6 +58,7 @@ const KINDS: &[(&str, Make)] = &[
     ("aes", |board, it| Box::new(aes::Aes::new(board, it))),
     ("aes_first", |_, _| Box::new(aes::First)),
     ("hmac", |_, it| Box::new(hmac::Hmac::new(it))),
+    ("ds", |_, it| Box::new(ds::DigitalSignature::new(it))),
     ("ecc", |_, it| Box::new(ecc::Ecc::new(it))),
     ("secure_boot", |board, _| Box::new(secure_boot::SecureBoot::new(board))),
     ("frc", |_, it| Box::new(frc::Frc::new(it))),
@@ -61,6 +68,12 @@ const KINDS: &[(&str, Make)] = &[
     ("usb_serial_jtag", |_, it| Box::new(usb::UsbSerialJtag::new(it))),
     ("gpio", |board, it| Box::new(gpio::Gpio::new(board, it))),
     ("i2c", |_, it| Box::new(i2c::I2c::new(it))),
+    ("adc", |board, it| Box::new(adc::Adc::new(board, it))),
+    ("adc_rtc", |board, it| Box::new(adc::RtcAdc::new(board, it))),
+    ("ledc", |board, it| Box::new(ledc::Ledc::new(board, it))),
+    ("spi", |board, it| Box::new(spi::Spi::new(board, it))),
+    ("gdma", |board, it| Box::new(gdma::Gdma::new(board, it))),
+    ("pcnt", |board, it| Box::new(pcnt::Pcnt::new(board, it))),
     ("mmu_table", |_, _| Box::new(mmu::MmuTable)),
 ];
 

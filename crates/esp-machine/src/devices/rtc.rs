@@ -115,14 +115,15 @@ impl Rtc {
             .map_or(NEVER / 2, |ticks| (u128::from(ticks) * u128::from(SECOND) / u128::from(self.hz.max(1))) as u64);
         self.wake_at = Some(wanted.max(ctx.shared.now + 1));
         self.deep = self.register("power").is_none_or(|at| ctx.get(at) >> 31 != 0);
-        ctx.shared.asleep = true;
+        ctx.shared.asleep = Some(ctx.shared.now);
         ctx.shared.stop = true;
         self.schedule(ctx);
     }
 
     fn wake(&mut self, ctx: &mut Ctx<'_>) {
         self.wake_at = None;
-        ctx.shared.asleep = false;
+        let began = ctx.shared.asleep.take().unwrap_or(ctx.shared.now);
+        ctx.shared.slept += ctx.shared.now.saturating_sub(began);
         if let Some(at) = self.register("wake_cause") {
             ctx.put(at, 1 << (self.it.number_or("timer_bit", 3) & 31));
         }
@@ -187,6 +188,10 @@ impl Device for Rtc {
             }
             ctx.store(offset, value);
         }
+    }
+
+    fn hands_out_clock(&self, offset: u32) -> bool {
+        self.is("update", offset)
     }
 
     fn fire(&mut self, ctx: &mut Ctx<'_>) {

@@ -60,7 +60,7 @@ impl Systimer {
     fn arm(&mut self, ctx: &mut Ctx<'_>, alarm: u32) {
         let enabled = ctx.get(0) >> (24 - alarm) & 1 != 0;
         let conf = ctx.get(0x34 + 4 * alarm);
-        let now = self.units[Self::unit_of(ctx, alarm)].now(ctx.shared.now);
+        let now = self.units[Self::unit_of(ctx, alarm)].now(ctx.awake());
         let period = u64::from(conf & 0x3ff_ffff);
         let target = u64::from(ctx.get(0x1c + 8 * alarm) & 0xf_ffff) << 32 | u64::from(ctx.get(0x20 + 8 * alarm));
         self.alarms[alarm as usize] = match (enabled, conf & 1 << 30 != 0) {
@@ -72,7 +72,7 @@ impl Systimer {
     }
 
     fn schedule(&mut self, ctx: &mut Ctx<'_>) {
-        let time = ctx.shared.now;
+        let time = ctx.awake();
         let mut next = NEVER;
         for alarm in 0..3 {
             if let Some(count) = self.alarms[alarm as usize] {
@@ -80,7 +80,7 @@ impl Systimer {
                 next = next.min(unit.when(count, time));
             }
         }
-        ctx.wake(next);
+        ctx.wake_awake(next);
     }
 
     fn update(&mut self, ctx: &mut Ctx<'_>) {
@@ -93,7 +93,7 @@ impl Systimer {
     fn load(&mut self, ctx: &mut Ctx<'_>, unit: usize) {
         let at = 0xc + 8 * unit as u32;
         let count = u64::from(ctx.get(at) & 0xf_ffff) << 32 | u64::from(ctx.get(at + 4));
-        let time = ctx.shared.now;
+        let time = ctx.awake();
         self.units[unit] = Unit { count, since: time, ..self.units[unit] };
         self.schedule(ctx);
     }
@@ -110,7 +110,7 @@ impl Device for Systimer {
     }
 
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
-        let time = ctx.shared.now;
+        let time = ctx.awake();
         match offset {
             0 => {
                 let before = ctx.get(0);
@@ -147,8 +147,12 @@ impl Device for Systimer {
         self.update(ctx);
     }
 
+    fn hands_out_clock(&self, offset: u32) -> bool {
+        matches!(offset, 4 | 8)
+    }
+
     fn fire(&mut self, ctx: &mut Ctx<'_>) {
-        let time = ctx.shared.now;
+        let time = ctx.awake();
         for alarm in 0..3u32 {
             let Some(count) = self.alarms[alarm as usize] else { continue };
             let unit = self.units[Self::unit_of(ctx, alarm)];
@@ -169,7 +173,7 @@ impl Device for Systimer {
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
-        let since = ctx.shared.now;
+        let since = ctx.awake();
         self.units = [Unit { count: 0, since, running: true }, Unit { count: 0, since, running: false }];
         self.alarms = [None; 3];
         self.raw = 0;

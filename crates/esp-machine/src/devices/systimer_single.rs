@@ -44,7 +44,7 @@ impl SystimerSingle {
     /// Sets an alarm as its registers say.
     fn arm(&mut self, ctx: &mut Ctx<'_>, index: u32) {
         let conf = ctx.get(CONFS + 4 * index);
-        let now = self.count(ctx.shared.now);
+        let now = self.count(ctx.awake());
         let alarm = match (conf & ON != 0, conf & PERIODIC != 0) {
             (false, _) => None,
             (true, false) => Some(Self::pair(ctx, TARGETS + 8 * index)),
@@ -56,14 +56,14 @@ impl SystimerSingle {
     }
 
     fn schedule(&mut self, ctx: &mut Ctx<'_>) {
-        let now = self.count(ctx.shared.now);
+        let now = self.count(ctx.awake());
         let time = |alarm: u64| {
             let left = alarm.saturating_sub(now);
-            let whole = self.since + ctx.shared.now.saturating_sub(self.since) / TICK * TICK;
-            if left == 0 { ctx.shared.now } else { whole.saturating_add(left.saturating_mul(TICK)) }
+            let whole = self.since + ctx.awake().saturating_sub(self.since) / TICK * TICK;
+            if left == 0 { ctx.awake() } else { whole.saturating_add(left.saturating_mul(TICK)) }
         };
         let next = self.alarms.iter().flatten().map(|alarm| time(*alarm)).min().unwrap_or(NEVER);
-        ctx.wake(next);
+        ctx.wake_awake(next);
     }
 
     fn update(&mut self, ctx: &mut Ctx<'_>) {
@@ -85,7 +85,7 @@ impl Device for SystimerSingle {
     }
 
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
-        let now = ctx.shared.now;
+        let now = ctx.awake();
         match offset {
             UPDATE => {
                 let count = self.count(now);
@@ -103,8 +103,12 @@ impl Device for SystimerSingle {
         self.update(ctx);
     }
 
+    fn hands_out_clock(&self, offset: u32) -> bool {
+        offset == UPDATE
+    }
+
     fn fire(&mut self, ctx: &mut Ctx<'_>) {
-        let now = self.count(ctx.shared.now);
+        let now = self.count(ctx.awake());
         for index in 0..3u32 {
             let Some(slot) = self.alarms.get_mut(index as usize) else { continue };
             let Some(alarm) = slot.filter(|alarm| *alarm <= now) else { continue };
@@ -118,7 +122,7 @@ impl Device for SystimerSingle {
     }
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
-        (self.count, self.since) = (0, ctx.shared.now);
+        (self.count, self.since) = (0, ctx.awake());
         self.alarms = [None; 3];
         self.raw = 0;
         ctx.wake(NEVER);

@@ -122,7 +122,7 @@ impl TimerGroup {
         if conf & 1 << 31 == 0 {
             return timer.count;
         }
-        let passed = u128::from(ctx.shared.now.saturating_sub(timer.since));
+        let passed = u128::from(ctx.awake().saturating_sub(timer.since));
         let ticks = (passed * u128::from(self.clock(ctx, conf)) / u128::from(SECOND * Self::divider(conf))) as u64;
         let count = if conf & 1 << 30 != 0 { timer.count.wrapping_add(ticks) } else { timer.count.wrapping_sub(ticks) };
         count & COUNT_MASK
@@ -143,11 +143,11 @@ impl TimerGroup {
         let up = conf & 1 << 30 != 0;
         let left = if up { alarm.wrapping_sub(now) } else { now.wrapping_sub(alarm) } & COUNT_MASK;
         if left > COUNT_MASK / 2 {
-            return ctx.shared.now;
+            return ctx.awake();
         }
         let clock = self.clock(ctx, conf).max(1);
         let time = u128::from(left) * u128::from(SECOND * Self::divider(conf)) / u128::from(clock);
-        ctx.shared.now.saturating_add(u64::try_from(time).unwrap_or(NEVER / 2) + u64::from(left != 0))
+        ctx.awake().saturating_add(u64::try_from(time).unwrap_or(NEVER / 2) + u64::from(left != 0))
     }
 
     fn stages(&self, ctx: &mut Ctx<'_>) -> ([u64; 4], [Action; 4]) {
@@ -168,7 +168,7 @@ impl TimerGroup {
         for index in 0..self.timers.len() {
             next = next.min(self.alarm_time(ctx, index));
         }
-        ctx.wake(next);
+        ctx.wake_awake(next);
     }
 
     fn update(&mut self, ctx: &mut Ctx<'_>) {
@@ -184,7 +184,7 @@ impl TimerGroup {
     fn settle(&mut self, ctx: &mut Ctx<'_>, index: usize) {
         let count = self.count(ctx, index);
         let timer = &mut self.timers[index];
-        (timer.count, timer.since) = (count, ctx.shared.now);
+        (timer.count, timer.since) = (count, ctx.awake());
     }
 
     fn calibrate(&mut self, ctx: &mut Ctx<'_>, value: u32) {
@@ -235,7 +235,7 @@ impl Device for TimerGroup {
             }
             0x48..=0x60 => {
                 if ctx.get(0x64) == WATCHDOG_KEY {
-                    let now = ctx.shared.now;
+                    let now = ctx.awake();
                     if offset == 0x60 {
                         self.watchdog.feed(now);
                     } else {
@@ -259,8 +259,12 @@ impl Device for TimerGroup {
         self.update(ctx);
     }
 
+    fn hands_out_clock(&self, offset: u32) -> bool {
+        self.timers.iter().any(|timer| timer.place.at + 0xc == offset)
+    }
+
     fn fire(&mut self, ctx: &mut Ctx<'_>) {
-        let now = ctx.shared.now;
+        let now = ctx.awake();
         for index in 0..self.timers.len() {
             if self.alarm_time(ctx, index) > now {
                 continue;
@@ -293,11 +297,11 @@ impl Device for TimerGroup {
 
     fn reset(&mut self, ctx: &mut Ctx<'_>, _whole: bool) {
         for timer in &mut self.timers {
-            (timer.count, timer.since) = (0, ctx.shared.now);
+            (timer.count, timer.since) = (0, ctx.awake());
         }
         self.watchdog = Watchdog::default();
         let on = self.watchdog_on(ctx);
-        self.watchdog.enable(on, ctx.shared.now);
+        self.watchdog.enable(on, ctx.awake());
         self.raw = 0;
         self.schedule(ctx);
         self.update(ctx);

@@ -18,8 +18,8 @@ until pin N [0|1]        … when the chip changes pin N
 until time SECONDS       … at that virtual time; +SECONDS from now
 until reset              … at a reset
 until                    forget these conditions
-trace                    edges of pins, I2C messages and resets since the last trace, as TIME_PS NAME VALUE
-script TOML              let these things happen from now on: pin, uart, i2c, reset, power_cut
+trace                    edges of pins, PWM, I2C and SPI messages, resets since the last trace, as TIME_PS NAME VALUE
+script TOML              let these things happen from now on: pin, uart, adc, i2c, spi, reset, power_cut
 ";
 
 /// Carries a command out; what it says.
@@ -95,6 +95,15 @@ fn trace(engine: &mut Engine) -> String {
                 let there = if message.acknowledged { "" } else { " no acknowledge" };
                 let bytes = esp_model::hex::encode(&message.bytes);
                 writeln!(text, "{} i2c{bus} {:#04x} {way} {bytes}{there}", event.time, message.address)
+            }
+            What::Spi { bus, sent, received } => {
+                let [sent, received] = [sent, received].map(|bytes| esp_model::hex::encode(bytes));
+                writeln!(text, "{} spi{bus} sent {sent} received {received}", event.time)
+            }
+            What::Pwm { channel, millihertz, duty, full } => {
+                let share = f64::from(*duty) / f64::from((*full).max(1));
+                let hertz = *millihertz as f64 / 1000.0;
+                writeln!(text, "{} pwm{channel} {share:.4} {duty}/{full} {hertz:.1} Hz", event.time)
             }
             What::Reset { cause, .. } => writeln!(text, "{} reset {cause}", event.time),
             _ => Ok(()),

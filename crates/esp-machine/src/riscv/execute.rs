@@ -52,7 +52,10 @@ impl RiscV {
                         soc.cycle = cycles;
                         soc.shared.pc = pc;
                         match soc.load(address, $size) {
-                            Ok(value) => value,
+                            Ok(value) => {
+                                soc.shared.stop |= soc.is_register(address) && self.polled(pc, cycles);
+                                value
+                            }
                             Err(_) => trap!(LOAD_FAULT, address),
                         }
                     }
@@ -215,6 +218,9 @@ impl RiscV {
                     if !self.csr_instruction(op) {
                         trap!(ILLEGAL, op.imm);
                     }
+                    if op.kind == Kind::Csrrs && op.rs1 == 0 {
+                        soc.shared.stop |= self.polled(pc, cycles);
+                    }
                     self.cycles = cycles + 1;
                     self.pc = pc.wrapping_add(op.length());
                     self.interrupt(soc);
@@ -271,7 +277,7 @@ impl RiscV {
 
     /// Decodes the instruction at `pc` and keeps it, unless it goes on on the next page.
     #[inline(never)]
-    fn decode(&mut self, soc: &mut Soc, page: &mut [Op; 2048], frame: u32, pc: u32) -> Option<Op> {
+    pub(super) fn decode(&mut self, soc: &mut Soc, page: &mut [Op; 2048], frame: u32, pc: u32) -> Option<Op> {
         let at = (pc >> 1) as usize & 0x7ff;
         let low = half(soc, frame, pc);
         if !decode::is_long(low) {

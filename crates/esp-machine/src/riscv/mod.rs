@@ -8,6 +8,7 @@ mod csr;
 mod decode;
 mod execute;
 mod float;
+mod waits;
 
 use crate::chip::InterruptStyle;
 use crate::cpu::{Cpu, Exit};
@@ -57,6 +58,8 @@ pub struct RiscV {
     resume_at: Option<u32>,
     /// A debugger steps: no interrupt is taken.
     stepped: bool,
+    /// Loops that wait for a time.
+    polls: waits::Polls,
 }
 
 impl std::fmt::Debug for RiscV {
@@ -85,6 +88,7 @@ impl RiscV {
             breakpoints: Vec::new(),
             resume_at: None,
             stepped: false,
+            polls: waits::Polls::default(),
         }
     }
 
@@ -174,16 +178,27 @@ impl Cpu for RiscV {
         self.float = float::Float::default();
         self.reserved = None;
         self.waiting = false;
+        self.polls = waits::Polls::default();
     }
 
     fn run(&mut self, soc: &mut Soc, budget: u64) -> Exit {
         let end = self.cycles.saturating_add(budget);
         soc.shared.stop = false;
         self.csr.clic = soc.board.interrupts.style == InterruptStyle::Clic;
+        let before = self.pc;
         if !self.stepped {
             self.interrupt(soc);
             // The other core may have stored there since.
             self.reserved = None;
+        }
+        if self.polls.due && self.pc == before {
+            self.pass_rounds(soc);
+        }
+        if self.polls.left > 0 && self.pc == before && self.cycles < end {
+            let passed = self.polls.left.min(end - self.cycles);
+            self.polls.left -= passed;
+            self.skip(passed);
+            return Exit::Budget;
         }
         // Pending is enough, taken or not.
         self.waiting = self.waiting && !self.pending(soc);
@@ -241,6 +256,7 @@ impl Cpu for RiscV {
         self.pc = pc;
         self.waiting = false;
         self.resume_at = None;
+        self.polls = waits::Polls::default();
     }
 
     fn register(&self, number: usize) -> Option<u32> {
@@ -281,7 +297,12 @@ impl Cpu for RiscV {
         self.resume_at = None;
     }
 
+    fn look_again(&mut self) {
+        self.polls.left = 0;
+    }
+
     fn begin_step(&mut self) {
+        self.polls = waits::Polls::default();
         self.stepped = true;
         self.resume_at = Some(self.pc);
     }

@@ -1,17 +1,17 @@
-//! Edges of pins and resets of a virtual device as a timing chart (SVG) and for waveform viewers (VCD).
+//! Edges of pins, PWM and resets of a virtual device as a timing chart (SVG) and for waveform viewers (VCD).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Edge {
     /// Since power-on, in picoseconds.
     pub time: u64,
-    /// `gpio4`, `reset`.
+    /// `gpio4`, `pwm0`, `reset`.
     pub name: String,
-    /// The new level; the cause of a reset.
-    pub value: u32,
+    /// The new level; what share of its period a PWM is high; the cause of a reset.
+    pub value: f64,
 }
 
 /// What `monitor trace` says: a line for each, `TIME NAME VALUE`. Other lines are left out.
@@ -19,7 +19,8 @@ pub fn parse(text: &str) -> Vec<Edge> {
     let edge = |line: &str| {
         let mut words = line.split_whitespace();
         let (time, name, value) = (words.next()?, words.next()?, words.next()?);
-        Some(Edge { time: time.parse().ok()?, name: name.to_owned(), value: value.parse().ok()? })
+        let value = value.parse().ok().filter(|value: &f64| value.is_finite())?;
+        Some(Edge { time: time.parse().ok()?, name: name.to_owned(), value })
     };
     text.lines().filter_map(edge).collect()
 }
@@ -34,6 +35,11 @@ fn signals(edges: &[Edge]) -> Vec<(&str, Vec<&Edge>)> {
     found.into_iter().map(|((_, name), edges)| (name, edges)).collect()
 }
 
+/// It has values between low and high.
+fn is_share(name: &str) -> bool {
+    name.starts_with("pwm")
+}
+
 /// A value change dump (IEEE 1364). Before its first edge a signal is unknown; a reset is a pulse of one nanosecond.
 pub fn vcd(edges: &[Edge]) -> String {
     let mut text = String::from("$timescale 1 ns $end\n$scope module chip $end\n");
@@ -41,30 +47,37 @@ pub fn vcd(edges: &[Edge]) -> String {
     for (name, _) in signals(edges) {
         let mark = char::from(b'!' + u8::try_from(marks.len() % 90).unwrap_or(0));
         marks.insert(name, mark);
-        let _ = writeln!(text, "$var wire 1 {mark} {name} $end");
+        let form = if is_share(name) { "real 64" } else { "wire 1" };
+        let _ = writeln!(text, "$var {form} {mark} {name} $end");
     }
     text += "$upscope $end\n$enddefinitions $end\n#0\n";
     for (name, mark) in &marks {
-        let _ = writeln!(text, "{}{mark}", if *name == "reset" { '0' } else { 'x' });
+        let _ = match *name {
+            "reset" => writeln!(text, "0{mark}"),
+            name if is_share(name) => writeln!(text, "r0 {mark}"),
+            _ => writeln!(text, "x{mark}"),
+        };
     }
-    let mut changes: Vec<(u64, char, char)> = Vec::new();
+    let mut changes: Vec<(u64, String)> = Vec::new();
     for edge in edges {
         let Some(mark) = marks.get(edge.name.as_str()) else { continue };
         let time = edge.time / 1000;
         if edge.name == "reset" {
-            changes.extend([(time, '1', *mark), (time + 1, '0', *mark)]);
+            changes.extend([(time, format!("1{mark}")), (time + 1, format!("0{mark}"))]);
+        } else if is_share(&edge.name) {
+            changes.push((time, format!("r{} {mark}", edge.value)));
         } else {
-            changes.push((time, if edge.value == 0 { '0' } else { '1' }, *mark));
+            changes.push((time, format!("{}{mark}", u8::from(edge.value != 0.0))));
         }
     }
     changes.sort_by_key(|(time, ..)| *time);
     let mut last = 0;
-    for (time, level, mark) in changes {
+    for (time, change) in changes {
         if time != last {
             let _ = writeln!(text, "#{time}");
             last = time;
         }
-        let _ = writeln!(text, "{level}{mark}");
+        let _ = writeln!(text, "{change}");
     }
     text
 }
@@ -118,7 +131,7 @@ fn pulses(edges: &[&Edge], low: f64, x: impl Fn(u64) -> f64) -> String {
 fn levels(edges: &[&Edge], low: f64, x: impl Fn(u64) -> f64) -> String {
     let mut path = String::new();
     for edge in edges {
-        let (at, y) = (x(edge.time), if edge.value == 0 { low } else { low - HIGH });
+        let (at, y) = (x(edge.time), low - HIGH * edge.value.clamp(0.0, 1.0));
         let _ = if path.is_empty() { write!(path, "M{at:.1} {y:.1}") } else { write!(path, "H{at:.1}V{y:.1}") };
     }
     let _ = write!(path, "H{:.1}", LEFT + WIDTH);
@@ -139,6 +152,17 @@ mod tests {
             "{dump}"
         );
         assert!(dump.ends_with("#1000\n1!\n#500000\n0!\n1\"\n#900000\n1#\n#900001\n0#\n"), "{dump}");
+    }
+
+    #[test]
+    fn pwm_becomes_a_real_number_and_a_height() {
+        let edges = parse(
+            "1000 pwm0 0.2500 256/1024 5000.0 Hz\n2000000 pwm0 0.0000 0/1 0.0 Hz\n3000 spi2 sent 9f received ef\n",
+        );
+        assert_eq!(edges.len(), 2);
+        let dump = vcd(&edges);
+        assert!(dump.contains("$var real 64 ! pwm0 $end") && dump.ends_with("#1\nr0.25 !\n#2000\nr0 !\n"), "{dump}");
+        assert!(svg(&edges).contains("25.0H"), "{}", svg(&edges));
     }
 
     #[test]

@@ -11,12 +11,13 @@ use crate::client::Client;
 use crate::reference::{self, Skip, Stop, fail, scratch, trial};
 
 /// The chips, with the target that the compiler knows for them. The first is tried in every run, all others with
-/// `MCP_ESPTOOL_LONG`: each one compiles the library anew.
+/// `MCP_ESPTOOL_LONG`: each one compiles the library anew, which takes a minute.
 const CHIPS: &[(&str, &str)] = &[
     ("esp32c3", "riscv32imc-unknown-none-elf"),
     ("esp32c2", "riscv32imc-unknown-none-elf"),
     ("esp32c6", "riscv32imac-unknown-none-elf"),
     ("esp32h2", "riscv32imac-unknown-none-elf"),
+    ("esp32c5", "riscv32imac-unknown-none-elf"),
 ];
 
 /// What the program says when all is as on a board, in this order.
@@ -30,15 +31,66 @@ const CONSOLE: &[&str] = &[
     "hello from",
 ];
 
+/// What is around the chip while the second program runs. It reads the ADC when the button is pressed and 0.2 s later.
+const BOARD: &str = "\
+[[pin]]
+number = 10
+level = 1
+[[pin]]
+at = 0.3
+number = 10
+level = 0
+[[adc]]
+channel = CHANNEL
+value = 1000
+[[adc]]
+at = 0.4
+channel = CHANNEL
+value = 3000
+[[spi]]
+select = 0
+registers = { 0xd0 = [0x60, 0x01] }
+[[spi]]
+commands = { 0x00 = [1, 2, 3, 4, 5] }
+";
+
+/// What the second program says, in this order; the lines of blocks that a chip does not have are left out.
+const BOARD_CONSOLE: &[(&str, &[&str])] = &[
+    ("button: pressed, it blinks", &[]),
+    ("adc: 1000, then 3000, ground 0", &[]),
+    ("spi: true [ff, 60, 01], then [ff, 77]", &[]),
+    ("spi: true, 300 bytes by DMA, sum 75240, in time", &[]),
+    ("led: true, faded", &["esp32c5"]),
+    ("led: true", &["esp32c5"]),
+    ("pulses: true, 199 sent in time", &["esp32c2"]),
+    ("count: 5, threshold true", &["esp32c2", "esp32c3"]),
+];
+
+/// What of it is seen from outside, in this order: the PWM's values as shares of their steps, and transfers.
+const BOARD_TRACE: &[(&str, &[&str])] = &[
+    ("gpio8 1", &[]),
+    ("spi2 sent d00000 received ff6001", &[]),
+    ("spi2 sent 5177", &[]),
+    ("pwm2 0.2461 63/256", &["esp32c5"]),
+    ("pwm2 0.7461 191/256", &["esp32c5"]),
+    ("pwm2 0.0000 0/256", &["esp32c5"]),
+];
+
 pub fn trials() -> Vec<Trial> {
     let count = if std::env::var_os("MCP_ESPTOOL_LONG").is_some() { CHIPS.len() } else { 1 };
     let chosen = CHIPS.iter().take(count);
     let mut trials = vec![trial("firmware::the demo's program is what its source says", demo_program)];
-    trials.extend(chosen.map(|(chip, target)| trial(format!("firmware::esp_hal_{chip}"), || esp_hal(chip, target))));
+    for (chip, target) in chosen {
+        // One after the other: the first compiles the library for both.
+        trials.push(trial(format!("firmware::esp_hal_{chip}"), || {
+            esp_hal(chip, target)?;
+            board(chip, target)
+        }));
+    }
     trials
 }
 
-/// Builds the program for a chip.
+/// Builds the programs for a chip; where they are.
 fn build(chip: &str, target: &str) -> Result<PathBuf, Stop> {
     let folder = reference::root().join("tests/firmware");
     let installed = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output()?;
@@ -65,12 +117,12 @@ fn build(chip: &str, target: &str) -> Result<PathBuf, Stop> {
     if !output.status.success() {
         return fail(String::from_utf8_lossy(&output.stderr));
     }
-    Ok(built_into.join(target).join("release/firmware"))
+    Ok(built_into.join(target).join("release"))
 }
 
 fn esp_hal(chip: &str, target: &str) -> Result<(), Stop> {
     let dir = scratch(&format!("firmware-{chip}"));
-    std::fs::copy(build(chip, target)?, dir.join("firmware.elf"))?;
+    std::fs::copy(build(chip, target)?.join("firmware"), dir.join("firmware.elf"))?;
     let port = format!("sim://{chip}-firmware");
     let root = format!("project_roots={}", dir.display());
     let mut client = Client::initialized(&dir, &["--set", &root]);
@@ -86,6 +138,52 @@ fn esp_hal(chip: &str, target: &str) -> Result<(), Stop> {
         match rest.split_once(wanted) {
             Some((_, after)) => rest = after,
             None => return fail(format!("no {wanted:?} in its place in {console:?} of {run}")),
+        }
+    }
+    Ok(())
+}
+
+/// The second program, with what is around the chip by a script: what it says, and what is seen from outside.
+fn board(chip: &str, target: &str) -> Result<(), Stop> {
+    let dir = scratch(&format!("board-{chip}"));
+    std::fs::copy(build(chip, target)?.join("board"), dir.join("board.elf"))?;
+    let root = format!("project_roots={}", dir.display());
+    let mut client = Client::initialized(&dir, &["--set", &root]);
+    let mut call = |tool: &str, input: Value| -> Result<Value, Stop> {
+        let answer = client.call(tool, input);
+        if answer["isError"] == true {
+            fail(format!("{tool}: {answer}"))
+        } else {
+            Ok(answer["structuredContent"].clone())
+        }
+    };
+    let id = format!("board-{chip}");
+    call("esp_qemu_start", json!({"id": id, "chip_type": chip, "backend": "builtin"}))?;
+    call("esp_flash_firmware", json!({"port": format!("qemu://{id}"), "project": "board.elf"}))?;
+    call("esp_qemu_start", json!({"id": id, "boot_mode": "normal"}))?;
+    // GPIO2's channel: on some chips pins are counted from 1.
+    let channel = if ["esp32h2", "esp32c5"].contains(&chip) { "1" } else { "2" };
+    call("esp_debug", json!({"id": id, "action": "reset", "stimuli": BOARD.replace("CHANNEL", channel)}))?;
+    let run =
+        call("esp_debug", json!({"id": id, "action": "run", "until": ["console:board: done"], "timeout_s": 120}))?;
+    let trace = call("esp_debug", json!({"id": id, "action": "trace", "output_file": "board.vcd"}))?;
+    let dump = std::fs::read_to_string(dir.join("board.vcd"))?;
+    call("esp_qemu_stop", json!({"id": id}))?;
+    in_order(run["console"].as_str().unwrap_or_default(), BOARD_CONSOLE, chip)?;
+    in_order(trace["output"].as_str().unwrap_or_default(), BOARD_TRACE, chip)?;
+    if chip != "esp32c5" && !dump.contains("r0.2461 ") {
+        return fail(format!("no PWM in {dump}"));
+    }
+    Ok(())
+}
+
+/// The text has these in their order, but for those that the chip does not have.
+fn in_order(text: &str, wanted: &[(&str, &[&str])], chip: &str) -> Result<(), Stop> {
+    let mut rest = text;
+    for (wanted, _) in wanted.iter().filter(|(_, without)| !without.contains(&chip)) {
+        match rest.split_once(wanted) {
+            Some((_, after)) => rest = after,
+            None => return fail(format!("no {wanted:?} in its place in {text}")),
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ pub enum Action {
     Snapshot,
     /// Go back to `name`.
     Restore,
-    /// Edges of pins, I2C messages and resets since the last trace, also as a chart (`output_file`: SVG or VCD).
+    /// Edges of pins, PWM, I2C and SPI messages, resets since the last trace, also as a chart (`output_file`: SVG or VCD).
     Trace,
     /// A command of the debug port: `command`.
     Monitor,
