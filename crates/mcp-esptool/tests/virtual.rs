@@ -10,6 +10,7 @@ use mcp_esptool::ctx::Ctx;
 use mcp_esptool::ops::config::{Config, Sources};
 use mcp_esptool::tools;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 struct World {
     dir: tempfile::TempDir,
@@ -345,4 +346,41 @@ fn firmware_is_debugged_from_call_to_call() {
     world.console_has("d", "beat 4");
     world.call("esp_qemu_stop", json!({"id": "d"}));
     world.is_clean();
+}
+
+/// The app's code begins with these instructions instead; checksum and hash are made right again.
+fn with_code(app: &mut [u8], instructions: &[u32]) {
+    let program = mcp_esptool::ops::firmware::sample::PROGRAM;
+    let at = app.windows(program.len()).position(|window| window == program).unwrap();
+    let end = app.len() - 32;
+    for (index, byte) in instructions.iter().flat_map(|word| word.to_le_bytes()).enumerate() {
+        app[end - 1] ^= app[at + index] ^ byte;
+        app[at + index] = byte;
+    }
+    let hash = Sha256::digest(&app[..end]);
+    app[end..].copy_from_slice(&hash);
+}
+
+#[test]
+fn a_program_that_waits_for_the_radio_is_named_by_all_that_listen() {
+    let world = world();
+    let (chip, mut parts) = mcp_esptool::ops::firmware::sample::program().unwrap();
+    // lui a0, 0x60006; lw a1, 0(a0); j -4: the base band's registers, for ever.
+    let app = parts.iter_mut().find(|part| part.name == "app.bin").unwrap();
+    with_code(&mut app.bytes, &[0x6000_6537, 0x0005_2583, 0xffdf_f06f]);
+    parts.iter().for_each(|part| world.file(part.name, &part.bytes));
+    let files: Vec<_> = parts.iter().map(|part| json!({"path": part.name, "address": part.address})).collect();
+    let port = format!("sim://{}-radio", chip.id);
+    let run = world.call("esp_flash_and_run", json!({"port": port, "files": files, "duration_s": 1}));
+    let told = |finding: &Value| {
+        assert_eq!(finding["code"], json!("radio_not_emulated"), "{finding}");
+        let cause = finding["cause"].as_str().unwrap();
+        assert!(cause.starts_with("the program at 0x42") && cause.contains("(0x60006000) of the radio"), "{cause}");
+    };
+    told(&run["findings"][0]);
+    let heard = world.call("esp_console_capture", json!({"port": port, "reset": true, "duration_s": 1}));
+    told(&heard["findings"][0]);
+    let run = world.call("esp_run_firmware", json!({"port": port, "capture_s": 1}));
+    let finding = run["console"]["findings"][0].as_str().unwrap();
+    assert!(finding.starts_with("radio_not_emulated (likely): the program at 0x42"), "{finding}");
 }

@@ -48,6 +48,9 @@ pub struct BootLog {
     /// Their codes.
     #[serde(skip)]
     pub codes: Vec<String>,
+    /// The hash that the app said at its start.
+    #[serde(skip)]
+    pub app: Option<String>,
 }
 
 /// What the messages of a start come to.
@@ -141,6 +144,7 @@ pub fn capture(
         boots: heard.decoder.summary().boots,
         findings,
         codes: found.iter().map(|finding| finding.code.clone()).collect(),
+        app: capture::started_app(&heard.decoder).map(str::to_owned),
     })
 }
 

@@ -6,5 +6,6 @@ pub mod evidence;
 pub mod findings;
 pub mod log;
 pub mod next;
+pub mod radio;
 pub mod text;
 pub mod unprintable;

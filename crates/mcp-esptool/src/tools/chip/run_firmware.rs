@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
+use crate::ops::boot::capture::Names;
+use crate::ops::boot::findings::known_line;
 use crate::ops::boot::log::{self, BootLog};
+use crate::ops::boot::radio::{self, Watch};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::session::identity::Device;
@@ -58,7 +61,14 @@ impl Tool for RunFirmware {
         let mut port = connected.loader.into_port();
         if input.capture_s > 0.0 || input.until.is_some() {
             let seconds = if input.capture_s > 0.0 { input.capture_s } else { 10.0 };
-            let log = log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, None, job)?;
+            let watch = Watch::begin(ctx, &device.port);
+            let mut log = log::capture(&mut *port, chip, seconds, input.until.as_deref(), reset, None, job)?;
+            if let Some(watch) = watch
+                && let Some(known) = watch.finding(ctx, &mut Names::new(ctx, None, &[]), log.app.as_deref(), false)?
+            {
+                log.findings.insert(0, known_line(&known));
+                log.codes.insert(0, known.code);
+            }
             return Ok(Out { device, started_by: started_by.into(), console: Some(log) });
         }
         if let Some(reset) = reset {
@@ -73,6 +83,8 @@ impl Tool for RunFirmware {
             Some(log) => log.line(),
             None => "start not checked (capture_s records the console)".into(),
         };
-        format!("{}\n{} sent; {console}", out.device, out.started_by)
+        let radio = out.console.iter().flat_map(|log| &log.findings).find(|finding| finding.starts_with(radio::CODE));
+        let radio = radio.map_or(String::new(), |radio| format!("\n{radio}"));
+        format!("{}\n{} sent; {console}{radio}", out.device, out.started_by)
     }
 }

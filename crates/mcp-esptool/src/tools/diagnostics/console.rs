@@ -18,6 +18,7 @@ use crate::ctx::Ctx;
 use crate::ops::args::PortUrl;
 use crate::ops::boot::capture::{self, Crash, Names};
 use crate::ops::boot::findings::{Known, known_line};
+use crate::ops::boot::radio::Watch;
 use crate::ops::boot::unprintable::{self, tail};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
@@ -148,6 +149,7 @@ impl Tool for ConsoleCapture {
         if let Some(file) = &input.log_file {
             not_there(ctx, file)?;
         }
+        let watch = Watch::begin(ctx, &listener.url);
         let mut log = input.log_file.as_deref().map(|file| ctx.files.create(file)).transpose()?;
         let mut failed = None;
         let decoder = Decoder::with(None, ctx.catalogue()?);
@@ -163,7 +165,8 @@ impl Tool for ConsoleCapture {
             return Err(ToolError::of_io(Code::FileUnwritable, "the log cannot be written", &why));
         }
         let log_file = log.map(|log| log.finish_secret()).transpose()?.map(|path| path.display().to_string());
-        let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?;
+        let mut names = Names::new(ctx, input.elf_file.as_deref(), &[]);
+        let crashes = capture::crashes(&heard.decoder, 0, &mut names)?;
         let matched = match &heard.capture.stopped {
             Stopped::Pattern { matched, .. } => Some(esp_model::console::clean(matched)),
             _ => None,
@@ -172,6 +175,10 @@ impl Tool for ConsoleCapture {
         if let Some(cause) = unprintable::finding(&heard, input.baud.unwrap_or(USUAL_BAUD)) {
             findings.retain(|known| known.code != unprintable::CODE);
             findings.push(Known::new(unprintable::CODE, cause, "try the rates that are named"));
+        }
+        if let Some(watch) = watch {
+            let app = capture::started_app(&heard.decoder);
+            findings.splice(..0, watch.finding(ctx, &mut names, app, !input.reset)?);
         }
         Ok(Out {
             port: listener.url.clone(),

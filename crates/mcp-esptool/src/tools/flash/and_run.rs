@@ -17,6 +17,7 @@ use crate::ops::args::{FileForFlash, PortUrl};
 use crate::ops::boot::capture::{self, Crash, Heard, Names};
 use crate::ops::boot::findings::{Known, known_line};
 use crate::ops::boot::log::{self as boot_log, BootVerdict};
+use crate::ops::boot::radio::Watch;
 use crate::ops::boot::unprintable::tail;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::idf_project;
@@ -140,8 +141,9 @@ impl Tool for FlashAndRun {
         };
         let flashing = Request::plain(input.port.clone(), input.files.clone(), project);
         let flashed = write::run(ctx, job, &flashing)?;
+        let watch = Watch::begin(ctx, &flashed.device.port);
         let heard = listen(ctx, job, &input, &patterns)?;
-        let mut out = judged(ctx, &input, flashed, heard, &patterns)?;
+        let mut out = judged(ctx, &input, flashed, heard, &patterns, watch.as_ref())?;
         if let Some(path) = &input.record_file {
             let record = json!({"tool": concat!("mcp-esptool ", env!("CARGO_PKG_VERSION")), "result": &out});
             out.record_file = Some(ctx.files.write(path, format!("{record:#}\n").as_bytes())?.display().to_string());
@@ -218,9 +220,21 @@ fn listen(ctx: &Ctx, job: &Job, input: &In, patterns: &Patterns) -> Result<Heard
     })
 }
 
-fn judged(ctx: &Ctx, input: &In, flashed: Written, heard: Heard, patterns: &Patterns) -> Result<Out, ToolError> {
-    let crashes = capture::crashes(&heard.decoder, 0, &mut Names::new(ctx, input.elf_file.as_deref(), &[]))?.shown;
+fn judged(
+    ctx: &Ctx,
+    input: &In,
+    flashed: Written,
+    heard: Heard,
+    patterns: &Patterns,
+    watch: Option<&Watch>,
+) -> Result<Out, ToolError> {
+    let mut names = Names::new(ctx, input.elf_file.as_deref(), &[]);
+    let crashes = capture::crashes(&heard.decoder, 0, &mut names)?.shown;
     let announced = capture::started_app(&heard.decoder).map(str::to_owned);
+    let mut findings: Vec<Known> = heard.decoder.findings().into_iter().map(Known::from).collect();
+    if let Some(watch) = watch {
+        findings.splice(..0, watch.finding(ctx, &mut names, announced.as_deref(), false)?);
+    }
     let mut steps = vec![Step::new(
         "flash",
         flashed.verified.then_some(true),
@@ -251,7 +265,7 @@ fn judged(ctx: &Ctx, input: &In, flashed: Written, heard: Heard, patterns: &Patt
         written_bytes: flashed.written_bytes,
         skipped_bytes: flashed.skipped_bytes,
         crashes,
-        findings: heard.decoder.findings().into_iter().map(Known::from).collect(),
+        findings,
         seconds: heard.capture.elapsed.as_millis() as f64 / 1000.0,
         ended_by: capture::stopped(&heard.capture.stopped),
         console: tail(&heard.lines),
