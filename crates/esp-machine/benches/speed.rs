@@ -26,9 +26,16 @@ const LOOPS: &[(&str, &[u32])] = &[
     ("multiply and divide", &[0x0035_8593, 0x02b5_8533, 0x02b5_5633, 0xff5f_f06f]),
 ];
 
+/// In download mode no watchdog guards the start: the loops go on.
+fn unguarded() -> Machine {
+    let mut config = Config::new("esp32c3", 4 << 20).unwrap();
+    config.download = true;
+    Machine::new(config).unwrap()
+}
+
 fn loops() {
     for (name, program) in LOOPS {
-        let mut machine = Machine::new(Config::new("esp32c3", 4 << 20).unwrap()).unwrap();
+        let mut machine = unguarded();
         let bytes: Vec<u8> = program.iter().flat_map(|word| word.to_le_bytes()).collect();
         assert!(machine.poke(0x4038_0000, &bytes));
         machine.cores[0].get_mut().set_pc(0x4038_0000);
@@ -209,7 +216,7 @@ fn hello() -> Option<Machine> {
 fn polls() {
     // lui a0,0x60023; lui a1,0x40000; sw a1,4(a0); lw a2,68(a0); bltu x0,a1,-8
     let program = [0x6002_3537u32, 0x4000_05b7, 0x00b5_2223, 0x0445_2603, 0xfeb0_6ce3];
-    let mut machine = Machine::new(Config::new("esp32c3", 4 << 20).unwrap()).unwrap();
+    let mut machine = unguarded();
     let bytes: Vec<u8> = program.iter().flat_map(|word| word.to_le_bytes()).collect();
     assert!(machine.poke(0x4038_0000, &bytes));
     machine.cores[0].get_mut().set_pc(0x4038_0000);

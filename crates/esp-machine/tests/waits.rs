@@ -45,7 +45,10 @@ fn constant(rd: u32, value: u32) -> [u32; 2] {
 
 /// A machine at the beginning of a program, behind which it stands in a loop.
 fn machine(program: &[u32]) -> Machine {
-    let mut machine = Machine::new(Config::new("esp32c3", 1 << 20).unwrap()).unwrap();
+    // In download mode no watchdog guards the start.
+    let mut config = Config::new("esp32c3", 1 << 20).unwrap();
+    config.download = true;
+    let mut machine = Machine::new(config).unwrap();
     let bytes: Vec<u8> = program.iter().chain(&[0x6f]).flat_map(|word| word.to_le_bytes()).collect();
     assert!(machine.poke(CODE, &bytes));
     machine.cores[0].get_mut().set_pc(CODE);
@@ -112,6 +115,22 @@ fn a_loop_that_stores_what_it_reads_is_executed() {
     machine.run(SECOND / 10);
     let executed = machine.instructions();
     assert!(executed > 19 * machine.cycles() / 20, "{executed} of {} cycles", machine.cycles());
+}
+
+#[test]
+fn short_waits_that_follow_each_other_stay_short() {
+    // A thousand waits of 1000 cycles: csrr a4; csrr a2; sub a2, a2, a4; bltu a2, a3, -8; addi a0, a0, 1; bltu a0, a1, -20
+    let waits = [0x7e20_2773, 0x7e20_2673, 0x40e6_0633, while_less(A2, A3, 8), addi(A0, A0, 1), while_less(A0, A1, 20)];
+    let setup = [constant(A0, 0), constant(A1, 1000), constant(A3, 1000)].concat();
+    let mut machine = machine(&[setup, waits.to_vec()].concat());
+    let behind = CODE + 4 * (6 + 6);
+    let mut time = 0;
+    while machine.cores[0].get().pc() != behind && time < SECOND {
+        time += SECOND / 10_000;
+        machine.run(time);
+    }
+    let cycles = time * u64::from(machine.soc.shared.cpu_mhz) / 1_000_000;
+    assert!((1_000_000..1_020_000).contains(&cycles), "{cycles}");
 }
 
 #[test]

@@ -191,10 +191,12 @@ impl Cpu for RiscV {
             // The other core may have stored there since.
             self.reserved = None;
         }
-        if self.polls.due && self.pc == before {
+        if self.pc != before {
+            self.stop_passing();
+        } else if self.polls.due {
             self.pass_rounds(soc);
         }
-        if self.polls.left > 0 && self.pc == before && self.cycles < end {
+        if self.polls.left > 0 && self.cycles < end {
             let passed = self.polls.left.min(end - self.cycles);
             self.polls.left -= passed;
             self.skip(passed);
@@ -298,7 +300,7 @@ impl Cpu for RiscV {
     }
 
     fn look_again(&mut self) {
-        self.polls.left = 0;
+        self.stop_passing();
     }
 
     fn begin_step(&mut self) {

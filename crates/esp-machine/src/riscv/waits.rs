@@ -11,8 +11,8 @@ use super::RiscV;
 use super::decode::{Kind, Op};
 use crate::soc::Soc;
 
-/// Cycles between two reads at the same place that belong to one wait, an interrupt in between included.
-const ROUND: u64 = 20_000;
+/// A place that was not read at for so many cycles is given up for another one.
+const STALE: u64 = 20_000;
 /// Instructions of a round at most.
 const LONGEST: u64 = 256;
 /// Rounds before one is looked at.
@@ -26,6 +26,8 @@ pub struct Polls {
     pc: u32,
     first: u64,
     last: u64,
+    /// Cycles from one to the next: another distance is another wait.
+    distance: u64,
     count: u32,
     /// A round is to be looked at.
     pub due: bool,
@@ -43,15 +45,15 @@ impl RiscV {
         if polls.watching {
             return false;
         }
-        let behind = cycles.saturating_sub(polls.last);
-        if pc == polls.pc && behind <= ROUND {
+        let distance = cycles.saturating_sub(polls.last);
+        if pc == polls.pc && distance == polls.distance {
             (polls.last, polls.count) = (cycles, polls.count.saturating_add(1));
             polls.due = polls.count >= PATIENCE;
             return polls.due;
         }
         // Another read of the same round does not begin a new wait.
-        if behind > ROUND {
-            *polls = Polls { pc, first: cycles, last: cycles, ..Polls::default() };
+        if pc == polls.pc || distance > STALE {
+            *polls = Polls { pc, first: cycles, last: cycles, distance, ..Polls::default() };
         }
         false
     }
@@ -72,14 +74,21 @@ impl RiscV {
             (0..LONGEST).any(|_| self.pc == self.polls.pc || !self.watched_step(soc, &mut Round::default()));
         let period = if to_the_read && self.pc == self.polls.pc { self.round(soc) } else { None };
         self.polls.watching = false;
-        let Some(period) = period else {
+        let Some(period) = period.filter(|period| *period == self.polls.distance) else {
             // Not such a loop: it is not looked at again for a while.
             self.polls = Polls::default();
             return;
         };
         let waited = self.cycles.saturating_sub(self.polls.first);
         self.polls.left = waited / SHARE / period * period;
-        self.polls.last = self.cycles + self.polls.left;
+        self.polls.last = (self.cycles + self.polls.left).saturating_sub(period);
+    }
+
+    /// Something has happened: the loop looks for itself.
+    pub(super) fn stop_passing(&mut self) {
+        if std::mem::take(&mut self.polls.left) > 0 {
+            self.polls.last = self.cycles.saturating_sub(self.polls.distance);
+        }
     }
 
     /// Executes a round from the read on; its length when nothing comes of it.
