@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use esp_faces::Host;
+use esp_faces::{Host, Hsm};
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
 use esp_model::port::Port;
+use esp_model::secure::{PublicKey, Scheme};
 
 /// A program without virtual devices and without a policy.
 struct Bare;
@@ -34,6 +35,14 @@ impl Host for Bare {
 
     fn records_burn(&self, _: &[Request], _: &Efuses, _: Mac) -> Result<(), String> {
         Ok(())
+    }
+
+    fn hsm_public_key(&self, _: &Hsm) -> Result<PublicKey, String> {
+        Err("no PKCS#11 here".into())
+    }
+
+    fn hsm_sign(&self, _: &Hsm, _: Scheme, _: &[u8]) -> Result<Vec<u8>, String> {
+        Err("no PKCS#11 here".into())
     }
 }
 

@@ -4,6 +4,9 @@ use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
 use esp_model::port::Port;
+use esp_model::secure::{PublicKey, Scheme};
+
+use crate::espsecure::Hsm;
 
 /// The program that a face runs in.
 pub trait Host {
@@ -24,4 +27,10 @@ pub trait Host {
 
     /// Records, before it is burned, which key or custom MAC address the device with this base MAC receives.
     fn records_burn(&self, requests: &[Request], efuses: &Efuses, mac: Mac) -> Result<(), String>;
+
+    /// The public key in a hardware security module.
+    fn hsm_public_key(&self, hsm: &Hsm) -> Result<PublicKey, String>;
+
+    /// Signs a digest with the private key in a hardware security module, as a private key of `esp-model` would.
+    fn hsm_sign(&self, hsm: &Hsm, scheme: Scheme, digest: &[u8]) -> Result<Vec<u8>, String>;
 }

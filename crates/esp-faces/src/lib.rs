@@ -20,6 +20,7 @@ mod text;
 use std::process::ExitCode;
 
 pub use command::Face;
+pub use espsecure::Hsm;
 pub use esptool::config_value;
 pub use grammar::words_of_file;
 pub use host::Host;

@@ -1,20 +1,22 @@
 //! The program under other names: `esptool`, `espsecure` … (crate `esp-faces`).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esp_faces::{Face, Host};
+use esp_faces::{Face, Host, Hsm};
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
 use esp_model::port::Port;
+use esp_model::secure::{PublicKey, Scheme};
 
 use crate::ops::config::{Config, Sources};
 use crate::ops::console::Pause;
 use crate::ops::console::daemon::Place;
 use crate::ops::efuse::marks::{self, Mark};
+use crate::ops::efuse::pkcs11::Module;
 use crate::ops::guard::audit::AuditLog;
 use crate::ops::guard::policy::Policy;
 use crate::ops::session::ports::Ports;
@@ -65,6 +67,18 @@ impl Host for Program {
         let audit = AuditLog::new(&config()?.state_dir());
         marks::record(&audit, &Mark::of(requests, efuses), mac).map_err(|error| error.to_string())
     }
+
+    fn hsm_public_key(&self, hsm: &Hsm) -> Result<PublicKey, String> {
+        module(hsm).public_key(&hsm.public_label).map_err(|error| error.to_string())
+    }
+
+    fn hsm_sign(&self, hsm: &Hsm, scheme: Scheme, digest: &[u8]) -> Result<Vec<u8>, String> {
+        module(hsm).sign(&hsm.label, scheme, digest).map_err(|error| error.to_string())
+    }
+}
+
+fn module(hsm: &Hsm) -> Module {
+    Module::in_slot(Path::new(&hsm.library), hsm.slot, hsm.pin.clone())
 }
 
 fn config() -> Result<Config, String> {

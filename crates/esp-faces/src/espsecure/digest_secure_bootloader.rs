@@ -29,23 +29,37 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
     if content.first() != Some(&0xe9) {
         return Err(Fault::fatal(format_args!("Invalid image magic number: {:#x}", content.first().unwrap_or(&0))));
     }
-    let mut iv = [0; boot_v1::IV];
-    match call.optional("iv") {
-        Some(path) => {
-            call.terminal.warn("--iv argument is for TESTING PURPOSES ONLY");
-            let bytes = files::read(path, "--iv")?;
-            let first = bytes
-                .first_chunk()
-                .ok_or_else(|| Fault::Fatal(format!("{path} has {} bytes, an IV has {}", bytes.len(), iv.len())))?;
-            iv = *first;
+    let iv = match call.optional("iv") {
+        Some(path) => given_iv(call, path)?,
+        None => {
+            let mut iv = vec![0; boot_v1::IV];
+            keys::random(&mut iv);
+            iv
         }
-        None => keys::random(&mut iv),
-    }
+    };
     let digested = boot_v1::digest_bootloader(&content, &key, &iv).map_err(|_| wrong_length(key.len()))?;
     call.terminal.say(key_note(key.len()));
     files::write(output, &digested)?;
     call.terminal.say(format_args!("Digest + image written to \"{output}\""));
     Ok(())
+}
+
+/// A start value that is not random. A short one makes what no ROM reads, as espsecure does.
+fn given_iv(call: &Call<'_>, path: &str) -> Result<Vec<u8>, Fault> {
+    call.terminal.warn("--iv argument is for TESTING PURPOSES ONLY");
+    let mut iv = files::read(path, "--iv")?;
+    iv.truncate(boot_v1::IV);
+    if iv.is_empty() || !iv.len().is_multiple_of(16) {
+        return Err(Fault::Fatal(format!("{path} has {} bytes, an IV has {}", iv.len(), boot_v1::IV)));
+    }
+    if iv.len() < boot_v1::IV {
+        call.terminal.warn(format_args!(
+            "no chip reads a digest with an IV of {} bytes: it has {}",
+            iv.len(),
+            boot_v1::IV
+        ));
+    }
+    Ok(iv)
 }
 
 /// No command takes a key of this length.

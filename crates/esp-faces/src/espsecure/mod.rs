@@ -1,18 +1,22 @@
 //! `espsecure`: keys, signatures and encryption as files.
 
+mod debug_certificate;
 mod digest_private_key;
 mod digest_public_key;
 mod digest_secure_bootloader;
 mod extract_public_key;
 mod flash_data;
 mod flash_key;
+mod hsm;
 mod keys;
+mod permissions;
 mod sign_data;
 mod signature_info;
 mod signing_key;
 mod verify_signature;
 
 use crate::command::{Entry, Face};
+pub use hsm::Hsm;
 pub use keys::random;
 
 /// The face.
@@ -22,6 +26,7 @@ pub static FACE: Face = Face {
     options: Vec::new,
     fatal_prefix: "\n",
     prepare: None,
+    of_chip: None,
     chain: None,
     single: None,
     commands: &[
@@ -37,6 +42,8 @@ pub static FACE: Face = Face {
         Entry { spec: flash_key::spec, run: flash_key::run },
         Entry { spec: flash_data::spec_decrypt, run: flash_data::decrypt },
         Entry { spec: flash_data::spec_encrypt, run: flash_data::encrypt },
+        Entry { spec: debug_certificate::spec, run: debug_certificate::run },
+        Entry { spec: debug_certificate::spec_digest, run: debug_certificate::digest },
     ],
     renamed: &[("digest_sbv2_public_key", "digest-sbv2-public-key"), ("signature_info_v2", "signature-info-v2")],
     shorts: &[],

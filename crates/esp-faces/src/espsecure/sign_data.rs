@@ -7,7 +7,7 @@ use esp_model::secure::block::BLOCKS;
 use esp_model::secure::boot_v2::{self, Padding};
 use esp_model::secure::{PrivateKey, PublicKey, SECTOR, SecureError, boot_v1};
 
-use super::{keys, verify_signature};
+use super::{hsm, keys, verify_signature};
 use crate::command::{Call, flag, option, place};
 use crate::fault::Fault;
 use crate::files;
@@ -22,8 +22,7 @@ pub fn spec() -> Command {
         .arg(files("keyfile", "Private key in PEM format; up to three for version 2").short('k'))
         .arg(option("output", "File to write (default: the input)").short('o'))
         .arg(flag("append-signatures", "Add signatures to an image that is signed already").short('a'))
-        .arg(flag("hsm", "Sign with a hardware security module"))
-        .arg(option("hsm-config", "Configuration of the hardware security module"))
+        .args(hsm::options())
         .arg(files("pub-key", "Public keys of signatures that were made elsewhere"))
         .arg(files("signature", "Signatures that were made elsewhere"))
         .arg(flag("skip-padding", "Do not pad the image to a sector"))
@@ -31,9 +30,6 @@ pub fn spec() -> Command {
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    if call.has("hsm") {
-        return Err(no_hsm());
-    }
     let path = call.text("datafile");
     let data = files::read(path, "DATAFILE")?;
     for option in ["keyfile", "pub-key", "signature"] {
@@ -60,14 +56,12 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Hardware security modules are served by the tools, which know how one is configured.
-pub fn no_hsm() -> Fault {
-    let text = "--hsm is not supported by this espsecure. Sign with `mcp-esptool call esp_secure_sign` and its \
-                pkcs11_key, or give --pub-key and --signature with a signature made elsewhere.";
-    Fault::fatal(text)
-}
-
 fn version_1(call: &Call<'_>, data: &[u8]) -> Result<Vec<u8>, Fault> {
+    if call.has("hsm") {
+        return Err(Fault::fatal(
+            "Secure Boot V1 does not support signing using an external Hardware Security Module.",
+        ));
+    }
     let one = || Fault::fatal("Secure Boot V1 only supports one signing key.");
     if let Some(signature) = call.list("signature").first() {
         call.terminal.say("Pre-calculated signatures found...");
@@ -87,6 +81,9 @@ fn version_2(call: &Call<'_>, data: &[u8]) -> Result<Vec<u8>, Fault> {
     let free = BLOCKS - taken;
     let full =
         |count: usize| Fault::Fatal(format!("Number of keys ({count}) more than the empty signature blocks ({free})."));
+    if call.has("hsm") {
+        return by_hsm(call, data, taken, padding);
+    }
     if attached {
         let pairs = pairs(call)?;
         if pairs.len() > free {
@@ -106,6 +103,27 @@ fn version_2(call: &Call<'_>, data: &[u8]) -> Result<Vec<u8>, Fault> {
     } else {
         boot_v2::sign(data, &private, padding, keys::random)
     };
+    signed.map_err(mismatch)
+}
+
+/// Signs with the one key that the configuration names.
+fn by_hsm(call: &Call<'_>, data: &[u8], taken: usize, padding: Padding) -> Result<Vec<u8>, Fault> {
+    let settings = hsm::settings(call)?;
+    let key = match call.list("pub-key").as_slice() {
+        [] => hsm::public_key(call, &settings)?,
+        [path] => keys::public(path, "--pub-key")?,
+        many => {
+            let count = many.len();
+            let text = format!("Number of public keys ({count}) not equal to the number of signatures (1).");
+            return Err(Fault::Fatal(text));
+        }
+    };
+    let signer = |digest: &[u8]| hsm::sign_digest(call, &settings, &key, digest);
+    let signed = match taken {
+        0 => boot_v2::sign_with(data, &key, padding, signer),
+        _ => boot_v2::append_with(data, &key, signer),
+    };
+    call.terminal.say("1 signing key(s) found.");
     signed.map_err(mismatch)
 }
 

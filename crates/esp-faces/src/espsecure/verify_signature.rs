@@ -3,9 +3,9 @@
 use clap::Command;
 use esp_model::hex;
 use esp_model::secure::block::{BLOCKS, SignatureBlock};
-use esp_model::secure::{SECTOR, SecureError, boot_v1, boot_v2};
+use esp_model::secure::{PublicKey, SECTOR, SecureError, boot_v1, boot_v2};
 
-use super::{keys, sign_data};
+use super::{hsm, keys};
 use crate::command::{Call, flag, option, place};
 use crate::fault::Fault;
 use crate::files;
@@ -14,22 +14,22 @@ pub fn spec() -> Command {
     Command::new("verify-signature")
         .about("Verify that an image is signed by a key")
         .arg(keys::version().required(true))
-        .arg(flag("hsm", "Take the key from a hardware security module"))
-        .arg(option("hsm-config", "Configuration of the hardware security module"))
+        .args(hsm::options())
         .arg(option("keyfile", "Public or private key in PEM format; for version 1 also 64 raw bytes").short('k'))
         .arg(flag("skip-padding", "The image need not be padded to a sector"))
         .arg(place("datafile", "Signed image"))
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    if call.has("hsm") {
-        return Err(sign_data::no_hsm());
-    }
     let data = files::read(call.text("datafile"), "DATAFILE")?;
+    if call.has("hsm") && call.text("version") != "1" {
+        let key = hsm::public_key(call, &hsm::settings(call)?)?;
+        return version_2(call, &key, &data);
+    }
     let path = call.optional("keyfile").ok_or_else(|| Fault::Usage("Missing option '--keyfile' / '-k'.".into()))?;
     match call.text("version") {
         "1" => version_1(call, path, &data),
-        _ => version_2(call, path, &data),
+        _ => version_2(call, &keys::public(path, "--keyfile' / '-k")?, &data),
     }
 }
 
@@ -47,8 +47,7 @@ fn version_1(call: &Call<'_>, path: &str, data: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn version_2(call: &Call<'_>, path: &str, data: &[u8]) -> Result<(), Fault> {
-    let key = keys::public(path, "--keyfile' / '-k")?;
+fn version_2(call: &Call<'_>, key: &PublicKey, data: &[u8]) -> Result<(), Fault> {
     length(data, call.has("skip-padding"))?;
     let family = keys::family(key.scheme());
     let checked = boot_v2::check(data).map_err(Fault::fatal)?;

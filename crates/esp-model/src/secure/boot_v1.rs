@@ -68,8 +68,8 @@ fn p256(found: Scheme) -> Result<(), SecureError> {
 /// The digest that the ESP32's secure boot engine computes over a bootloader, and the bootloader as one file for
 /// address 0: IV, digest, 0xFF up to 0x1000, then the bootloader.
 ///
-/// `key` is the content of eFuse block 2 (32 bytes, or 24 with 3/4 coding). `iv` must be random in production.
-pub fn digest_bootloader(image: &[u8], key: &[u8], iv: &[u8; IV]) -> Result<Vec<u8>, SecureError> {
+/// `key` is the content of eFuse block 2 (32 bytes, or 24 with 3/4 coding). `iv` must be random in production, and of [`IV`] bytes for a ROM.
+pub fn digest_bootloader(image: &[u8], key: &[u8], iv: &[u8]) -> Result<Vec<u8>, SecureError> {
     let key = hardware_key(key, "16, 24 or 32", &[16, 24, 32])?;
     let seen = as_the_engine_sees(image);
     let mut out = iv.to_vec();

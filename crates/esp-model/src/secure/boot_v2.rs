@@ -64,12 +64,29 @@ pub fn append(image: &[u8], keys: &[PrivateKey], mut random: impl FnMut(&mut [u8
 pub fn sign_with(
     content: &[u8],
     key: &PublicKey,
+    padding: Padding,
     sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SecureError>,
 ) -> Result<Vec<u8>, SecureError> {
-    let content = padded(content, Padding::Sector);
+    let content = padded(content, padding);
     let digest = key.scheme().digest(&content);
     let block = checked_block(key, &digest, &sign(&digest)?)?;
     Ok(assemble(content, &[block]))
+}
+
+/// Adds a signature of a key that never comes here to those that an image already has.
+pub fn append_with(
+    image: &[u8],
+    key: &PublicKey,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SecureError>,
+) -> Result<Vec<u8>, SecureError> {
+    let mut blocks = blocks(image);
+    if blocks.len() >= BLOCKS {
+        return Err(SecureError::TooManyBlocks(blocks.len() + 1));
+    }
+    let content = content(image)?.to_vec();
+    let digest = key.scheme().digest(&content);
+    blocks.push(checked_block(key, &digest, &sign(&digest)?)?);
+    Ok(assemble(content, &blocks))
 }
 
 fn checked_block(key: &PublicKey, digest: &[u8], signature: &[u8]) -> Result<SignatureBlock, SecureError> {

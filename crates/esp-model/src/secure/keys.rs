@@ -233,6 +233,32 @@ impl PublicKey {
         Self::Ecdsa(Scheme::EcdsaP256, bytes.to_vec())
     }
 
+    /// An RSA key from its modulus and exponent, as PKCS#11 has them: big-endian.
+    pub fn from_rsa_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, SecureError> {
+        rsa3072::from_numbers(modulus, exponent).map(|key| Self::Rsa(Box::new(key)))
+    }
+
+    /// A curve's key from a point as PKCS#11 has it: a DER octet string, or plain, not compressed.
+    pub fn from_ec_point(bytes: &[u8]) -> Result<Self, SecureError> {
+        let plain = |bytes: &[u8]| match bytes {
+            [4, point @ ..] => CURVES
+                .into_iter()
+                .find(|scheme| point.len() == 2 * scheme.field())
+                .map(|scheme| (scheme, point.to_vec())),
+            _ => None,
+        };
+        let in_der = match bytes {
+            [4, length, rest @ ..] if usize::from(*length) == rest.len() => plain(rest),
+            _ => None,
+        };
+        let (scheme, point) = in_der.or_else(|| plain(bytes)).ok_or(SecureError::NotAKey)?;
+        if on_curve!(scheme, contains(&point), false) {
+            Ok(Self::Ecdsa(scheme, point))
+        } else {
+            Err(SecureError::NotAKey)
+        }
+    }
+
     /// The key as `SubjectPublicKeyInfo` in PEM.
     pub fn to_pem(&self) -> Result<String, SecureError> {
         match self {

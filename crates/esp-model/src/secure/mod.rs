@@ -7,6 +7,7 @@ pub mod block;
 pub mod boot_v1;
 pub mod boot_v2;
 pub mod curve;
+pub mod debug_certificate;
 mod ecdsa;
 pub mod flash_encryption;
 mod keys;

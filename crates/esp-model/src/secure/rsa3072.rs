@@ -99,6 +99,13 @@ pub(super) fn decode_public(bytes: &[u8]) -> Result<PublicKey, SecureError> {
     sized(key.map_err(|_| SecureError::Broken("modulus or exponent is out of range"))?)
 }
 
+/// The public key from big-endian numbers.
+pub(super) fn from_numbers(modulus: &[u8], exponent: &[u8]) -> Result<PublicKey, SecureError> {
+    let number = |bytes: &[u8]| BoxedUint::from_be_slice_vartime(bytes);
+    let key = PublicKey::new(number(modulus), number(exponent));
+    sized(key.map_err(|_| SecureError::Broken("modulus or exponent is out of range"))?)
+}
+
 fn padded(number: &BoxedUint, len: usize) -> Vec<u8> {
     let mut bytes = number.to_le_bytes_trimmed_vartime().into_vec();
     bytes.resize(len, 0);

@@ -1,12 +1,15 @@
 //! Stands for `pkcs11.rs` in a build without it.
 
-use esp_model::secure::{Scheme, SecureError};
+use std::path::Path;
+
+use esp_model::secure::{PublicKey, Scheme, SecureError};
+use zeroize::Zeroizing;
 
 use crate::Call;
 use crate::error::{Code, ToolError};
 
-/// There is never one.
-pub enum Module {}
+/// There is one only where somebody names it; it does nothing.
+pub struct Module;
 
 impl Module {
     /// Says that this program was built without PKCS#11.
@@ -14,8 +17,22 @@ impl Module {
         Err(ToolError::new(Code::NotInThisBuild, "this program was built without PKCS#11 (feature `pkcs11`)"))
     }
 
-    /// Is never called: there is no module.
-    pub fn sign(&self, _: &str, _: Scheme, _: &[u8]) -> Result<Vec<u8>, SecureError> {
-        match *self {}
+    /// A module that somebody at a terminal names.
+    pub fn in_slot(_: &Path, _: u64, _: Zeroizing<String>) -> Self {
+        Self
     }
+
+    /// Says the same.
+    pub fn sign(&self, _: &str, _: Scheme, _: &[u8]) -> Result<Vec<u8>, SecureError> {
+        Err(none())
+    }
+
+    /// Says the same.
+    pub fn public_key(&self, _: &str) -> Result<PublicKey, SecureError> {
+        Err(none())
+    }
+}
+
+fn none() -> SecureError {
+    SecureError::Signer("this program was built without PKCS#11 (feature `pkcs11`)".into())
 }

@@ -57,6 +57,7 @@ fn signs() -> Result<(), Stop> {
         let mut espsecure = Command::new(reference::tool("espsecure")?);
         espsecure.args(["verify-signature", "--version", "2", "--keyfile"]);
         reference::run(espsecure.arg(dir.join(scheme).with_extension("pub")).arg(dir.join(&signed)))?;
+        face(&dir, &library, &settings, scheme)?;
     }
     // A label that is not there is told, and nothing is written.
     let output = ours(&dir, &library, "ecdsa256", "none.bin")
@@ -65,6 +66,41 @@ fn signs() -> Result<(), Stop> {
         .output()?;
     if output.status.success() || !reference::text(&output).contains("signer_failed") || dir.join("none.bin").exists() {
         return fail(reference::text(&output));
+    }
+    Ok(())
+}
+
+/// `espsecure --hsm` signs, adds a signature and verifies; the reference verifies with the public key.
+fn face(dir: &Path, library: &Path, settings: &Path, scheme: &str) -> Result<(), Stop> {
+    let shown = reference::run(Command::new("softhsm2-util").arg("--show-slots").env("SOFTHSM2_CONF", settings))?;
+    let shown = reference::text(&shown);
+    let slot = shown.lines().find_map(|line| line.strip_prefix("Slot ")).unwrap_or_default().to_owned();
+    let config = format!(
+        "[hsm_config]\npkcs11_lib = {}\nslot = {slot}\ncredentials = 1234\nlabel = {scheme}\n",
+        library.display()
+    );
+    fs::write(dir.join("hsm.ini"), config)?;
+    let espsecure = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+        command.args(["face", "espsecure"]).args(words.split(' ')).env("SOFTHSM2_CONF", settings).current_dir(dir);
+        reference::run(&mut command).map(|output| reference::text(&output))
+    };
+    espsecure("sign-data --version 2 --hsm --hsm-config hsm.ini --output one.bin app.bin")?;
+    espsecure(&format!(
+        "sign-data --version 2 -a --hsm --hsm-config hsm.ini --pub-key {scheme}.pub -o two.bin one.bin"
+    ))?;
+    let said = espsecure("verify-signature --version 2 --hsm --hsm-config hsm.ini two.bin")?;
+    if said.matches("verification successful").count() != 2 {
+        return fail(said);
+    }
+    let mut theirs = Command::new(reference::tool("espsecure")?);
+    theirs.args(["verify-signature", "--version", "2", "--keyfile"]).arg(dir.join(scheme).with_extension("pub"));
+    reference::run(theirs.arg(dir.join("two.bin")))?;
+    if scheme == "ecdsa256" {
+        espsecure("generate-sdc-certificate --hsm --hsm-config hsm.ini --mac 001122334455 -o cert.bin")?;
+        espsecure("digest-sdc-public-key --hsm --hsm-config hsm.ini -o by_hsm.bin")?;
+        espsecure("digest-sdc-public-key --pub-key ecdsa256.pub -o by_file.bin")?;
+        reference::same_bytes("digest", &fs::read(dir.join("by_hsm.bin"))?, &fs::read(dir.join("by_file.bin"))?)?;
     }
     Ok(())
 }

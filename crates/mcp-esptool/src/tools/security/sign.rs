@@ -197,7 +197,8 @@ fn sign_in_hsm(ctx: &Ctx, input: &In, data: &[u8], label: &str) -> Result<Out, T
     }
     let key = keys::public(ctx, only_key(input)?)?;
     let module = Module::of(ctx)?;
-    let signed = boot_v2::sign_with(data, &key, |digest| module.sign(label, key.scheme(), digest)).map_err(bad)?;
+    let signer = |digest: &[u8]| module.sign(label, key.scheme(), digest);
+    let signed = boot_v2::sign_with(data, &key, Padding::Sector, signer).map_err(bad)?;
     finish(ctx, input, &signed, "signed by the HSM")
 }
 
