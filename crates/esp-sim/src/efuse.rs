@@ -26,6 +26,8 @@ pub struct Efuse {
     visible: Efuses,
     /// Programming and timing registers.
     registers: BTreeMap<u32, u32>,
+    /// What is loaded has lost bits.
+    loses_bits: bool,
 }
 
 impl Efuse {
@@ -38,6 +40,7 @@ impl Efuse {
             decoded: plain.clone(),
             visible: plain.clone(),
             registers: BTreeMap::new(),
+            loses_bits: false,
         };
         efuse.burned = table.blocks.iter().map(|block| (block.id, encode(&plain, block))).collect();
         efuse.reload();
@@ -51,7 +54,11 @@ impl Efuse {
         for block in &self.table.blocks {
             content.entry(block.id).or_default().iter_mut().for_each(|word| *word = words.next().unwrap_or(0));
         }
+        let loses_bits = self.loses_bits;
         *self = Self::new(self.table, content);
+        if loses_bits {
+            self.lose_bits();
+        }
     }
 
     /// The blocks' words in order, little endian, without check symbols; what is hidden from software is in it.
@@ -109,6 +116,21 @@ impl Efuse {
         let mut words = self.decoded.words.clone();
         field.store(words.entry(field.block).or_default(), bytes);
         *self = Self::new(self.table, words);
+    }
+
+    /// In each coded block one burned bit reads as 0 from now on, until it is burned again.
+    pub fn lose_bits(&mut self) {
+        self.loses_bits = true;
+        for block in self.table.blocks.iter().filter(|block| block.id != 0) {
+            if self.decoded.coding(block) == ActiveCoding::None {
+                continue;
+            }
+            let burned = self.burned.get_mut(&block.id).map_or(&mut [][..], Vec::as_mut_slice);
+            if let Some(byte) = burned.iter_mut().find(|byte| **byte != 0) {
+                *byte &= *byte - 1;
+            }
+        }
+        self.reload();
     }
 
     /// What a reset and a read command do: the burned bits appear in the read registers, as far as they may be read.

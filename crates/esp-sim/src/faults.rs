@@ -44,6 +44,8 @@ pub struct Faults {
     pub refuses_ram: bool,
     /// An uploaded stub dies at its start.
     pub stub_dies: bool,
+    /// One burned bit of each coded eFuse block reads as 0, until the block is burned again.
+    pub efuse_lost_bits: bool,
     /// Flash operations take this many times as long; 0 and 1 are as usual.
     pub slow_flash: u16,
     /// The flash part.
@@ -130,7 +132,7 @@ pub struct BadFault(String);
 
 /// All faults: how each is written and what it does.
 #[rustfmt::skip]
-pub const ALL: [(&str, &str); 30] = [
+pub const ALL: [(&str, &str); 31] = [
     ("line=P", "each byte is lost, doubled and changed with the chance P (0 to 1), in both directions"),
     ("drop=P", "a byte is lost with the chance P"),
     ("duplicate=P", "a byte arrives twice with the chance P"),
@@ -150,6 +152,7 @@ pub const ALL: [(&str, &str); 30] = [
     ("stale=BYTES", "the host's buffer holds this many bytes of an earlier session when the port is opened first"),
     ("ram-refused", "blocks for RAM are refused as if they had been damaged"),
     ("stub-dead", "an uploaded stub dies at its start"),
+    ("efuse-lost-bits", "one burned bit of each coded eFuse block reads as 0, until the block is burned again"),
     ("flash-absent", "the flash does not answer: every read gives 0xff"),
     ("flash-asleep", "the flash is in deep power-down, which a reset does not end"),
     ("flash-voltage", "the flash gets a wrong voltage (strapping pin) until the chip's register overrides it"),
@@ -201,6 +204,7 @@ impl Faults {
             "stale" => self.stale = u16::try_from(count()?).map_err(|_| bad())?,
             "ram-refused" => self.refuses_ram = true,
             "stub-dead" => self.stub_dies = true,
+            "efuse-lost-bits" => self.efuse_lost_bits = true,
             "flash-slow" => self.slow_flash = u16::try_from(count()?).map_err(|_| bad())?,
             "flash-absent" => self.flash.absent = true,
             "flash-asleep" => self.flash.asleep = true,

@@ -8,12 +8,14 @@ use esp_link::port::PortUrl;
 use esp_model::chip::{self, Chip};
 
 use esp_model::efuse::lint::{Facts, Severity};
-use esp_model::efuse::{Burn, BurnError, Efuses, Plan, Request, token};
+use esp_model::efuse::{Block, Burn, BurnError, EfuseTable, Efuses, Plan, Request, Step, custom, token};
+use esp_model::mac::Mac;
 
 use super::{burn, register_file};
 use crate::command::Call;
 use crate::esptool::session::{Session, failed};
 use crate::fault::Fault;
+use crate::files;
 
 /// What holds the eFuses.
 pub enum Holder {
@@ -50,11 +52,7 @@ impl Bench {
             true => virtual_chip(call, wanted, token)?,
             false => device(call)?,
         };
-        if call.option("extend-efuse-table").is_some() {
-            let text =
-                "--extend-efuse-table is not supported: name the bits of a project with burn-bit or burn-block-data";
-            return Err(Fault::fatal(text));
-        }
+        let efuses = Efuses { table: table_of(call, efuses.table)?, ..efuses };
         let bench = Self {
             chip,
             burn: Burn::new(efuses.clone()),
@@ -104,8 +102,9 @@ impl Bench {
                 let burned = session.loader.burn_efuses(&job, self.burn.before(), &steps, |_, _| ());
                 burned.map_err(Fault::fatal)?;
                 // What was closed cannot be read back any more.
-                self.efuses =
-                    session.loader.read_efuses(&session.job).unwrap_or(self.burn.after().map_err(burn::refused)?);
+                let read = session.loader.read_efuses(&session.job);
+                let read = read.unwrap_or(self.burn.after().map_err(burn::refused)?);
+                self.efuses = Efuses { table: self.efuses.table, ..read };
             }
             Holder::Virtual(file) => {
                 for step in &steps {
@@ -166,14 +165,61 @@ impl Bench {
                 denied.iter().map(|finding| format!("rule {}: {}", finding.rule, finding.text)).collect();
             return Err(Fault::Fatal(format!("This burn is refused.\n  {}", list.join("\n  "))));
         }
-        if call.switch("do-not-confirm") && !pretend && !call.host.burns_unasked(mac) {
-            return Err(Fault::Fatal(format!(
-                "--do-not-confirm burns the eFuses of a real device only where the policy allows it: add burn_macs = \
-                 [\"{mac}\"] to the policy file, or leave --do-not-confirm out and type BURN."
-            )));
+        may_be_unasked(call, mac)
+    }
+
+    /// Blocks with errors that can be burned again, the last one first.
+    fn recoverable(&self) -> Vec<Step> {
+        let with_errors = |block: &&Block| self.efuses.errors.iter().any(|error| error.block == block.id);
+        let blocks = self.efuses.table.blocks.iter().rev().filter(with_errors);
+        blocks.filter_map(|block| Burn::again(&self.efuses, block)).collect()
+    }
+
+    /// Burns blocks with errors again as they read. Nothing becomes 1 that does not read as 1 already.
+    pub fn recover(&mut self, call: &Call<'_>) -> Result<(), Fault> {
+        let steps = self.recoverable();
+        let Holder::Device(session) = &mut self.holder else { return Ok(()) };
+        if steps.is_empty() {
+            return Ok(());
         }
+        if let Some(identity) = session.loader.identity() {
+            may_be_unasked(call, identity.mac)?;
+        }
+        call.terminal.say("Recovery of block coding errors");
+        burn::confirm(call)?;
+        let job = session.job.shielded();
+        for step in &steps {
+            session
+                .loader
+                .burn_efuses(&job, &self.efuses, std::slice::from_ref(step), |_, _| ())
+                .map_err(Fault::fatal)?;
+            call.terminal.say(format_args!("BURN BLOCK{}  - OK (the same data again)", step.block));
+        }
+        let read = session.loader.read_efuses(&session.job).map_err(failed)?;
+        self.efuses = Efuses { table: self.efuses.table, ..read };
+        self.burn = Burn::new(self.efuses.clone());
         Ok(())
     }
+}
+
+/// `--do-not-confirm` on a real device takes a line in the policy.
+fn may_be_unasked(call: &Call<'_>, mac: Mac) -> Result<(), Fault> {
+    if !call.switch("do-not-confirm") || is_virtual(call) || call.host.burns_unasked(mac) {
+        return Ok(());
+    }
+    Err(Fault::Fatal(format!(
+        "--do-not-confirm burns the eFuses of a real device only where the policy allows it: add burn_macs = \
+         [\"{mac}\"] to the policy file, or leave --do-not-confirm out and type BURN."
+    )))
+}
+
+/// The chip's table, with the fields of `--extend-efuse-table`.
+fn table_of(call: &Call<'_>, table: &'static EfuseTable) -> Result<&'static EfuseTable, Fault> {
+    let Some(path) = call.option("extend-efuse-table") else { return Ok(table) };
+    let text = String::from_utf8_lossy(&files::read(path, "--extend-efuse-table")?).into_owned();
+    let extended = custom::extend(table, &text).map_err(|error| Fault::Fatal(format!("{path}: {error}")))?;
+    // Tables live as long as the program, which is one line long.
+    Ok(Box::leak(Box::new(extended)))
 }
 
 /// The port is a simulated or emulated device.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use esp_model::efuse::{Stage, Step, bits, token};
+use esp_model::efuse::{Efuses, Stage, Step, bits, token};
 
 use super::bench::Bench;
 use super::dump;
@@ -30,6 +30,7 @@ pub fn all(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
         let token = token::encode_write(bench.chip.id, bench.revision(), &bench.efuses, bench.burn.pending());
         terminal.say(format_args!("eFuse token: {token}"));
     }
+    not_together(bench, call)?;
     bench.may_burn(call)?;
     confirm(call)?;
     bench.program(call)?;
@@ -59,7 +60,20 @@ pub fn all(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn confirm(call: &Call<'_>) -> Result<(), Fault> {
+/// Fields that must not both be set on this chip.
+fn not_together(bench: &Bench, call: &Call<'_>) -> Result<(), Fault> {
+    let after = bench.burn.after().map_err(refused)?;
+    let all_of = |efuses: &Efuses, names: &[String]| names.iter().all(|name| efuses.is_set(name));
+    let groups = &bench.chip.at(bench.revision()).security.never_together;
+    let found = groups.iter().find(|names| all_of(&after, names) && !all_of(&bench.efuses, names));
+    let Some(names) = found.filter(|_| !call.has("force")) else { return Ok(()) };
+    let names = names.join(" and ");
+    call.terminal.say(format_args!("{names} cannot be set together due to a bug in the ROM bootloader!"));
+    Err(Fault::fatal("Incompatible eFuse settings detected, abort"))
+}
+
+/// Asks for the word that burns.
+pub fn confirm(call: &Call<'_>) -> Result<(), Fault> {
     call.terminal.say(". \nThis is an irreversible operation!");
     if call.switch("do-not-confirm") {
         return Ok(());

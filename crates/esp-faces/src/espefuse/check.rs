@@ -4,21 +4,25 @@ use super::bench::Bench;
 use crate::command::Call;
 use crate::fault::Fault;
 
-pub fn run(bench: &Bench, call: &Call<'_>) -> Result<(), Fault> {
-    let errors = &bench.efuses.errors;
-    if errors.is_empty() {
+pub fn run(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
+    if call.has("recovery") && !bench.efuses.errors.is_empty() {
+        list(bench, call);
+        bench.recover(call)?;
+    }
+    if bench.efuses.errors.is_empty() {
         call.terminal.say("No errors detected.");
         return Ok(());
     }
-    for error in errors {
+    list(bench, call);
+    Err(Fault::fatal("Error(s) were detected in eFuses."))
+}
+
+fn list(bench: &Bench, call: &Call<'_>) {
+    for error in &bench.efuses.errors {
         let name = bench.efuses.table.block(error.block).map_or("", |block| block.name.as_str());
         let (count, fail) = (error.count, u8::from(error.fail));
         call.terminal.say(format_args!("BLOCK{:<2}: {name} [ERRORS:{count} FAIL:{fail}]", error.block));
     }
-    if call.has("recovery") {
-        call.terminal.warn("--recovery is not supported: blocks with errors are not burned again.");
-    }
-    Err(Fault::fatal("Error(s) were detected in eFuses."))
 }
 
 pub fn custom_mac(bench: &Bench, call: &Call<'_>) {

@@ -23,6 +23,7 @@ pub static FACE: Face = Face {
     options: options::globals,
     prepare: None,
     fatal_prefix: "\n",
+    of_chip: Some(specs::of_chip),
     chain: Some(run_all),
     single: None,
     commands: &[
@@ -61,7 +62,7 @@ fn run_all(calls: &[Call<'_>]) -> Result<(), Fault> {
         match call.command {
             "summary" => summary::run(&bench, call)?,
             "dump" => dump::run(&bench, call)?,
-            "check-error" => check::run(&bench, call)?,
+            "check-error" => check::run(&mut bench, call)?,
             "adc-info" => check::adc_info(&bench, call),
             "get-custom-mac" => check::custom_mac(&bench, call),
             _ => {

@@ -278,8 +278,14 @@ fn keys(bench: &mut Bench, call: &Call<'_>, digest: bool) -> Result<(), Fault> {
         call.terminal.say("Sensitive data will be hidden (see --show-sensitive-info)");
     }
     call.terminal.say("Burn keys to blocks:");
-    for (block, path, purpose) in triples {
-        key(bench, call, (&block, &path, &purpose), digest)?;
+    for (index, (block, path, purpose)) in triples.iter().enumerate() {
+        let before = triples.iter().take(index).find(|(other, ..)| other == block);
+        let added = key(bench, call, (block, path, purpose), digest);
+        added.map_err(|fault| match before {
+            // What is in the block's one half already leaves no room for it.
+            Some((_, _, other)) => Fault::Fatal(format!("These keypurposes are incompatible ['{other}', '{purpose}']")),
+            None => fault,
+        })?;
     }
     Ok(())
 }
@@ -355,10 +361,6 @@ fn key(
         )),
         error => refused(error),
     })?;
-    let plain = purpose == "USER" && block.purpose_field.is_none();
-    if plain && !call.has("no-read-protect") && !call.has("no-protect-key") {
-        put(bench, &Request::ReadProtect { name: block.name.clone() })?;
-    }
     if call.has("no-read-protect") {
         call.terminal.say("\tKey is left unprotected as per --no-read-protect argument.");
     }
@@ -368,10 +370,23 @@ fn key(
     Ok(())
 }
 
+/// The address of one's own that the chip has.
+fn present_mac(bench: &Bench) -> Option<Mac> {
+    let shown = bench.efuses.value(bench.efuses.table.field("CUSTOM_MAC")?).value.to_string();
+    shown.split_whitespace().next()?.parse().ok()
+}
+
 fn custom_mac(bench: &mut Bench, call: &Call<'_>) -> Result<(), Fault> {
     let wrong = || Fault::fatal("MAC Address needs to be a 6-byte hexadecimal format separated by colons (:)!");
     let address: Mac = call.text("mac").parse().map_err(|_| wrong())?;
-    put(bench, &Request::CustomMac(address))?;
+    bench.add(&Request::CustomMac(address)).map_err(|error| match (error, present_mac(bench)) {
+        (BurnError::CannotClear(_), Some(now)) => {
+            let both: Vec<u8> = now.0.iter().zip(address.0).map(|(now, new)| now | new).collect();
+            let value = hex::reversed(&both);
+            Fault::Fatal(format!("New value contains some bits that cannot be cleared (value will be 0x{value})"))
+        }
+        (error, _) => refused(error),
+    })?;
     let bytes: String = hex::encode(address.reversed());
     call.terminal.say(format_args!("    - 'CUSTOM_MAC' (Custom MAC address) -> 0x{bytes}"));
     Ok(())

@@ -1,6 +1,8 @@
 //! The arguments of each command.
 
 use clap::{Arg, ArgAction, Command};
+use esp_model::chip::Chip;
+use esp_model::efuse::Block;
 
 use crate::command::{flag, option, place};
 
@@ -118,4 +120,23 @@ pub fn check_error() -> Command {
 
 pub fn adc_info() -> Command {
     Command::new("adc-info").about("Print the calibration of ADC and temperature sensor")
+}
+
+/// Blocks and purposes of the chip, for commands that name them.
+pub fn of_chip(command: &str, chip: &Chip) -> Option<String> {
+    let table = chip.efuse();
+    let of_keys = command.starts_with("burn-key");
+    if !of_keys && !["burn-block-data", "burn-bit"].contains(&command) {
+        return None;
+    }
+    let names = |block: &Block| std::iter::once(block.name.clone()).chain(block.aliases.clone()).collect::<Vec<_>>();
+    let blocks = table.blocks.iter().filter(|block| !of_keys || block.is_key).flat_map(names);
+    let mut text = format!("\nBlocks of {}: {}", chip.name, blocks.collect::<Vec<_>>().join(", "));
+    if of_keys && !table.key_purposes.is_empty() {
+        let custom = ["CUSTOM_n", "CUSTOM_DIGEST_n", "CUSTOM_MAX", "CUSTOM_DIGEST_MAX"];
+        let custom = if table.custom_purposes { custom.as_slice() } else { &[] };
+        let purposes = table.key_purposes.iter().map(|purpose| purpose.name.as_str()).chain(custom.iter().copied());
+        text.push_str(&format!("\nPurposes: {}", purposes.collect::<Vec<_>>().join(", ")));
+    }
+    Some(text)
 }

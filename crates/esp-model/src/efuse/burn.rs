@@ -132,6 +132,18 @@ impl Burn {
         Ok(steps)
     }
 
+    /// The command that burns a block once more as it reads, so that bits that came back to 0 are set again. None where
+    /// there is nothing, and where software cannot know what was burned or cannot burn it.
+    pub fn again(efuses: &Efuses, block: &Block) -> Option<Step> {
+        let coded = matches!(efuses.coding(block), ActiveCoding::ReedSolomon);
+        let lost = efuses.errors.iter().any(|error| error.block == block.id && error.fail);
+        let known = efuses.readable(&block.read_protect) && !(coded && lost);
+        let data = efuses.block(block.id).to_vec();
+        let stage = if block.id == 0 { Stage::Last } else { Stage::Data };
+        let burn = Self::new(efuses.clone());
+        burn.step(block, data, stage).filter(|_| known && efuses.writeable(block.write_protect))
+    }
+
     fn step(&self, block: &Block, data: Vec<u32>, stage: Stage) -> Option<Step> {
         let coded = self.encode(block, &data);
         (!bits::is_zero(&data)).then_some(Step { block: block.id, data, coded, stage })

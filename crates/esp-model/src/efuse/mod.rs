@@ -4,6 +4,7 @@ pub mod audit;
 pub mod bits;
 mod burn;
 pub mod coding;
+pub mod custom;
 pub mod lint;
 mod plan;
 mod request;
