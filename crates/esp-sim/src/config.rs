@@ -17,6 +17,8 @@ pub struct Config {
     pub flash_size: u32,
     /// JEDEC id; `None` makes one up that names the size (Winbond W25Q…).
     pub flash_id: Option<[u8; 3]>,
+    /// A second part, which answers on whatever other pins it is looked for, in bytes; `None`: there is none.
+    pub external_flash_size: Option<u32>,
     /// Base MAC address.
     pub mac: Mac,
     /// Chip revision as major × 100 + minor; `None` takes the usual one of the chip's data.
@@ -50,6 +52,7 @@ impl Config {
             chip,
             flash_size: 4 << 20,
             flash_id: None,
+            external_flash_size: None,
             mac: mac_for(chip.id, name),
             revision: None,
             crystal_mhz: None,
@@ -74,8 +77,13 @@ impl Config {
 
     /// The JEDEC id in force.
     pub(crate) fn jedec_id(&self) -> [u8; 3] {
-        self.flash_id.unwrap_or([0xef, 0x40, self.flash_size.max(1).ilog2() as u8])
+        self.flash_id.unwrap_or_else(|| jedec_id(self.flash_size))
     }
+}
+
+/// An id that names the size.
+pub(crate) fn jedec_id(size: u32) -> [u8; 3] {
+    [0xef, 0x40, size.max(1).ilog2() as u8]
 }
 
 /// A locally administered address, so that no virtual device is ever taken for a real one.

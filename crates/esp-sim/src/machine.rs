@@ -6,7 +6,7 @@ use esp_model::chip::{BaudScale, ChipData, Detect, default_efuses};
 use esp_model::wire::{Reply, Status, slip};
 
 use crate::bus::Bus;
-use crate::config::Config;
+use crate::config::{Config, jedec_id};
 use crate::efuse::Efuse;
 use crate::nor::{Nor, PastEnd};
 use crate::rng::Rng;
@@ -23,7 +23,12 @@ pub struct Machine {
     pub chip: &'static ChipData,
     /// Major × 100 + minor.
     pub revision: u16,
+    /// The flash that is connected.
     pub nor: Nor,
+    /// The part that is not: another one on pins of its own, if the board has one, or the chip's own meanwhile.
+    unconnected: Option<Nor>,
+    /// The flash is connected by the chip's own pins.
+    own_pins: bool,
     pub efuse: Efuse,
     pub uart: Uart,
     pub watchdog: Watchdog,
@@ -54,12 +59,21 @@ impl Machine {
         if let Some(image) = &config.efuse {
             efuse.load(image);
         }
+        if config.faults.efuse_lost_bits {
+            efuse.lose_bits();
+        }
         let mut preset: Vec<_> = factory.registers.iter().map(|preset| (preset.register, preset.value)).collect();
         let unique = Rng::new(u64::from_le_bytes([&config.mac.0[..], &[0, 0]].concat().try_into().unwrap_or_default()));
         let unique_id = unique.clone().next().to_le_bytes();
         let timing = config.flash_timing.slower(config.faults.slow_flash.max(1).into());
-        let mut nor = Nor::new(config.flash_size, config.jedec_id(), unique_id, timing, config.faults.flash.clone());
+        let mut nor =
+            Nor::new(config.flash_size, config.jedec_id(), unique_id, timing.clone(), config.faults.flash.clone());
         nor.unlock();
+        let unconnected = config.external_flash_size.map(|size| {
+            let mut nor = Nor::new(size, jedec_id(size), unique_id, timing, Default::default());
+            nor.unlock();
+            nor
+        });
         let crystal_mhz = config.crystal_mhz.unwrap_or_else(|| usual_crystal(chip));
         preset.extend(chip.detect.magic.first().map(|&magic| (Detect::MAGIC_REGISTER, magic)));
         if let Some(bits) = chip.crystal.register {
@@ -71,6 +85,8 @@ impl Machine {
             chip,
             revision,
             nor,
+            unconnected,
+            own_pins: true,
             efuse,
             uart: Uart::new(chip.uart.boot_baud, config.pacing, &config.faults, config.seed),
             watchdog: Watchdog::default(),
@@ -98,6 +114,7 @@ impl Machine {
         self.bus.clear();
         self.efuse.reload();
         self.spi.reset();
+        self.attach(0);
         self.nor.override_voltage(false);
         self.watchdog = Watchdog::default();
         self.attached = self.chip.rom.flash_attached;
@@ -114,6 +131,26 @@ impl Machine {
         }
         if let (Some(register), Some(number)) = (chip.uart.buf_no, buffer_number) {
             self.bus.write(register, number);
+        }
+    }
+
+    /// Connects the flash at these pins: its own for 0. Where no part is, none answers.
+    pub fn attach(&mut self, pins: u32) {
+        let own = pins == 0;
+        self.attached = own || self.unconnected.is_some();
+        if own != self.own_pins
+            && let Some(other) = &mut self.unconnected
+        {
+            std::mem::swap(&mut self.nor, other);
+        }
+        self.own_pins = own;
+    }
+
+    /// The part at the chip's own pins, connected or not.
+    pub fn own_flash(&mut self) -> &mut Nor {
+        match &mut self.unconnected {
+            Some(nor) if !self.own_pins => nor,
+            _ => &mut self.nor,
         }
     }
 

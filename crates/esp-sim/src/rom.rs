@@ -205,8 +205,8 @@ impl Rom {
                 self.flash = None;
                 Answer { next: if stay { Next::Stay } else { Next::Restart }, ..Answer::OK }
             }
-            Request::SpiAttach { .. } => {
-                machine.attached = true;
+            Request::SpiAttach { pins, .. } => {
+                machine.attach(pins);
                 Answer::OK
             }
             Request::SpiSetParams(params) => {

@@ -96,7 +96,7 @@ impl Stub {
             Request::Sync => (0..7).for_each(|_| machine.reply(code, 0, &[], Status::OK, STATUS_LEN)),
             Request::ReadReg { address } => value = machine.read_register(address),
             Request::WriteReg(writes) => write_registers(machine, &writes),
-            Request::SpiAttach { .. } => machine.attached = true,
+            Request::SpiAttach { pins, .. } => machine.attach(pins),
             Request::SpiSetParams(_) => {}
             Request::ChangeBaud { new, .. } => then = Then::Baud(new),
             Request::SecurityInfo if machine.chip.rom.security_info_len > 0 => {

@@ -149,7 +149,7 @@ impl VirtualChip {
     /// Its flash.
     pub fn flash(&mut self) -> &mut Nor {
         self.flash_touched = true;
-        &mut self.machine.nor
+        self.machine.own_flash()
     }
 
     /// Commands that its loaders have handled so far.

@@ -56,6 +56,9 @@ pub struct Args {
     /// Size of the flash: 1MB, 2MB, 4MB, 8MB, 16MB …
     #[arg(long, value_name = "SIZE", default_value = "4MB")]
     pub flash_size: String,
+    /// Size of a second flash, which answers on other pins (`esptool --spi-connection`)
+    #[arg(long, value_name = "SIZE")]
+    pub external_flash: Option<String>,
     /// JEDEC id of the flash: `ef4016`
     #[arg(long, value_name = "HEX")]
     pub flash_id: Option<String>,
@@ -167,6 +170,7 @@ impl Args {
         self.efuse_fits(chip)?;
         let mut config = Config::new(chip, &self.name);
         config.flash_size = size(&self.flash_size)?;
+        config.external_flash_size = self.external_flash.as_deref().map(size).transpose()?;
         config.flash_id = self.flash_id.as_deref().map(flash_id).transpose()?;
         if let Some(mac) = self.mac {
             config.mac = mac;

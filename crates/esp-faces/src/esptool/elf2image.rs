@@ -4,6 +4,7 @@ use clap::Command;
 use esp_model::chip::{Chip, ImageFormat};
 use esp_model::flash::SECTOR;
 use esp_model::image::build::build_noted;
+use esp_model::image::elf;
 use esp_model::image::{BuildError, Built, FlashMode, Notes, PageSource, SecurePad, Settings};
 use sha2::{Digest, Sha256};
 
@@ -42,12 +43,15 @@ pub fn spec() -> Command {
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
     let chip = options::named_chip(call)?;
     let (path, terminal) = (call.text("filename"), call.terminal);
-    let elf = files::read(path, "FILENAME")?;
+    let elf_file = files::read(path, "FILENAME")?;
     let settings = settings(call)?;
     let name = title_name(chip);
     terminal.say(format_args!("Creating {name} image..."));
-    let built = build_noted(chip, &elf, &settings, || Sha256::digest(&elf).into());
+    let built = build_noted(chip, &elf_file, &settings, || Sha256::digest(&elf_file).into());
     let (built, notes) = built.map_err(|error| refused(chip, &error))?;
+    for kind in elf::unknown_sections(&elf_file) {
+        terminal.warn(format_args!("Unknown section type {kind:#04x} in ELF file"));
+    }
     say_notes(terminal, notes);
     if settings.ram_only_header {
         let text = "Image has only RAM segments visible. ROM segments are hidden and SHA256 digest is not appended.";

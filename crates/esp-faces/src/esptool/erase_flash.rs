@@ -4,7 +4,7 @@ use clap::Command;
 use esp_link::flash::SECTOR;
 
 use super::session::{self, Session, failed};
-use super::{security, sizes};
+use super::{pins, security, sizes};
 use crate::command::{Call, flag, place};
 use crate::fault::Fault;
 
@@ -12,7 +12,7 @@ pub fn spec() -> Command {
     Command::new("erase-flash")
         .about("Erase the whole flash")
         .arg(flag("force", "Erase also when secure boot or flash encryption is on"))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn spec_region() -> Command {
@@ -21,11 +21,10 @@ pub fn spec_region() -> Command {
         .arg(flag("force", "Erase also when secure boot or flash encryption is on"))
         .arg(place("address", "First address"))
         .arg(place("size", "Bytes; k and M count; `all` to the end"))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     session::with(call, |session| whole(call, session, call.has("force")))
 }
 
@@ -41,7 +40,6 @@ pub fn whole(call: &Call<'_>, session: &mut Session, force: bool) -> Result<(), 
 }
 
 pub fn run_region(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     let address = sizes::number(call, "address")?;
     session::with(call, |session| {
         let size = sizes::length(call, session, address)?;

@@ -4,7 +4,7 @@ use clap::Command;
 use esp_link::flash::SpiCommand;
 
 use super::session::{self, Session, failed};
-use super::sizes;
+use super::{pins, sizes};
 use crate::command::{Call, flag, option, place};
 use crate::fault::Fault;
 use crate::text;
@@ -16,7 +16,7 @@ const WRITE_STATUS: u8 = 0x01;
 const READ_STATUS: [u8; 3] = [0x05, 0x35, 0x15];
 
 pub fn spec() -> Command {
-    Command::new("flash-id").about("Print the flash part's id and size").arg(sizes::spi_connection())
+    Command::new("flash-id").about("Print the flash part's id and size").arg(pins::spi_connection())
 }
 
 pub fn spec_sfdp() -> Command {
@@ -24,14 +24,14 @@ pub fn spec_sfdp() -> Command {
         .about("Print bytes of the flash part's parameter table (SFDP)")
         .arg(place("address", "Address in the table"))
         .arg(place("bytes", "Bytes, 1 to 4"))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn spec_status() -> Command {
     Command::new("read-flash-status")
         .about("Print the flash part's status registers")
         .arg(option("bytes", "Registers").value_parser(["1", "2", "3"]).default_value("2"))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn spec_write_status() -> Command {
@@ -40,7 +40,7 @@ pub fn spec_write_status() -> Command {
         .arg(place("value", "Value"))
         .arg(option("bytes", "Registers").value_parser(["1", "2", "3"]).default_value("2"))
         .arg(flag("non-volatile", "Write the bits for good"))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 fn say_id(call: &Call<'_>, session: &mut Session) -> Result<(), Fault> {
@@ -53,7 +53,6 @@ fn say_id(call: &Call<'_>, session: &mut Session) -> Result<(), Fault> {
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     session::with(call, |session| {
         call.terminal.say("Flash Memory Information:\n=========================");
         say_id(call, session)?;
@@ -69,7 +68,6 @@ pub fn run(call: &Call<'_>) -> Result<(), Fault> {
 }
 
 pub fn run_sfdp(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     let (address, count) = (sizes::number(call, "address")?, sizes::number(call, "bytes")?);
     session::with(call, |session| {
         if !(1..=4).contains(&count) {
@@ -97,7 +95,6 @@ fn count(call: &Call<'_>) -> usize {
 }
 
 pub fn run_status(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     session::with(call, |session| {
         session.loader.attach_flash(&session.job, None).map_err(failed)?;
         let value = status(session, count(call))?;
@@ -107,7 +104,6 @@ pub fn run_status(call: &Call<'_>) -> Result<(), Fault> {
 }
 
 pub fn run_write_status(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     let given = call.text("value");
     let value =
         text::word(given).ok_or_else(|| Fault::value("VALUE", format_args!("'{given}' is not a valid integer.")))?;

@@ -11,6 +11,7 @@ mod load_ram;
 mod memory;
 mod merge_bin;
 mod options;
+mod pins;
 mod progress;
 mod read_flash;
 mod security;
@@ -32,6 +33,7 @@ pub static FACE: Face = Face {
     options: options::globals,
     fatal_prefix: "",
     prepare: Some(config::announce),
+    of_chip: None,
     chain: None,
     single: None,
     commands: &[

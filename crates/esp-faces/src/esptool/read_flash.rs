@@ -4,7 +4,7 @@ use clap::Command;
 
 use super::options::{self, FlashValues};
 use super::session::{self, failed};
-use super::sizes;
+use super::{pins, sizes};
 use crate::command::{Call, flag, place};
 use crate::fault::Fault;
 use crate::files;
@@ -17,11 +17,10 @@ pub fn spec() -> Command {
         .arg(place("output", "File to write"))
         .arg(flag("no-progress", "Show no progress").short('p'))
         .arg(options::flash_size(FlashValues::Detect))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     let (address, output) = (sizes::number(call, "address")?, call.text("output"));
     session::with(call, |session| {
         let size = sizes::length(call, session, address)?;

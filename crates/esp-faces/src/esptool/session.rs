@@ -15,6 +15,7 @@ use esp_model::port::Port;
 
 use super::config::{self, Config};
 use super::options;
+use super::pins;
 use super::progress::Meter;
 use crate::command::Call;
 use crate::fault::Fault;
@@ -51,22 +52,20 @@ pub fn with(call: &Call<'_>, work: impl FnOnce(&mut Session) -> Result<(), Fault
 impl Session {
     /// Connects and says who answers.
     pub fn open(call: &Call<'_>) -> Result<Self, Fault> {
+        let pins = pins::named(call)?;
         let stub = if call.switch("no-stub") { StubSource::None } else { StubSource::BuiltIn };
         let (mut session, port, stub) = Self::connect(call, stub)?;
         session.introduce(call, &port)?;
         session.refuse_in_secure_download(call)?;
         session.say_stub(call, stub.as_deref());
+        pins::override_voltage(call, &mut session)?;
+        pins::connect(call, &mut session, pins)?;
         call.terminal.say("");
         Ok(session)
     }
 
     /// Connects. Returns the port's name and where the stub came from, too.
     pub fn connect(call: &Call<'_>, stub: StubSource) -> Result<(Self, String, Option<String>), Fault> {
-        if call.option("override-vddsdio").is_some() {
-            return Err(Fault::fatal(
-                "--override-vddsdio is not supported: set the voltage with espefuse set-flash-voltage",
-            ));
-        }
         let meter = Meter::new(call.terminal);
         let job = meter.job();
         let config = config::load().unwrap_or_default();
@@ -321,6 +320,14 @@ fn connect_to(
     call.host.allows_port(&url).map_err(|error| Fault::Fatal(format!("Could not open {name}: {error}")))?;
     let opened = port::open_with(&url, &OpenOptions::default(), |url| call.host.open_virtual(url));
     let port = traced(call, opened.map_err(unreachable)?);
+    // A socket has none, and whoever uses one knows.
+    let resets = !matches!(options.before, Before::NoReset) && !name.contains("://");
+    if resets && !port.info().modem_lines && !port.info().is_virtual {
+        call.terminal.warn(format_args!(
+            "Chip was NOT reset. Setting RTS/DTR lines is not supported for port '{name}'. Set --before and --after \
+             arguments to 'no-reset' and switch to bootloader manually to avoid this warning."
+        ));
+    }
     call.terminal.piece("Connecting...");
     meter.connecting();
     let connected = Loader::connect(port, options, job);

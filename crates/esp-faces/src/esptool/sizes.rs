@@ -1,27 +1,10 @@
 //! Sizes, numbers and options that the commands with a chip share.
 
-use clap::Arg;
-
 use super::options;
 use super::session::{Session, failed};
-use crate::command::{Call, option};
+use crate::command::Call;
 use crate::fault::Fault;
 use crate::text;
-
-/// `--spi-connection`.
-pub fn spi_connection() -> Arg {
-    option("spi-connection", "Pins of the flash: SPI, HSPI or CLK,Q,D,HD,CS")
-}
-
-/// Flash on other pins than the chip's own is not supported: said before anything is done.
-pub fn refuse_pins(call: &Call<'_>) -> Result<(), Fault> {
-    match call.optional("spi-connection").map(str::to_uppercase).as_deref() {
-        None | Some("SPI") => Ok(()),
-        Some(pins) => {
-            Err(Fault::Fatal(format!("--spi-connection {pins} is not supported: only the chip's own flash pins are")))
-        }
-    }
-}
 
 /// A size as esptool names it: `4MB`, `512KB`.
 pub fn name(bytes: u32) -> String {

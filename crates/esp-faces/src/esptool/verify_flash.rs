@@ -6,7 +6,7 @@ use md5::{Digest, Md5};
 use super::images;
 use super::options::{self, FlashValues, Piece};
 use super::session::{self, Session, failed};
-use super::sizes;
+use super::{pins, sizes};
 use crate::command::{Call, flag};
 use crate::fault::Fault;
 
@@ -16,11 +16,10 @@ pub fn spec() -> Command {
         .arg(options::pairs())
         .arg(flag("diff", "Show each differing byte").short('d'))
         .args(options::flash(FlashValues::Detect))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     let pieces = options::own_pieces(call)?;
     session::with(call, |session| {
         let size = sizes::configure(call, session)?;

@@ -9,7 +9,7 @@ use esp_model::image::merge::FlashSettings;
 
 use super::options::{self, FlashValues, Piece};
 use super::session::{self, Session, failed};
-use super::{erase_flash, images, security, sizes};
+use super::{erase_flash, images, pins, security, sizes};
 use crate::command::{Call, flag, option};
 use crate::fault::Fault;
 
@@ -31,11 +31,10 @@ pub fn spec() -> Command {
         .arg(flag("no-compress", "Do not compress").short('u'))
         .arg(option("flash-type", "Kind of flash").value_parser(["nor"]).default_value("nor").hide(true))
         .args(options::flash(FlashValues::Detect))
-        .arg(sizes::spi_connection())
+        .arg(pins::spi_connection())
 }
 
 pub fn run(call: &Call<'_>) -> Result<(), Fault> {
-    sizes::refuse_pins(call)?;
     if call.has("encrypt") && !call.list("encrypt-files").is_empty() {
         return Err(Fault::fatal("Options --encrypt and --encrypt-files must not be specified at the same time."));
     }

@@ -78,6 +78,17 @@ impl Loader {
         Ok(size)
     }
 
+    /// Connects the flash at these pins, as SPI_ATTACH takes them: 0 for the chip's own, 1 for HSPI, else five numbers of
+    /// six bits. What follows works on that part.
+    pub fn attach_flash_on(&mut self, job: &Job, pins: u32) -> Result<(), LoaderError> {
+        let legacy = (self.mode() != Mode::Stub).then_some(0);
+        let request = Request::SpiAttach { pins, legacy };
+        self.retrying(job, |loader| loader.command(job, &request))?;
+        self.state.flash_attached = true;
+        self.state.flash_size = None;
+        Ok(())
+    }
+
     fn connect_pins(&mut self, job: &Job) -> Result<(), LoaderError> {
         match self.mode() {
             // The stub attaches the flash when it starts.

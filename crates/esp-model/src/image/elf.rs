@@ -8,8 +8,12 @@ use std::ops::Range;
 use object::LittleEndian as LE;
 use object::elf::{
     self, EM_RISCV, EM_XTENSA, PT_LOAD, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_NOBITS, SHT_PREINIT_ARRAY, SHT_PROGBITS,
+    SHT_STRTAB, SectionType,
 };
 use object::pod;
+
+/// Types of sections that become part of an image.
+const LOADED: [SectionType; 4] = [SHT_PROGBITS, SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY];
 
 type FileHeader = elf::FileHeader32<LE>;
 type SectionHeader = elf::SectionHeader32<LE>;
@@ -170,7 +174,7 @@ fn sections<'a>(bytes: &'a [u8], header: &FileHeader) -> Result<Vec<Section<'a>>
         if addr == 0 || size == 0 {
             continue;
         }
-        let loaded = [SHT_PROGBITS, SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY].contains(&kind);
+        let loaded = LOADED.contains(&kind);
         if loaded || kind == SHT_NOBITS {
             let name = name(names, section.sh_name.get(LE)).ok_or(ElfError::Name(index))?;
             if loaded {
@@ -180,6 +184,24 @@ fn sections<'a>(bytes: &'a [u8], header: &FileHeader) -> Result<Vec<Section<'a>>
         }
     }
     Ok(found)
+}
+
+/// The types of sections with an address and a size that are neither contents of an image nor known not to be: they are
+/// left out of it.
+pub fn unknown_sections(bytes: &[u8]) -> Vec<u32> {
+    let Ok((header, _)) = pod::from_bytes::<FileHeader>(bytes) else { return Vec::new() };
+    let table = bytes.get(header.e_shoff.get(LE) as usize..).unwrap_or_default();
+    let headers = pod::slice_from_bytes::<SectionHeader>(table, usize::from(header.e_shnum.get(LE)));
+    let used = |section: &&SectionHeader| section.sh_addr.get(LE) != 0 && section.sh_size.get(LE) != 0;
+    let known = |kind: &SectionType| LOADED.contains(kind) || [SHT_NOBITS, SHT_STRTAB].contains(kind);
+    let headers = headers.map(|(headers, _)| headers).unwrap_or_default();
+    headers
+        .iter()
+        .filter(used)
+        .map(|section| section.sh_type.get(LE))
+        .filter(|kind| !known(kind))
+        .map(|kind| kind.0)
+        .collect()
 }
 
 fn name(names: &[u8], at: u32) -> Option<&str> {
