@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use esp_model::chip::{self, Chip};
 
 use crate::fault::Fault;
-use crate::grammar;
+use crate::grammar::{self, Line};
 use crate::host::Host;
 use crate::terminal::Terminal;
 
@@ -33,6 +34,8 @@ pub struct Face {
     pub fatal_prefix: &'static str,
     /// What it says after its first line.
     pub prepare: Option<fn(&Terminal)>,
+    /// What the help of a command says of the chip that is named.
+    pub of_chip: Option<fn(&str, &Chip) -> Option<String>>,
     /// Several commands may stand in one line; this runs them.
     pub chain: Option<Chain>,
     /// The tool is one command without a name.
@@ -127,13 +130,23 @@ impl Face {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .args((self.options)());
-        let name = self.name;
+        let (name, called) = (self.name, self.called());
+        let forms = match self.chain {
+            Some(_) => "COMMAND1 [ARGS]... [COMMAND2 [ARGS]...]...",
+            None => "COMMAND [ARGS]...",
+        };
+        let root = root.override_usage(format!("{called} [OPTIONS] {forms}"));
         self.commands.iter().fold(root, |root, entry| {
             let spec = (entry.spec)();
             // clap names the whole path otherwise.
             let shown = format!("{name} {}", spec.get_name());
             root.subcommand(spec.disable_version_flag(true).args_override_self(true).bin_name(shown))
         })
+    }
+
+    /// How it was called, where a script in between says so: `python -m esptool`, `esptool.py`.
+    fn called(&self) -> String {
+        std::env::var("MCP_ESPTOOL_CALLED_AS").unwrap_or_else(|_| self.name.to_string())
     }
 
     /// The tool says its name and version first.
@@ -166,6 +179,10 @@ pub fn run(face: &Face, arguments: Vec<String>, host: &dyn Host) -> ExitCode {
 
 fn attempt(face: &Face, terminal: &Terminal, arguments: Vec<String>, host: &dyn Host) -> Result<(), Fault> {
     let grammar = face.grammar();
+    let called = face.called();
+    if called.ends_with(".py") && face.has_banner() {
+        terminal.warn(format_args!("DEPRECATED: '{called}' is deprecated. Please use '{}' instead.", face.name));
+    }
     let line = grammar::prepare(&grammar, face, arguments)?;
     if let Some(echo) = &line.echo {
         terminal.say(echo);
@@ -176,7 +193,13 @@ fn attempt(face: &Face, terminal: &Terminal, arguments: Vec<String>, host: &dyn 
     for group in line.groups() {
         match grammar.clone().try_get_matches_from(&group) {
             Ok(matches) => calls.push(matches),
-            Err(error) => return refuse(face, terminal, reached, &error),
+            Err(error) => {
+                let refused = refuse(face, terminal, reached, &error);
+                if refused.is_ok() {
+                    say_of_chip(face, terminal, &line);
+                }
+                return refused;
+            }
         }
     }
     if calls.iter().any(|matches| matches.try_get_one::<bool>("silent").is_ok_and(|silent| silent == Some(&true))) {
@@ -212,6 +235,21 @@ fn call_of<'a>(
 ) -> Option<Call<'a>> {
     let (command, arguments) = matches.subcommand()?;
     Some(Call { face, command, host, terminal, options: matches, arguments })
+}
+
+/// Behind the help of a command: what the chip has that the line names.
+fn say_of_chip(face: &Face, terminal: &Terminal, line: &Line) {
+    let (Some(of_chip), Some(command)) = (face.of_chip, &line.command) else { return };
+    let values = line.head.windows(2).filter_map(|words| match words {
+        [name, value] if name == "--chip" || name == "-c" => Some(value.as_str()),
+        [word, _] => word.strip_prefix("--chip="),
+        _ => None,
+    });
+    let last = line.head.last().and_then(|word| word.strip_prefix("--chip="));
+    let chip = values.chain(last).last().and_then(chip::by_name);
+    if let Some(text) = chip.and_then(|chip| of_chip(command, chip)) {
+        terminal.say(text);
+    }
 }
 
 /// Prints help, or what is wrong with the command line.

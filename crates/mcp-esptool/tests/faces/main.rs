@@ -2,11 +2,15 @@
 
 mod burns;
 mod callers;
+mod custom_efuses;
+mod debug_certificates;
+mod external_flash;
 mod idf;
 mod offline;
 #[path = "../../../../tests/support/reference.rs"]
 mod reference;
 mod start;
+mod upstream;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -42,6 +46,10 @@ fn main() -> ExitCode {
     trials.extend(callers::trials());
     trials.extend(idf::trials());
     trials.extend(burns::trials());
+    trials.extend(custom_efuses::trials());
+    trials.extend(debug_certificates::trials());
+    trials.extend(external_flash::trials());
     trials.extend(start::trials());
+    trials.extend(upstream::trials());
     reference::main(trials)
 }
