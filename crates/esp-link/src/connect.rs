@@ -74,6 +74,28 @@ impl Loader {
         loader.expect(options).map(|loader| (loader, report))
     }
 
+    /// Goes on with a stub that runs already, on a line of this rate. Nothing is reset. `options` count for what comes
+    /// later: the rate, and resets when the stub is lost.
+    pub fn resume(
+        port: Box<dyn Port>,
+        baud: u32,
+        options: &ConnectOptions,
+        job: &Job,
+    ) -> Result<(Self, Report), ConnectError> {
+        let guess = options.expect.or_else(|| chip::all().first());
+        let Some(guess) = guess else { return Err(ConnectError::NoSync { attempts: Vec::new() }) };
+        let mut loader = Self::new(port, guess);
+        loader.state.options = Some(options.clone());
+        let failed = |error| ConnectError::Loader { attempts: Vec::new(), error };
+        loader.port().set_baud(baud).map_err(|error| failed(error.into()))?;
+        let (attempt, stub_runs) = loader.attempt(job, None).map_err(failed)?;
+        if !stub_runs {
+            return Err(ConnectError::NoSync { attempts: vec![attempt] });
+        }
+        let stub = loader.settle(job, options, true).map_err(failed)?;
+        loader.expect(options).map(|loader| (loader, Report { attempts: vec![attempt], stub }))
+    }
+
     /// Tries until a loader answers and all that follows went well.
     fn climb(&mut self, job: &Job, options: &ConnectOptions) -> Result<Report, ConnectError> {
         let mut attempts = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use esp_model::console::Catalogue;
 
@@ -59,6 +60,8 @@ pub struct Call {
     pub(crate) takes_images: bool,
     /// Flash images that this call has changed.
     pub images: Changed,
+    /// What the call leaves connected is there for the next one of the command line, for this long.
+    pub(crate) shared: Option<Duration>,
 }
 
 impl Call {
@@ -96,7 +99,21 @@ impl Call {
             roots: None,
             takes_images: false,
             images: Changed::default(),
+            shared: None,
         })
+    }
+
+    /// The next call of the command line goes on where this one ends.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// The same for a call of the command line: the next one goes on where it ends. After one that `changes` the device,
+    /// the application starts at once.
+    #[must_use]
+    pub fn sharing(&self, changes: bool) -> Self {
+        let idle = if changes { Duration::ZERO } else { self.config.cli_session_idle() };
+        Self { shared: Some(idle), ..self.clone() }
     }
 
     /// What consoles are searched for, with the user's own entries; read when it is first asked for.

@@ -18,7 +18,7 @@ const OTHER_NAMES: [(&str, &str); 2] =
 const OF_OTHERS: [&str; 1] = ["esptool_path"];
 
 /// Settings that are times.
-const SECONDS: [&str; 2] = ["device_timeout_s", "session_idle_s"];
+const SECONDS: [&str; 3] = ["device_timeout_s", "session_idle_s", "cli_session_idle_s"];
 /// Settings that are whole numbers.
 #[rustfmt::skip]
 const WHOLE_NUMBERS: [&str; 8] = [
@@ -287,6 +287,11 @@ impl Config {
     /// How long a connection stays warm.
     pub fn session_idle(&self) -> Duration {
         self.seconds("session_idle_s")
+    }
+
+    /// How long what a command leaves connected waits for the next one.
+    pub fn cli_session_idle(&self) -> Duration {
+        self.seconds("cli_session_idle_s")
     }
 
     fn seconds(&self, name: &str) -> Duration {

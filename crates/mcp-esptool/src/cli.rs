@@ -296,7 +296,7 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
         Some(Command::Call { tool: None, .. }) => Ok(show::call_help(command())?),
         Some(Command::Call { tool: Some(tool), help: true, .. }) => show::tool(&tool),
         Some(Command::Call { tool: Some(tool), args, json, junit, help: false }) => {
-            call::call(&Ctx::new(config)?, &tool, &args, json, junit.as_deref())
+            call::call(&Ctx::new(config)?.sharing(false), &tool, &args, json, junit.as_deref())
         }
         Some(Command::Recipe { command }) => {
             let (job, bar) = job_with_bar();

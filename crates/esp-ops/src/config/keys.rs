@@ -32,6 +32,13 @@ pub static KEYS: &[Key] = &[
         "how long a connection stays open for the next call, in seconds",
     ),
     key(
+        "cli_session_idle_s",
+        &["MCP_ESPTOOL_CLI_SESSION_IDLE"],
+        "3",
+        "how long a command line's connection waits for the next command before the app is started, in seconds; 0: not at \
+         all. Set, it counts for network ports, too",
+    ),
+    key(
         "console_daemon",
         &["MCP_ESPTOOL_CONSOLE_DAEMON"],
         "true",

@@ -2,7 +2,7 @@
 //! first needed, it ends when nobody has needed it for a while.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 use esp_link::port::PortUrl;
 use esp_link::port::lock::{private_dir, runtime_dir};
 use esp_model::job::Job;
+use esp_model::port::{Port, PortInfo};
 use interprocess::local_socket::traits::{Listener as _, Stream as _};
 use interprocess::local_socket::{GenericFilePath, Listener, ListenerOptions, Name, ToFsName};
 
 use super::hub::Consoles;
+use super::line::Line;
+use super::lines::{self, Kept};
 use super::link::{Link, There};
 use super::session::{Reading, Session, Wish};
-use super::wire::{self, Answer, Ask};
+use super::wire::{self, Answer, Ask, Move};
 use crate::error::{Code, ToolError};
 use crate::session::device::Warm;
 use crate::session::sessions::Lease;
@@ -112,6 +115,20 @@ impl Place {
         }
     }
 
+    /// Borrows the line to this port; starts the daemon where none runs. `None`: it does not lend it, or cannot open it.
+    pub(super) fn borrow(&self, url: &str, holder: &str) -> io::Result<Result<Option<Line>, ToolError>> {
+        let mut connection = self.connect_or_start()?;
+        let ask = Ask::Lend { url: url.into(), holder: format!("{holder}, process {}", std::process::id()) };
+        Ok(match self::ask(&mut connection, &ask)? {
+            Answer::Lent { url, baud, usb, modem_lines, is_warm } => {
+                let info = PortInfo { url, usb, modem_lines, is_virtual: false };
+                Ok(Some(Line::new(connection, info, baud, is_warm)))
+            }
+            Answer::Failed(failure) => Err(failure.into()),
+            _ => Ok(None),
+        })
+    }
+
     /// Opens a console, or joins the one of that device; starts the daemon where none runs.
     pub(super) fn open(self: &Arc<Self>, wish: &Wish) -> io::Result<Result<Link, ToolError>> {
         let mut connection = self.connect_or_start()?;
@@ -128,6 +145,11 @@ impl Place {
 /// Asks, and waits for the answer.
 pub(super) fn ask(connection: &mut BufReader<Connection>, ask: &Ask) -> io::Result<Answer> {
     wire::send(connection.get_mut(), ask)?;
+    answer(connection)
+}
+
+/// Waits for an answer.
+pub(super) fn answer(connection: &mut BufReader<Connection>) -> io::Result<Answer> {
     wire::take(connection)?.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionAborted, "the daemon has ended"))
 }
 
@@ -168,7 +190,7 @@ pub(super) fn serve_below(dir: &Path, consoles: Arc<Consoles>, idle: Duration) -
     let mut needed = Instant::now();
     while needed.elapsed() < idle {
         std::thread::sleep(Duration::from_millis(100).min(idle));
-        if clients.load(Ordering::Acquire) > 0 || !consoles.list_here().is_empty() {
+        if clients.load(Ordering::Acquire) > 0 || !consoles.list_here().is_empty() || !consoles.lines().is_empty() {
             needed = Instant::now();
         }
     }
@@ -198,11 +220,24 @@ struct Client {
     reading: Option<Reading>,
     /// The console whose port this client uses, and the device's lock.
     paused: Option<(Arc<Session>, Lease<Warm>)>,
+    /// The line that is lent to this client.
+    lent: Option<Lent>,
+}
+
+/// A line on loan, with the device's lock.
+struct Lent {
+    url: PortUrl,
+    port: Box<dyn Port>,
+    lease: Lease<Warm>,
 }
 
 impl Client {
     fn serve(&mut self, consoles: &Arc<Consoles>, mut connection: BufReader<Connection>) -> io::Result<()> {
         while let Some(message) = wire::take(&mut connection)? {
+            if let Ask::Line(what) = message {
+                self.line(consoles, &mut connection, what)?;
+                continue;
+            }
             let answer = self.answer(consoles, message);
             wire::send(connection.get_mut(), &answer)?;
         }
@@ -234,6 +269,10 @@ impl Client {
                 }
                 Answer::Done
             }
+            Ask::Lend { url, holder } => match url.parse() {
+                Ok(url) => self.lend(consoles, url, &holder).unwrap_or_else(|error| Answer::Failed(error.into())),
+                Err(_) => Answer::None,
+            },
             other => match &self.reading {
                 Some(reading) => about_one(reading.session(), other),
                 None => Answer::None,
@@ -247,8 +286,54 @@ impl Client {
         Answer::About(about)
     }
 
+    /// Opens a line for this client, or gives it the one that the call before left connected.
+    fn lend(&mut self, consoles: &Arc<Consoles>, url: PortUrl, holder: &str) -> Result<Answer, ToolError> {
+        // A console has the lock, too, and gives way.
+        let key = consoles.lease_key(&url);
+        let lease = consoles.devices().sessions.lease(&key, holder, &Job::new())?;
+        let (port, is_warm) = match consoles.lines().take(&url).and_then(Kept::into_port) {
+            Some(port) => (port, true),
+            None => match consoles.open_port(&url) {
+                Ok(port) => (port, false),
+                Err(error) if error.code == Code::DeviceBusy => return Err(error),
+                // Whoever asks may know more, such as a token, or say better why not.
+                Err(_) => return Ok(Answer::None),
+            },
+        };
+        let (info, baud) = (port.info(), port.baud());
+        self.lent = Some(Lent { url, port, lease });
+        Ok(Answer::Lent { url: info.url, baud, usb: info.usb, modem_lines: info.modem_lines, is_warm })
+    }
+
+    /// One request about the line that is lent.
+    fn line(&mut self, consoles: &Arc<Consoles>, connection: &mut BufReader<Connection>, what: Move) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        if let Move::Write { count } = what {
+            bytes.resize(count.min(wire::LONGEST as usize), 0);
+            connection.read_exact(&mut bytes)?;
+        }
+        if let Move::Leave { to_app, idle_ms } = what {
+            if let Some(lent) = self.lent.take() {
+                lent.leave(consoles, to_app, Duration::from_millis(idle_ms));
+            }
+            return wire::send(connection.get_mut(), &Answer::Done);
+        }
+        let done = match &mut self.lent {
+            Some(lent) => moved(&mut *lent.port, what, &mut bytes),
+            None => Err(lines::not_lent()),
+        };
+        match done {
+            Ok(None) => wire::send(connection.get_mut(), &Answer::Done),
+            Ok(Some(count)) => {
+                wire::send(connection.get_mut(), &Answer::Bytes { count })?;
+                connection.get_mut().write_all(bytes.get(..count).unwrap_or_default())
+            }
+            Err(error) => wire::send(connection.get_mut(), &Answer::from(error)),
+        }
+    }
+
     fn pause(&mut self, consoles: &Arc<Consoles>, url: &PortUrl, holder: &str) -> Answer {
-        let Some(session) = consoles.find_here(url) else { return Answer::None };
+        let Some(session) = consoles.find_here(url) else { return free(consoles, url, holder) };
         match consoles.devices().sessions.lease(&session.url.to_string(), holder, &Job::new()) {
             Ok(lease) => {
                 self.paused = Some((session, lease));
@@ -257,6 +342,53 @@ impl Client {
             Err(error) => Answer::Failed(error.into()),
         }
     }
+}
+
+impl Lent {
+    /// Keeps the line for the next call, where no console waits for it.
+    fn leave(self, consoles: &Consoles, to_app: bool, idle: Duration) {
+        let Self { url, port, lease } = self;
+        let kept = Kept::new(port, to_app);
+        match consoles.find_here(&url) {
+            Some(session) => {
+                if to_app {
+                    session.reset_when_back();
+                }
+                drop(kept.into_port());
+            }
+            None if idle.is_zero() => drop(kept),
+            None => consoles.lines().keep(&url, kept, idle),
+        }
+        drop(lease);
+    }
+}
+
+/// Closes a line that nobody uses, so that another process can open the port; waits for one that is lent.
+fn free(consoles: &Consoles, url: &PortUrl, holder: &str) -> Answer {
+    match consoles.devices().sessions.lease(&url.to_string(), holder, &Job::new()) {
+        Ok(_lease) => {
+            consoles.lines().forget(url);
+            Answer::None
+        }
+        Err(error) => Answer::Failed(error.into()),
+    }
+}
+
+/// Carries out what is asked for; the count of bytes that were read into `bytes`.
+fn moved(port: &mut dyn Port, what: Move, bytes: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    match what {
+        Move::Write { .. } => port.write(bytes)?,
+        Move::Read { most, wait_us } => {
+            bytes.resize(most.min(1 << 20), 0);
+            return port.read(bytes, Duration::from_micros(wait_us.min(1_000_000))).map(Some);
+        }
+        Move::Lines { dtr, rts } => port.set_lines(dtr, rts)?,
+        Move::Baud { baud } => port.set_baud(baud)?,
+        Move::Break { ms } => port.send_break(Duration::from_millis(ms.min(2000)))?,
+        Move::Reopen => port.reopen()?,
+        Move::Leave { .. } => {}
+    }
+    Ok(None)
 }
 
 fn about_one(session: &Arc<Session>, message: Ask) -> Answer {

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esp_link::port::{DeviceKey, PortUrl};
 use esp_model::job::Job;
+use esp_model::port::Port;
 
 use super::daemon::{self, Connection, Place};
+use super::line::Line;
+use super::lines::Lines;
 use super::link::Link;
 use super::log;
 use super::session::{About, Order, Reading, Session, Wish};
@@ -21,6 +24,8 @@ use crate::session::ports::Ports;
 /// All consoles that this process can reach.
 pub struct Consoles {
     here: Mutex<Vec<Arc<Session>>>,
+    /// Lines that wait for the next call, in the daemon.
+    lines: Arc<Lines>,
     /// The daemon; none in the daemon itself, and where the configuration wants none.
     daemon: Option<Arc<Place>>,
     ports: Arc<Ports>,
@@ -57,7 +62,7 @@ impl Consoles {
         let state = config.state_dir();
         let daemon =
             program.filter(|_| config.flag("console_daemon")).map(|program| Place::new(program, state.clone()));
-        Self { here: Mutex::default(), daemon: daemon.map(Arc::new), ports, devices, state }
+        Self { here: Mutex::default(), lines: Arc::default(), daemon: daemon.map(Arc::new), ports, devices, state }
     }
 
     /// The same with this daemon.
@@ -69,6 +74,23 @@ impl Consoles {
 
     pub(super) fn devices(&self) -> &Devices {
         &self.devices
+    }
+
+    pub(super) fn lines(&self) -> &Arc<Lines> {
+        &self.lines
+    }
+
+    pub(super) fn open_port(&self, url: &PortUrl) -> Result<Box<dyn Port>, ToolError> {
+        self.ports.open(url)
+    }
+
+    /// Borrows the line to this port from the daemon; `None` where it lends none.
+    pub fn borrow(&self, url: &PortUrl, holder: &str) -> Result<Option<Line>, ToolError> {
+        let Some(place) = self.daemon_for(url) else { return Ok(None) };
+        place.borrow(&absolute(url), holder).unwrap_or_else(|error| {
+            tracing::debug!("no daemon ({error}): this process opens the port");
+            Ok(None)
+        })
     }
 
     /// Simulated devices live in this process, and emulated ones share their line themselves.
@@ -103,6 +125,7 @@ impl Consoles {
         if let Some(session) = self.find_here(&url) {
             return Ok(join(&session, wish));
         }
+        self.lines.forget(&url);
         let session = Session::begin(&self.ports, &self.devices, wish, job)?;
         let reading = Reading::of(&session);
         self.lock().push(session);
@@ -172,13 +195,13 @@ fn join(session: &Arc<Session>, wish: &Wish) -> Reading {
 
 /// What is the same for all names of one device.
 #[derive(PartialEq, Eq)]
-enum Key {
+pub(super) enum Key {
     Device(DeviceKey),
     Url(String),
 }
 
 impl Key {
-    fn of(url: &PortUrl) -> Self {
+    pub(super) fn of(url: &PortUrl) -> Self {
         match url {
             PortUrl::Serial(path) | PortUrl::Pty(path) => Self::Device(DeviceKey::of_path(path.as_ref())),
             PortUrl::Socket(at) | PortUrl::Rfc2217(at) => Self::Device(DeviceKey::of_endpoint(at)),

@@ -5,6 +5,8 @@
 
 pub mod daemon;
 mod hub;
+mod line;
+mod lines;
 mod link;
 mod log;
 mod pump;
@@ -18,6 +20,7 @@ pub mod view;
 mod wire;
 
 pub use hub::{Consoles, Opening, Pause, lost};
+pub use line::Line;
 pub use link::Link;
 pub use reader::{ConsoleReader, HeardPort};
 pub use ring::Cursor;

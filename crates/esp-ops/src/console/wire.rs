@@ -11,9 +11,9 @@ use super::session::{About, Order, State, Wish};
 use crate::error::{Code, ToolError};
 
 /// Both ends must mean the same by their messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest line, in bytes.
-const LONGEST: u64 = 8 << 20;
+pub(super) const LONGEST: u64 = 8 << 20;
 
 /// What a client wants. `Open` and `Join` come first; what follows them is about that console.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,6 +59,59 @@ pub enum Ask {
         /// And start the application.
         reset: bool,
     },
+    /// Lend the line to this port until this connection ends.
+    Lend {
+        /// The port's URL.
+        url: String,
+        /// To whom.
+        holder: String,
+    },
+    /// Do this on the line that is lent.
+    Line(Move),
+}
+
+/// What is done on a line that is lent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Move {
+    /// Send the bytes that follow.
+    Write {
+        /// How many.
+        count: usize,
+    },
+    /// What is there, as bytes behind the answer.
+    Read {
+        /// At most this many.
+        most: usize,
+        /// Longest wait for the first one, in microseconds.
+        wait_us: u64,
+    },
+    /// Set the modem lines.
+    Lines {
+        /// DTR.
+        dtr: bool,
+        /// RTS.
+        rts: bool,
+    },
+    /// Set the rate.
+    Baud {
+        /// In baud.
+        baud: u32,
+    },
+    /// Hold the break state.
+    Break {
+        /// For this long, in milliseconds.
+        ms: u64,
+    },
+    /// Open the line again after the device left the bus.
+    Reopen,
+    /// A stub stays there for the next call.
+    Leave {
+        /// The application is started when nobody comes.
+        to_app: bool,
+        /// For this long, in milliseconds.
+        idle_ms: u64,
+    },
 }
 
 /// What the daemon answers.
@@ -86,6 +139,24 @@ pub enum Answer {
         piece: Piece,
         /// What the console does.
         state: State,
+    },
+    /// A line is lent.
+    Lent {
+        /// The port's URL.
+        url: String,
+        /// Its rate, in baud.
+        baud: u32,
+        /// Its USB ids.
+        usb: Option<(u16, u16)>,
+        /// DTR and RTS reach the device.
+        modem_lines: bool,
+        /// A stub runs there since the last call.
+        is_warm: bool,
+    },
+    /// Bytes follow.
+    Bytes {
+        /// How many.
+        count: usize,
     },
     /// The line refused an order.
     Refused {

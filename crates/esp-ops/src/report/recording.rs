@@ -81,7 +81,9 @@ pub fn connecting(call: &Call, port: Option<&PortUrl>, job: &Job) -> Result<Trac
         Ok((loader, report)) => {
             let trace = tape.trace()?;
             let made_for = call.overrides.clone();
-            lease.keep(Warm::new(Connected { loader, url, report, reset_at_end: true, image: None, made_for }));
+            let borrowed = None;
+            let connected = Connected { loader, url, report, reset_at_end: true, image: None, made_for, borrowed };
+            lease.keep(Warm::new(connected));
             Ok(trace)
         }
         // The record of a failure is worth most.

@@ -14,6 +14,7 @@ use esp_model::port::Port;
 
 use crate::Call;
 use crate::config::Origin;
+use crate::console::Line;
 use crate::error::{Code, ToolError};
 use crate::session::bauds::{self, Bauds};
 use crate::session::image::OpenImage;
@@ -42,6 +43,8 @@ pub struct Connected {
     pub image: Option<OpenImage>,
     /// What the call that connected said about the connection.
     pub made_for: Overrides,
+    /// The line belongs to the user's daemon, which keeps it this long for the next call.
+    pub borrowed: Option<(Line, Duration)>,
 }
 
 /// A connection that waits for the next call. Dropped, it starts the device's application again.
@@ -72,8 +75,13 @@ impl Warm {
 
 impl Drop for Warm {
     fn drop(&mut self) {
-        if let Some(connected) = &mut self.0
-            && connected.reset_at_end
+        let Some(connected) = &mut self.0 else { return };
+        if let Some((line, idle)) = &connected.borrowed {
+            // What is not a stub could not be found again without a reset.
+            let idle = if connected.loader.mode() == Mode::Stub { *idle } else { Duration::ZERO };
+            return line.leave(connected.reset_at_end, idle);
+        }
+        if connected.reset_at_end
             && connected.loader.port().info().modem_lines
             && let Err(error) = connected.loader.hard_reset()
         {
@@ -146,7 +154,7 @@ impl Call {
 
     /// The same for work that does not leave a loader behind: a reset, a program in RAM. The lock goes with the lease.
     pub fn take_device(&self, port: Option<&PortUrl>, job: &Job) -> Result<(Lease<Warm>, Connected), ToolError> {
-        let (mut lease, url) = self.lease_port(port, job)?;
+        let (mut lease, url) = self.lease(port, true, job)?;
         if let Some(warm) = lease.warm.take()
             && let Some(mut connected) = warm.serving(&self.overrides)
             && still_answers(&mut connected.loader, job)
@@ -156,7 +164,11 @@ impl Call {
             connected.reset_at_end = self.overrides.reset_at_end.unwrap_or(connected.reset_at_end);
             return Ok((lease, connected));
         }
-        let connected = self.connect(&url, self.options_for(&url), job)?;
+        let options = self.options_for(&url);
+        let connected = match lease.line.take() {
+            Some(line) => self.connect_by(line, &url, options, job)?,
+            None => self.connect(&url, options, job)?,
+        };
         Ok((lease, connected))
     }
 
@@ -214,14 +226,59 @@ impl Call {
 
     /// The lock of the port's device, and the port's URL.
     pub fn lease_port(&self, port: Option<&PortUrl>, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
+        self.lease(port, false, job)
+    }
+
+    /// The same; `borrows`: with the line itself, where the daemon lends it.
+    fn lease(&self, port: Option<&PortUrl>, borrows: bool, job: &Job) -> Result<(Lease<Warm>, PortUrl), ToolError> {
         let url = self.find_port(port, job)?;
         let key = self.consoles.lease_key(&url);
         let mut lease = self.devices.sessions.lease(&key, &self.holder(), job)?;
         // A connection that is warm has the port already.
-        if lease.warm.is_none() {
+        if lease.warm.is_none() && borrows && self.may_borrow(&url) {
+            lease.line = self.consoles.borrow(&url, &self.holder())?;
+        }
+        if lease.warm.is_none() && lease.line.is_none() {
             lease.paused = self.consoles.pause(&url, &self.holder())?;
         }
         Ok((lease, url))
+    }
+
+    /// Calls of the command line share what they leave connected, where the daemon can keep it: on serial ports that the
+    /// system lists, and on the network where somebody asks for it.
+    fn may_borrow(&self, url: &PortUrl) -> bool {
+        let usual = self.overrides.before.is_none()
+            && self.overrides.no_stub.is_none()
+            && self.overrides.reset_at_end.is_none()
+            && self.config.text("stub") != "none";
+        let asked = self.config.origin("cli_session_idle_s") != Some(&Origin::Default);
+        let there = match url {
+            PortUrl::Serial(path) => asked || self.present(url).iter().any(|port| port.path == *path),
+            PortUrl::Socket(_) | PortUrl::Rfc2217(_) => asked,
+            _ => false,
+        };
+        usual && there && self.shared.is_some() && !self.config.cli_session_idle().is_zero()
+    }
+
+    /// Goes on with the stub that the call before left on this line; connects anew where there is none.
+    fn connect_by(
+        &self,
+        line: Line,
+        url: &PortUrl,
+        options: ConnectOptions,
+        job: &Job,
+    ) -> Result<Connected, ToolError> {
+        let resumed = line.is_warm.then(|| Loader::resume(line.port(), line.baud(), &options, job));
+        let (loader, report) = match resumed {
+            Some(Ok(resumed)) => resumed,
+            _ => Loader::connect(line.port(), &options, job)
+                .map_err(|error| ToolError::from(error).seen("port", url.to_string()))?,
+        };
+        let borrowed = Some((line, self.shared.unwrap_or_default()));
+        let made_for = self.overrides.clone();
+        let connected =
+            Connected { loader, url: url.clone(), report, reset_at_end: true, image: None, made_for, borrowed };
+        self.admitted(url, connected, job)
     }
 
     /// How to connect to this port when the call says nothing about it: with a loader that runs there, at a rate that its
@@ -259,6 +316,7 @@ impl Call {
                 reset_at_end: false,
                 image: Some(image),
                 made_for: self.overrides.clone(),
+                borrowed: None,
             });
         }
         let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
@@ -272,7 +330,8 @@ impl Call {
         let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", url.to_string()))?;
         let made_for = self.overrides.clone();
         let reset_at_end = made_for.reset_at_end.unwrap_or(true);
-        let mut connected = Connected { loader, url: url.clone(), report, reset_at_end, image: None, made_for };
+        let mut connected =
+            Connected { loader, url: url.clone(), report, reset_at_end, image: None, made_for, borrowed: None };
         let carried = connected.loader.port().baud();
         // A ROM may have no other rate; a stub was slower only because the line was bad.
         if connected.loader.mode() == Mode::Stub && carried < first {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
 
-use crate::console::Pause;
+use crate::console::{Line, Pause};
 use crate::error::{Code, ToolError};
 
 /// Devices that are remembered before those that nobody uses are forgotten.
@@ -46,6 +46,8 @@ pub struct Lease<T: Send + 'static> {
     keep: Option<T>,
     /// The connection of the last call, if it is still warm.
     pub warm: Option<T>,
+    /// The device's line, where the user's daemon lends it.
+    pub line: Option<Line>,
     /// A console in another process that has given the port away until this ends.
     pub paused: Option<Pause>,
 }
@@ -74,7 +76,7 @@ impl<T: Send + 'static> Sessions<T> {
         let warm = state.take(holder);
         drop(state);
         drop(waiting);
-        Ok(Lease { device, idle: self.idle, keep: None, warm, paused: None })
+        Ok(Lease { device, idle: self.idle, keep: None, warm, line: None, paused: None })
     }
 
     /// The device's lock once nobody else has it or waits for it; `None` when that is not so within `wait`. For work
@@ -89,7 +91,7 @@ impl<T: Send + 'static> Sessions<T> {
         }
         let warm = state.take(holder);
         drop(state);
-        Some(Lease { device, idle: self.idle, keep: None, warm, paused: None })
+        Some(Lease { device, idle: self.idle, keep: None, warm, line: None, paused: None })
     }
 
     /// Who holds the device.

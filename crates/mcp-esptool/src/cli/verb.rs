@@ -24,7 +24,7 @@ pub(super) fn run(globals: &Globals, name: &str, matches: &ArgMatches) -> Result
     usual.extend((line.verbose > 0).then_some(("log", log)));
     let config = load_config(globals, &usual)?;
     logs::start(config.text("log"), mcp::SDK);
-    let ctx = Ctx::new(config)?.of_person();
+    let ctx = Ctx::new(config)?.of_person().sharing(false);
     let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
     if line.lacks_port()
         && asks

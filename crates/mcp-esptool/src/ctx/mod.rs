@@ -87,6 +87,11 @@ impl Ctx {
         self.with(self.call.with_overrides(overrides))
     }
 
+    /// The same for a call of the command line, see [`crate::ops::Call::sharing`].
+    pub fn sharing(&self, changes: bool) -> Self {
+        self.with(self.call.sharing(changes))
+    }
+
     /// The same, for a call by this client.
     pub fn for_client(&self, name: &str) -> Self {
         self.with(self.call.for_client(name))

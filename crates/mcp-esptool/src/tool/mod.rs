@@ -244,7 +244,9 @@ impl Entry {
             ctx.policy.allows_baud(baud)?;
         }
         let ctx = ctx.with_overrides(overrides);
-        ctx.policy.allows_call(&self.operation(), (self.risk_of)(&input)?)?;
+        let risk = (self.risk_of)(&input)?;
+        ctx.policy.allows_call(&self.operation(), risk)?;
+        let ctx = if ctx.is_shared() { ctx.sharing(risk != Risk::Reads) } else { ctx };
         if background {
             return ctx.app.jobs.start(ctx.clone(), self, input);
         }
