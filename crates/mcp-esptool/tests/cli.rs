@@ -105,6 +105,8 @@ fn bash_completes_verbs_chips_and_ports() {
     assert!(complete(&["image", "make", "-c", "esp32c"]).contains("esp32c3"));
     assert!(complete(&["read", "--port", "sim"]).contains("sim://esp32c3"), "{}", complete(&["read", "--port", "sim"]));
     assert!(complete(&["reset", "--reset-mode", "d"]).contains("download"));
+    assert!(complete(&["erase", "ota"]).contains("otadata"), "{}", complete(&["erase", "ota"]));
+    assert!(complete(&["nvs", "get", "--partition", "n"]).contains("nvs"));
 }
 
 #[test]

@@ -113,8 +113,14 @@ fn set_by_surroundings(
     let is_free = |name: &str, input: &Map<String, Value>| {
         parameters.contains_key(name) && !input.contains_key(name) && !(no_device && name == "port")
     };
+    // Words of esptool for "as it is".
+    let says = |value: &String| !["", "auto", "keep"].contains(&value.as_str());
+    let has = |name: &String| parameters.contains_key(name);
     for (name, variables) in &table().environment {
-        let value = variables.iter().find_map(|variable| (around.variable)(variable).filter(|value| !value.is_empty()));
+        if !table().environment_beside.get(name).is_none_or(has) {
+            continue;
+        }
+        let value = variables.iter().find_map(|variable| (around.variable)(variable).filter(says));
         if let Some(value) = value.filter(|_| is_free(name, input)) {
             // As esptool 4 spelled it.
             let value = if matches!(name.as_str(), "before" | "after") { value.replace('_', "-") } else { value };

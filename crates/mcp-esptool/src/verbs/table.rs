@@ -23,6 +23,8 @@ pub struct Table {
     pub pairs: BTreeMap<String, [String; 2]>,
     /// Environment variables that set a parameter.
     pub environment: BTreeMap<String, Vec<String>>,
+    /// Parameters that variables set only where the verb has another one, too.
+    pub environment_beside: BTreeMap<String, String>,
     /// Keys of `esptool.cfg` that set a parameter.
     pub esptool_cfg: BTreeMap<String, String>,
     /// The verbs.

@@ -54,7 +54,8 @@ fn the_table_names_only_tools_and_parameters_that_exist() {
             assert!(tools::find(tool).is_some(), "{path}: {tool}");
         }
     }
-    let general = table().short.keys().chain(table().also.keys()).chain(table().environment.keys());
+    let beside = table().environment_beside.iter().flat_map(|(name, other)| [name, other]);
+    let general = table().short.keys().chain(table().also.keys()).chain(table().environment.keys()).chain(beside);
     for name in general.chain(table().pairs.keys()).chain(table().esptool_cfg.keys()) {
         assert!(known.contains(name), "no verb has a parameter {name}");
     }
@@ -98,4 +99,32 @@ fn every_example_of_a_verb_is_a_call_that_fits_its_tool() {
             assert!(fits.is_ok(), "{example}: {}", fits.unwrap_err());
         }
     }
+}
+
+#[test]
+fn variables_of_esptool_set_what_the_line_does_not() {
+    let mut program = crate::cli::command();
+    program.build();
+    let input = |line: &str, variables: &[(&str, &str)]| {
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_string());
+        let around = Surroundings { variable: &variable, esptool_cfg: &|_| None };
+        let line = arranged(&program, typed(&format!("mcp-esptool {line}")).into_iter().map(Into::into)).unwrap();
+        let matches = program.clone().try_get_matches_from(line).unwrap();
+        let (name, inner) = matches.subcommand().unwrap();
+        read(name, inner, &around).unwrap().input
+    };
+    let flash = [("ESPTOOL_FM", "dio"), ("ESPTOOL_FF", "40m"), ("ESPTOOL_FS", "detect"), ("ESPTOOL_CHIP", "esp32c3")];
+    let found = input("flash 0x0 a.bin", &flash);
+    assert_eq!(
+        (&found["flash_mode"], &found["flash_freq"], &found["flash_size"]),
+        (&"dio".into(), &"40m".into(), &"detect".into())
+    );
+    assert_eq!(input("flash 0x0 a.bin --flash-mode qio", &flash)["flash_mode"], "qio");
+    assert_eq!(input("decode log a.txt", &flash)["chip"], "esp32c3");
+    assert!(!input("decode log a.txt", &[("ESPTOOL_CHIP", "auto")]).contains_key("chip"));
+    assert!(!input("flash 0x0 a.bin", &[("ESPTOOL_FS", "keep")]).contains_key("flash_size"));
+    // The size of a virtual flash, and of one that cannot be asked, is not that of an image's header.
+    assert!(!input("virtual start esp32", &flash).contains_key("flash_size"));
+    assert!(!input("erase nvs", &flash).contains_key("flash_size"));
 }
