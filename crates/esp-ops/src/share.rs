@@ -28,6 +28,8 @@ const SLICE: Duration = Duration::from_millis(2);
 const PROOF: Duration = Duration::from_secs(5);
 /// A client may stall for so long before it is dropped.
 const STALL: Duration = Duration::from_secs(10);
+/// How long a client is waited for that may be leaving.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Time between two looks for a new client.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -90,7 +92,7 @@ impl<'c> Share<'c> {
         if let Err(error) = prepared.and_then(|()| stream.set_write_timeout(Some(STALL))) {
             return format!("{peer}: {error}");
         }
-        if let Some((other, since)) = self.take(peer) {
+        if let Some((other, since)) = self.take_soon(peer) {
             let text = format!("{} is in use by {other} for {} s\r\n", self.name, since.elapsed().as_secs());
             let _ = stream.write_all(text.as_bytes());
             return format!("{peer} was sent away: {other} has the board");
@@ -104,6 +106,18 @@ impl<'c> Share<'c> {
         match ended {
             Ok(()) => format!("{peer} has left"),
             Err(error) => format!("{peer}: {error}"),
+        }
+    }
+
+    /// The same, once the client before has left: on a slow network its goodbye may arrive after the next one's greeting.
+    fn take_soon(&self, peer: SocketAddr) -> Option<(SocketAddr, Instant)> {
+        let until = Instant::now() + GOODBYE;
+        loop {
+            let other = self.take(peer);
+            if other.is_none() || Instant::now() >= until {
+                return other;
+            }
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -269,6 +283,8 @@ impl Relay<'_> {
                         self.set_lines(dtr, rts)?;
                     }
                 }
+                // pyserial says it again with each of its settings, and a line may be disturbed by that.
+                Event::Baud(baud) if baud == self.port.baud() => {}
                 // A rate that the line cannot do leaves it at its own, as on a cable.
                 Event::Baud(baud) => drop(self.port.set_baud(baud)),
                 Event::Signature(text) if text.is_empty() => {

@@ -144,6 +144,13 @@ impl Port for SimPort {
         chip.advance(*now);
     }
 
+    /// A receiver takes a break for one byte of zeros.
+    fn send_break(&mut self, time: Duration) -> io::Result<()> {
+        self.write(&[0])?;
+        self.sleep(time);
+        Ok(())
+    }
+
     fn now(&self) -> Duration {
         self.device.lock().now.saturating_sub(self.opened)
     }

@@ -24,7 +24,9 @@ mod rom_loader;
 mod sdk;
 mod share;
 mod simulator;
+mod terminal;
 mod virtual_devices;
+mod warm_lines;
 mod workflows;
 
 use std::process::ExitCode;
@@ -49,7 +51,9 @@ fn main() -> ExitCode {
     trials.extend(sdk::trials());
     trials.extend(share::trials());
     trials.extend(simulator::trials());
+    trials.extend(terminal::trials());
     trials.extend(virtual_devices::trials());
+    trials.extend(warm_lines::trials());
     trials.extend(workflows::trials());
     reference::main(trials)
 }
