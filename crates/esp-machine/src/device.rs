@@ -58,6 +58,8 @@ pub struct Shared {
     pub signing_key: Option<[u8; 32]>,
     /// A slice ends with an event: somebody waits for it.
     pub heed: bool,
+    /// Encrypted bytes and their place in flash: what is programmed there comes from here, not from the controller's buffer.
+    pub encrypted: Option<(u32, Vec<u8>)>,
     /// Power is cut in the middle of this write or erase of the flash.
     pub cut_after: Option<u32>,
     /// Since when the chip sleeps: no core runs until something wakes it, and clocks of the crystal stand.

@@ -154,6 +154,7 @@ impl Machine {
             stop: false,
             signing_key: None,
             heed: false,
+            encrypted: None,
             cut_after: None,
             asleep: None,
             slept: 0,
@@ -529,6 +530,7 @@ impl Soc {
         self.shared.slept = 0;
         self.radio = crate::soc::RadioPolls::default();
         self.shared.second_core = None;
+        self.shared.encrypted = None;
         let keeps: Vec<bool> = self.devices.iter().map(|device| device.keeps() && !request.whole).collect();
         for page in &mut self.pages {
             for slot in 0..16u32 {

@@ -89,8 +89,13 @@ fn spoilt(mut packet: Vec<u8>) -> Vec<u8> {
 }
 
 fn begin(command: Command, known: &esp_model::chip::Chip, size: u32, address: u32) -> Vec<u8> {
+    begin_as(command, known, size, address, false)
+}
+
+/// `encrypted`: the chip is to encrypt what it writes.
+fn begin_as(command: Command, known: &esp_model::chip::Chip, size: u32, address: u32, encrypted: bool) -> Vec<u8> {
     let in_flash = command != Command::MemBegin;
-    let encrypted = (in_flash && known.rom.begin_has_encrypted).then_some(false);
+    let encrypted = (in_flash && known.rom.begin_has_encrypted).then_some(encrypted);
     let block_size = 0x400;
     let begin = Begin { size, blocks: size.div_ceil(block_size), block_size, address, encrypted };
     match command {
@@ -136,6 +141,10 @@ fn requests(chip: &str, ram: u32) -> Vec<(&'static str, Vec<u8>)> {
         ("SPI_FLASH_MD5 of what was deflated", md5(0x3000, 5)),
         ("FLASH_DEFL_BEGIN again", begin(DeflBegin, known, 4096, 0x3000)),
         ("FLASH_DEFL_DATA that is none", data(DeflData, 0, &[0xff; 32])),
+        ("FLASH_BEGIN to encrypt", begin_as(FlashBegin, known, 1024, 0x5000, true)),
+        ("FLASH_DATA to be encrypted", data(FlashData, 0, &block)),
+        ("READ_FLASH_SLOW of what was encrypted", slow(0x5040, 64)),
+        ("SPI_FLASH_MD5 of what was encrypted", md5(0x5000, 1024)),
         ("MEM_BEGIN", begin(MemBegin, known, 64, ram)),
         ("MEM_DATA out of turn", data(MemData, 3, &block[..64])),
         ("MEM_DATA spoilt", spoilt(data(MemData, 0, &block[..64]))),

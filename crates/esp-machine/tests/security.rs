@@ -9,6 +9,7 @@ use esp_model::secure::{PrivateKey, Scheme};
 use esp_sim::efuse::Efuse;
 
 #[path = "support/bootable.rs"]
+#[allow(dead_code)]
 mod bootable;
 use bootable::{key, noise, signed};
 

@@ -34,4 +34,5 @@ pub use circuit::Wiring;
 pub use config::Config;
 pub use faults::Faults;
 pub use port::{SimDevice, SimPort};
+pub use security::flash_key_bytes;
 pub use virtual_chip::VirtualChip;

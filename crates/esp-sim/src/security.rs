@@ -1,9 +1,10 @@
 //! What the eFuses mean to a loader: the answer to GET_SECURITY_INFO, the flash encryption key.
 
-use esp_model::chip::FlashCipher;
+use esp_model::chip::{ChipData, FlashCipher};
 use esp_model::efuse::security::SecurityView;
 use esp_model::secure::flash_encryption::FlashKey;
 
+use crate::efuse::Efuse;
 use crate::machine::Machine;
 
 /// Flag bits, in order from bit 0, and the eFuse fields that set them (the first that the chip has).
@@ -37,11 +38,10 @@ pub fn info(machine: &Machine) -> Vec<u8> {
     out
 }
 
-/// The key that the chip encrypts flash with; blank eFuses are a key of zeros. None: the chip does not encrypt.
-pub fn flash_key(machine: &Machine) -> Option<FlashKey> {
-    let encryption = machine.chip.security.flash_encryption.as_ref()?;
-    let efuses = machine.efuse.decoded();
-    let mut keys = SecurityView { chip: machine.chip, efuses }.secret_keys();
+/// The bytes of the flash encryption key in the eFuses, as the hardware takes them; none at all where no block has that purpose.
+pub fn flash_key_bytes(chip: &ChipData, efuse: &Efuse) -> Option<Vec<u8>> {
+    let efuses = efuse.decoded();
+    let mut keys = SecurityView { chip, efuses }.secret_keys();
     keys.retain(|key| key.for_flash);
     keys.sort_by(|one, other| one.purpose.cmp(&other.purpose));
     // One short key counts before the halves of a long one.
@@ -54,7 +54,13 @@ pub fn flash_key(machine: &Machine) -> Option<FlashKey> {
         bytes.truncate(efuses.capacity(efuses.table.block(field.block)?));
         Some(bytes.into_iter().rev().collect::<Vec<_>>())
     };
-    let key = used.iter().map(|key| bytes(&key.place)).collect::<Option<Vec<_>>>()?.concat();
+    Some(used.iter().map(|key| bytes(&key.place)).collect::<Option<Vec<_>>>()?.concat())
+}
+
+/// The key that the chip encrypts flash with; blank eFuses are a key of zeros. None: the chip does not encrypt.
+pub fn flash_key(machine: &Machine) -> Option<FlashKey> {
+    let encryption = machine.chip.security.flash_encryption.as_ref()?;
+    let key = flash_key_bytes(machine.chip, &machine.efuse)?;
     match encryption.cipher {
         FlashCipher::Esp32Aes => FlashKey::esp32(&key, machine.efuse.number("FLASH_CRYPT_CONFIG") as u8).ok(),
         FlashCipher::XtsAes if key.is_empty() => FlashKey::xts(&[0; 32]).ok(),

@@ -56,6 +56,20 @@ impl SpiFlash {
         bytes.into_iter().take(length).collect()
     }
 
+    /// The bytes that are programmed at an address: what was encrypted for it, or the buffer.
+    fn page(&self, ctx: &mut Ctx<'_>, address: u32, length: usize) -> Vec<u8> {
+        let found = ctx.shared.encrypted.as_ref().and_then(|(place, bytes)| {
+            let first = address.checked_sub(*place)? as usize;
+            let end = first + length;
+            Some((bytes.get(first..end)?.to_vec(), end == bytes.len()))
+        });
+        let Some((bytes, is_last)) = found else { return self.buffer(ctx, length) };
+        if is_last {
+            ctx.shared.encrypted = None;
+        }
+        bytes
+    }
+
     fn keep(&self, ctx: &mut Ctx<'_>, bytes: &[u8]) {
         for (index, chunk) in bytes.chunks(4).take(16).enumerate() {
             let offset = self.at.data + 4 * index as u32;
@@ -140,6 +154,22 @@ impl SpiFlash {
         ctx.shared.stop = true;
     }
 
+    /// What goes to the part for the fixed program command: address and bytes. Without a length both are those of what was
+    /// encrypted.
+    fn program(&self, ctx: &mut Ctx<'_>, register: u32) -> Vec<u8> {
+        let (mut place, length) = (register & 0xff_ffff, (register >> 24) as usize);
+        let bytes = match ctx.shared.encrypted.take_if(|_| length == 0) {
+            Some((other, bytes)) => {
+                place = other;
+                bytes
+            }
+            None => self.page(ctx, place, length),
+        };
+        let mut sent = place.to_be_bytes()[1..].to_vec();
+        sent.extend(bytes);
+        sent
+    }
+
     /// A transaction of the fixed kind.
     fn command(&self, ctx: &mut Ctx<'_>, command: u32) {
         let address = ctx.get(4);
@@ -168,8 +198,7 @@ impl SpiFlash {
             Self::transfer(ctx, 0x01, &status[..if two { 2 } else { 1 }], &mut []);
         }
         if command & 1 << 25 != 0 {
-            let mut sent = place.to_vec();
-            sent.extend(self.buffer(ctx, (address >> 24) as usize));
+            let sent = self.program(ctx, address);
             Self::transfer(ctx, 0x02, &sent, &mut []);
         }
         for (bit, opcode) in [(24, 0x20), (23, 0xd8)] {
@@ -224,7 +253,8 @@ impl SpiFlash {
         }
         if user & USR_MOSI != 0 {
             let length = ((ctx.get(self.at.mosi_len) & 0x3ff) + 1).div_ceil(8).min(64) as usize;
-            sent.extend(self.buffer(ctx, length));
+            let place = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
+            sent.extend(if opcode == 0x02 { self.page(ctx, place, length) } else { self.buffer(ctx, length) });
         }
         let wanted =
             if user & USR_MISO != 0 { ((ctx.get(self.at.miso_len) & 0x3ff) + 1).div_ceil(8).min(64) } else { 0 };

@@ -7,6 +7,7 @@ mod dma;
 mod ds;
 mod ecc;
 mod efuse;
+mod encryptor;
 mod flash;
 mod frc;
 mod gdma;
@@ -61,6 +62,8 @@ const KINDS: &[(&str, Make)] = &[
     ("ds", |_, it| Box::new(ds::DigitalSignature::new(it))),
     ("ecc", |_, it| Box::new(ecc::Ecc::new(it))),
     ("secure_boot", |board, _| Box::new(secure_boot::SecureBoot::new(board))),
+    ("encryptor", |board, it| Box::new(encryptor::Xts::new(board, it))),
+    ("encryptor_first", |board, _| Box::new(encryptor::First(board))),
     ("frc", |_, it| Box::new(frc::Frc::new(it))),
     ("regi2c", |_, it| Box::new(misc::AnalogBus::new(it))),
     ("random", |_, it| Box::new(misc::Random::new(it))),

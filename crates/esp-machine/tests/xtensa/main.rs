@@ -3,6 +3,7 @@
 
 mod apps;
 #[path = "../support/bootable.rs"]
+#[allow(dead_code)]
 mod bootable;
 mod fuzz;
 mod loader;
