@@ -131,6 +131,7 @@ impl Firmware for Engine {
                 engine.machine.flash_changed();
             }
             engine.machine.restart(start.cause, start.download);
+            engine.machine.pin_is_held = start.pin_is_held;
             engine.machine.take_events();
             engine.until = 0;
             engine.time_has_changed();

@@ -9,7 +9,7 @@ use esp_sim::timing::FlashTiming;
 
 use crate::chip::Board;
 use crate::cpu::{Core, Exit};
-use crate::device::{CoreRequest, NEVER, ResetRequest, Shared};
+use crate::device::{NEVER, ResetRequest, Shared};
 use crate::devices;
 use crate::events::{Event, Input, What};
 use crate::interrupts::Interrupts;
@@ -20,6 +20,7 @@ use crate::rom::{Rom, RomError};
 use crate::soc::{Soc, Watch};
 
 mod look;
+mod several;
 
 /// A core runs at most so long before time is looked at.
 const LONGEST_SLICE: u64 = 1 << 20;
@@ -108,6 +109,8 @@ pub struct Machine {
     inputs: VecDeque<(u64, Input)>,
     /// Frequency that the anchor was set with.
     rom: std::sync::Arc<Rom>,
+    /// Something holds the boot pin as it was at the start: a reset of the whole chip finds it so again.
+    pub pin_is_held: bool,
     /// Resets since power-on.
     pub resets: u32,
     /// [`Machine::run`] comes back after so many events.
@@ -185,6 +188,7 @@ impl Machine {
             cores,
             inputs: VecDeque::new(),
             rom: std::sync::Arc::new(rom),
+            pin_is_held: true,
             resets: 0,
             most_events: 1 << 16,
             most_resets: u32::MAX,
@@ -236,6 +240,9 @@ impl Machine {
         let time = self.now();
         self.soc.shared.events.push(Event { time, what: What::Reset { cause: request.cause, pc } });
         self.resets += 1;
+        if request.whole && !self.pin_is_held {
+            self.soc.shared.straps = self.soc.board.straps.boot;
+        }
         self.start(request);
     }
 
@@ -368,15 +375,6 @@ impl Machine {
         }
     }
 
-    /// A core that idles while another works is as far as that one.
-    fn align(&mut self) {
-        let furthest = self.cores.iter().map(|core| core.get().cycles()).max().unwrap_or(0);
-        for core in self.cores.iter_mut().filter(|core| core.get().idles()) {
-            let behind = furthest.saturating_sub(core.get().cycles());
-            core.get_mut().skip(behind);
-        }
-    }
-
     /// No core has anything to do until that time.
     fn skip_to(&mut self, next: u64) {
         let timer = self.cores.iter().zip(&self.running).filter(|(_, running)| **running);
@@ -384,20 +382,6 @@ impl Machine {
         let cycles = self.soc.cycles_until(self.cycles(), next).min(timer).max(1);
         for core in &mut self.cores {
             core.get_mut().skip(cycles);
-        }
-    }
-
-    fn release_second_core(&mut self) {
-        let Some(request) = self.soc.shared.second_core.take() else { return };
-        let cycles = self.cycles();
-        if let (Some(core), Some(running)) = (self.cores.get_mut(1), self.running.get_mut(1)) {
-            let core = core.get_mut();
-            if let CoreRequest::Start(entry) = request {
-                core.reset(entry);
-            }
-            let behind = cycles.saturating_sub(core.cycles());
-            core.skip(behind);
-            *running = request != CoreRequest::Halt;
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Start {
     pub cause: u32,
     /// The boot pin is low.
     pub download: bool,
+    /// Something holds the boot pin low: a reset of the whole chip leads into download mode again.
+    pub pin_is_held: bool,
     /// The host is on the chip's own USB unit, not on UART0.
     pub usb: bool,
     /// Something other than the firmware has changed the flash since the last run.

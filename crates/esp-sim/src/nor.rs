@@ -56,6 +56,21 @@ pub struct Nor {
     timing: FlashTiming,
     faults: NorFaults,
     changed: Option<BTreeSet<u32>>,
+    /// Bits above those of three address bytes, while a command with four of them is carried out.
+    upper: u32,
+}
+
+/// The command with three address bytes that does the same as one with four.
+fn with_three(opcode: u8) -> Option<u8> {
+    Some(match opcode {
+        0x13 => command::READ,
+        0x0c => command::FAST_READ,
+        0x12 => command::PAGE_PROGRAM,
+        0x21 => command::SECTOR_ERASE,
+        0x5c => command::BLOCK_ERASE_32K,
+        0xdc => command::BLOCK_ERASE_64K,
+        _ => return None,
+    })
 }
 
 impl Nor {
@@ -76,6 +91,7 @@ impl Nor {
             timing,
             faults,
             changed: None,
+            upper: 0,
         }
     }
 
@@ -285,6 +301,12 @@ impl Nor {
             out.fill(0xff);
             return Duration::ZERO;
         }
+        if let (Some(short), Some((top, rest))) = (with_three(opcode), sent.split_first()) {
+            self.upper = u32::from(*top) << 24;
+            let busy = self.transfer(short, rest, out);
+            self.upper = 0;
+            return busy;
+        }
         let reset_enabled = std::mem::take(&mut self.reset_enabled);
         match opcode {
             command::READ_ID => answer(out, sent, &self.id),
@@ -324,7 +346,7 @@ impl Nor {
     }
 
     fn bus_read(&self, out: &mut [u8], sent: &[u8], lead: usize) {
-        let from = address(sent);
+        let from = self.upper | address(sent);
         let size = self.size().max(1);
         let bytes: Vec<u8> = (0..out.len() as u32)
             .map(|i| {
@@ -340,7 +362,7 @@ impl Nor {
         if self.status[0] & SR1_WEL == 0 {
             return Duration::ZERO;
         }
-        let at = address(sent) % self.size().max(1);
+        let at = (self.upper | address(sent)) % self.size().max(1);
         let done = match opcode {
             command::WRITE_STATUS_1 | command::WRITE_STATUS_3 | command::WRITE_STATUS_2 if self.locked_for_good() => {
                 Ok(self.timing.page_program)

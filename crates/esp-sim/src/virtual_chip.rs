@@ -429,6 +429,7 @@ impl VirtualChip {
         let start = Start {
             cause: cause.number(self.machine.chip),
             download,
+            pin_is_held: self.boot_pin_low,
             usb: self.circuit.wiring() != Wiring::Bridge,
             flash_changed: std::mem::take(&mut self.flash_touched),
         };

@@ -114,13 +114,13 @@ impl SpiFlash {
         } else {
             ctx.shared.flash.transfer(opcode, sent, received);
         }
-        let address = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
+        let address = place(opcode, sent);
         let size = ctx.shared.flash.size();
         let (first, length) = match opcode {
-            0x02 | 0x32 => (address & !0xff, 256),
-            0x20 => (address & !0xfff, 0x1000),
+            0x02 | 0x12 | 0x32 => (address & !0xff, 256),
+            0x20 | 0x21 => (address & !0xfff, 0x1000),
             0x52 => (address & !0x7fff, 0x8000),
-            0xd8 => (address & !0xffff, 0x1_0000),
+            0xd8 | 0xdc => (address & !0xffff, 0x1_0000),
             0x60 | 0xc7 => (0, size),
             _ => return,
         };
@@ -139,9 +139,10 @@ impl SpiFlash {
 
     /// Half of a write or erase is done when power goes: the first half of its bytes.
     fn tear(ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8]) {
-        let address = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
-        if opcode == 0x02 {
-            let half = 3 + sent.len().saturating_sub(3) / 2;
+        let address = place(opcode, sent);
+        if matches!(opcode, 0x02 | 0x12) {
+            let head = if has_four(opcode) { 4 } else { 3 };
+            let half = head + sent.len().saturating_sub(head) / 2;
             ctx.shared.flash.transfer(opcode, sent.get(..half).unwrap_or(sent), &mut []);
         } else {
             let sector = (address & !0xfff) % ctx.shared.flash.size().max(1);
@@ -232,29 +233,32 @@ impl SpiFlash {
             let address = ctx.get(4);
             // Mode bits of dual and quad I/O come behind the address.
             let address = if self.at.left { address >> 8 } else { address >> bits.saturating_sub(24).min(31) };
-            let wide = matches!(opcode, 0x13 | 0x0c | 0x12 | 0x21 | 0xdc);
-            let address = if wide { ctx.get(4) } else { address };
-            let address = address.to_be_bytes();
-            sent.extend_from_slice(if bits < 24 { &address[4 - bits.div_ceil(8) as usize..] } else { &address[1..] });
+            let address = if has_four(opcode) { ctx.get(4) } else { address };
+            let bytes = address.to_be_bytes();
+            sent.extend_from_slice(match bits {
+                _ if has_four(opcode) => &bytes,
+                ..24 => &bytes[4 - bits.div_ceil(8) as usize..],
+                _ => &bytes[1..],
+            });
         }
-        // Four address bytes and quad data are the plain commands to the part's model.
+        // Dual and quad data are the plain commands to the part's model.
         let opcode = match opcode {
-            0x13 => 0x03,
-            0x0c | 0xbb | 0xeb | 0x3b | 0x6b | 0x0b => 0x03,
-            0x12 | 0x32 => 0x02,
-            0x21 => 0x20,
-            0xdc => 0xd8,
+            0xbb | 0xeb | 0x3b | 0x6b | 0x0b => 0x03,
+            0x0c | 0xbc | 0xec | 0x3c | 0x6c => 0x13,
+            0x32 => 0x02,
+            0x34 => 0x12,
             other => other,
         };
-        let address_only = matches!(opcode, 0x03 | 0x02 | 0x20 | 0xd8);
+        let address_only = matches!(opcode, 0x03 | 0x02 | 0x20 | 0xd8 | 0x13 | 0x12 | 0x21 | 0xdc);
         if user & USR_DUMMY != 0 && !address_only {
             // Fewer than eight cycles only make up for the delay of the line.
             sent.resize(sent.len() + ((user1 & 0x3f) + 1) as usize / 8, 0);
         }
         if user & USR_MOSI != 0 {
             let length = ((ctx.get(self.at.mosi_len) & 0x3ff) + 1).div_ceil(8).min(64) as usize;
-            let place = sent.iter().take(3).fold(0, |at, byte| at << 8 | u32::from(*byte));
-            sent.extend(if opcode == 0x02 { self.page(ctx, place, length) } else { self.buffer(ctx, length) });
+            let place = place(opcode, &sent);
+            let programs = matches!(opcode, 0x02 | 0x12);
+            sent.extend(if programs { self.page(ctx, place, length) } else { self.buffer(ctx, length) });
         }
         let wanted =
             if user & USR_MISO != 0 { ((ctx.get(self.at.miso_len) & 0x3ff) + 1).div_ceil(8).min(64) } else { 0 };
@@ -271,7 +275,18 @@ impl SpiFlash {
 
 /// Commands that program or erase.
 fn is_change(opcode: u8) -> bool {
-    matches!(opcode, 0x02 | 0x20 | 0x52 | 0xd8 | 0x60 | 0xc7)
+    matches!(opcode, 0x02 | 0x12 | 0x20 | 0x21 | 0x52 | 0xd8 | 0xdc | 0x60 | 0xc7)
+}
+
+/// Commands with four address bytes: of parts beyond 16 MB.
+fn has_four(opcode: u8) -> bool {
+    matches!(opcode, 0x13 | 0x0c | 0x3c | 0x6c | 0xbc | 0xec | 0x12 | 0x34 | 0x21 | 0xdc)
+}
+
+/// The address at the head of what is sent.
+fn place(opcode: u8, sent: &[u8]) -> u32 {
+    let count = if has_four(opcode) { 4 } else { 3 };
+    sent.iter().take(count).fold(0, |at, byte| at << 8 | u32::from(*byte))
 }
 
 impl Device for SpiFlash {

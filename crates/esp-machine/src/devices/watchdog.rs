@@ -19,8 +19,9 @@ impl Action {
             1 => Self::Interrupt,
             2 => Self::ResetCpu,
             3 => Self::ResetSystem,
-            4 => Self::ResetAll,
-            _ => Self::Nothing,
+            // Headers name 4; esptool restarts chips with 5.
+            4.. => Self::ResetAll,
+            0 => Self::Nothing,
         }
     }
 }

@@ -1,0 +1,30 @@
+//! Several cores: the second one starts and stops, and one that idles keeps up with the other.
+
+use super::Machine;
+use crate::device::CoreRequest;
+
+impl Machine {
+    /// A core that idles while another works is as far as that one.
+    pub(super) fn align(&mut self) {
+        let furthest = self.cores.iter().map(|core| core.get().cycles()).max().unwrap_or(0);
+        for core in self.cores.iter_mut().filter(|core| core.get().idles()) {
+            let behind = furthest.saturating_sub(core.get().cycles());
+            core.get_mut().skip(behind);
+        }
+    }
+
+    /// The first core has let the second one go, or holds it.
+    pub(super) fn release_second_core(&mut self) {
+        let Some(request) = self.soc.shared.second_core.take() else { return };
+        let cycles = self.cycles();
+        if let (Some(core), Some(running)) = (self.cores.get_mut(1), self.running.get_mut(1)) {
+            let core = core.get_mut();
+            if let CoreRequest::Start(entry) = request {
+                core.reset(entry);
+            }
+            let behind = cycles.saturating_sub(core.cycles());
+            core.skip(behind);
+            *running = request != CoreRequest::Halt;
+        }
+    }
+}
