@@ -55,6 +55,7 @@ fn settled(text: &str, dir: &Path) -> String {
     let varying = [
         (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
         (r"pid: \d+", "pid: PID"),
+        (r"gdb_port: \d+", "gdb_port: PORT"),
         (r"\bin \d+\.\d s\b", "in N s"),
         (r"(compare_s|write_s|verify_s|took_s|seconds): [\d.]+", "$1: N"),
         (r"confirm_token: \S+", "confirm_token: TOKEN"),

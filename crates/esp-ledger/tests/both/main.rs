@@ -66,7 +66,7 @@ fn the_suite() {
         ("finish", a_run_ends_in_one_piece),
         ("outbox", outbox::receivers_have_cursors),
         ("holder", outbox::a_value_leads_to_its_unit),
-        ("stations", watch::stations_and_their_runs_are_told_apart),
+        ("all_stations", watch::stations_and_their_runs_are_told_apart),
     ];
     for (name, test) in tests {
         on_both(server.as_ref(), name, test);

@@ -98,11 +98,11 @@ function whenSent(form, act) {
 
 function tableOf(names, list, make) {
   const table = el("table"), head = el("tr"), top = el("thead"), body = el("tbody");
-  for (const name of names) { const c = el("th", name.replace("#", "")); c.scope = "col"; if (name.startsWith("#")) c.className = "n"; head.append(c); }
+  for (const name of names) { const c = el(name ? "th" : "td", name.replace("#", "")); if (name) c.scope = "col"; if (name.startsWith("#")) c.className = "n"; head.append(c); }
   top.append(head); table.append(top, body);
   body.append(...list.map(make));
   if (!list.length) { const r = el("tr"), c = el("td", "none", "none"); c.colSpan = names.length; r.append(c); body.append(r); }
-  const roll = el("div", undefined, "roll"); roll.tabIndex = 0; roll.setAttribute("role", "region"); roll.setAttribute("aria-label", names.map(n => n.replace("#", "")).join(", ")); roll.append(table);
+  const roll = el("div", undefined, "roll"); roll.tabIndex = 0; roll.setAttribute("role", "group"); roll.setAttribute("aria-label", names.filter(Boolean).map(n => n.replace("#", "")).join(", ")); roll.append(table);
   return roll;
 }
 function row(...cells) { const r = el("tr"); for (const cell of cells) { if (cell instanceof HTMLTableCellElement) r.append(cell); else { const c = el("td"); c.append(cell ?? ""); r.append(c); } } return r; }

@@ -294,7 +294,9 @@ fn over_http() -> Result<(), Stop> {
         }
         browser
             .wait_for(&format!("location.pathname === '/{name}' && document.querySelector('select')?.value !== ''"))?;
-        browser.wait_for(&format!("[...document.querySelector('select').options].some(o => o.value === '{PORT}')"))?;
+        browser.wait_for(&format!(
+            "[...(document.querySelector('select')?.options ?? [])].some(o => o.value === '{PORT}')"
+        ))?;
         browser.ask(&format!("document.querySelector('select').value = '{PORT}'"))?;
         for (field, value) in fields {
             browser.ask(&format!("document.getElementById('of-{field}').value = '{value}'"))?;

@@ -230,6 +230,7 @@ fn station_page() -> Result<(), Stop> {
         return fail("the token stays in the address");
     }
     watch(&mut browser, &server)?;
+    another_station(&mut browser, &dir)?;
     looks(&mut browser, &dir, "station")?;
     if let Some(strange) = browser.requests.iter().find(|url| !url.starts_with(&home) && !url.starts_with("about:")) {
         return fail(format!("the page asks elsewhere: {strange}"));
@@ -283,6 +284,17 @@ fn watch(browser: &mut Browser, server: &Server) -> Result<(), Stop> {
     browser.ask("document.querySelector('#history button').click()")?;
     browser.wait_for("/SN:SN-00003 MAC:/.test(window.printed)")?;
     browser.ask("document.getElementById('unit').close()").map(drop)
+}
+
+/// What another station does with the same ledger is shown here.
+fn another_station(browser: &mut Browser, dir: &Path) -> Result<(), Stop> {
+    browser.wait_for("document.getElementById('others').hidden")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.current_dir(dir).env("MCP_ESPTOOL_STATE_DIR", dir.join("state"));
+    command.args(["call", "esp_batch_program", "firmware=blink.toml", "ports=[\"sim://esp32c3-other\"]"]);
+    reference::run(command.args(["--set", "station=line-4"]))?;
+    browser.wait_for("/line-4\\s+1 of 1\\s+PASSED/.test(document.getElementById('stations').innerText)")?;
+    browser.wait_for("document.getElementById('stations').innerText.includes('this one')")
 }
 
 /// axe-core finds nothing.
