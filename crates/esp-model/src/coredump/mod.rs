@@ -7,6 +7,8 @@
 mod binary;
 mod container;
 mod elf;
+mod headless;
+mod hexdump;
 mod realign;
 mod registers;
 mod task;
@@ -43,6 +45,9 @@ pub enum CoreDumpError {
         /// Its characters.
         have: usize,
     },
+    /// What is there belongs to a dump, but its beginning with the header is not there.
+    #[error("the beginning of the core dump is missing, and with it the header")]
+    Headless,
     /// The text holds fewer dumps.
     #[error("dump {wanted} was asked for; the text holds {have}")]
     Which {
@@ -167,12 +172,26 @@ impl CoreDump {
             let mut dump = if text.bytes.starts_with(b"\x7fELF") {
                 elf::decode(&text.bytes, Checksum::none(), None, None, true)?
             } else {
-                container::decode(&text.bytes, check)?
+                Self::with_header_or_without(&text.bytes, check, text.is_marked)?
             };
             dump.damage.splice(0..0, text.damage);
             return Ok(dump);
         }
-        container::decode(bytes, check)
+        Self::with_header_or_without(bytes, check, false)
+    }
+
+    /// A dump that begins with its header, or one that lost it. `is_dump`: it was printed as a dump.
+    fn with_header_or_without(bytes: &[u8], check: Check, is_dump: bool) -> Result<Self, CoreDumpError> {
+        let error = match container::decode(bytes, check) {
+            Err(error @ (CoreDumpError::Version(_) | CoreDumpError::Cut { what: "header", .. })) => error,
+            decoded => return decoded,
+        };
+        match headless::decode(bytes) {
+            Some(dump) if check == Check::Report => Ok(dump),
+            Some(_) => Err(CoreDumpError::Headless),
+            None if is_dump => Err(CoreDumpError::Headless),
+            None => Err(error),
+        }
     }
 
     /// The chip's id as in URLs and parameters, where the version names a known chip.

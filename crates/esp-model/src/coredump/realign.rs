@@ -265,7 +265,7 @@ fn memory(stream: &mut Stream<'_>, at: usize, part: &Part, next: Option<&Part>, 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// A dump of four tasks of a RISC-V chip.
-    fn dump() -> Vec<u8> {
+    pub(in super::super) fn dump() -> Vec<u8> {
         let (mut notes, mut memory) = (Vec::new(), Vec::new());
         for task in 0..TASKS {
             let (block, stack, pc) = places(task);

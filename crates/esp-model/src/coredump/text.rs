@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Check, CoreDumpError, container};
+use super::{Check, CoreDumpError, container, hexdump};
 use crate::console::bare;
 
 /// What ESP-IDF prints around a dump on the UART (`core_dump_uart.c`).
@@ -23,6 +23,8 @@ pub(super) struct Text {
     pub bytes: Vec<u8>,
     /// What was not whole.
     pub damage: Vec<String>,
+    /// The lines that stand around a dump were there.
+    pub is_marked: bool,
 }
 
 /// A line of a dump.
@@ -42,7 +44,8 @@ pub(super) fn decode(bytes: &[u8], check: Check, which: Option<usize>) -> Option
     let starts: Vec<usize> =
         lines.iter().enumerate().filter(|(_, line)| line.contains(START)).map(|(at, _)| at).collect();
     if starts.is_empty() {
-        return unmarked(&lines, check);
+        let plain = |bytes| Ok(Text { bytes, damage: Vec::new(), is_marked: false });
+        return hexdump::read(&lines).map(plain).or_else(|| unmarked(&lines, check));
     }
     let chosen = which.unwrap_or(starts.len());
     let Some(start) = chosen.checked_sub(1).and_then(|index| starts.get(index)) else {
@@ -62,6 +65,7 @@ pub(super) fn decode(bytes: &[u8], check: Check, which: Option<usize>) -> Option
     let complete = end.is_some();
     Some(decoded.and_then(|mut text| {
         let have = text.bytes.len();
+        text.is_marked = true;
         if have == 0 || (!complete && !whole(&text.bytes) && check == Check::Enforce) {
             return Err(CoreDumpError::Cut { what: "dump on the console", need: have + 1, have });
         }
@@ -80,7 +84,7 @@ fn unmarked(lines: &[&str], check: Check) -> Option<Result<Text, CoreDumpError>>
     if full.is_empty() || good * 100 < full.len() * MOST_LINES {
         return None;
     }
-    let whole = || Text { bytes: Vec::new(), damage: Vec::new() };
+    let whole = || Text { bytes: Vec::new(), damage: Vec::new(), is_marked: false };
     let by_line: Option<Vec<Vec<u8>>> = full.iter().map(|(_, line)| STANDARD.decode(line).ok()).collect();
     let all: String = full.iter().map(|(_, line)| *line).collect();
     if let Some(bytes) = by_line.map(|blocks| blocks.concat()).or_else(|| STANDARD.decode(all).ok()) {
@@ -123,7 +127,7 @@ fn joined(blocks: Vec<Block>, check: Check) -> Result<Text, CoreDumpError> {
         bytes.extend(part);
         bytes.resize(end, 0);
     }
-    Ok(Text { bytes, damage })
+    Ok(Text { bytes, damage, is_marked: false })
 }
 
 /// The decoded bytes hold all that their header promises.

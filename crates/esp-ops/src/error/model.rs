@@ -10,7 +10,9 @@ impl From<CoreDumpError> for ToolError {
     fn from(error: CoreDumpError) -> Self {
         let code = match error {
             CoreDumpError::Blank => Code::NoCoreDump,
-            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } => Code::CoreDumpDamaged,
+            CoreDumpError::Checksum { .. } | CoreDumpError::Line { .. } | CoreDumpError::Headless => {
+                Code::CoreDumpDamaged
+            }
             // Lines of a console were lost, or its end.
             CoreDumpError::Cut { what, .. } if what.starts_with("dump") => Code::CoreDumpDamaged,
             CoreDumpError::Which { .. } => Code::BadParameter,

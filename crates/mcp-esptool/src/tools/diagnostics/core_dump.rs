@@ -18,6 +18,7 @@ use crate::ops::error::{Code, ToolError};
 use crate::ops::firmware::elf_files::elf_file;
 use crate::ops::firmware::rom_names::RomNames;
 use crate::ops::guard::Risk;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -30,7 +31,7 @@ pub struct In {
     /// Dump file or console log (default: read from the device); binary, ELF or base64.
     dump_file: Option<String>,
     port: Option<PortUrl>,
-    /// The app's ELF file (default: found by SHA-256); searched below the project roots.
+    /// ELF file (default: found by SHA-256); searched below the project roots.
     elf_file: Option<String>,
     /// The ROM's ELF file, for names in ROM code.
     #[schemars(extend("x-rare" = true))]
@@ -113,9 +114,18 @@ impl Tool for CoreDumpAnalyze {
         };
         let check = if input.damaged { Check::Report } else { Check::Enforce };
         let which = input.dump_number.and_then(|number| usize::try_from(number).ok());
-        let dump = CoreDump::parse_one(&bytes, check, which).map_err(|error| match &input.dump_file {
-            Some(file) => no_dump(error, file, &bytes),
-            None => error.into(),
+        let dump = CoreDump::parse_one(&bytes, check, which).map_err(|error| {
+            let error = match &input.dump_file {
+                Some(file) => no_dump(error, file, &bytes),
+                None => error.into(),
+            };
+            match error.code {
+                Code::CoreDumpDamaged if input.damaged => error.next(
+                    "nothing of it can be decoded; get the dump again: from flash (esp_core_dump_analyze port=…), or a log \
+                     that has all lines from CORE DUMP START on",
+                ),
+                _ => error,
+            }
         })?;
         let elf = elf_file(ctx, input.elf_file.as_deref(), dump.app_sha256.as_deref(), &[])?;
         let rom = input.rom_elf_file.as_deref().map(|file| ctx.files.read_some(file)).transpose()?;
@@ -146,7 +156,11 @@ impl Tool for CoreDumpAnalyze {
             _ => "names are from the app's own ELF file",
         };
         let reason = out.reason.as_deref().unwrap_or("no reason stored");
-        format!("{reason}\ntask {name} of {}{place}\n{elf}", out.tasks.len())
+        let tasks = match crashed {
+            Some(_) => format!("task {name} of {}{place}", out.tasks.len()),
+            None => format!("{}; which one crashed is not known", counted(out.tasks.len(), "task")),
+        };
+        format!("{reason}\n{tasks}\n{elf}")
     }
 }
 
