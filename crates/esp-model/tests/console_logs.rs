@@ -13,6 +13,7 @@ const FILES: &[(&str, &str)] = &[
     ("bootloader", include_str!("logs/bootloader.toml")),
     ("crashes", include_str!("logs/crashes.toml")),
     ("esp8266", include_str!("logs/esp8266.toml")),
+    ("field", include_str!("logs/field.toml")),
     ("forms", include_str!("logs/forms.toml")),
     ("nothing", include_str!("logs/nothing.toml")),
     ("resets", include_str!("logs/resets.toml")),

@@ -37,6 +37,8 @@ pub struct Boot {
     pub waiting: Option<String>,
     /// The same in secure download mode.
     pub waiting_secure: Option<String>,
+    /// What begins a line of the boot messages that only this chip's ROM prints.
+    pub own_line: Option<String>,
     /// Register with the latched reset cause.
     pub reset_cause: Option<Bits>,
     /// Names the ROM prints for reset causes, by number (decimal).

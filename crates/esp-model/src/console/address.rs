@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::Panic;
-use crate::chip::{Arch, Chip, Region};
+use crate::chip::{self, Arch, Chip, Region};
 use crate::coredump::cause_name;
 
 /// Below this an address is a null pointer with the offset of a member or an element.
@@ -87,7 +87,11 @@ pub fn place(chip: Option<&Chip>, address: u32) -> Place {
     if marks().iter().any(|mark| mark.word == address) {
         return Place::Mark;
     }
-    let Some(chip) = chip else { return Place::Unknown };
+    let Some(chip) = chip else {
+        // Some words are no address on any chip, as those of a text.
+        let is_nowhere = |chip: &Chip| matches!(place(Some(chip), address), Place::Elsewhere | Place::Unknown);
+        return if chip::all().iter().all(is_nowhere) { Place::Elsewhere } else { Place::Unknown };
+    };
     let inside = |range: &[u32; 2]| (range[0]..range[1]).contains(&address);
     if inside(&chip.image.irom) || inside(&chip.image.drom) {
         return Place::Flash;
@@ -171,11 +175,11 @@ fn where_code_lies(chip: Option<&Chip>, address: u32) -> String {
         Place::Mark => format!("at a mark word ({})", meaning(address)),
         Place::Flash => "in code in flash".into(),
         Place::Rom => "in the chip's ROM".into(),
-        Place::Ram => "in code in RAM".into(),
+        Place::Ram => "in RAM".into(),
         Place::Rtc => "in RTC memory".into(),
         Place::Psram => "in external memory".into(),
         Place::Peripheral => "at a register: no code lies there".into(),
-        Place::Elsewhere => "where this chip has no code".into(),
+        Place::Elsewhere => "where no code lies".into(),
         Place::Unknown if chip.is_some() => "outside of this chip's flash and RAM: in its ROM, or nowhere".into(),
         Place::Unknown => "address; the chip is not known: give chip".into(),
     }
@@ -194,7 +198,7 @@ fn where_data_lies(chip: Option<&Chip>, address: u32) -> String {
         Place::Rtc => "RTC memory".into(),
         Place::Psram => "external memory".into(),
         Place::Peripheral => "a register of a peripheral".into(),
-        Place::Elsewhere => "no memory of this chip: a wild pointer".into(),
+        Place::Elsewhere => "no memory of the chip: a wild pointer".into(),
         Place::Unknown if chip.is_some() => "outside of this chip's flash and RAM".into(),
         Place::Unknown => "the chip is not known: give chip".into(),
     }

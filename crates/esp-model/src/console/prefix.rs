@@ -14,7 +14,8 @@ const PREFIX: &str = r"(?x)^(?:
   | ``+[A-Za-z]*\s*                                  # Markdown fence
   | \|\s
   | \[?\d{4}[-/.]\d\d[-/.]\d\d[T\x20_]?\]?\s*        # date
-  | \[?\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9}(?:,\d{3})?)?(?:Z|[+-]\d\d:?\d\d)?\]?(?:\s*(?:->|>|\||-)\s)?:?\s*
+  | \[?\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9}(?:,\d{3})?)?(?:Z|[+-]\d\d:?\d\d)?\]?(?:\s*(?:->|>|\||-|\#)(?:\s|$))?:?\s*
+  | \[?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?\s+(?:[A-Z][a-z]{2}\s+\d{1,2}|\d{1,2}\s+[A-Z][a-z]{2})\s+(?:\d{4}\s+)?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:\s+\d{4})?\]?:?\s*  # date of C and mail
   | \d{1,6}(?:\s*[|:]\s+|\t|\s{2,})                  # line number
   | \[\s*\d+(?:\.\d+)?(?:\s?m?s)?\](?:\s*->)?\s*     # seconds or milliseconds
   | \[[VDIWECN]\]\s?(?:\[[^\]\[]{1,60}\]:?\s?)?(?:\w+\(\):\s)?  # level and place: Arduino, ESPHome
@@ -41,7 +42,7 @@ pub(crate) fn bare(text: &str) -> &str {
     // Of an empty line the prefix ends in a space.
     let mut rest = text.trim_start();
     // Nearly all lines begin with their own text.
-    let may_have = |c: char| c.is_ascii_digit() || " []<>|`/\"tCJFMASONDR收".contains(c);
+    let may_have = |c: char| c.is_ascii_digit() || " []<>|`/\"tCJFMASONDRTW收".contains(c);
     let has_level =
         rest.get(1..2) == Some(":") || ["ERROR ", "WARN ", "INFO "].iter().any(|word| rest.starts_with(word));
     if !rest.starts_with(may_have) && !has_level {
@@ -95,6 +96,10 @@ mod tests {
             "May  1 12:16:53 host logger[123]: ",
             "/dev/ttyUSB0: ",
             "COM3> ",
+            "[Tue Apr 24 21:52:32.147 2018] ",
+            "> [Tue Apr 24 21:52:32 2018] ",
+            "Sun, 29 Nov 2026 10:11:12: ",
+            "2026-11-01 03:13:27,000 # ",
             "> 12:16:53.101 -> ",
             "E: ",
             "[esp32] [ERR] ",

@@ -160,8 +160,12 @@ fn stage_of(text: &str, now: Stage) -> Stage {
     }
 }
 
-/// A chip that a bootloader's tag names: `boot.esp32s3: SPI Mode`.
+/// A chip that a bootloader's tag names (`boot.esp32s3: SPI Mode`), or a line that only its ROM prints.
 pub(super) fn names_chip(text: &str) -> Option<&'static Chip> {
+    let own = |chip: &&Chip| chip.boot.own_line.as_deref().is_some_and(|own| text.starts_with(own));
+    if let Some(chip) = chip::all().iter().find(own) {
+        return Some(chip);
+    }
     let (_, tag, _) = log_line(text)?;
     chip::by_name(tag.strip_prefix("boot.")?)
 }
