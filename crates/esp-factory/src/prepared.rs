@@ -13,6 +13,7 @@ use esp_ops::error::{Code, ToolError};
 use esp_ops::files::pinned::{Pin, Pins};
 use esp_ops::flash::belongs;
 use esp_ops::flash::files::{self, Piece};
+use esp_ops::words::counted;
 
 /// A recipe that is ready to be followed.
 pub struct Prepared {
@@ -136,7 +137,7 @@ impl Prepared {
         if errors.is_empty() {
             return Ok(self);
         }
-        let text = format!("the recipe {:?} has {} errors", self.recipe.recipe.name, errors.len());
+        let text = format!("the recipe {:?} has {}", self.recipe.recipe.name, counted(errors.len(), "error"));
         Err(ToolError::new(Code::RecipeInvalid, text).seen("errors", errors.join("; ")))
     }
 

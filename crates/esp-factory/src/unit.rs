@@ -1,7 +1,7 @@
 //! One unit, from the connection to the record.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::recipe::{self, Values};
@@ -33,12 +33,28 @@ pub struct Order {
     pub packed: Arc<Packed>,
     /// The site's MES is asked where the recipe wants it; a rehearsal asks nobody.
     pub(crate) asks_mes: bool,
+    /// Base MACs that were seen, with their ports.
+    pub(crate) seen: Mutex<BTreeMap<String, String>>,
 }
 
 impl Order {
     /// The usual order for a recipe.
     pub fn new(prepared: Prepared, scope: Scope, retries: u32) -> Self {
-        Self { prepared, scope, retries, packed: Arc::default(), asks_mes: true }
+        Self { prepared, scope, retries, packed: Arc::default(), asks_mes: true, seen: Mutex::default() }
+    }
+
+    /// Each base MAC is one unit: a second port with it would get the first one's identities and pass.
+    fn claim(&self, mac: &str, port: &str) -> Result<(), ToolError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = seen.entry(mac.to_owned()).or_insert_with(|| port.to_owned());
+        if first == port {
+            return Ok(());
+        }
+        let text = format!("{mac} is on {first} too");
+        Err(ToolError::new(Code::IdentityConflict, text).next(
+            "give each board once (one board can have two port names); boards that share a base MAC are set aside: they \
+             cannot be told apart",
+        ))
     }
 
     /// Makes recipe and files known to the ledger. Once, before the first unit.
@@ -164,9 +180,11 @@ impl Work<'_> {
             ToolError::new(Code::SecureDownload, "the device's identity is unavailable (secure download mode)")
         })?;
         self.report.chip = Some(known.description.clone());
-        self.report.mac = Some(known.mac.to_string());
+        let mac = known.mac.to_string();
+        self.order.claim(&mac, &self.report.port)?;
+        self.report.mac = Some(mac);
         if chip.id != wanted.chip.id {
-            let text = format!("the recipe is for {}, the chip is {}", wanted.chip.name, chip.name);
+            let text = format!("the firmware is for {}, the chip is {}", wanted.chip.name, chip.name);
             return Err(ToolError::new(Code::ChipMismatch, text));
         }
         if !self.order.prepared.is_locked && !self.report.is_virtual {

@@ -289,7 +289,8 @@ impl Files {
 
     fn absolute(&self, path: &str) -> Result<PathBuf, ToolError> {
         if path.is_empty() || path.contains('\0') {
-            return Err(ToolError::new(Code::PathRefused, "a file name is empty or holds a NUL"));
+            let error = ToolError::new(Code::PathRefused, "a file name is empty or holds a NUL");
+            return Err(error.next("give the file's name"));
         }
         let given = Path::new(path);
         if given.components().any(|part| part == Component::ParentDir) {

@@ -16,6 +16,24 @@ fn plural(noun: &str) -> String {
     }
 }
 
+/// Characters of a path to a source or library beyond which only its end is shown.
+const MAX_PATH: usize = 50;
+
+/// Of a long path the end, from a folder on: `…/components/vfs/vfs.c:1187`; anything else as it is.
+pub fn path_end(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= MAX_PATH || !text.starts_with('/') || text.contains(' ') {
+        return text.to_owned();
+    }
+    let end: String = text.chars().skip(count - MAX_PATH).collect();
+    format!("…{}", end.find('/').map_or(end.as_str(), |at| &end[at..]))
+}
+
+/// The same for each path in a line.
+pub fn short_paths(line: &str) -> String {
+    line.split(' ').map(path_end).collect::<Vec<_>>().join(" ")
+}
+
 /// Lines of the longest block that is looked for.
 const MAX_BLOCK: usize = 12;
 
@@ -54,6 +72,16 @@ fn longest_repeat<T: PartialEq>(lines: &[T]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_paths_in_a_line_show_their_end() {
+        let file = "/home/somebody/esp/v5.3/esp-idf/components/vfs/vfs.c:1187";
+        assert_eq!(
+            short_paths(&format!("0x400d5c27 f {file} (inlined)")),
+            "0x400d5c27 f …/esp/v5.3/esp-idf/components/vfs/vfs.c:1187 (inlined)"
+        );
+        assert_eq!(short_paths("0x400d5c27 app_main main.c:20"), "0x400d5c27 app_main main.c:20");
+    }
 
     #[test]
     fn numbers_agree_with_their_nouns() {

@@ -259,6 +259,7 @@ pub fn main() -> ExitCode {
             if as_json {
                 let _ = print(&format!("{:#}", json!({ "error": error })));
             } else {
+                let error = terminal::for_person(error.clone());
                 eprintln!("{error}");
                 eprint!("{}", terminal::where_resources_are(&error));
             }

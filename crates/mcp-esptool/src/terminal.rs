@@ -22,6 +22,15 @@ use crate::ops::error::ToolError;
 use crate::ops::words::counted;
 use crate::{doctor, documents, skills};
 
+/// The error with the next step of its code as a person at a terminal takes it.
+pub fn for_person(mut error: ToolError) -> ToolError {
+    let hint = error.hint().filter(|hint| hint.next == error.next_step);
+    if let Some(step) = hint.and_then(|hint| hint.terminal.as_deref()) {
+        error.next_step = step.to_owned();
+    }
+    error
+}
+
 /// How to read the resource that an error names, on a terminal.
 pub fn where_resources_are(error: &ToolError) -> &'static str {
     match error.next_step.contains("esp://") {

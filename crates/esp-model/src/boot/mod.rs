@@ -130,6 +130,8 @@ pub struct BootReport {
     pub otadata: Option<(Otadata, Otadata)>,
     /// What is known of the app that is started.
     pub app: Option<AppFacts>,
+    /// The chip decrypts its flash, and what was read is not decrypted.
+    pub ciphertext: bool,
 }
 
 impl BootReport {
@@ -166,6 +168,7 @@ pub fn walk(chip: &'static Chip, flash: &dyn FlashRead, device: &Device, config:
         table: found.table,
         otadata: found.otadata,
         app: found.app,
+        ciphertext: device.ciphertext,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod checks;
 pub mod content;
 pub mod dfu;
 pub mod elf;
+pub mod elf_chip;
 pub mod header;
 pub mod hex;
 pub mod kind;

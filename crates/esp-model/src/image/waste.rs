@@ -110,10 +110,10 @@ pub enum Interest {
     KeyMaterial,
     /// A web or MQTT address.
     Url,
-    /// A source file's path: asserts and logs keep them.
-    SourcePath,
     /// A word like password or token.
     Credential,
+    /// A source file's path: asserts and logs keep them.
+    SourcePath,
 }
 
 /// Whether a text is worth a look.

@@ -44,6 +44,11 @@ pub enum Warning {
         "{0} ({1:?}): the slots before it are not all there (ota_{2} is missing): the bootloader expects ota_0, ota_1 … without a gap"
     )]
     SlotGap(Place, String, u8),
+    /// Which slot starts is kept in otadata.
+    #[error(
+        "{0} ({1:?}): OTA slots, but no otadata partition (type data, subtype ota): an update over the air cannot be selected"
+    )]
+    NoOtadata(Place, String),
     /// Flag bits without a meaning.
     #[error("{0} ({1:?}): unknown flags {2:#010x}")]
     UnknownFlags(Place, String, u32),
@@ -143,6 +148,10 @@ impl Table {
             }
             if let Some(missing) = partition.ota_slot().and_then(|slot| (0..slot).find(|slot| !self.has_slot(*slot))) {
                 out.push(Warning::SlotGap(place, name.clone(), missing));
+            }
+            let is_second_slot = partition.ota_slot().is_some_and(|slot| slot == 1);
+            if is_second_slot && self.find_kind(DATA, kind::DATA_OTA).is_none() {
+                out.push(Warning::NoOtadata(place, name.clone()));
             }
             if partition.unknown_flags != 0 {
                 out.push(Warning::UnknownFlags(place, name, partition.unknown_flags));

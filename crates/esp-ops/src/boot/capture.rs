@@ -11,6 +11,7 @@ use esp_link::monitor::{self, Capture, CaptureOptions, SharedPort, Stopped};
 use esp_link::port::PortUrl;
 use esp_model::chip::Chip;
 use esp_model::console::{Decoder, Event, Line, NULL_END, Panic, Summary, numbers};
+use esp_model::image::{elf::Elf, elf_chip};
 use esp_model::job::Job;
 use esp_model::mac::Mac;
 use esp_model::port::Port;
@@ -23,6 +24,7 @@ use crate::error::{Code, ToolError};
 use crate::firmware::elf_files::{ElfFile, elf_file};
 use crate::session::device::Warm;
 use crate::session::sessions::Lease;
+use crate::words::short_paths;
 
 /// A console that captures share: the device's lock goes with the last of them.
 struct Console {
@@ -133,7 +135,11 @@ pub struct Crash {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub core: Option<u32>,
     /// Milliseconds since the capture began.
-    pub at_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// The line's number in a log that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     /// Further printed lines. Untrusted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
@@ -152,6 +158,15 @@ pub struct Crash {
     pub elf_match: String,
 }
 
+impl Crash {
+    /// In one line: what it was, and the place to look at.
+    pub fn line(&self) -> String {
+        let place = self.culprit.as_ref().or(self.backtrace.first());
+        let place = place.map_or_else(String::new, |place| format!(" at {}", short_paths(place)));
+        format!("{}: {}{place}", self.sort, self.reason)
+    }
+}
+
 /// Crashes, and how many there were.
 #[derive(Debug, Default)]
 pub struct Crashes {
@@ -161,6 +176,8 @@ pub struct Crashes {
     pub left_off: usize,
 }
 
+/// Digits of a hash from which on it tells one app from another.
+const MIN_HASH: usize = 8;
 /// Most crashes explained of one capture.
 const MOST_CRASHES: usize = 16;
 
@@ -292,6 +309,21 @@ pub fn started_app(decoder: &Decoder) -> Option<&str> {
     })
 }
 
+/// The chip that the app's ELF file is linked for, where such a file is known and is the app's.
+pub fn chip_of_elf(decoder: &Decoder, names: &mut Names<'_>) -> Result<Option<&'static Chip>, ToolError> {
+    let crashed = decoder.events().iter().find_map(|event| match event {
+        Event::Panic(panic) => panic.elf_sha256.as_deref(),
+        _ => None,
+    });
+    let sha256 = crashed.or_else(|| started_app(decoder));
+    let Some(file) = names.file(sha256)? else { return Ok(None) };
+    let is_other = |sha256: &str| Program::parse(&file.bytes).is_ok_and(|program| !program.is_app(sha256));
+    if sha256.is_some_and(|sha256| sha256.len() >= MIN_HASH && is_other(sha256)) {
+        return Ok(None);
+    }
+    Ok(Elf::parse(&file.bytes).ok().and_then(|elf| elf_chip::of(&elf)))
+}
+
 /// The crashes heard, with names where an ELF file is that app's; the first `known` events are passed over.
 pub fn crashes(decoder: &Decoder, known: usize, names: &mut Names<'_>) -> Result<Crashes, ToolError> {
     let panics: Vec<Panic> = decoder
@@ -319,8 +351,8 @@ fn crash(
     let program = names.file(sha256)?.and_then(|elf| Program::parse(&elf.bytes).ok());
     let (elf_match, usable) = match (&program, sha256) {
         (None, _) => ("no_elf", false),
-        (Some(program), Some(sha256)) if sha256.len() >= 8 && !program.is_app(sha256) => ("foreign", false),
-        (Some(_), Some(sha256)) if sha256.len() >= 8 => ("verified", true),
+        (Some(program), Some(sha256)) if sha256.len() >= MIN_HASH && !program.is_app(sha256) => ("foreign", false),
+        (Some(_), Some(sha256)) if sha256.len() >= MIN_HASH => ("verified", true),
         (Some(_), _) => ("unverifiable", true),
     };
     let program = program.filter(|_| usable);
@@ -337,7 +369,8 @@ fn crash(
         sort: panic.sort.into(),
         reason: panic.reason.clone(),
         core: panic.core,
-        at_ms: panic.at_ms,
+        at_ms: Some(panic.at_ms),
+        line: None,
         details: panic.details.clone(),
         backtrace,
         culprit,

@@ -7,6 +7,13 @@ use esp_model::chip::Chip;
 pub fn after_stop(report: &BootReport, chip: &Chip) -> Option<String> {
     let Outcome::Stops(stage) = report.outcome else { return None };
     let (id, place) = (chip.id, chip.flash.bootloader_offset);
+    if report.ciphertext && stage == Stage::Rom {
+        return Some(
+            "esp_security_audit tells whether a flash encryption key is burned and how encryption could be ended; with \
+             the key, write the images encrypted (esp_flash_encrypt port=… key_file=… files=[…])"
+                .into(),
+        );
+    }
     Some(match stage {
         Stage::Rom | Stage::Bootloader => format!(
             "esp_flash_firmware project=FOLDER writes a whole build; for the bootloader alone take the build's, or \

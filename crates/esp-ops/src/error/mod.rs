@@ -177,6 +177,8 @@ pub struct Hint {
     pub causes: Vec<String>,
     /// What to do next.
     pub next: String,
+    /// The same for a person at a terminal, where that differs.
+    pub terminal: Option<String>,
 }
 
 /// All codes with their hints, in the order of their names.
@@ -188,6 +190,13 @@ pub fn hints() -> &'static BTreeMap<String, Hint> {
             BTreeMap::new()
         })
     })
+}
+
+impl ToolError {
+    /// What is known of its code.
+    pub fn hint(&self) -> Option<&'static Hint> {
+        hint(self.code.as_str())
+    }
 }
 
 /// What was recognised, for a result that is no failure: `BOOT-01 no_bootloader: what it means; next: …`.

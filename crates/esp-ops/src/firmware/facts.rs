@@ -2,14 +2,16 @@
 
 use esp_model::chip::Chip;
 use esp_model::image::elf::Elf;
+use esp_model::image::elf_chip;
 use esp_model::image::hex::{Part, hex};
 use esp_model::image::kind::{self, FlashLayout, Kind};
 use esp_model::image::{self, Image, checks};
-use esp_model::partition::{self, Partition, TABLE_LENGTH, Table};
+use esp_model::partition::{self, Partition, Subtypes, TABLE_LENGTH, Table};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::firmware::common::{Signature, signature};
+use crate::partition::rows::RowOut;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -78,6 +80,9 @@ pub struct AppFacts {
 pub struct ElfFacts {
     /// Where the program starts.
     pub entry: u32,
+    /// The chip it is linked for, told by its addresses and the paths in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip: Option<String>,
     /// Sections with contents.
     pub sections: u32,
     /// Their bytes.
@@ -92,6 +97,7 @@ pub fn elf_facts(elf: &Elf<'_>) -> ElfFacts {
     let described = elf.sections.iter().find_map(|section| image::AppDesc::decode(section.data));
     ElfFacts {
         entry: elf.entry,
+        chip: elf_chip::of(elf).map(|chip| chip.id.to_owned()),
         sections: elf.sections.len() as u32,
         loaded_bytes: elf.sections.iter().map(|section| section.data.len() as u64).sum(),
         app: described.map(app_facts),
@@ -242,10 +248,10 @@ pub fn image_problems(part: &str, image: &Image<'_>, meant: Option<&Chip>) -> Ve
 pub struct PartitionFacts {
     /// Its name.
     pub name: String,
-    /// Type number: 0 app, 1 data.
-    pub r#type: u8,
-    /// Subtype number.
-    pub subtype: u8,
+    /// app, data, or the number of another type.
+    pub r#type: String,
+    /// factory, ota_0, nvs …, or the number of another subtype.
+    pub subtype: String,
     /// Flash address.
     pub address: u32,
     /// Its length.
@@ -258,13 +264,14 @@ pub struct PartitionFacts {
 
 /// A row as it stands, without contents.
 pub fn partition_facts(partition: &Partition) -> PartitionFacts {
+    let row = RowOut::new(partition, &Subtypes::default());
     PartitionFacts {
         name: partition.name.clone(),
-        r#type: partition.kind,
-        subtype: partition.subtype,
+        r#type: row.kind,
+        subtype: row.subtype,
         address: partition.offset,
         size_bytes: partition.size,
-        flags: partition.flags().into_iter().map(str::to_owned).collect(),
+        flags: row.flags,
         content: None,
     }
 }

@@ -58,6 +58,23 @@ pub fn refuse_foreign(piece: &Piece) -> Result<(), ToolError> {
     }
 }
 
+/// A file that should be an app's image and is another thing; an address does not matter.
+pub fn refuse_no_app(piece: &Piece) -> Result<(), ToolError> {
+    refuse_foreign(piece)?;
+    let (what, next) = match piece.content() {
+        Content::Merged { .. } => (
+            String::from("a merged image (bootloader, partition table, apps)"),
+            format!("take it apart with esp_binary_merge split_file={}, and give the app's file", piece.path),
+        ),
+        Content::Bootloader(_) => ("a bootloader".into(), "give the app's own file".into()),
+        Content::Cut { why, .. } => {
+            (format!("cut off or damaged: {why}"), "download or copy the file again, and look at its size".into())
+        }
+        _ => return Ok(()),
+    };
+    Err(ToolError::new(Code::NotFirmware, format!("`{}` is no app: it is {what}", piece.path)).next(next))
+}
+
 /// The table that comes with the pieces, alone or in a merged file.
 fn table_among(pieces: &[Piece]) -> Option<Table> {
     let read = |bytes: &[u8]| Table::from_binary(bytes.get(..partition::TABLE_LENGTH).unwrap_or(bytes), true).ok();

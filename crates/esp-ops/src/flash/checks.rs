@@ -42,6 +42,7 @@ pub fn device(
     }
     if layout.is_new {
         on_device::check(&layout.table, flash_size, layout.offset)?;
+        notes.extend(outlook::table_change(connected, job, &layout.table, layout.offset, &state)?);
     }
     bootloader_room(connected.loader.chip(), pieces, &layout)?;
     notes.extend(header_size(connected, job, pieces, &layout, flash_size)?);

@@ -1,6 +1,7 @@
 //! Files on their way to flash: raw bytes, images, Intel HEX and UF2; and what is checked before the first byte.
 
 use esp_model::chip::Chip;
+use esp_model::image::content::Content;
 use esp_model::image::{self, dfu, hex, uf2};
 
 use crate::Call;
@@ -112,6 +113,10 @@ fn check_image(
         }
     }
     let wanted = chip.flash.bootloader_offset;
+    if matches!(piece.content(), Content::Merged { base, .. } if base != piece.address) {
+        // Where it belongs is told with its own words.
+        return Ok(());
+    }
     let is_bootloader =
         found.boot_desc().is_some() || (found.app_desc().is_none() && is_a_bootloader_address(piece.address));
     if is_bootloader && found.extended.is_some() && is_a_bootloader_address(piece.address) && piece.address != wanted {

@@ -58,6 +58,12 @@ pub struct Wanted {
 impl Wanted {
     /// From the arguments of `esptool write-flash`: `--flash_mode dio --flash-size detect`.
     pub fn from_arguments(arguments: &[String]) -> Self {
+        // `--flash-size=detect` is two words.
+        let split = |word: &String| match word.split_once('=') {
+            Some((name, value)) if name.starts_with('-') => vec![name.to_owned(), value.to_owned()],
+            _ => vec![word.clone()],
+        };
+        let arguments: Vec<String> = arguments.iter().flat_map(split).collect();
         let value = |name: &str| {
             let at = arguments.iter().position(|word| word.replace('-', "_").trim_start_matches('_') == name)?;
             arguments.get(at + 1).cloned()

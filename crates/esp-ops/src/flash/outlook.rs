@@ -48,6 +48,41 @@ pub fn notes(
     Ok(notes)
 }
 
+/// What the table that comes along does to the one in flash at the same address: whose data nobody finds any more.
+pub fn table_change(
+    connected: &mut Connected,
+    job: &Job,
+    new: &Table,
+    offset: u32,
+    device: &Device,
+) -> Result<Option<String>, ToolError> {
+    if !connected.loader.can_read() || device.encrypted == Some(true) {
+        return Ok(None);
+    }
+    let bytes = connected.loader.read_flash_bytes(&job.silent(), offset, partition::TABLE_LENGTH as u32)?;
+    Ok(Table::from_binary(&bytes, true).ok().and_then(|old| lost(&old, new)))
+}
+
+fn lost(old: &Table, new: &Table) -> Option<String> {
+    let names = |wanted: &dyn Fn(&Partition, Option<&Partition>) -> bool| {
+        let found = old.partitions.iter().filter(|one| {
+            let after = new.find(&one.name).filter(|after| (after.kind, after.subtype) == (one.kind, one.subtype));
+            wanted(one, after)
+        });
+        found.map(|one| format!("`{}`", one.name)).collect::<Vec<_>>().join(", ")
+    };
+    let gone = names(&|_, after| after.is_none());
+    let moved = names(&|one, after| after.is_some_and(|after| after.offset != one.offset));
+    let told = [(gone, "no longer has"), (moved, "moves")].into_iter().filter(|(names, _)| !names.is_empty());
+    let told = told.map(|(names, verb)| format!("{verb} {names}")).collect::<Vec<_>>().join(" and ");
+    (!told.is_empty()).then(|| {
+        format!(
+            "the partition table was replaced: the new one {told}; what those held is not copied (esp_partition_flash \
+             reports and copies it first; esp_flash_backup keeps everything)"
+        )
+    })
+}
+
 fn block_revisions(apps: &[&Piece], device: &Device) -> Vec<String> {
     let Some(revision) = device.block_revision else { return Vec::new() };
     let fault = |piece: &&Piece| {

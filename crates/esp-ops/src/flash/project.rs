@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use esp_model::chip::ImageFormat;
 use esp_model::image;
+use esp_model::image::content::{self, Content};
 use esp_model::partition::{self, Table, otadata::Otadata};
 use serde::Deserialize;
 
@@ -177,10 +178,35 @@ fn all_are_there(call: &Call, description: &Path, files: &[FileAt]) -> Result<()
         return Ok(());
     }
     let text = format!("{} names files that are missing: {}", description.display(), missing.join(", "));
-    Err(ToolError::new(Code::FileNotFound, text).next(
-        "build the project again with esp_idf_build, or flash what is there: esp_flash_firmware files=[…] (esp_partition_create \
-         makes a partition table, esp_bootloader_build a bootloader)",
-    ))
+    let there = files.iter().filter(|file| call.files.input(&file.path).is_ok_and(|found| found.is_file()));
+    let there = there.map(|file| serde_json::json!({"path": file.path, "address": format!("{:#x}", file.address.0)}));
+    let there = serde_json::Value::Array(there.collect());
+    Err(ToolError::new(Code::FileNotFound, text).next(format!(
+        "build the project again (esp_idf_build), or make what is missing (esp_partition_create output_file=…, \
+         esp_bootloader_build output_file=…), or write what is there: esp_flash_firmware files={there}"
+    )))
+}
+
+/// The path with the chip's name behind it, where a manifest leaves the choice to the chip.
+pub fn for_chip(
+    call: &Call,
+    path: &str,
+    chip: impl FnOnce() -> Result<&'static str, ToolError>,
+) -> Result<String, ToolError> {
+    let is_open =
+        path.ends_with(".json") && call.files.read_text(path).is_ok_and(|text| release::has_several_builds(&text));
+    Ok(if is_open { format!("{path}#{}", chip()?) } else { path.to_owned() })
+}
+
+/// How a single image is given.
+fn as_file(path: &str, bytes: &[u8]) -> Option<String> {
+    let address = match content::of(bytes, image::parse(bytes).as_ref()) {
+        Content::Merged { base, .. } => format!("{base:#x}"),
+        Content::Bootloader(chip) => format!("{:#x}", chip.flash.bootloader_offset),
+        Content::App(_) => "ADDRESS or partition, usually 0x10000".into(),
+        _ => return None,
+    };
+    Some(format!("give it in files: esp_flash_firmware files=[{{\"path\": \"{path}\", \"address\": \"{address}\"}}]"))
 }
 
 fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
@@ -190,12 +216,16 @@ fn elf(call: &Call, path: &str) -> Result<Project, ToolError> {
             .next("unpack it, then give the folder or the manifest as project, or a .bin of it in files"));
     }
     if !is_elf(&bytes) {
-        return Err(ToolError::new(
+        let error = ToolError::new(
             Code::NoProject,
             format!(
                 "`{path}` is not a build: neither flasher_args.json, flash_args, a manifest.json of ESP Web Tools, nor an ELF file"
             ),
-        ));
+        );
+        return Err(match as_file(path, &bytes) {
+            Some(next) => error.next(next),
+            None => error,
+        });
     }
     Ok(Project { kind: "ELF", elf: Some(path.to_owned()), ..Project::default() })
 }

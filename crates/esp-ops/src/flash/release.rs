@@ -98,6 +98,11 @@ fn build_text(build: &Build) -> String {
     format!("{}: {}", build.chip_family, parts.collect::<Vec<_>>().join(", "))
 }
 
+/// A manifest with builds for several chips.
+pub fn has_several_builds(text: &str) -> bool {
+    serde_json::from_str::<Manifest>(text).is_ok_and(|manifest| manifest.builds.len() > 1)
+}
+
 /// Reads a manifest; of builds for several chips the one that `chosen` names.
 pub fn manifest(file: &Path, text: &str, chosen: Option<&str>) -> Result<Project, ToolError> {
     let shown = file.display();
@@ -112,7 +117,13 @@ pub fn manifest(file: &Path, text: &str, chosen: Option<&str>) -> Result<Project
     };
     let build = found.ok_or_else(|| {
         let example = families.first().map_or_else(String::new, |family| plain(family));
-        bad(format!("it has builds for {}", families.join(", "))).next(format!("name one: project={shown}#{example}"))
+        let has = format!("it has builds for {}", families.join(", "));
+        match chosen {
+            Some(name) => bad(format!("{has}, not for {name}")).next(
+                "take a release that has a build for this chip, or choose the port of a board that this one is for",
+            ),
+            None => bad(has).next(format!("name one: project={shown}#{example}")),
+        }
     })?;
     let mut files = Vec::new();
     for part in &build.parts {

@@ -156,7 +156,8 @@ fn gather(ctx: &Call, job: &Job, input: &Request) -> Result<(Vec<Piece>, Project
             (files::load(ctx, &files)?, Project::default())
         }
         (None, Some(path)) => {
-            let mut project = project::read(ctx, path)?;
+            let chip = || ctx.with_device(input.port.as_ref(), job, |connected| Ok(connected.loader.chip().id));
+            let mut project = project::read(ctx, &project::for_chip(ctx, path, chip)?)?;
             let mut pieces = if project.files.is_empty() { Vec::new() } else { files::load(ctx, &project.files)? };
             pieces.append(&mut project.made);
             (pieces, project)

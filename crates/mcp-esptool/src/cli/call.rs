@@ -49,7 +49,9 @@ pub(super) fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit:
 pub(super) fn answer(result: Result<crate::tool::Reply, ToolError>, as_json: bool) -> Result<(), Failure> {
     let reply = result.map_err(|error| Failure::Tool(error, as_json))?;
     let judged = verdict(&reply.data);
-    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { reply.text })?;
+    // A person can scroll: nothing is cut at a terminal.
+    let text = reply.whole.unwrap_or(reply.text);
+    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { text })?;
     judged
 }
 

@@ -152,7 +152,7 @@ impl Jobs {
             inner.changed.notify_all();
         });
         let text = format!("{} runs as {job_id}; esp_job tells how far it is", entry.name);
-        Ok(Reply { text, data: Map::from_iter([("job_id".to_string(), json!(job_id))]), pictures: Vec::new() })
+        Ok(Reply::new(text, Map::from_iter([("job_id".to_string(), json!(job_id))])))
     }
 
     /// All jobs of this client, oldest first.

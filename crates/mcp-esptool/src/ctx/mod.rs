@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod events;
 pub mod jobs;
+pub mod results;
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub struct App {
     pub calls: calls::Calls,
     /// What changes while the server runs.
     pub events: events::Events,
+    /// Texts that were cut in answers.
+    pub results: results::Results,
     /// The station's ledger.
     pub desk: Arc<Desk>,
     /// What goes on in production just now.
@@ -62,6 +65,7 @@ impl Ctx {
             jobs: jobs::Jobs::default(),
             calls: calls::Calls::default(),
             events: events::Events::default(),
+            results: results::Results::default(),
             desk,
             floor,
         };

@@ -125,7 +125,7 @@ fn void_gap(ctx: &Ctx, input: &Map<String, Value>) -> Result<Reply, ToolError> {
     let voided = ctx.app.desk.with(|ledger| ledger.void_gap(count.into()))?;
     let is = if voided == 1 { "is" } else { "are" };
     let text = format!("{} {is} out of use; this ledger issues again", counted(voided, "value"));
-    Ok(Reply { text, data: Map::from_iter([("voided".to_owned(), voided.into())]), pictures: Vec::new() })
+    Ok(Reply::new(text, Map::from_iter([("voided".to_owned(), voided.into())])))
 }
 
 /// Sends what is pending to every configured receiver; each is tried, whatever becomes of the others.
@@ -148,7 +148,7 @@ fn send(ctx: &Ctx) -> Result<Reply, ToolError> {
     }
     match failed {
         Some(error) => Err(error.seen("sent", lines.join("; "))),
-        None => Ok(Reply { text: lines.join("\n"), data: sent, pictures: Vec::new() }),
+        None => Ok(Reply::new(lines.join("\n"), sent)),
     }
 }
 

@@ -46,6 +46,9 @@ impl Server {
         if uri == SERVER && self.is_local() {
             return Some((doctor::report(&self.ctx.config).into(), "text/plain"));
         }
+        if let Some(text) = self.ctx.app.results.read(uri) {
+            return Some((text.to_string().into(), "text/plain"));
+        }
         let text = documents::read(uri).or_else(|| skills::read(uri).map(Into::into))?;
         Some((text, documents::mime(uri)))
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::ops::words::short_paths;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -22,6 +23,9 @@ const ADDRESSES: [&str; 10] =
     ["address", "offset", "entry", "base", "pc", "start", "end", "vaddr", "sp", "stack_pointer"];
 /// Further ones that are numbers in results and are shown in hex as well.
 const SHOWN_IN_HEX: [&str; 2] = ["first_difference", "registers"];
+
+/// The list whose lines name functions and source files.
+const CALL_CHAIN: &str = "backtrace";
 
 impl Node {
     /// Nothing that a reader would miss.
@@ -59,6 +63,7 @@ impl Node {
     pub fn show_in_list(&self, key: &str) -> String {
         match self {
             Self::List(pair) => pair.iter().map(|part| part.show(key)).collect::<Vec<_>>().join(" "),
+            Self::Text(line) if key == CALL_CHAIN => short_paths(line),
             other => other.show(key),
         }
     }

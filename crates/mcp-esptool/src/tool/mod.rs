@@ -98,6 +98,8 @@ pub struct Picture {
 pub struct Reply {
     /// The summary, and below it the facts of `data` in compact form.
     pub text: String,
+    /// The same without limits, where `text` leaves something out and names the document that has it.
+    pub whole: Option<String>,
     /// The result, as the tool's output schema says.
     pub data: Map<String, Value>,
     /// Pictures that go with it.
@@ -105,12 +107,19 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A text and data that are complete.
+    pub fn new(text: String, data: Map<String, Value>) -> Self {
+        Self { text, whole: None, data, pictures: Vec::new() }
+    }
+
     /// The same with further notes, in the text and in the result.
     fn with_notes(mut self, notes: &[String]) -> Self {
         if notes.is_empty() {
             return self;
         }
-        self.text = format!("{}\n{}", self.text.trim_end(), notes.join("\n"));
+        let noted = |text: &str| format!("{}\n{}", text.trim_end(), notes.join("\n"));
+        self.text = noted(&self.text);
+        self.whole = self.whole.as_deref().map(noted);
         let all = self.data.entry("notes").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(all) = all {
             all.extend(notes.iter().map(|note| Value::from(note.as_str())));
@@ -186,17 +195,20 @@ fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> 
     let out = T::run(ctx, job, input)?;
     let (summary, pictures) = (T::summary(&out), T::pictures(&out));
     let facts = render::facts(&out, &summary);
-    let text = [summary.trim_end(), facts.trim_end()]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n");
+    let below = |facts: &str| {
+        let parts = [summary.trim_end(), facts.trim_end()].into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("\n")
+    };
+    let (mut text, whole) = (below(&facts.text), facts.whole.as_deref().map(below));
+    if let Some(whole) = &whole {
+        text = format!("{text}\ncut; esp_docs name={} shows all", ctx.app.results.keep(whole));
+    }
     let data = serde_json::to_value(&out).map(|mut data| {
         render::addresses_as_text(&mut data);
         data
     });
     match data {
-        Ok(Value::Object(data)) => Ok(Reply { text, data, pictures }),
+        Ok(Value::Object(data)) => Ok(Reply { text, whole, data, pictures }),
         Ok(other) => Err(ToolError::new(Code::Internal, format!("the result is not an object: {other}"))),
         Err(error) => Err(ToolError::new(Code::Internal, format!("the result cannot be written as JSON: {error}"))),
     }

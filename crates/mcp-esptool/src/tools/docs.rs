@@ -6,7 +6,7 @@ use esp_model::job::Job;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, results};
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::nearest;
@@ -93,6 +93,9 @@ fn address(name: &str) -> String {
 }
 
 fn read(ctx: &Ctx, uri: &str) -> Option<Cow<'static, str>> {
+    if uri.starts_with(results::SCHEME) {
+        return ctx.app.results.read(uri).map(|text| text.to_string().into());
+    }
     // What is told of this computer is for a caller on it.
     if uri == SERVER && !ctx.caller.is_remote {
         return Some(doctor::report(&ctx.config).into());
@@ -101,6 +104,10 @@ fn read(ctx: &Ctx, uri: &str) -> Option<Cow<'static, str>> {
 }
 
 fn unknown(name: &str) -> ToolError {
+    if name.starts_with(results::SCHEME) {
+        let error = ToolError::new(Code::FileNotFound, format!("`{name}` is not kept any more"));
+        return error.next("make the call again that named it: only the newest results are kept");
+    }
     let documents = documents::all();
     let tools = super::ALL.iter().map(|entry| entry.name);
     let known = documents.iter().map(|document| document.name.as_str()).chain(tools);

@@ -40,6 +40,7 @@ pub struct In {
     #[serde(default)]
     action: Action,
     /// Longest wait in seconds (default 30, at most 600).
+    #[schemars(extend("x-rare" = true))]
     timeout_s: Option<u64>,
 }
 

@@ -138,6 +138,24 @@ pub fn blank_chip_is_brought_to_a_start_by_the_next_steps() {
     has(&session.ok("esp_boot_check", json!({"port": port})), &["ota_0 starts"]);
 }
 
+/// A write that goes well and changes what starts, or what is found: both are told.
+pub fn replaced_table_and_unselected_slot_are_told() {
+    let mut session = Session::new(3);
+    let (port, files) = ("sim://esp32c3-slots", session.firmware("esp32c3"));
+    let of = |part: &str| {
+        let found = files.as_array().unwrap().iter().find(|file| file["path"].as_str().unwrap().contains(part));
+        found.unwrap()["path"].clone()
+    };
+    session.aside("esp_ota_partition_setup", json!({"port": port, "app_file": of("app")}));
+    session.aside("esp_ota_flash_prepare", json!({"port": port, "firmware_file": of("app")}));
+    let first = json!({"port": port, "files": [{"path": of("app"), "address": "ota_0"}], "all": true});
+    has(&session.ok("esp_flash_firmware", first), &["otadata selects `ota_1`", "action=switch slot=0"]);
+    let text = session.ok("esp_flash_firmware", json!({"port": port, "files": files}));
+    has(&text, &["the partition table was replaced", "no longer has `otadata`, `ota_0`, `ota_1`"]);
+    let again = session.ok("esp_flash_firmware", json!({"port": port, "files": files}));
+    assert!(!again.contains("was replaced"), "{again}");
+}
+
 /// A table and an NVS with three values.
 fn with_wifi(session: &mut Session, port: &str) {
     session.aside("esp_partition_create", json!({"layout": "single_app", "output_file": "table.bin"}));

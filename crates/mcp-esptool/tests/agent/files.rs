@@ -31,6 +31,40 @@ pub fn dump_is_read_and_one_value_changed_in_place() {
     has(&session.ok("esp_boot_check", json!({"port": "image:dump.bin"})), &["starts"]);
 }
 
+/// A long answer is cut and says by which call the rest comes; documents are not told twice.
+pub fn cut_text_names_the_call_that_shows_all() {
+    let mut session = Session::new(4);
+    let values: serde_json::Map<_, _> = (0..150).map(|n| (format!("key{n:03}"), json!(n))).collect();
+    session.aside("esp_nvs_partition_create", json!({"data": {"many": values}, "output_file": "nvs.bin"}));
+    let text = session.ok("esp_nvs_partition_create", json!({"action": "decode", "image_file": "nvs.bin"}));
+    has(&text, &["key099", "… 50 more rows", "cut; esp_docs name=esp://results/"]);
+    assert!(!text.contains("key149"), "{text}");
+    let name = text.split("esp_docs name=").nth(1).unwrap().split(' ').next().unwrap();
+    has(&session.ok("esp_docs", json!({"name": name})), &["key000", "key149"]);
+    let gone = json!({"name": "esp://results/0123456789abcdef"});
+    has(&session.refused("esp_docs", gone), &["not kept any more", "make the call again"]);
+    let text = session.ok("esp_docs", json!({"name": "esp_flash_erase"}));
+    assert_eq!(text.matches("## Examples").count(), 1, "{text}");
+}
+
+/// Of many crashes the first ones are explained, and the others counted.
+pub fn crashes_that_are_not_shown_are_counted() {
+    let mut session = Session::new(1);
+    let crash = "Guru Meditation Error: Core  0 panic'ed (LoadProhibited). Exception was unhandled.\n\
+        PC      : 0x400d1234  PS      : 0x00060030  A0      : 0x800d5678  A1      : 0x3ffb5e10\n\
+        EXCVADDR: 0x00000004\nBacktrace: 0x400d1231:0x3ffb5e10\nRebooting...\n";
+    has(&session.ok("esp_log_decode", json!({"text": crash.repeat(20)})), &["crashes_left_off: 4"]);
+}
+
+/// A merged file: its apps in the headline, partitions by name.
+pub fn merged_file_is_told_with_names_and_apps() {
+    let mut session = Session::new(1);
+    let files = session.firmware("esp32c3");
+    session.aside("esp_binary_merge", json!({"files": files, "output_file": "merged.bin"}));
+    let text = session.ok("esp_firmware_analyze", json!({"binary_file": "merged.bin"}));
+    has(&text, &["merged image, its place is 0x0; factory: app `", "data  nvs", "app   factory"]);
+}
+
 /// Job 7: a core dump, in one call that names the culprit.
 pub fn core_dump_names_the_culprit() -> Result<(), Stop> {
     let (dump, elf) = (corpus("coredump/esp32c3.b64")?, corpus("coredump/esp32c3.elf")?);
@@ -71,7 +105,7 @@ pub fn panic_log_is_decoded_with_the_elf() -> Result<(), Stop> {
     session.write("log.txt", log.as_bytes());
     has(
         &session.ok("esp_log_decode", json!({"input_file": "log.txt", "elf_file": "main.elf"})),
-        &["app_main", "verified"],
+        &["app_main", "verified", "lines of esp32h2", "line: 1"],
     );
     has(
         &session.refused("esp_core_dump_analyze", json!({"dump_file": "log.txt"})),

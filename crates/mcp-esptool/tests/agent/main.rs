@@ -44,6 +44,14 @@ const JOBS: &[(&str, fn())] = &[
     ),
     ("production::recipe_from_a_build_uses_its_table", production::recipe_from_a_build_uses_its_table),
     ("production::documents_are_read_by_a_tool", production::documents_are_read_by_a_tool),
+    ("files::cut_text_names_the_call_that_shows_all", files::cut_text_names_the_call_that_shows_all),
+    ("files::crashes_that_are_not_shown_are_counted", files::crashes_that_are_not_shown_are_counted),
+    ("files::merged_file_is_told_with_names_and_apps", files::merged_file_is_told_with_names_and_apps),
+    (
+        "production::mistakes_in_values_are_told_before_a_device_is_touched",
+        production::mistakes_in_values_are_told_before_a_device_is_touched,
+    ),
+    ("devices::replaced_table_and_unselected_slot_are_told", devices::replaced_table_and_unselected_slot_are_told),
 ];
 
 type OnBuild = fn() -> Result<(), Stop>;

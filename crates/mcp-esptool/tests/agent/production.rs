@@ -93,3 +93,33 @@ pub fn pool_made_by_mistake_is_no_dead_end() {
     );
     has(&session.ok("esp_ledger", json!({"action": "status"})), &["pool good", "next G-00001"]);
 }
+
+/// Templates take `{}`; what cannot be is said before a device is touched, with the call that helps.
+pub fn mistakes_in_values_are_told_before_a_device_is_touched() {
+    let mut session = Session::new(6);
+    let files = session.firmware("esp32c3");
+    let batch =
+        |ports: serde_json::Value, value: serde_json::Value| json!({"ports": ports, "files": files, "values": [value]});
+    let ports = json!(["sim://esp32c3-a", "sim://esp32c3-b"]);
+    let of_pool = json!({"namespace": "factory", "key": "serial", "pool": "acme"});
+    has(
+        &session.refused("esp_batch_program", batch(ports.clone(), of_pool)),
+        &["no pool acme", "esp_ledger action=add_pool pool=acme", "device: not touched"],
+    );
+    let odd = json!({"namespace": "factory", "key": "serial", "list": ["7", "8"], "template": "SN-{serial"});
+    has(&session.refused("esp_batch_program", batch(ports.clone(), odd)), &["a brace", "{base_mac}"]);
+    let good =
+        json!({"namespace": "factory", "key": "serial", "list": ["7", "8"], "template": "SN-{}", "partition": "nvs"});
+    has(&session.ok("esp_batch_program", batch(ports, good)), &["2 of 2 units passed"]);
+    has(&session.ok("esp_nvs", json!({"port": "sim://esp32c3-a"})), &["SN-"]);
+    let wrong = json!(["sim://esp32c3-a", "sim://esp32-c"]);
+    let text = session.ok("esp_batch_program", json!({"ports": wrong, "files": files}));
+    has(
+        &text,
+        &[
+            "1 of 2 units passed",
+            "chip_mismatch: the firmware is for ESP32-C3, the chip is ESP32",
+            "next (chip_mismatch): ",
+        ],
+    );
+}

@@ -326,6 +326,7 @@ fn the_policy_and_root_still_fence_a_person() {
     let desk = Desk::new();
     std::fs::write(desk.path("../outside.bin"), [0xe9; 64]).unwrap();
     assert!(desk.bad("image ../none.bin", 1).contains("file_not_found"));
+    assert!(desk.bad("image none.bin", 1).contains("counts from the folder you are in"));
     let fenced = desk.run("--root . image ../outside.bin");
     assert!(stderr(&fenced).contains("path_refused"), "{}", stderr(&fenced));
     std::fs::write(desk.path("../policy.toml"), format!("project_roots = [{:?}]\n", desk.path("."))).unwrap();

@@ -152,7 +152,7 @@ impl Rfc2217Port {
         match self.agreed {
             Some(true) => {}
             Some(false) => return Err(io::Error::other("the server refuses the COM-PORT option")),
-            None => return Err(io::Error::other("no answer to the COM-PORT option")),
+            None => return Err(io::Error::other("no answer to the COM-PORT option; another client may be using it")),
         }
         let mut out = Vec::new();
         for (command, value) in [

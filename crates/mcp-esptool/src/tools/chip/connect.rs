@@ -28,7 +28,7 @@ pub struct In {
     /// Reset attempts (default 7).
     #[schemars(extend("x-rare" = true))]
     retries: Option<u32>,
-    /// ladder (default), no-reset, classic, tight, usb-serial-jtag, or a sequence such as "D0|R1|W0.1|D1|R0|W0.05|D0".
+    /// ladder (default), no-reset, classic, tight, usb-serial-jtag, or a sequence (D0|R1|W0.1|…).
     before: Option<String>,
     /// When the connection goes: hard-reset (default) or no-reset.
     #[schemars(extend("x-rare" = true))]

@@ -61,6 +61,8 @@ pub enum Verdict {
     Locked,
     /// The flash does not answer.
     FlashDead,
+    /// Loader and flash answer, but the loader cannot read the flash: whether it boots is not known.
+    Unknown,
 }
 
 /// Result.
@@ -68,7 +70,7 @@ pub enum Verdict {
 pub struct Out {
     /// The port.
     port: String,
-    /// recovered, needs_repair, needs_hands, locked or flash_dead.
+    /// recovered, needs_repair, needs_hands, locked, flash_dead or unknown.
     verdict: Verdict,
     /// Why it did not answer or boot, as first seen; left out where nothing was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,6 +261,12 @@ fn work(
     let chip = connected.loader.chip();
     belongs::check(artefacts, chip, None)?;
     files::check_images(artefacts, chip, connected.loader.revision(), connected.loader.attach_flash(job, None)?)?;
+    if !connected.loader.can_read() {
+        ladder.note("boot chain", false, format!("the ROM loader of {} cannot read flash", chip.name));
+        ladder.verdict = Verdict::Unknown;
+        ladder.next("esp_run_firmware capture_s=5 shows how it starts; writing works without reading: esp_flash_firmware project=… or files=[…]");
+        return Ok(Some(connected));
+    }
     if !repair::diagnose(&mut connected, job, ladder)? {
         // By its bytes it starts. Does it?
         match listen(ctx, job, url, connected, ladder)? {

@@ -13,6 +13,7 @@ use crate::ops::error::ToolError;
 use crate::ops::guard::Risk;
 use crate::ops::session::device::Connected;
 use crate::ops::session::identity::Device;
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -127,7 +128,7 @@ impl Tool for TestConnection {
         let lines = out.rates.iter().map(|rate| {
             let speed = rate.bytes_per_s.map_or(String::new(), |speed| format!(", {:.0} KB/s", speed / 1000.0));
             let middle = rate.round_trip_ms.get(1).copied().unwrap_or(0.0);
-            format!("{} baud: {middle:.1} ms{speed}, {} errors", rate.baud, rate.errors)
+            format!("{} baud: {middle:.1} ms{speed}, {}", rate.baud, counted(rate.errors, "error"))
         });
         format!("{}\n{}\n{best}", out.device, lines.collect::<Vec<_>>().join("; "))
     }

@@ -44,7 +44,7 @@ pub struct In {
     /// Most bytes to take (default 1 MiB).
     #[schemars(extend("x-rare" = true))]
     max_bytes: Option<u64>,
-    /// Stop as soon as one of these regular expressions matches.
+    /// Stop when one of these regular expressions matches.
     #[serde(default)]
     until: Vec<String>,
     /// Stop after this many seconds of silence.
@@ -60,7 +60,7 @@ pub struct In {
     reset: bool,
     /// Line rate (default 115200; an ESP8266's ROM prints at 74880).
     baud: Option<u32>,
-    /// The app's ELF file (default: found by SHA-256); searched below the project roots.
+    /// ELF file (default: found by SHA-256); searched below the project roots.
     elf_file: Option<String>,
     /// File for all bytes received.
     log_file: Option<String>,
@@ -204,9 +204,7 @@ impl Tool for ConsoleCapture {
     fn summary(out: &Out) -> String {
         let mut text = format!("{} bytes in {:.1} s, ended by {}", out.bytes, out.seconds, out.ended_by);
         for crash in out.crashes.iter().take(2) {
-            let place = crash.culprit.as_ref().or(crash.backtrace.first());
-            let place = place.map_or_else(String::new, |place| format!(" at {place}"));
-            let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
+            let _ = write!(text, "\n{}", crash.line());
         }
         for finding in &out.findings {
             let _ = write!(text, "\n{}", known_line(finding));

@@ -76,7 +76,7 @@ pub struct In {
     /// Most bytes to show (default 6000); the rest comes with the next cursor.
     #[schemars(extend("x-rare" = true))]
     max_bytes: Option<usize>,
-    /// The app's ELF file (default: found by SHA-256); its names go into crashes.
+    /// ELF file (default: found by SHA-256); its names go into crashes.
     elf_file: Option<String>,
 }
 
@@ -207,9 +207,7 @@ impl Tool for Console {
             _ => {}
         }
         for crash in out.crashes.iter().take(2) {
-            let place = crash.culprit.as_ref().or(crash.backtrace.first());
-            let place = place.map_or_else(String::new, |place| format!(" at {place}"));
-            let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
+            let _ = write!(text, "\n{}", crash.line());
         }
         for finding in &out.findings {
             let _ = write!(text, "\n{}", known_line(finding));

@@ -29,10 +29,12 @@ const MOST: u32 = 1 << 20;
 pub struct In {
     port: Option<PortUrl>,
     /// Seconds to measure (default 5).
+    #[schemars(extend("x-rare" = true))]
     duration: Option<f64>,
     /// Region to erase and write: a partition name or 0xADDRESS+SIZE (default: none).
     scratch: Option<String>,
     /// File that keeps the region's content; required with scratch, restored at the end.
+    #[schemars(extend("x-rare" = true))]
     backup_file: Option<String>,
 }
 

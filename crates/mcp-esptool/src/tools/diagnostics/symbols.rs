@@ -30,7 +30,7 @@ const CODE_REGION: u32 = 0x4000_0000;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// Addresses such as "0x400d1234", or any text that has some (a line of a backtrace).
+    /// Addresses, or any text that has some (a line of a backtrace).
     #[serde(default)]
     addresses: Vec<String>,
     /// Functions or variables whose address is wanted.

@@ -33,6 +33,17 @@ use crate::tool::Tool;
 /// The tool.
 pub struct Analyze;
 
+/// How many texts are shown.
+#[derive(Debug, Clone, Copy)]
+struct Strings {
+    all: u32,
+    /// Of these, paths of sources: there are many, and they tell little.
+    paths: u32,
+}
+
+/// Without a wish.
+const USUAL_STRINGS: Strings = Strings { all: 20, paths: 5 };
+
 /// Parameters.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,7 +52,7 @@ pub struct In {
     binary_file: String,
     /// The chip it should be for; another one is then a problem.
     chip_type: Option<String>,
-    /// How many strings of interest to show (default 20).
+    /// How many strings of interest to show (default 20, of these at most 5 source paths).
     #[schemars(extend("x-rare" = true))]
     max_strings: Option<u32>,
 }
@@ -174,7 +185,8 @@ impl Tool for Analyze {
     fn run(ctx: &Ctx, _: &Job, input: In) -> Result<Out, ToolError> {
         let meant = input.chip_type.as_deref().map(chip_named).transpose()?;
         let bytes = ctx.files.read(&input.binary_file)?;
-        Ok(analyze(&bytes, meant, input.max_strings.unwrap_or(20) as usize))
+        let most = input.max_strings.map_or(USUAL_STRINGS, |most| Strings { all: most, paths: most });
+        Ok(analyze(&bytes, meant, most))
     }
 
     fn summary(out: &Out) -> String {
@@ -191,11 +203,15 @@ impl Tool for Analyze {
             Boots::Unknown => "whether it boots is not known".to_owned(),
         };
         let what = out.what.as_ref().map_or_else(String::new, |what| format!("\n{what}"));
-        format!("{}{chip}, {} bytes; {boots}{what}", out.kind.replace('_', " "), out.size_bytes)
+        // A file that is no firmware is what the words say.
+        match &out.what {
+            Some(what) if out.kind == kind_name(Kind::Unknown) => format!("{what}\n{} bytes", out.size_bytes),
+            _ => format!("{}{chip}, {} bytes; {boots}{what}", out.kind.replace('_', " "), out.size_bytes),
+        }
     }
 }
 
-fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Out {
+fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: Strings) -> Out {
     // An archive is as even as ciphertext.
     let packed = Foreign::of(bytes).is_some();
     let kind = Some(kind::recognise(bytes)).filter(|kind| !packed || *kind != Kind::Encrypted).unwrap_or(Kind::Unknown);
@@ -243,7 +259,11 @@ fn analyze(bytes: &[u8], meant: Option<&'static Chip>, max_strings: usize) -> Ou
             });
         }
         Kind::Elf => match Elf::parse(bytes) {
-            Ok(elf) => out.elf = Some(elf_facts(&elf)),
+            Ok(elf) => {
+                let facts = elf_facts(&elf);
+                out.chip = facts.chip.clone();
+                out.elf = Some(facts);
+            }
             Err(error) => damaged(&mut out, "file", error.to_string()),
         },
         Kind::PartitionTable => match Table::from_binary(bytes, true) {
@@ -305,11 +325,20 @@ fn words(bytes: &[u8], out: &Out) -> Option<String> {
              bootloader is such an image, at {:#x}",
             chip.flash.bootloader_offset
         ),
-        Content::Merged { base, .. } => format!("merged image, its place is {base:#x}"),
+        Content::Merged { base, .. } => format!("merged image, its place is {base:#x}{}", apps(out)),
         Content::Cut { why, .. } => format!("image that is cut off: {why}; the file has {} bytes", bytes.len()),
         Content::Elf | Content::Other => return None,
     };
     Some(text)
+}
+
+/// The apps of a merged file: `; factory: app `blink` 1.2`.
+fn apps(out: &Out) -> String {
+    let app = |piece: &PieceFacts| {
+        let app = piece.image.as_ref()?.app.as_ref()?;
+        Some(format!("; {}: app `{}` {}", piece.name, app.project_name, app.version))
+    };
+    out.pieces.iter().filter_map(app).collect()
 }
 
 fn damaged(out: &mut Out, part: &str, what: String) {
@@ -430,7 +459,7 @@ fn otadata_facts(bytes: &[u8]) -> Vec<OtaEntryFacts> {
     Otadata::read(bytes).entries.iter().map(facts).collect()
 }
 
-fn strings(out: &mut Out, bytes: &[u8], max: usize) {
+fn strings(out: &mut Out, bytes: &[u8], max: Strings) {
     let found = waste::texts(bytes, 6).filter_map(|text| waste::interest(&text.text).map(|kind| (kind, text)));
     let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(kind, text)| (*kind, text.offset));
@@ -441,8 +470,10 @@ fn strings(out: &mut Out, bytes: &[u8], max: usize) {
             waste::Interest::SourcePath => "source_path",
             waste::Interest::Credential => "credential",
         };
-        *out.string_counts.entry(name.to_owned()).or_insert(0) += 1;
-        if out.strings.len() < max {
+        let count = out.string_counts.entry(name.to_owned()).or_insert(0);
+        *count += 1;
+        let is_shown = kind != waste::Interest::SourcePath || *count <= max.paths;
+        if is_shown && out.strings.len() < max.all as usize {
             let shown = if kind == waste::Interest::KeyMaterial { "(not shown)" } else { text.text.as_str() };
             let text_shown = shown.chars().take(120).collect();
             out.strings.push(TextFacts { kind: name.to_owned(), file_offset: text.offset as u64, text: text_shown });
@@ -451,40 +482,4 @@ fn strings(out: &mut Out, bytes: &[u8], max: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_image_does_not_boot_and_says_why() {
-        let chip = chip_named("esp32c3").unwrap();
-        let wanted = esp_link::bootloaders::Wanted { mode: image::FlashMode::Dio, crystal_mhz: None, revision: None };
-        let stock = esp_link::bootloaders::StockBootloader::find(chip, wanted).unwrap();
-        let good = analyze(stock.bytes, None, 5);
-        assert_eq!((good.boots, good.kind.as_str(), good.problems.len()), (Boots::Yes, "image", 0));
-        assert!(good.image.as_ref().is_some_and(|image| image.bootloader.is_some()));
-        assert!(good.what.as_ref().is_some_and(|what| what.starts_with("bootloader")), "{:?}", good.what);
-        let cut = analyze(&stock.bytes[..stock.bytes.len() / 2], None, 5);
-        assert!(cut.what.as_ref().is_some_and(|what| what.contains("cut off")), "{:?}", cut.what);
-        let mut broken = stock.bytes.to_vec();
-        broken[100] ^= 1;
-        let bad = analyze(&broken, None, 5);
-        assert_eq!(bad.boots, Boots::No);
-        assert!(Analyze::summary(&bad).contains("checksum"), "{}", Analyze::summary(&bad));
-        let other = analyze(stock.bytes, chip_named("esp32").ok(), 5);
-        assert_eq!(other.boots, Boots::No);
-    }
-
-    #[test]
-    fn everything_else_is_told_too() {
-        assert_eq!(analyze(&[], None, 0).kind, "empty");
-        assert_eq!(analyze(&[0xff; 64], None, 0).kind, "blank");
-        assert_eq!(analyze(b"hello, world", None, 0).kind, "unknown");
-        let told = |bytes: &[u8]| analyze(bytes, None, 0).what.unwrap();
-        assert!(told(b"<!doctype html><html>").contains("web page"));
-        assert!(told(b"PK\x03\x04").contains("unpack it"));
-        let url = analyze(b"\0\0https://example.com/path\0", None, 3);
-        assert_eq!(url.strings[0].kind, "url");
-        let otadata = Otadata::BLANK.switch_to(1, 2, esp_model::partition::otadata::State::New).unwrap();
-        assert_eq!(analyze(&otadata.bytes(), None, 0).kind, "otadata");
-    }
-}
+mod tests;

@@ -157,7 +157,7 @@ impl Tool for SizeAnalysis {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let Build { sizes, map_file, notes } =
+        let Build { sizes, map_file, mut notes } =
             load(ctx, input.elf_file.as_deref(), input.map_file.as_deref(), input.chip_type.as_deref())?;
         job.check()?;
         let top = input.top.unwrap_or(15) as usize;
@@ -165,6 +165,9 @@ impl Tool for SizeAnalysis {
             Some(path) => Some(load(ctx, Some(path), None, input.chip_type.as_deref())?.sizes),
             None => None,
         };
+        let chip_differs = other.as_ref().filter(|other| other.chip != sizes.chip);
+        notes
+            .extend(chip_differs.map(|other| format!("the other build is for {}, not for {}", other.chip, sizes.chip)));
         let mut files = Vec::new();
         if let Some(path) = &input.treemap_file {
             let bytes = if path.to_ascii_lowercase().ends_with(".png") {
@@ -307,12 +310,22 @@ fn load(ctx: &Ctx, elf: Option<&str>, map: Option<&str>, chip: Option<&str>) -> 
             "the map and the ELF file are of different builds: {difference}; symbols are not to be trusted"
         ));
     }
-    if text.contains(".str1.") {
-        notes.push(
-            "texts that several object files share are kept once; the linker counts them for the first file that has them".into(),
-        );
-    }
+    notes.extend(shared_texts(&sizes));
     Ok(Build { sizes, map_file: Some(path), notes })
+}
+
+/// Whose numbers hold the texts of all: an archive seems to grow by them when the order of the link changes.
+fn shared_texts(sizes: &Sizes) -> Option<String> {
+    let shared = |(name, _): &(String, u64)| name.contains(".str1.");
+    let all: Vec<(String, u64)> = sizes.largest(Level::Symbol, usize::MAX).into_iter().filter(shared).collect();
+    let (name, bytes) = all.first()?;
+    let total: u64 = all.iter().map(|(_, bytes)| bytes).sum();
+    let file = Share::new((name.rsplit_once(':').map_or(name.as_str(), |(file, _)| file).to_owned(), *bytes));
+    Some(format!(
+        "texts that several object files share are kept once, {total} bytes in all; the linker counts them for the first \
+         file that has them: {bytes} of them are in the number of {}",
+        file.name
+    ))
 }
 
 fn compare(before: &Sizes, after: &Sizes, top: usize) -> DiffFacts {

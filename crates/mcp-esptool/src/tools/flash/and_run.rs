@@ -160,8 +160,7 @@ impl Tool for FlashAndRun {
         let mut text = format!("{}: {}\n{}", out.verdict.name().to_uppercase(), out.reason, out.device);
         let _ = write!(text, "\n{} bytes written, {} already right", out.written_bytes, out.skipped_bytes);
         for crash in out.crashes.iter().take(2) {
-            let place = crash.culprit.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
-            let _ = write!(text, "\n{}: {}{place}", crash.sort, crash.reason);
+            let _ = write!(text, "\n{}", crash.line());
         }
         for finding in out.findings.iter().take(4) {
             let _ = write!(text, "\n{}", known_line(finding));
@@ -249,10 +248,7 @@ fn judged(
         steps.push(Step::new("app", Some(same), text));
     }
     let boot = boot_log::verdict(&heard.decoder);
-    let crash = crashes.first().map(|crash| {
-        let place = crash.culprit.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
-        format!("{}: {}{place}", crash.sort, crash.reason)
-    });
+    let crash = crashes.first().map(Crash::line);
     steps.push(Step::new("crash", Some(crash.is_none()), crash.clone().unwrap_or_else(|| "none".into())));
     let (passed, reason) = reason(&heard, patterns, boot, crash.as_deref(), &steps);
     steps.push(Step::new("run", passed, reason.clone()));
@@ -315,7 +311,9 @@ fn reason(
     }
     match boot {
         BootVerdict::LooksRight => (Some(true), format!("the app started and did not crash ({after})")),
-        BootVerdict::AppLoaded => (None, "the bootloader loaded the app; the app itself printed nothing known".into()),
+        BootVerdict::AppLoaded => (None, "the bootloader loaded the app; the app itself printed nothing known; until=[\"TEXT\"] names what it prints when \
+             it is well"
+                .into()),
         _ => (None, format!("nothing recognised on the console {after} ({} bytes)", heard.capture.bytes)),
     }
 }

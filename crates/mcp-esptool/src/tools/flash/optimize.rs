@@ -31,7 +31,7 @@ pub struct Optimize;
 #[serde(deny_unknown_fields)]
 pub struct In {
     port: Option<PortUrl>,
-    /// Patch the header with what is required and recommended, and with the settings given here.
+    /// Patch the header with what is recommended and the settings given here.
     #[serde(default)]
     apply: bool,
     /// With apply: qio, qout, dio or dout.

@@ -23,6 +23,7 @@ pub struct SfdpRead;
 pub struct In {
     port: Option<PortUrl>,
     /// File for the raw bytes.
+    #[schemars(extend("x-rare" = true))]
     output_file: Option<String>,
 }
 

@@ -48,7 +48,7 @@ pub struct In {
     /// Secure version in the device's eFuses.
     #[schemars(extend("x-rare" = true))]
     secure_version: Option<u32>,
-    /// Raw flash encryption key, where the flash (or the image) is encrypted: it is walked decrypted.
+    /// Raw flash encryption key of an encrypted flash or image; it is walked decrypted.
     flash_key_file: Option<String>,
     /// Add `predicted_console` (default).
     #[serde(default = "yes")]

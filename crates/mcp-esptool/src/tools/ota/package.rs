@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
 use crate::ops::error::{Code, ToolError};
+use crate::ops::flash::belongs;
+use crate::ops::flash::files::Piece;
 use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
@@ -32,7 +34,7 @@ pub struct In {
     /// PEM file with a private key (ECDSA or RSA-3072) that signs the manifest.
     #[schemars(extend("x-rare" = true))]
     sign_key_file: Option<String>,
-    /// Only check the package in output_dir against firmware_file (and base_file).
+    /// Only check the package in output_dir; against firmware_file and base_file.
     #[serde(default)]
     verify: bool,
     /// With verify: PEM file with the public key of the manifest's signature.
@@ -76,8 +78,8 @@ const SIGNATURE: &str = "manifest.sig";
 impl Tool for PackageCreate {
     const NAME: &'static str = "esp_ota_package_create";
     const TITLE: &'static str = "Create an OTA package";
-    const ABOUT: &'static str = "Create an OTA package: app image, manifest (chip, revisions, secure_version, \
-         SHA-256, signature), optional delta and signature; then checks it. With verify, only check one.";
+    const ABOUT: &'static str = "Create and check an OTA package: app image, manifest (chip, revisions, secure_version, \
+         SHA-256), optional delta and signature. With verify, only check one.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const FILES: bool = true;
@@ -90,6 +92,7 @@ impl Tool for PackageCreate {
         if input.verify {
             return verify(ctx, &input, &firmware, base.as_deref());
         }
+        belongs::refuse_no_app(&Piece::new(&input.firmware_file, 0, firmware.clone()))?;
         let mut manifest = Manifest::of(&firmware, "").map_err(|error| {
             ToolError::new(Code::ImageInvalid, error.to_string()).seen("file", input.firmware_file.clone())
         })?;

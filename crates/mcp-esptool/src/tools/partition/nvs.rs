@@ -16,6 +16,7 @@ use crate::ops::args::Number;
 use crate::ops::error::{Code, ToolError};
 use crate::ops::guard::Risk;
 use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, object, value_of};
+use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -54,7 +55,7 @@ pub struct In {
     /// Blob format: 2 (default, blobs over pages) or 1.
     #[schemars(extend("x-rare" = true))]
     version: Option<u8>,
-    /// File with the keys (64 bytes or a key partition): images are encrypted and decrypted with them.
+    /// File with the NVS keys (64 bytes or a key partition), for encrypted images.
     key_file: Option<String>,
     /// File with the 32-byte HMAC key of the eFuses, from which the keys are derived.
     #[schemars(extend("x-rare" = true))]
@@ -144,7 +145,7 @@ impl Tool for NvsCreate {
     }
 
     fn summary(out: &Out) -> String {
-        let mut text = format!("{} entries, {} bytes", out.entry_count, out.size_bytes);
+        let mut text = format!("{}, {} bytes", counted(out.entry_count, "entry"), out.size_bytes);
         if let Some(file) = &out.output_file {
             let _ = write!(text, " in {file}");
         }

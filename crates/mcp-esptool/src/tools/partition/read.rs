@@ -24,6 +24,7 @@ pub struct Read;
 pub struct In {
     port: Option<PortUrl>,
     /// Flash address of the table (default 0x8000).
+    #[schemars(extend("x-rare" = true))]
     table_offset: Option<Number>,
 }
 

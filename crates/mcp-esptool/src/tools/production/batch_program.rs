@@ -37,7 +37,7 @@ const DETAILED: usize = 10;
 pub struct In {
     /// Port URLs; NAME[1-10] stands for a range.
     ports: Vec<String>,
-    /// A recipe file (.toml), or an ESP-IDF project or build folder.
+    /// Recipe file (.toml), project or build folder.
     firmware: Option<String>,
     /// Instead of firmware: files with their addresses.
     files: Option<Vec<FileAt>>,
@@ -129,6 +129,13 @@ impl Tool for BatchProgram {
         );
         for unit in out.units.iter().filter(|unit| !unit.passed()).take(5) {
             let _ = write!(text, "\n{}", unit.line());
+        }
+        let mut told: Vec<&str> = Vec::new();
+        for error in out.units.iter().filter_map(|unit| unit.failure.as_ref()) {
+            if !told.contains(&error.next_step.as_str()) {
+                told.push(&error.next_step);
+                let _ = write!(text, "\nnext ({}): {}", error.code, error.next_step);
+            }
         }
         text
     }

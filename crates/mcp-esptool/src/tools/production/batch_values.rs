@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use esp_factory::recipe::Template;
 use esp_factory::recipe::lock::sha256;
 use esp_ledger::Values;
 use esp_model::partition::Table;
@@ -25,7 +26,7 @@ pub struct UnitValue {
     pool: Option<String>,
     /// Or the values themselves, one a unit.
     list: Option<Vec<String>>,
-    /// Text with {KEY} for the issued value and {base_mac} (default: the value).
+    /// Text with {} for the issued value, {KEY} for that of another key, {base_mac} (default: {}).
     template: Option<String>,
     /// NVS partition, written whole (default: fctry if the table has it, else nvs).
     partition: Option<String>,
@@ -59,7 +60,7 @@ pub fn sections(ctx: &Ctx, values: &[UnitValue], table: Option<&Table>) -> Resul
         for namespace in namespaces {
             let _ = writeln!(text, "[nvs.values.{}]", quoted(namespace));
             for value in all.iter().filter(|value| value.namespace == namespace) {
-                let template = value.template.clone().unwrap_or_else(|| format!("{{{}}}", value.key));
+                let template = value.template()?;
                 let kind = value.kind.as_deref().unwrap_or("string");
                 let _ = writeln!(
                     text,
@@ -85,10 +86,30 @@ impl UnitValue {
         Ok(self.key.clone())
     }
 
+    /// The text with holes by name; `{}` is the value itself.
+    fn template(&self) -> Result<String, ToolError> {
+        let text = self.template.as_deref().unwrap_or("{}").replace("{}", &format!("{{{}}}", self.key));
+        Template::parse(&text).map_err(|error| {
+            ToolError::new(Code::BadParameter, format!("values: template of `{}`: {error}", self.key)).next(
+                "in a template {} stands for the issued value, {base_mac} for the MAC address; a brace itself is written twice",
+            )
+        })?;
+        Ok(text)
+    }
+
     /// The pool; a list becomes one, which the same list finds again.
     fn pool(&self, ctx: &Ctx) -> Result<String, ToolError> {
         match (&self.pool, &self.list) {
-            (Some(pool), None) => Ok(pool.clone()),
+            (Some(pool), None) => {
+                let pools = ctx.app.desk.with(|ledger| ledger.pools())?;
+                if pools.iter().any(|known| known.name == *pool) {
+                    return Ok(pool.clone());
+                }
+                Err(ToolError::new(Code::LedgerUnknown, format!("the ledger knows no pool {pool}")).next(format!(
+                    "esp_ledger action=add_pool pool={pool} kind={} prefix=… count=… makes it; or give list instead of pool",
+                    self.key
+                )))
+            }
             (None, Some(list)) if !list.is_empty() => {
                 let hash = sha256(list.join("\n").as_bytes());
                 let name = format!("list-{}", hash.get(..12).unwrap_or(&hash));

@@ -28,6 +28,7 @@ pub struct In {
     test_suite: String,
     /// Only these tests, by name.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     only: Vec<String>,
 }
 

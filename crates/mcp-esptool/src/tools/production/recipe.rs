@@ -138,8 +138,8 @@ impl Out {
 impl Tool for RecipeTool {
     const NAME: &'static str = "esp_recipe";
     const TITLE: &'static str = "Make and check recipes";
-    const ABOUT: &'static str = "Create, check, rehearse or lock a production recipe (TOML) for esp_batch_program \
-         and esp_factory_program; shows an annotated example or its JSON Schema. check lists all errors at once.";
+    const ABOUT: &'static str = "Create, check (all errors at once), rehearse or lock a production recipe (TOML) for \
+         esp_batch_program and esp_factory_program; show an annotated example or its JSON Schema.";
     const RISK: Risk = Risk::Writes;
     const LEAST_RISK: Risk = Risk::Reads;
     const CONFIRMS: bool = true;

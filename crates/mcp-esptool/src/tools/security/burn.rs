@@ -30,7 +30,6 @@ pub struct In {
     /// More burns in one plan; e.g.
     /// [{"kind":"key","block":"BLOCK_KEY0","key_file":"k.bin","purpose":"XTS_AES_128_KEY"}]. kind defaults to field.
     #[serde(default, deserialize_with = "items")]
-    #[schemars(extend("x-rare" = true))]
     burns: Vec<Item>,
     /// Rules to judge by: development or production (default).
     #[serde(default)]

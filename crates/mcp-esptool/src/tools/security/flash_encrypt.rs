@@ -36,14 +36,14 @@ enum Action {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct In {
-    /// encrypt (default) and decrypt need files; generate_key writes key_file.
+    /// encrypt (default) and decrypt need files, generate_key writes key_file.
     #[serde(default)]
     action: Action,
     /// Device to write the encrypted files to (default: files only).
     port: Option<PortUrl>,
     /// The chip, if no port is given.
     chip: Option<String>,
-    /// Raw flash encryption key.
+    /// File with the raw flash encryption key (generate_key makes it).
     key_file: String,
     /// Files with their flash addresses.
     #[serde(default)]

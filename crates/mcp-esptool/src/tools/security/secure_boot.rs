@@ -41,6 +41,7 @@ pub struct In {
     #[schemars(extend("x-rare" = true))]
     revoke_unused: bool,
     /// Raw flash encryption key, if the flash is encrypted; the bootloader's signature is checked with it.
+    #[schemars(extend("x-rare" = true))]
     flash_key_file: Option<String>,
     /// Flash encryption is planned on this chip too: it must then come first.
     #[serde(default)]

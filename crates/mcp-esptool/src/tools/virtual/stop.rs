@@ -24,6 +24,7 @@ pub struct In {
     all: bool,
     /// Remove the files also of a device started with persist.
     #[serde(default)]
+    #[schemars(extend("x-rare" = true))]
     remove_files: bool,
 }
 
