@@ -34,6 +34,8 @@ pub struct Face {
     pub fatal_prefix: &'static str,
     /// What it says after its first line.
     pub prepare: Option<fn(&Terminal)>,
+    /// It ends with code 1 where something failed, as a Python program that raises, and with 2 when it is told to be quiet.
+    pub raises: bool,
     /// What the help of a command says of the chip that is named.
     pub of_chip: Option<fn(&str, &Chip) -> Option<String>>,
     /// Several commands may stand in one line; this runs them.
@@ -130,7 +132,7 @@ impl Face {
             .subcommand_required(true)
             .arg_required_else_help(true)
             .args((self.options)());
-        let (name, called) = (self.name, self.called());
+        let called = self.called();
         let forms = match self.chain {
             Some(_) => "COMMAND1 [ARGS]... [COMMAND2 [ARGS]...]...",
             None => "COMMAND [ARGS]...",
@@ -139,7 +141,7 @@ impl Face {
         self.commands.iter().fold(root, |root, entry| {
             let spec = (entry.spec)();
             // clap names the whole path otherwise.
-            let shown = format!("{name} {}", spec.get_name());
+            let shown = format!("{called} {}", spec.get_name());
             root.subcommand(spec.disable_version_flag(true).args_override_self(true).bin_name(shown))
         })
     }
@@ -163,6 +165,7 @@ impl Face {
 /// Runs a face.
 pub fn run(face: &Face, arguments: Vec<String>, host: &dyn Host) -> ExitCode {
     let terminal = Terminal::default();
+    let quiet = arguments.iter().any(|word| word == "-q" || word == "--quiet");
     match attempt(face, &terminal, arguments, host) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Fault::Exit(code)) => ExitCode::from(code),
@@ -172,7 +175,7 @@ pub fn run(face: &Face, arguments: Vec<String>, host: &dyn Host) -> ExitCode {
         }
         Err(Fault::Fatal(text)) => {
             terminal.error(format_args!("{}A fatal error occurred: {text}", face.fatal_prefix));
-            ExitCode::from(2)
+            ExitCode::from(if face.raises && !quiet { 1 } else { 2 })
         }
     }
 }

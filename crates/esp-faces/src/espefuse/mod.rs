@@ -23,6 +23,7 @@ pub static FACE: Face = Face {
     options: options::globals,
     prepare: None,
     fatal_prefix: "\n",
+    raises: false,
     of_chip: Some(specs::of_chip),
     chain: Some(run_all),
     single: None,

@@ -8,6 +8,8 @@ use crate::fault::Fault;
 pub fn refused(error: BurnError) -> Fault {
     Fault::Fatal(match &error {
         BurnError::GroupMac => "Custom MAC must be a unicast MAC!".into(),
+        // The only limit that there is on the blocks of a purpose.
+        BurnError::PurposeNotHere { .. } => format!("{error} due to a hardware bug (please see TRM for more details)"),
         BurnError::CannotClear(_) => format!("New value contains some bits that cannot be cleared ({error})"),
         BurnError::ReedSolomonUsed(name) => {
             format!("Burn into {name} is forbidden (RS coding scheme does not allow this).")

@@ -26,6 +26,7 @@ pub static FACE: Face = Face {
     options: Vec::new,
     fatal_prefix: "\n",
     prepare: None,
+    raises: false,
     of_chip: None,
     chain: None,
     single: None,

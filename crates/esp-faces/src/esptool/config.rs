@@ -76,7 +76,9 @@ fn section(text: &str) -> Option<BTreeMap<String, String>> {
 /// Says which file counts, and which of its keys are not known.
 pub fn announce(terminal: &Terminal) {
     let Some(config) = load() else { return };
-    terminal.say(format_args!("Loaded custom configuration from {}", config.path.display()));
+    let named = std::env::var_os("ESPTOOL_CFGFILE").is_some_and(|named| config.path == Path::new(&named));
+    let by = if named { " (set with ESPTOOL_CFGFILE)" } else { "" };
+    terminal.say(format_args!("Loaded custom configuration from {}{by}", config.path.display()));
     let unknown: Vec<_> = config.values.keys().map(String::as_str).filter(|key| !KNOWN.contains(key)).collect();
     match unknown.as_slice() {
         [] => {}

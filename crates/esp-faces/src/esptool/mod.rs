@@ -33,6 +33,7 @@ pub static FACE: Face = Face {
     options: options::globals,
     fatal_prefix: "",
     prepare: Some(config::announce),
+    raises: false,
     of_chip: None,
     chain: None,
     single: None,

@@ -1,5 +1,6 @@
 //! A connected chip: opened with the options before the command, reset when the command is done.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use esp_link::connect::{Attempt, Report};
@@ -189,11 +190,25 @@ impl Session {
     fn hard_reset(&mut self, call: &Call<'_>) -> Result<(), Fault> {
         if let Some(sequence) = self.config.get("custom_hard_reset_sequence") {
             call.terminal.say("Hard resetting with custom sequence...");
-            let sequence = Sequence::custom(sequence).map_err(Fault::fatal)?;
-            return Ok(sequence.run(self.loader.port())?);
+            let sequence = custom(sequence)?;
+            return without_lines(sequence.run(self.loader.port()).map_err(LoaderError::Line));
         }
         call.terminal.say("Hard resetting via RTS pin...");
-        self.loader.hard_reset().map_err(failed)
+        without_lines(self.loader.hard_reset())
+    }
+}
+
+/// A sequence of `esptool.cfg`.
+fn custom(text: &str) -> Result<Sequence, Fault> {
+    let wrong = |error| Fault::Fatal(format!("Invalid custom reset sequence option format: {error}"));
+    Sequence::custom(text).map_err(wrong)
+}
+
+/// A line without DTR and RTS leaves the chip as it is, as esptool does.
+fn without_lines(reset: Result<(), LoaderError>) -> Result<(), Fault> {
+    match reset {
+        Err(LoaderError::Line(error)) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        other => other.map_err(failed),
     }
 }
 
@@ -229,7 +244,7 @@ fn connect_options(call: &Call<'_>, config: &Config) -> Result<ConnectOptions, F
         "no-reset" | "no-reset-no-sync" => Before::NoReset,
         "usb-reset" => Before::Only(Sequence::usb_serial_jtag()),
         _ => match config.get("custom_reset_sequence") {
-            Some(sequence) => Before::Only(Sequence::custom(sequence).map_err(Fault::fatal)?),
+            Some(sequence) => Before::Only(custom(sequence)?),
             None => Before::Ladder,
         },
     };

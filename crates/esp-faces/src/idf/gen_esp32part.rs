@@ -16,6 +16,7 @@ pub static FACE: Face = Face {
     options: Vec::new,
     prepare: None,
     fatal_prefix: "",
+    raises: false,
     of_chip: None,
     chain: None,
     single: Some(Entry { spec, run }),

@@ -16,6 +16,7 @@ pub static FACE: Face = Face {
     options: target::options,
     prepare: None,
     fatal_prefix: "",
+    raises: true,
     of_chip: None,
     chain: None,
     single: None,

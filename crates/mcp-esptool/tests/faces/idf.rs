@@ -164,8 +164,9 @@ fn partitions() -> Result<(), Stop> {
     };
     expect("parttool", "-q get_partition_info --partition-name a --info offset size", 0, "0x110000 0x100000")?;
     expect("parttool", "write_partition --partition-name nvs --input data", 0, "Written contents of file 'data'")?;
-    expect("parttool", "write_partition --partition-name log --input data", 2, "read-only")?;
-    expect("parttool", "write_partition --partition-name none --input data", 2, "Unable to find")?;
+    expect("parttool", "write_partition --partition-name log --input data", 1, "read-only")?;
+    expect("parttool", "write_partition --partition-name none --input data", 1, "Unable to find")?;
+    expect("parttool", "-q erase_partition --partition-name none", 2, "Unable to find")?;
     expect("parttool", "read_partition --partition-name nvs --output back", 0, "Read partition 'nvs'")?;
     expect("otatool", "write_ota_partition --slot 1 --input data", 0, "Written contents")?;
     expect("otatool", "switch_ota_partition --slot 1", 0, "Switched to app partition b")?;

@@ -4,6 +4,7 @@
 
 REPOSITORY is a copy of esptool's repository (it is written to). PROGRAM is mcp-esptool. Needs pytest and what esptool needs.
 Prints each function that did not pass, and how many did: a function passes when it passed on a chip and failed on none.
+The ESP8266 is left out: the faces have no stub for it, and nearly all of its functions look for what only a stub says.
 """
 
 import os
@@ -24,9 +25,9 @@ SUITES = {
     "espsecure": [("test_espsecure.py", [])],
     "espefuse": [
         ("test_espefuse.py", ["--chip", chip])
-        for chip in ("esp32", "esp32c2", "esp32c3", "esp32c6", "esp32h2", "esp32p4", "esp32s2", "esp32s3")
+        for chip in ("esp32", "esp32c2", "esp32c3", "esp32c5", "esp32c6", "esp32h2", "esp32p4", "esp32s2", "esp32s3")
     ],
-    "esptool": [("test_esptool.py", ["--chip", chip]) for chip in ("esp32c3", "esp32", "esp32s3", "esp8266")],
+    "esptool": [("test_esptool.py", ["--chip", chip]) for chip in ("esp32c3", "esp32", "esp32s3")],
 }
 # The chip that has a flash beyond 16 MB, which esptool reaches on it.
 LARGE = "esp32s3"
@@ -56,13 +57,15 @@ def prepared():
     shim.write_text(SHIM.format(program=PROGRAM, python=sys.executable))
     shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
     (FOLDER / "shim_plugin.py").write_text(PLUGIN)
-    (FOLDER / "esptool.cfg").write_text(SETTINGS)
+    home = FOLDER / "home"
+    (home / ".config/esptool").mkdir(parents=True, exist_ok=True)
+    (home / ".config/esptool/esptool.cfg").write_text(SETTINGS)
     # The start files of the repository are those that `link` writes.
     subprocess.run([PROGRAM, "link", FOLDER / "links"], check=True, capture_output=True)
     for name in ("esptool.py", "espefuse.py", "espsecure.py"):
         (REPOSITORY / name).write_text((FOLDER / "links" / name).read_text())
     path = [str(REPOSITORY), str(FOLDER)]
-    return dict(os.environ, SHIM=str(shim), PYTHONPATH=os.pathsep.join(path),
+    return dict(os.environ, HOME=str(home), SHIM=str(shim), PYTHONPATH=os.pathsep.join(path),
                 PATH=f"{FOLDER / 'links'}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -85,10 +88,8 @@ def run(file, options, environment):
     if file == "test_esptool.py":
         process, port = simulator(chip)
         options = [*options, "--port", port, "--baud", "115200"]
-        environment["ESPTOOL_CFGFILE"] = str(FOLDER / "esptool.cfg")
         environment["ESPTOOL_TEST_FLASH_SIZE"] = "32" if chip == LARGE else "4"
-        if chip != "esp8266":
-            environment["ESPTOOL_TEST_SPI_CONN"] = "6,2,7,5,10"
+        environment["ESPTOOL_TEST_SPI_CONN"] = "6,2,7,5,10"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "shim_plugin", f"--junitxml={report}", file, *options]
     with open(report.with_suffix(".log"), "w") as log:
         subprocess.run(command, cwd=REPOSITORY / "test", env=environment, stdout=log, stderr=log, check=False)
