@@ -112,12 +112,12 @@ impl Spi {
         head
     }
 
-    fn from_buffer(&self, ctx: &mut Ctx<'_>, first: u32, count: usize) -> Vec<u8> {
+    fn buffered(&self, ctx: &mut Ctx<'_>, first: u32, count: usize) -> Vec<u8> {
         let words = (first..16).flat_map(|word| ctx.get(self.at.buffer + 4 * word).to_le_bytes());
         words.take(count).collect()
     }
 
-    fn to_buffer(&self, ctx: &mut Ctx<'_>, first: u32, bytes: &[u8]) {
+    fn fill_buffer(&self, ctx: &mut Ctx<'_>, first: u32, bytes: &[u8]) {
         for (word, part) in (first..16).zip(bytes.chunks(4)) {
             let mut value = ctx.get(self.at.buffer + 4 * word).to_le_bytes();
             value.iter_mut().zip(part).for_each(|(slot, byte)| *slot = *byte);
@@ -134,7 +134,7 @@ impl Spi {
         let head = sent.len();
         let data = match dma & DMA_SEND != 0 && out > 0 {
             true => self.dma.read(ctx, out),
-            false => self.from_buffer(ctx, if user & SEND_HIGH != 0 { 8 } else { 0 }, out),
+            false => self.buffered(ctx, if user & SEND_HIGH != 0 { 8 } else { 0 }, out),
         };
         sent.extend(data);
         sent.resize(head + out, 0);
@@ -148,7 +148,7 @@ impl Spi {
         if into > 0 && dma & DMA_RECEIVE != 0 {
             self.dma.write(ctx, &received);
         } else {
-            self.to_buffer(ctx, if user & RECEIVE_HIGH != 0 { 8 } else { 0 }, &received);
+            self.fill_buffer(ctx, if user & RECEIVE_HIGH != 0 { 8 } else { 0 }, &received);
         }
         let end = ctx.shared.now + line.len().max(1) as u64 * 8 * SECOND / self.frequency(ctx);
         sent.truncate(SHOWN);

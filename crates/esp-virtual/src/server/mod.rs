@@ -101,6 +101,8 @@ impl Server {
                 self.clients.retain(|client| client.id != id);
                 if self.clients.is_empty() {
                     self.engine.left();
+                    // The console that is kept hears the chip at its own rate again.
+                    self.engine.set_baud(lines::FIRST_BAUD);
                 }
                 None
             }
