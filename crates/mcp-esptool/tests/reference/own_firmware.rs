@@ -159,7 +159,10 @@ fn board(chip: &str, target: &str) -> Result<(), Stop> {
     };
     let id = format!("board-{chip}");
     call("esp_qemu_start", json!({"id": id, "chip_type": chip, "backend": "builtin"}))?;
-    call("esp_flash_firmware", json!({"port": format!("qemu://{id}"), "project": "board.elf"}))?;
+    let port = format!("qemu://{id}");
+    call("esp_flash_firmware", json!({"port": port, "project": "board.elf"}))?;
+    // It lets go of the line, whose rate was that of the writing.
+    call("esp_run_firmware", json!({"port": port}))?;
     call("esp_qemu_start", json!({"id": id, "boot_mode": "normal"}))?;
     // GPIO2's channel: on some chips pins are counted from 1.
     let channel = if ["esp32h2", "esp32c5"].contains(&chip) { "1" } else { "2" };
