@@ -1,7 +1,7 @@
 //! How fast firmware runs, in processor time: loops of instructions, a boot up to the app's first line, idling.
 //! `cargo bench -p esp-machine --bench speed`; what the figures mean: docs/performance.md. Linux only (it reads
 //! `/proc/self/schedstat`); the boots need the corpus (`MCP_ESPTOOL_CORPUS`).
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::path::{Path, PathBuf};
 

@@ -47,7 +47,7 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::joined(&self.0, ":"))
+        f.write_str(&hex::joined(self.0, ":"))
     }
 }
 

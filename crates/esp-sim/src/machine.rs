@@ -66,8 +66,7 @@ impl Machine {
         let unique = Rng::new(u64::from_le_bytes([&config.mac.0[..], &[0, 0]].concat().try_into().unwrap_or_default()));
         let unique_id = unique.clone().next().to_le_bytes();
         let timing = config.flash_timing.slower(config.faults.slow_flash.max(1).into());
-        let mut nor =
-            Nor::new(config.flash_size, config.jedec_id(), unique_id, timing.clone(), config.faults.flash.clone());
+        let mut nor = Nor::new(config.flash_size, config.jedec_id(), unique_id, timing, config.faults.flash.clone());
         nor.unlock();
         let unconnected = config.external_flash_size.map(|size| {
             let mut nor = Nor::new(size, jedec_id(size), unique_id, timing, Default::default());

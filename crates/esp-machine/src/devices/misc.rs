@@ -6,8 +6,8 @@ use super::SECOND;
 use crate::chip::Peripheral;
 use crate::device::{Ctx, Device};
 
-/// Block and register of the analog bus that say what the ADC's calibration channel is connected to.
-const ADC_CALIBRATION: (u8, u8) = (0x69, 7);
+/// Block of the analog bus that belongs to the ADC.
+const ADC_BLOCK: u8 = 0x69;
 
 /// The bus to analog parts: a word with block, register and data.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct AnalogBus {
     registers: BTreeMap<(u32, u8, u8), u8>,
     /// (block, register) that read with these bits set: calibrations are done.
     done: Vec<(u8, u8, u8)>,
+    /// Register of the ADC's block, and its bits that connect the calibration channel of each unit to ground.
+    adc_ground: [u32; 3],
 }
 
 impl AnalogBus {
@@ -27,6 +29,11 @@ impl AnalogBus {
             words: [first, first + it.number_or("length", 8)],
             registers: BTreeMap::new(),
             done: vec![(0x61, 3, 0b1001)],
+            adc_ground: [
+                it.number_or("adc_register", 7),
+                it.number_or("adc1_ground", 5),
+                it.number_or("adc2_ground", 7),
+            ],
         }
     }
 }
@@ -43,9 +50,9 @@ impl Device for AnalogBus {
         }
         let done = self.done.iter().find(|(b, r, _)| (*b, *r) == (block, register)).map_or(0, |(_, _, bits)| *bits);
         let data = self.registers.get(&(offset, block, register)).copied().unwrap_or(0) | done;
-        // The ADC: bits that connect the calibration channel of each unit to ground.
-        if (block, register) == ADC_CALIBRATION {
-            ctx.shared.adc_grounded = [data >> 5 & 1 != 0, data >> 7 & 1 != 0];
+        let [adc_register, first, second] = self.adc_ground;
+        if block == ADC_BLOCK && u32::from(register) == adc_register {
+            ctx.shared.adc_grounded = [data >> first & 1 != 0, data >> second & 1 != 0];
         }
         // Not busy, at once.
         ctx.put(offset, value & 0x0100_ffff | u32::from(data) << 16);

@@ -97,7 +97,7 @@ fn trace(engine: &mut Engine) -> String {
                 writeln!(text, "{} i2c{bus} {:#04x} {way} {bytes}{there}", event.time, message.address)
             }
             What::Spi { bus, sent, received } => {
-                let [sent, received] = [sent, received].map(|bytes| esp_model::hex::encode(bytes));
+                let [sent, received] = [sent, received].map(esp_model::hex::encode);
                 writeln!(text, "{} spi{bus} sent {sent} received {received}", event.time)
             }
             What::Pwm { channel, millihertz, duty, full } => {

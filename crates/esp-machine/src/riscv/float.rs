@@ -170,14 +170,14 @@ impl RiscV {
                 self.rounded(Exact(value, 0.0), mode)
             }
             (0x1e, 0) if second == 0 => self.x[(word >> 15 & 31) as usize],
-            _ => return self.to_integer_register(word, mode, a, b),
+            _ => return self.for_integer_register(word, mode, a, b),
         };
         self.float.f[(word >> 7 & 31) as usize] = value;
         true
     }
 
     /// Those whose result goes to an integer register.
-    fn to_integer_register(&mut self, word: u32, mode: u32, a: u32, b: u32) -> bool {
+    fn for_integer_register(&mut self, word: u32, mode: u32, a: u32, b: u32) -> bool {
         let (which, form, second) = (word >> 27, word >> 12 & 7, word >> 20 & 31);
         let value = match (which, form) {
             (0x14, 0..=2) => self.compare(a, b, form),

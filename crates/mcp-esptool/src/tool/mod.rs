@@ -117,9 +117,10 @@ impl Reply {
         if notes.is_empty() {
             return self;
         }
-        let noted = |text: &str| format!("{}\n{}", text.trim_end(), notes.join("\n"));
-        self.text = noted(&self.text);
-        self.whole = self.whole.as_deref().map(noted);
+        let notes_text = notes.join("\n");
+        for text in [Some(&mut self.text), self.whole.as_mut()].into_iter().flatten() {
+            *text = format!("{}\n{notes_text}", text.trim_end());
+        }
         let all = self.data.entry("notes").or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(all) = all {
             all.extend(notes.iter().map(|note| Value::from(note.as_str())));

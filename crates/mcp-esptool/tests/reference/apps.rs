@@ -277,7 +277,8 @@ fn over_http() -> Result<(), Stop> {
     prepare(&server);
     let home = format!("http://{}", server.address);
     browser.call("Page.navigate", json!({"url": format!("{home}/flash#token={}", server.token)}))?;
-    let pages: [(&str, &[(&str, &str)], &str); 4] = [
+    type Page<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let pages: [Page<'_>; 4] = [
         ("flash", &[], "document.querySelectorAll('.map .app').length === 3"),
         ("nvs", &[], "document.querySelectorAll('tbody tr').length === 3"),
         (

@@ -177,7 +177,12 @@ impl Tool for Debug {
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
         let id = plain(&input.id);
-        ctx.ports.check(&PortUrl::Qemu(id.into()), &ctx.policy)?;
+        let url = PortUrl::Qemu(id.into());
+        ctx.ports.check(&url, &ctx.policy)?;
+        if input.action == Action::Reset {
+            // A loader that waits for its next call would keep the line at its rate, and the console unreadable.
+            ctx.devices.sessions.forget(&ctx.consoles.lease_key(&url));
+        }
         let status = ctx.virtuals.manager.status(id)?;
         let elf = elf(ctx, &input, &status)?;
         let bad = |error: esp_debug::symbols::SymbolError| ToolError::new(Code::ElfInvalid, error.to_string());
