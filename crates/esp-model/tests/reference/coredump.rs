@@ -412,7 +412,8 @@ fn damaged() -> Result<(), Stop> {
         if let Ok(dump) = CoreDump::parse(bytes, Check::Report) {
             decoded += 1;
             let held: usize = dump.segments.iter().map(|segment| segment.bytes.len()).sum();
-            assert!(held <= 2 * bytes.len());
+            // Of a dump that a console may have printed (1 MB) any part may be lost, and is zeros.
+            assert!(held <= (2 * bytes.len()).max(1 << 20));
             if decoded % 4 == 0 {
                 let _ = analyse(&dump, None, None);
             }
