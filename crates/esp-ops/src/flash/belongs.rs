@@ -62,14 +62,15 @@ pub fn refuse_foreign(piece: &Piece) -> Result<(), ToolError> {
 pub fn refuse_no_app(piece: &Piece) -> Result<(), ToolError> {
     refuse_foreign(piece)?;
     let (what, next) = match piece.content() {
+        Content::Cut { why, .. } => {
+            let text = format!("`{}` is cut off or damaged: {why}", piece.path);
+            return Err(ToolError::new(Code::ImageCut, text));
+        }
         Content::Merged { .. } => (
             String::from("a merged image (bootloader, partition table, apps)"),
             format!("take it apart with esp_binary_merge split_file={}, and give the app's file", piece.path),
         ),
         Content::Bootloader(_) => ("a bootloader".into(), "give the app's own file".into()),
-        Content::Cut { why, .. } => {
-            (format!("cut off or damaged: {why}"), "download or copy the file again, and look at its size".into())
-        }
         _ => return Ok(()),
     };
     Err(ToolError::new(Code::NotFirmware, format!("`{}` is no app: it is {what}", piece.path)).next(next))

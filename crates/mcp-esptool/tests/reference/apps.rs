@@ -28,13 +28,13 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The host, bundled for a browser.
-fn host_script() -> Result<String, Stop> {
+/// The host, bundled for a browser. `name`: the trial, which has files of its own.
+fn host_script(name: &str) -> Result<String, Stop> {
     static READY: OnceLock<Result<std::path::PathBuf, String>> = OnceLock::new();
     let packages = node_packages(&READY, "node-apps", "mcp-apps.json")?;
-    let dir = reference::scratch("apps-host");
+    let dir = reference::scratch(&format!("{name}-bundle"));
     // Beside the packages, where imports are looked for.
-    let source = packages.join(format!("host-{}.mjs", std::process::id()));
+    let source = packages.join(format!("host-{}-{name}.mjs", std::process::id()));
     fs::copy(reference::root().join("tests/support/apps_host.mjs"), &source)?;
     let bundle = dir.join("host.js");
     let mut command = Command::new(node()?.join("bin/node"));
@@ -58,7 +58,7 @@ impl Host {
         let dir = reference::scratch(name);
         let mut browser = Browser::start(&dir)?;
         browser.size(1280, 800)?;
-        browser.ask(&format!("{}; true", host_script()?))?;
+        browser.ask(&format!("{}; true", host_script(name)?))?;
         Ok(Self { browser, server: Server::start(&dir, &[]) })
     }
 
