@@ -15,7 +15,7 @@ lint:
 
 # Flash a virtual chip through MCP.
 demo:
-    cargo run --profile try -- demo
+    cargo run --profile try --no-default-features -- demo
 
 # Generated documents (needs `cargo install cargo-insta`); what changed in the tools' schemas is shown, one by one, to be accepted or refused.
 docs:
