@@ -209,7 +209,7 @@ fn memory(dir: &Path) -> Result<(), Stop> {
 fn batch(dir: &Path) -> Result<(), Stop> {
     let chip = esp_model::chip::by_name("esp32").ok_or(Skip("no such chip".into()))?;
     let mut files = Vec::new();
-    for part in mcp_esptool::ops::firmware::sample::make(chip).map_err(Stop::Failed)? {
+    for part in esp_ops::firmware::sample::make(chip).map_err(Stop::Failed)? {
         let path = dir.join(part.name);
         fs::write(&path, &part.bytes)?;
         files.push(json!({ "path": path, "address": part.address }));

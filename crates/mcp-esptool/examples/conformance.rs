@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use mcp_esptool::ops::config::{Config, Origin};
+use esp_ops::config::{Config, Origin};
 use mcp_esptool::{http, mcp};
 use rmcp::ServerHandler;
 use rmcp::model::*;

@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use esp_model::job::Job;
+use esp_ops::config::{Config, Sources};
+use esp_ops::error::{Class, ToolError};
+use esp_ops::words::counted;
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
 use crate::factory::cli::RecipeCommand;
-use crate::ops::config::{Config, Sources};
-use crate::ops::error::{Class, ToolError};
-use crate::ops::words::counted;
 use crate::{columns, completions, docs, doctor, factory, logs, mcp, selftest, serve, sim, terminal, tools, verbs};
 
 pub use self::call::job_with_bar;

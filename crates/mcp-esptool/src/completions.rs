@@ -56,7 +56,7 @@ fn partitions(ctx: &Ctx, port: Option<&str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::config::Config;
+    use esp_ops::config::Config;
 
     #[test]
     fn names_of_all_kinds_are_found_by_their_beginning() {

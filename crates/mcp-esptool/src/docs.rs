@@ -9,11 +9,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
+use esp_ops::error::hints;
+use esp_ops::guard::Risk;
+use esp_ops::session::overrides;
 use serde_json::{Map, Value};
 
-use crate::ops::error::hints;
-use crate::ops::guard::Risk;
-use crate::ops::session::overrides;
 use crate::tool::{Entry, schema};
 use crate::{prompts, resources, skills, tools};
 

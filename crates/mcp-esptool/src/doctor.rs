@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use esp_ops::config::{Config, KEYS, Origin, default_file};
+use esp_ops::guard::policy::{self, Policy};
 use esp_virtual::{VirtualError, discover};
 
 use crate::ctx::Ctx;
-use crate::ops::config::{Config, KEYS, Origin, default_file};
-use crate::ops::guard::policy::{self, Policy};
 use crate::tools;
 
 /// Rules for udev: who sits at the computer may use USB bridges and chips, and no modem manager probes them.
@@ -40,7 +40,7 @@ fn settings(text: &mut String, config: &Config) {
 fn rules(text: &mut String, config: &Config) {
     let _ = writeln!(text, "\nPolicy");
     if let Some(path) = policy::system_file() {
-        let there = match crate::ops::own_file::is_there(&path) {
+        let there = match esp_ops::own_file::is_there(&path) {
             Ok(true) => "",
             Ok(false) => " (not there)",
             Err(_) => " (it cannot be known whether it is there)",

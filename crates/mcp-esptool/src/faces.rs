@@ -12,15 +12,15 @@ use esp_model::mac::Mac;
 use esp_model::port::Port;
 use esp_model::secure::{PublicKey, Scheme};
 
-use crate::ops::config::{Config, Sources};
-use crate::ops::console::Pause;
-use crate::ops::console::daemon::Place;
-use crate::ops::efuse::marks::{self, Mark};
-use crate::ops::efuse::pkcs11::Module;
-use crate::ops::guard::audit::AuditLog;
-use crate::ops::guard::policy::Policy;
-use crate::ops::session::ports::Ports;
-use crate::ops::session::virtuals::Virtuals;
+use esp_ops::config::{Config, Sources};
+use esp_ops::console::Pause;
+use esp_ops::console::daemon::Place;
+use esp_ops::efuse::marks::{self, Mark};
+use esp_ops::efuse::pkcs11::Module;
+use esp_ops::guard::audit::AuditLog;
+use esp_ops::guard::policy::Policy;
+use esp_ops::session::ports::Ports;
+use esp_ops::session::virtuals::Virtuals;
 
 /// What the faces need from this program; read when it is needed.
 struct Program;

@@ -34,5 +34,4 @@ pub mod tool;
 pub mod tools;
 pub mod verbs;
 
-pub use esp_ops as ops;
 pub use esp_ops::error;

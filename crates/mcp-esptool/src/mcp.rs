@@ -414,7 +414,7 @@ impl ServerHandler for Server {
 }
 
 fn unknown_tool(name: &str) -> ErrorData {
-    let near = crate::ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+    let near = esp_ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
     let advice = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
     ErrorData::invalid_params(Cow::from(format!("unknown tool: {name}{advice}")), None)
 }

@@ -1,11 +1,11 @@
 //! Resources: what a client may read without calling a tool. Each is a reading tool's result under an address.
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
 use crate::ctx::events::Event;
-use crate::ops::error::ToolError;
 use crate::pages::{PAGE_TYPE, VIEWS};
 use crate::tool::Entry;
 use crate::tools;

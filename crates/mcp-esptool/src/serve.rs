@@ -4,11 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use esp_factory::outbox::{self, Sender};
+use esp_ops::config::{Config, Origin};
+use esp_ops::console::daemon;
+use esp_ops::error::ToolError;
 
 use crate::ctx::Ctx;
-use crate::ops::config::{Config, Origin};
-use crate::ops::console::daemon;
-use crate::ops::error::ToolError;
 
 /// Where it listens when it is told no address.
 pub const HTTP_ADDRESS: &str = "127.0.0.1:8080";
@@ -53,5 +53,5 @@ pub fn over_http(config: Config, address: &str) -> Result<io::Result<()>, ToolEr
 #[cfg(not(feature = "http"))]
 pub fn over_http(_: Config, _: &str) -> Result<io::Result<()>, ToolError> {
     let text = "this program was built without HTTP (feature `http`)";
-    Err(ToolError::new(crate::ops::error::Code::NotInThisBuild, text))
+    Err(ToolError::new(esp_ops::error::Code::NotInThisBuild, text))
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use esp_ops::guard::Risk;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::ops::guard::Risk;
 use crate::tool::Entry;
 use crate::tools;
 

@@ -16,10 +16,10 @@ use esp_link::port::trace::{Event, Trace};
 use esp_link::{ConnectOptions, Loader};
 use esp_model::console::Decoder;
 use esp_model::job::Job;
+use esp_ops::config::Config;
+use esp_ops::error::ToolError;
+use esp_ops::words::counted;
 
-use crate::ops::config::Config;
-use crate::ops::error::ToolError;
-use crate::ops::words::counted;
 use crate::{doctor, documents, skills};
 
 /// The error with the next step of its code as a person at a terminal takes it.

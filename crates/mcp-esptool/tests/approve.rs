@@ -90,7 +90,7 @@ fn a_person_approves_and_the_key_goes_to_one_device_only() {
     fs::write(dir.join("policy.toml"), "burn_macs = [\"*\"]\n").unwrap();
     fs::write(dir.join("key.bin"), [0x3c; 32]).unwrap();
     let chip = esp_model::chip::by_name("esp32c3").unwrap();
-    let files = mcp_esptool::ops::firmware::sample::make(chip).unwrap().into_iter().map(|part| {
+    let files = esp_ops::firmware::sample::make(chip).unwrap().into_iter().map(|part| {
         fs::write(dir.join(part.name), part.bytes).unwrap();
         serde_json::json!({ "path": part.name, "address": part.address })
     });
@@ -133,7 +133,7 @@ fn planning_is_free_and_the_refusal_to_burn_names_the_policy_file() {
     let dir = folder.path();
     fs::write(dir.join("policy.toml"), "").unwrap();
     fs::write(dir.join("key.bin"), [0x3c; 32]).unwrap();
-    let files = mcp_esptool::ops::firmware::sample::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap();
+    let files = esp_ops::firmware::sample::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap();
     let files = files.into_iter().map(|part| {
         fs::write(dir.join(part.name), part.bytes).unwrap();
         serde_json::json!({ "path": part.name, "address": part.address })

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
+use esp_ops::error::ToolError;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
-use mcp_esptool::ops::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
 use serde_json::{Value, json};

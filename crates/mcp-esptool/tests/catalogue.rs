@@ -14,9 +14,9 @@ use esp_model::chip::{self, Chip};
 use esp_model::image::FlashMode;
 use esp_model::job::Job;
 use esp_model::port::Port;
+use esp_ops::error::{ToolError, hints};
 use esp_sim::{Config, SimDevice, Wiring};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::error::{ToolError, hints};
 use mcp_esptool::tools;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -121,12 +121,12 @@ fn system(row: &Row) -> String {
 
 fn device(row: &Row) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = mcp_esptool::ops::config::Config::default();
-    let origin = mcp_esptool::ops::config::Origin::Flag;
+    let mut config = esp_ops::config::Config::default();
+    let origin = esp_ops::config::Origin::Flag;
     config.set("project_roots", dir.path().display().to_string(), origin.clone()).unwrap();
     config.set("state_dir", dir.path().join("state").display().to_string(), origin).unwrap();
     if let Some(baud) = row.baud {
-        config.set("baud", baud.to_string(), mcp_esptool::ops::config::Origin::Flag).unwrap();
+        config.set("baud", baud.to_string(), esp_ops::config::Origin::Flag).unwrap();
     }
     let ctx = Ctx::new(config).unwrap();
     let chip = chip::by_name(&row.chip).unwrap();

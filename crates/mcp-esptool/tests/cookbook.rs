@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 mod client;
 
 use client::Client;
-use mcp_esptool::ops::firmware::sample;
+use esp_ops::firmware::sample;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
+use esp_ops::error::ToolError;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
-use mcp_esptool::ops::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 use std::fs;
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
 use mcp_esptool::tools;
 use serde_json::{Map, Value, json};
 

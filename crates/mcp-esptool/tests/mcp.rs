@@ -5,7 +5,7 @@
 mod client;
 
 use client::Client;
-use mcp_esptool::ops::guard::Risk;
+use esp_ops::guard::Risk;
 use mcp_esptool::tool::Entry;
 use mcp_esptool::tools::ALL;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mcp_esptool::ops::config::KEYS;
+use esp_ops::config::KEYS;
 use regex::Regex;
 use serde_json::Value;
 

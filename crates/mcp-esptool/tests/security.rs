@@ -5,9 +5,9 @@ use std::fs;
 
 use esp_model::chip;
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
+use esp_ops::error::ToolError;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
-use mcp_esptool::ops::error::ToolError;
 use mcp_esptool::tool::Reply;
 use mcp_esptool::tools;
 use serde_json::{Value, json};
@@ -312,7 +312,7 @@ fn signing_keys_do_not_leak() {
 /// Fills a simulated chip with firmware that starts.
 fn bootable(bench: &Bench, port: &str, sign: impl Fn(&str, &[u8]) -> Vec<u8>) {
     let chip = chip::by_name(port.trim_start_matches("sim://")).unwrap();
-    for part in mcp_esptool::ops::firmware::sample::make(chip).unwrap() {
+    for part in esp_ops::firmware::sample::make(chip).unwrap() {
         write_flash(bench, port, part.address, &sign(part.name, &part.bytes));
     }
     let booted = bench.ok("esp_boot_check", json!({ "port": port }));
@@ -352,7 +352,7 @@ fn a_device_that_would_not_start_any_more_is_spared() {
     bootable(&bench, port, |name, bytes| if name.contains("table") { bytes.to_vec() } else { signed(bytes) });
     // Another app than the one that was there when the plan was made, signed by the same key: the plan is void.
     let chip = chip::by_name(port.trim_start_matches("sim://")).unwrap();
-    let parts = mcp_esptool::ops::firmware::sample::make(chip).unwrap();
+    let parts = esp_ops::firmware::sample::make(chip).unwrap();
     let app = parts.iter().find(|part| part.name != "bootloader.bin" && !part.name.contains("table")).unwrap();
     let mut confirm = enable.clone();
     confirm["confirm_token"] = bench.ok("esp_secure_boot_enable", enable.clone())["confirm_token"].clone();
@@ -381,7 +381,7 @@ fn version_one_of_secure_boot_burns_a_key_and_writes_the_digest() {
     assert_eq!(bench.field(port, "ABS_DONE_0")["value"], "true");
     let device = bench.ctx.ports.simulated().into_iter().find(|device| device.url() == port).unwrap();
     let flash = device.with(|chip, _| chip.flash().read(0, 0x8000).unwrap());
-    let image = mcp_esptool::ops::firmware::sample::make(chip::by_name("esp32").unwrap()).unwrap().remove(0).bytes;
+    let image = esp_ops::firmware::sample::make(chip::by_name("esp32").unwrap()).unwrap().remove(0).bytes;
     let start = flash[..esp_model::secure::boot_v1::IV].try_into().unwrap();
     let wanted = esp_model::secure::boot_v1::digest_bootloader(&image, &[0x5a; 32], start).unwrap();
     assert_eq!(&flash[..wanted.len()], wanted);

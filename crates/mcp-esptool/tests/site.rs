@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use mcp_esptool::ops::guard::policy::Rules;
+use esp_ops::guard::policy::Rules;
 use regex::Regex;
 
 #[cfg(unix)]

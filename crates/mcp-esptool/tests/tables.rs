@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
 use mcp_esptool::tools;
 use serde_json::{Map, Value, json};
 
@@ -148,7 +148,7 @@ fn nvs_secrets_are_shown_only_when_asked_for() {
     assert!(!call(json!({"action": "decode", "show_values": false})).contains("home"));
     // A whole flash: its table tells where NVS is.
     let chip = esp_model::chip::by_chip_id(0).unwrap();
-    let parts = mcp_esptool::ops::firmware::sample::make(chip).unwrap();
+    let parts = esp_ops::firmware::sample::make(chip).unwrap();
     let mut flash = vec![0xff; 0x1_0000];
     let nvs = fs::read(bench.path("nvs.bin")).unwrap();
     for (address, bytes) in [(parts[0].address, &parts[0].bytes), (parts[1].address, &parts[1].bytes), (0x9000, &nvs)] {
@@ -179,7 +179,7 @@ fn app(version: &str, salt: u8) -> Vec<u8> {
 
 /// A bootloader: an app in its place is refused.
 fn bootloader() -> Vec<u8> {
-    mcp_esptool::ops::firmware::sample::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap().remove(0).bytes
+    esp_ops::firmware::sample::make(esp_model::chip::by_name("esp32c3").unwrap()).unwrap().remove(0).bytes
 }
 
 fn write(path: &Path, bytes: &[u8]) {

@@ -75,7 +75,7 @@ fn chips_are_named_only_in_chips() {
 fn every_error_code_is_used() {
     let mut text: String = sources().iter().map(|(_, text)| code(text)).collect();
     text += &fs::read_to_string(root().join("crates/esp-model/console/findings.toml")).unwrap();
-    for code in mcp_esptool::ops::error::Code::ALL {
+    for code in esp_ops::error::Code::ALL {
         let used = text.contains(&format!("Code::{code:?}")) || text.contains(&format!("\"{code}\""));
         assert!(used, "nothing uses `{code}` of hints.toml");
     }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Sources};
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Sources};
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -271,7 +271,7 @@ fn virtual_flash_refuses_wrong_firmware() {
     for name in ["esp32c3", "esp32"] {
         let chip = esp_model::chip::by_name(name).unwrap();
         let boot = chip.flash.bootloader_offset;
-        let parts = mcp_esptool::ops::firmware::sample::make(chip).unwrap();
+        let parts = esp_ops::firmware::sample::make(chip).unwrap();
         let app = parts[2].bytes.as_slice();
         let mut merged = vec![0xff; 0x1_0000];
         merged[boot as usize..][..parts[0].bytes.len()].copy_from_slice(&parts[0].bytes);
@@ -305,7 +305,7 @@ fn virtual_flash_refuses_wrong_firmware() {
 #[test]
 fn firmware_is_debugged_from_call_to_call() {
     let world = world();
-    let (chip, parts) = mcp_esptool::ops::firmware::sample::program().unwrap();
+    let (chip, parts) = esp_ops::firmware::sample::program().unwrap();
     parts.iter().for_each(|part| world.file(part.name, &part.bytes));
     let files: Vec<_> = parts.iter().map(|part| json!({"path": part.name, "address": part.address})).collect();
     let start = json!({"chip_type": chip.id, "backend": "builtin", "id": "d", "files": files, "wait_for_gdb": true});
@@ -350,7 +350,7 @@ fn firmware_is_debugged_from_call_to_call() {
 
 /// The app's code begins with these instructions instead; checksum and hash are made right again.
 fn with_code(app: &mut [u8], instructions: &[u32]) {
-    let program = mcp_esptool::ops::firmware::sample::PROGRAM;
+    let program = esp_ops::firmware::sample::PROGRAM;
     let at = app.windows(program.len()).position(|window| window == program).unwrap();
     let end = app.len() - 32;
     for (index, byte) in instructions.iter().flat_map(|word| word.to_le_bytes()).enumerate() {
@@ -364,7 +364,7 @@ fn with_code(app: &mut [u8], instructions: &[u32]) {
 #[test]
 fn a_program_that_waits_for_the_radio_is_named_by_all_that_listen() {
     let world = world();
-    let (chip, mut parts) = mcp_esptool::ops::firmware::sample::program().unwrap();
+    let (chip, mut parts) = esp_ops::firmware::sample::program().unwrap();
     // lui a0, 0x60006; lw a1, 0(a0); j -4: the base band's registers, for ever.
     let app = parts.iter_mut().find(|part| part.name == "app.bin").unwrap();
     with_code(&mut app.bytes, &[0x6000_6537, 0x0005_2583, 0xffdf_f06f]);

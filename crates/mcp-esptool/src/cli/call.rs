@@ -5,19 +5,19 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use esp_model::job::{Job, Progress};
+use esp_ops::error::ToolError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
 use super::{Failure, print};
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
 use crate::tool::{self, Entry};
-use crate::{ops, tools};
+use crate::tools;
 
 /// The tool of this name.
 pub(super) fn entry(name: &str) -> Result<&'static Entry, Failure> {
     tools::find(name).ok_or_else(|| {
-        let near = ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
+        let near = esp_ops::nearest(name, tools::ALL.iter().map(|entry| entry.name));
         Failure::Usage(match near {
             Some(near) => format!("there is no tool `{name}`; did you mean `{near}`?"),
             None => format!("there is no tool `{name}`; `mcp-esptool tools` lists them"),

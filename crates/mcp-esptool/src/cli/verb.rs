@@ -3,12 +3,12 @@
 use std::io::{self, IsTerminal};
 
 use clap::{ArgMatches, Parser};
+use esp_ops::error::ToolError;
 use serde_json::{Value, json};
 
 use super::call::{answer, cancel_when_told_to_end, job_with_bar, verdict};
 use super::{Cli, Command, Failure, Globals, load_config, print};
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
 use crate::tool::Reply;
 use crate::{logs, mcp, verbs};
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use esp_ops::console::session::About;
+use esp_ops::guard::Risk;
 use serde_json::{Map, Value};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use crate::ctx::Ctx;
-use crate::ops::console::session::About;
-use crate::ops::guard::Risk;
 use crate::tool::Entry;
 
 /// How often the ports are looked at while somebody wants to know.

@@ -6,6 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use esp_model::job::{Job, Progress};
+use esp_ops::caller::Caller;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::confirm::random_bytes;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,9 +16,6 @@ use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
 use crate::logs;
-use crate::ops::caller::Caller;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::confirm::random_bytes;
 use crate::tool::{Entry, Reply};
 
 /// Finished jobs that are remembered.

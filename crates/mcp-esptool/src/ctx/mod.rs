@@ -9,13 +9,14 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ops::Call;
-use crate::ops::caller::Caller;
-use crate::ops::config::Config;
-use crate::ops::error::ToolError;
-use crate::ops::files::pinned::Pins;
-use crate::ops::guard::policy::Rules;
-use crate::ops::session::overrides::Overrides;
+use esp_ops::Call;
+use esp_ops::caller::Caller;
+use esp_ops::config::Config;
+use esp_ops::error::ToolError;
+use esp_ops::files::pinned::Pins;
+use esp_ops::guard::policy::Rules;
+use esp_ops::session::overrides::Overrides;
+
 use crate::tool::surface::Surface;
 use esp_factory::{Desk, Floor, Station};
 
@@ -91,7 +92,7 @@ impl Ctx {
         self.with(self.call.with_overrides(overrides))
     }
 
-    /// The same for a call of the command line, see [`crate::ops::Call::sharing`].
+    /// The same for a call of the command line, see [`esp_ops::Call::sharing`].
     pub fn sharing(&self, changes: bool) -> Self {
         self.with(self.call.sharing(changes))
     }

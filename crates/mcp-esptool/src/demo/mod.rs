@@ -6,10 +6,10 @@ use std::fs;
 use std::io;
 use std::time::Instant;
 
+use esp_ops::firmware::sample;
 use serde_json::{Value, json};
 
 use crate::cli::print;
-use crate::ops::firmware::sample;
 use client::Client;
 
 /// The device of the demonstration.

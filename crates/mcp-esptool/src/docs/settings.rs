@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::ops::config::KEYS;
+use esp_ops::config::KEYS;
 
 const INTRO: &str = "# Configuration
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use esp_model::console::Catalogue;
 
-use crate::ops::error::hints;
+use esp_ops::error::hints;
 
 const INTRO: &str = "# Troubleshooting by symptom
 

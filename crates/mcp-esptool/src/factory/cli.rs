@@ -8,12 +8,12 @@ use clap::Subcommand;
 use esp_factory::outbox;
 use esp_factory::recipe;
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Reply;
 use crate::tools;
 use esp_factory::new_recipe;

@@ -11,12 +11,12 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use esp_ops::caller::Caller;
 use futures_util::StreamExt;
 
 use crate::http::limits::{self, Limits, Open};
 use crate::http::{Auth, Options, Peer, token};
 use crate::mcp::HttpSessions;
-use crate::ops::caller::Caller;
 
 /// Longest time for a request's body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);

@@ -11,14 +11,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use esp_ops::config::Config;
+use esp_ops::error::{Code, ToolError};
 use p256::ecdsa::signature::Verifier as _;
 use rsa::{BoxedUint, pkcs1v15};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{Auth, Options};
-use crate::ops::config::Config;
-use crate::ops::error::{Code, ToolError};
 
 /// Difference between clocks that is let pass, in seconds.
 const LEEWAY: u64 = 30;

@@ -3,10 +3,11 @@
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use esp_ops::config::Config;
+use esp_ops::error::{Code, ToolError};
+
 use crate::http::oauth::OAuth;
 use crate::http::token;
-use crate::ops::config::Config;
-use crate::ops::error::{Code, ToolError};
 
 /// Who may call.
 #[derive(Debug, Clone)]

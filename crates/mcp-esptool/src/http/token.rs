@@ -7,8 +7,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::confirm::random_bytes;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::confirm::random_bytes;
 
 /// Shortest token that is taken from a file.
 const SHORTEST: usize = 16;

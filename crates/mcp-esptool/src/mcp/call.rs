@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
 use rmcp::model::{CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, MetaObject};
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -14,7 +15,6 @@ use super::progress::{ProgressSender, forward};
 use super::{CancelOnDrop, ERROR_META, Server, confirm, tasks};
 use crate::ctx::Ctx;
 use crate::logs;
-use crate::ops::error::{Code, ToolError};
 use crate::tool::{Entry, Reply};
 
 impl Server {

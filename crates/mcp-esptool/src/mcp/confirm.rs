@@ -5,6 +5,8 @@
 //! A client could answer by itself. On real devices the answer therefore approves only where a policy file says
 //! `approval = "client"`; otherwise nobody is asked here, and the plan goes back with the command for a terminal.
 
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::confirm::Act;
 use rmcp::model::{
     ClientResult, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema, ErrorData,
     InputRequest, InputRequests, InputRequiredResult, InputResponses, ProtocolVersion, ServerRequest,
@@ -14,8 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::confirm::Act;
 use crate::tool::Reply;
 
 /// The one question.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::request::Parts;
+use esp_ops::caller::Caller;
 use rmcp::ServerHandler;
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -11,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use crate::ctx::Ctx;
-use crate::ops::caller::Caller;
 
 /// The sessions of clients over HTTP.
 #[derive(Clone, Default)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
 use jiff::{SignedDuration, Timestamp};
 use rmcp::model::{
     CallToolResponse, CreateTaskResult, DetailedTask, ErrorData, GetTaskResult, Task, TaskPayload, TaskStatus,
@@ -15,7 +16,6 @@ use super::call::answer;
 use crate::ctx::Ctx;
 use crate::ctx::jobs::{JobId, JobView, State};
 use crate::logs;
-use crate::ops::error::ToolError;
 use crate::tool::Entry;
 
 /// A call that takes longer becomes a task.

@@ -14,7 +14,7 @@ use serde::Serialize;
 pub use hex::{address_schemas, addresses_as_text};
 pub use node::Node;
 
-use crate::ops::words::{counted, folded};
+use esp_ops::words::{counted, folded};
 
 /// How much of a result is shown.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ops::words::short_paths;
+use esp_ops::words::short_paths;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 

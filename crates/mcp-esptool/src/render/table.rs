@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
+use esp_ops::words::path_end;
+
 use super::node::is_address;
 use super::{Node, View, told, write_fields};
-use crate::ops::words::path_end;
 
 /// Characters of a cell in a table, and of one that holds fields or a list of its own.
 const MAX_CELL: usize = 90;

@@ -12,19 +12,19 @@ use std::{fmt::Write as _, fs, thread};
 use esp_link::monitor::{CaptureOptions, Stopped};
 use esp_model::console::{Catalogue, Decoder};
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::capture::{self, Crash, Names};
+use esp_ops::boot::findings;
+use esp_ops::console::session::{Order, State};
+use esp_ops::console::view::GdbStub;
+use esp_ops::console::{Link, Opening, lost};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 
 use super::defmt::{Frames, Printer};
 use super::keys::{Act, HELP, Keys};
 use super::screen::{Filter, Screen};
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::capture::{self, Crash, Names};
-use crate::ops::boot::findings;
-use crate::ops::console::session::{Order, State};
-use crate::ops::console::view::GdbStub;
-use crate::ops::console::{Link, Opening, lost};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 
 /// How often it is looked whether the console pauses.
 const LOOK: Duration = Duration::from_millis(200);

@@ -4,13 +4,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::own_file;
+use esp_ops::share::Share;
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::own_file;
-use crate::ops::share::Share;
 
 /// Arguments of `share`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub fn run(ctx: &Ctx, args: &ShareArgs, job: &Job) -> Result<(), ToolError> {
 fn token(path: &Path) -> Result<String, ToolError> {
     let unreadable = |error: std::io::Error| ToolError::of_io(Code::FileUnreadable, path.display(), &error);
     if !own_file::is_there(path).map_err(unreadable)? {
-        let bytes = crate::ops::random::with(|fill| {
+        let bytes = esp_ops::random::with(|fill| {
             let mut bytes = [0; 24];
             fill(&mut bytes);
             bytes

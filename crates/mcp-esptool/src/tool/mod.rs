@@ -10,16 +10,16 @@ use std::time::Instant;
 
 use esp_link::port::PortUrl;
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::{Operation, Production, Risk};
+use esp_ops::session::deadline::Deadline;
+use esp_ops::session::overrides::Overrides;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::{Operation, Production, Risk};
-use crate::ops::session::deadline::Deadline;
-use crate::ops::session::overrides::Overrides;
 use crate::render;
 
 /// One tool. `In`'s field comments are the parameters' descriptions.

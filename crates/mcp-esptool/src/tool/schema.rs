@@ -7,10 +7,10 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::ops::args::parse_number;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::nearest;
-use crate::ops::session::overrides;
+use esp_ops::args::parse_number;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::nearest;
+use esp_ops::session::overrides;
 
 /// Marks a parameter that tools share and that is read before them: how to connect.
 pub const SHARED: &str = "x-shared";

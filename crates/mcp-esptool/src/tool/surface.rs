@@ -1,8 +1,9 @@
 //! Which tools are offered: sets, profiles, single names, exclusions; and how large their list may be.
 
-use crate::ops::config::Config;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::nearest;
+use esp_ops::config::Config;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::nearest;
+
 use crate::tool::{Entry, aliases};
 use crate::tools::{ALL, sets};
 
@@ -111,7 +112,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::config::Origin;
+    use esp_ops::config::Origin;
 
     fn surface(settings: &[(&str, &str)]) -> Result<Vec<&'static str>, ToolError> {
         let mut config = Config::default();

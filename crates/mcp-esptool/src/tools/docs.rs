@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::nearest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::{Ctx, results};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::nearest;
 use crate::tool::Tool;
 use crate::{doctor, documents, skills};
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
 use crate::ctx::jobs::{JobId, JobView};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

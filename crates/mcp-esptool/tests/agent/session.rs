@@ -75,7 +75,7 @@ impl Session {
 
     /// Firmware of the demonstration for a chip, as `files` of a flash call: it has all headers and imitates a start.
     pub fn firmware(&self, chip: &str) -> Value {
-        let parts = mcp_esptool::ops::firmware::sample::make(esp_model::chip::by_name(chip).unwrap()).unwrap();
+        let parts = esp_ops::firmware::sample::make(esp_model::chip::by_name(chip).unwrap()).unwrap();
         let files = parts.iter().map(|part| {
             self.write(part.name, &part.bytes);
             json!({"path": part.name, "address": part.address})

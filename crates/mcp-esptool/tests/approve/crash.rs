@@ -46,7 +46,7 @@ fn a_killed_burn_goes_on_from_the_real_state() {
     // Two halves, so that two key blocks are burned before the settings and the last stage.
     fs::write(dir.join("key.bin"), (0..64).map(|byte| byte * 3 + 1).collect::<Vec<u8>>()).unwrap();
     let chip = esp_model::chip::by_name("esp32s3").unwrap();
-    let files = mcp_esptool::ops::firmware::sample::make(chip).unwrap().into_iter().map(|part| {
+    let files = esp_ops::firmware::sample::make(chip).unwrap().into_iter().map(|part| {
         fs::write(dir.join(part.name), part.bytes).unwrap();
         serde_json::json!({ "path": part.name, "address": part.address })
     });

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use esp_model::chip::Chip;
-use mcp_esptool::ops::firmware::sample;
+use esp_ops::firmware::sample;
 use serde_json::Value;
 
 use super::{stderr, stdout};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use esp_model::nvs;
-use mcp_esptool::ops::firmware::sample;
+use esp_ops::firmware::sample;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, chip, flash, noise, other_chip, table};

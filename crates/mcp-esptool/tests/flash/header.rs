@@ -3,7 +3,7 @@
 use std::fs;
 
 use esp_model::image;
-use mcp_esptool::ops::firmware::sample;
+use esp_ops::firmware::sample;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use esp_model::chip::{Chip, SecureBootScheme};
 use esp_model::image::{AppDesc, Header, hex, uf2};
 use esp_model::secure::boot_v2;
-use mcp_esptool::ops::firmware::sample;
+use esp_ops::firmware::sample;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, chip, flash, load, noise, other_chip, table};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use esp_model::job::Job;
 use esp_model::partition::otadata::{Otadata, State};
+use esp_ops::firmware::sample;
 use esp_sim::SimDevice;
-use mcp_esptool::ops::firmware::sample;
 use mcp_esptool::tools;
 use serde_json::{Map, Value, json};
 

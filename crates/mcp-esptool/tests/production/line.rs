@@ -68,7 +68,7 @@ fn in_production_only_the_named_recipes_change_devices() {
     bench.recipe(&RecipeCommand::Lock { file: "blink.toml".into() });
     let hash = esp_factory::recipe::lock::sha256(&fs::read(bench.path("blink.toml")).unwrap());
     fs::write(bench.path("policy.toml"), format!("production_recipes = [\"{hash}\"]\n")).unwrap();
-    let mut config = mcp_esptool::ops::config::Config::default();
+    let mut config = esp_ops::config::Config::default();
     for (name, value) in [("project_roots", ""), ("state_dir", "state"), ("policy_file", "policy.toml")] {
         config.set(name, bench.path(value).display().to_string(), Origin::Flag).unwrap();
     }

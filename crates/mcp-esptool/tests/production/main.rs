@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use esp_factory::junit;
 use esp_model::job::Job;
 use esp_model::nvs;
+use esp_ops::config::{Config, Origin};
 use mcp_esptool::ctx::Ctx;
 use mcp_esptool::factory::cli::{RecipeCommand, recipe};
-use mcp_esptool::ops::config::{Config, Origin};
 use mcp_esptool::tools;
 use serde_json::{Map, Value, json};
 

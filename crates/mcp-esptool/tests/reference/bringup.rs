@@ -7,10 +7,10 @@ use esp_link::bootloaders::{StockBootloader, Wanted};
 use esp_model::chip::{self, Chip};
 use esp_model::image::FlashMode;
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
+use esp_ops::firmware::sample;
 use libtest_mimic::Trial;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::config::{Config, Origin};
-use mcp_esptool::ops::firmware::sample;
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 

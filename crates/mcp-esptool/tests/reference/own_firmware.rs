@@ -204,5 +204,5 @@ fn demo_program() -> Result<(), Stop> {
     }
     reference::run(&mut assemble)?;
     reference::run(Command::new("riscv64-unknown-elf-objcopy").args(["-O", "binary"]).arg(&object).arg(&binary))?;
-    reference::same_bytes("program.bin", mcp_esptool::ops::firmware::sample::PROGRAM, &std::fs::read(&binary)?)
+    reference::same_bytes("program.bin", esp_ops::firmware::sample::PROGRAM, &std::fs::read(&binary)?)
 }

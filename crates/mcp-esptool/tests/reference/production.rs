@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use esp_model::job::Job;
+use esp_ops::config::{Config, Origin};
 use libtest_mimic::Trial;
 use mcp_esptool::ctx::Ctx;
 use mcp_esptool::factory::cli::{RecipeCommand, recipe};
-use mcp_esptool::ops::config::{Config, Origin};
 use mcp_esptool::tools;
 use serde_json::{Value, json};
 

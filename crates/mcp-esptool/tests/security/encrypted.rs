@@ -13,7 +13,7 @@ const PORT: &str = "sim://esp32c3-enc";
 fn encrypted_device(bench: &Bench) -> Vec<Value> {
     bench.file("fe.key", &[7; 32]);
     bench.ok("esp_secure_sign", json!({ "action": "generate_key", "scheme": "rsa3072", "output_file": "sb.pem" }));
-    let parts = mcp_esptool::ops::firmware::sample::make(chip::by_name("esp32c3").unwrap()).unwrap();
+    let parts = esp_ops::firmware::sample::make(chip::by_name("esp32c3").unwrap()).unwrap();
     let files = parts.iter().map(|part| {
         let is_table = part.name.contains("table");
         let bytes = if is_table { part.bytes.clone() } else { sign_with_sb(bench, &part.bytes) };
@@ -49,7 +49,7 @@ fn boot_check_of_an_encrypted_device_takes_its_key_or_says_what_is_missing() {
 fn plain_bootloader_on_an_encrypting_chip_is_known_not_to_start() {
     let bench = Bench::new();
     encrypted_device(&bench);
-    let parts = mcp_esptool::ops::firmware::sample::make(chip::by_name("esp32c3").unwrap()).unwrap();
+    let parts = esp_ops::firmware::sample::make(chip::by_name("esp32c3").unwrap()).unwrap();
     for (bytes, says) in [(parts[0].bytes.clone(), "the bootloader is plain"), (vec![0xff; 0x1000], "blank flash")] {
         write_flash(&bench, PORT, parts[0].address, &bytes);
         for input in [json!({ "port": PORT }), json!({ "port": PORT, "flash_key_file": "fe.key" })] {

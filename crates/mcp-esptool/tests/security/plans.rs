@@ -9,12 +9,12 @@ use super::Bench;
 
 /// Firmware that starts, as files with their addresses.
 pub fn firmware(bench: &Bench, id: &str) -> Value {
-    let parts = mcp_esptool::ops::firmware::sample::make(chip::by_name(id).unwrap()).unwrap();
+    let parts = esp_ops::firmware::sample::make(chip::by_name(id).unwrap()).unwrap();
     let files = parts.iter().map(|part| json!({ "path": bench.file(part.name, &part.bytes), "address": part.address }));
     Value::Array(files.collect())
 }
 
-fn rules(error: &mcp_esptool::ops::error::ToolError) -> Vec<u64> {
+fn rules(error: &esp_ops::error::ToolError) -> Vec<u64> {
     let findings = error.evidence["findings"].as_array().unwrap();
     findings.iter().filter(|one| one["severity"] == "deny").map(|one| one["rule"].as_u64().unwrap()).collect()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use esp_model::console::Catalogue;
-use mcp_esptool::ops::error;
+use esp_ops::error;
 use mcp_esptool::tool::Entry;
 use mcp_esptool::tool::schema::SHARED;
 use mcp_esptool::tool::schema::listed::{Detail, input};

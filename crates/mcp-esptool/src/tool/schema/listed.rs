@@ -1,10 +1,10 @@
 //! The forms in which `tools/list` shows schemas. Models read the whole list: it must not grow without bound, so a
 //! long list says less of each tool. The whole schemas are in `docs/tools.md`; calls are checked against those.
 
+use esp_ops::args::PortUrl;
 use serde_json::{Map, Value, json};
 
 use super::SHARED;
-use crate::ops::args::PortUrl;
 
 /// How much a list says, from most to least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
+use esp_ops::args::Number;
+use esp_ops::error::Code;
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::ops::args::Number;
-use crate::ops::error::Code;
 
 #[derive(Deserialize, JsonSchema)]
 #[allow(dead_code)]

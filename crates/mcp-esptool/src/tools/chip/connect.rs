@@ -3,16 +3,16 @@
 use esp_link::ConnectOptions;
 use esp_link::options::StubSource;
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{ToolError, attempt_text};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Warm;
+use esp_ops::session::identity::Device;
+use esp_ops::session::overrides;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{ToolError, attempt_text};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Warm;
-use crate::ops::session::identity::Device;
-use crate::ops::session::overrides;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,12 +1,12 @@
 //! `esp_detect_chip`: which chip is there, and what belongs to it.
 
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::chip::{Detected, detect};
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::chip::{Detected, detect};
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,15 +2,15 @@
 
 use esp_link::Mode;
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::chip::{Detected, detect};
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::chip::{Detected, detect};
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,18 +2,18 @@
 
 use esp_model::chip::Chip;
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::log::{self, BootLog};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::firmware::ram;
+use esp_ops::flash::belongs;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::log::{self, BootLog};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::firmware::ram;
-use crate::ops::flash::belongs;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -6,20 +6,20 @@ mod repair;
 
 use esp_link::{ConnectOptions, Mode};
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::log::{self, BootLog, BootVerdict};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::backup;
+use esp_ops::flash::{belongs, files, keep, project};
+use esp_ops::guard::Risk;
+use esp_ops::guard::confirm::Act;
+use esp_ops::session::device::{Connected, Warm};
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::log::{self, BootLog, BootVerdict};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::backup;
-use crate::ops::flash::{belongs, files, keep, project};
-use crate::ops::guard::Risk;
-use crate::ops::guard::confirm::Act;
-use crate::ops::session::device::{Connected, Warm};
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,15 +2,15 @@
 
 use esp_link::Mode;
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::{Connected, Warm};
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::{Connected, Warm};
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,18 +1,18 @@
 //! `esp_run_firmware`: leave the loader, run the application, look at its start.
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::capture::Names;
+use esp_ops::boot::findings::known_line;
+use esp_ops::boot::log::{self, BootLog};
+use esp_ops::boot::radio::{self, Watch};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::capture::Names;
-use crate::ops::boot::findings::known_line;
-use crate::ops::boot::log::{self, BootLog};
-use crate::ops::boot::radio::{self, Watch};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -9,19 +9,19 @@ use esp_link::reset::Sequence;
 use esp_model::console::Decoder;
 use esp_model::job::Job;
 use esp_model::port::Port;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::capture::{self, Crash, Names};
+use esp_ops::boot::findings::{Known, known_line};
+use esp_ops::boot::radio::Watch;
+use esp_ops::boot::unprintable::{self, tail};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{is_zero, json};
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::capture::{self, Crash, Names};
-use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::radio::Watch;
-use crate::ops::boot::unprintable::{self, tail};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -4,19 +4,19 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::capture::Crash;
+use esp_ops::boot::findings::{Known, known_line};
+use esp_ops::boot::unprintable::{self, tail};
+use esp_ops::console::session::{About, Order, State};
+use esp_ops::console::view::{self, Reading};
+use esp_ops::console::{Cursor, Link, Opening, lost};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::capture::Crash;
-use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::unprintable::{self, tail};
-use crate::ops::console::session::{About, Order, State};
-use crate::ops::console::view::{self, Reading};
-use crate::ops::console::{Cursor, Link, Opening, lost};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -6,19 +6,19 @@ use esp_model::coredump::{Check, CoreDump, CoreDumpError};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
 use esp_model::partition::{DATA, DATA_COREDUMP};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::boot::evidence;
+use esp_ops::boot::text::is_text;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::elf_files::elf_file;
+use esp_ops::firmware::rom_names::RomNames;
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tasks::{TaskOut, task_out, word};
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::boot::evidence;
-use crate::ops::boot::text::is_text;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::elf_files::elf_file;
-use crate::ops::firmware::rom_names::RomNames;
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -9,18 +9,18 @@ use esp_model::chip::{self, Chip};
 use esp_model::console::{Decoder, Event};
 use esp_model::image::kind::{Kind, recognise};
 use esp_model::job::Job;
+use esp_ops::boot::capture::{self, Crash, Names};
+use esp_ops::boot::findings::{Known, known_line};
+use esp_ops::boot::text::{decoded, is_text};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{is_zero, json};
 use crate::ctx::Ctx;
-use crate::ops::boot::capture::{self, Crash, Names};
-use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::text::{decoded, is_text};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use esp_model::chip::Chip;
 use esp_model::job::Job;
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

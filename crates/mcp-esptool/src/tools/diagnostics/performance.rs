@@ -5,16 +5,16 @@ use std::time::Duration;
 use esp_link::flash::{Part, WriteOptions};
 use esp_model::flash::SECTOR;
 use esp_model::job::Job;
+use esp_ops::args::{PortUrl, parse_number};
+use esp_ops::boot::evidence::{self, NotMeasurable};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{PortUrl, parse_number};
-use crate::ops::boot::evidence::{self, NotMeasurable};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

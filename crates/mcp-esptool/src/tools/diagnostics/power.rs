@@ -7,17 +7,17 @@ use esp_link::reset::Sequence;
 use esp_model::console::Summary;
 use esp_model::job::Job;
 use esp_model::port::Port;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::capture;
+use esp_ops::boot::evidence::{Finding, NotMeasurable, reset_cause};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::capture;
-use crate::ops::boot::evidence::{Finding, NotMeasurable, reset_cause};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,15 +2,15 @@
 
 use esp_model::chip::RegisterGroup;
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

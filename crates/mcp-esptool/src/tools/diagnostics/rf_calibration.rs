@@ -4,16 +4,16 @@ use esp_model::job::Job;
 use esp_model::mac::Mac;
 use esp_model::nvs::{self, Value};
 use esp_model::partition::{DATA, DATA_NVS, DATA_PHY};
+use esp_ops::args::OnlyPort;
+use esp_ops::boot::evidence::{self, Finding, NotMeasurable};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::boot::evidence::{self, Finding, NotMeasurable};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

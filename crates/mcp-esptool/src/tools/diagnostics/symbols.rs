@@ -4,17 +4,17 @@ use esp_debug::symbols::Program;
 use esp_model::chip::{self, Chip};
 use esp_model::console;
 use esp_model::job::Job;
+use esp_ops::boot::capture::Names;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::rom_names::RomNames;
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::json;
 use crate::ctx::Ctx;
-use crate::ops::boot::capture::Names;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::rom_names::RomNames;
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

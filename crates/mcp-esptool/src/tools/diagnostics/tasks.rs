@@ -5,7 +5,7 @@ use esp_debug::symbols::is_abort_machinery;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ops::firmware::rom_names::RomNames;
+use esp_ops::firmware::rom_names::RomNames;
 
 /// One task.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -1,15 +1,15 @@
 //! `esp_thermal_status`: what eFuses say about temperature; the sensor needs running code.
 
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::boot::evidence::{Finding, NotMeasurable};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::boot::evidence::{Finding, NotMeasurable};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -15,19 +15,19 @@ use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::partition::otadata::Otadata;
 use esp_model::partition::{APP, Table};
+use esp_ops::error::ToolError;
+use esp_ops::firmware::common::{chip_named, sha256};
+use esp_ops::firmware::facts::{
+    ElfFacts, ImageFacts, PartitionFacts, Problem, content_kind, elf_facts, image_facts, image_problems, kind_name,
+    partition_bytes, partition_facts, table_of,
+};
+use esp_ops::flash::release;
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::common::{chip_named, sha256};
-use crate::ops::firmware::facts::{
-    ElfFacts, ImageFacts, PartitionFacts, Problem, content_kind, elf_facts, image_facts, image_problems, kind_name,
-    partition_bytes, partition_facts, table_of,
-};
-use crate::ops::flash::release;
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,15 +1,15 @@
 //! `esp_app_prepare`: an ELF file to a set that can be flashed as it is.
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::firmware::app_set::{Plan, make_set, write_set};
+use esp_ops::firmware::common::{Written, chip_named, stem};
+use esp_ops::firmware::facts::{PartitionFacts, partition_facts};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::app_set::{Plan, make_set, write_set};
-use crate::ops::firmware::common::{Written, chip_named, stem};
-use crate::ops::firmware::facts::{PartitionFacts, partition_facts};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

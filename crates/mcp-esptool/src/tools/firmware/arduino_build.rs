@@ -5,14 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::build_log::{self, Diagnostic};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::build_log::{self, Diagnostic};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -5,16 +5,16 @@ use esp_model::image::hex::{self, Part};
 use esp_model::image::{self, kind, merge, uf2};
 use esp_model::job::Job;
 use esp_model::partition;
+use esp_ops::args::{FileAt, Number};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::common::{Written, chip_named, flash_settings, word, write, write_parts};
+use esp_ops::flash::belongs;
+use esp_ops::flash::files::Piece;
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, Number};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::common::{Written, chip_named, flash_settings, word, write, write_parts};
-use crate::ops::flash::belongs;
-use crate::ops::flash::files::Piece;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.
@@ -138,9 +138,8 @@ fn merge_files(ctx: &Ctx, job: &Job, input: &In) -> Result<Out, ToolError> {
     let chip = chip.ok_or_else(|| {
         ToolError::new(Code::MissingParameter, "none of the files names its chip").next("give chip_type")
     })?;
-    let signed = |part: &&Part| {
-        part.address == chip.flash.bootloader_offset && crate::ops::firmware::common::is_signed(&part.data)
-    };
+    let signed =
+        |part: &&Part| part.address == chip.flash.bootloader_offset && esp_ops::firmware::common::is_signed(&part.data);
     if !flash.is_keep() && parts.iter().any(|part| signed(&part)) {
         return Err(ToolError::new(Code::ImageSigned, "the bootloader is signed: its header cannot be changed"));
     }
@@ -202,7 +201,7 @@ fn split(ctx: &Ctx, path: &str, input: &In) -> Result<Out, ToolError> {
         kind::Kind::MergedFlash => {
             if let Some(layout) = kind::flash_layout(&bytes) {
                 chip = Some(layout.chip);
-                named = crate::ops::firmware::facts::flash_parts(&layout, &bytes);
+                named = esp_ops::firmware::facts::flash_parts(&layout, &bytes);
                 whole_sectors(&mut named, layout.base(), &bytes);
                 between(&named, layout.base(), &bytes)
             } else {

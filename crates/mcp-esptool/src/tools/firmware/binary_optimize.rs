@@ -2,13 +2,13 @@
 
 use esp_model::image::{self, kind, waste};
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::firmware::common::{Written, signature, write};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::common::{Written, signature, write};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.
@@ -156,7 +156,7 @@ fn measure(bytes: &[u8], base: Option<&[u8]>) -> Out {
         }
     }
     let mut out = Out {
-        kind: crate::ops::firmware::facts::kind_name(kind::recognise(bytes)),
+        kind: esp_ops::firmware::facts::kind_name(kind::recognise(bytes)),
         size_bytes: bytes.len() as u64,
         compressed_bytes: waste::compressed_len(bytes) as u64,
         entropy_bits: (kind::entropy(bytes) * 100.0).round() / 100.0,
@@ -227,8 +227,8 @@ fn advice(out: &Out) -> Vec<String> {
 fn smaller(bytes: &[u8]) -> Result<&[u8], String> {
     let keep = match (image::parse(bytes), kind::flash_layout(bytes)) {
         (_, Some(layout)) => {
-            let parts = crate::ops::firmware::facts::flash_parts(&layout, bytes);
-            if parts.iter().any(|(_, part)| crate::ops::firmware::common::is_signed(&part.data)) {
+            let parts = esp_ops::firmware::facts::flash_parts(&layout, bytes);
+            if parts.iter().any(|(_, part)| esp_ops::firmware::common::is_signed(&part.data)) {
                 return Err(String::from("it holds a signed image"));
             }
             let ends = parts.iter().map(|(_, part)| (part.end() - u64::from(layout.base())) as usize);
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     fn stock() -> &'static [u8] {
-        let chip = crate::ops::firmware::common::chip_named("esp32c6").unwrap();
+        let chip = esp_ops::firmware::common::chip_named("esp32c6").unwrap();
         let wanted = esp_link::bootloaders::Wanted { mode: image::FlashMode::Dio, crystal_mhz: None, revision: None };
         esp_link::bootloaders::StockBootloader::find(chip, wanted).unwrap().bytes
     }

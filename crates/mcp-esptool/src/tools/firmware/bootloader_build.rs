@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use esp_model::image::{self, FlashMode};
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::firmware::bootloader::{BootConfig, Made, Source, finish, make, settings};
+use esp_ops::firmware::common::{Written, chip_named, write};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::bootloader::{BootConfig, Made, Source, finish, make, settings};
-use crate::ops::firmware::common::{Written, chip_named, write};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -4,15 +4,15 @@ use esp_model::chip::{Arch, Chip};
 use esp_model::image::hex::hex;
 use esp_model::image::{self, Built, SecurePad, Settings};
 use esp_model::job::Job;
+use esp_ops::args::Number;
+use esp_ops::error::ToolError;
+use esp_ops::firmware::common::{Written, chip_named, mode_named, stem, word, write};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::Number;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::common::{Written, chip_named, mode_named, stem, word, write};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,12 +1,12 @@
 //! `esp_idf_build`: builds a project with an installed ESP-IDF.
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::firmware::idf_project::{self, Built, Request};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::firmware::idf_project::{self, Built, Request};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

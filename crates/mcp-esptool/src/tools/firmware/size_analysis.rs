@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use esp_model::chip;
 use esp_model::image::size::{self, Level, Sizes, diff, treemap};
 use esp_model::job::Job;
+use esp_ops::args::Number;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::common::{chip_named, stem};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::Number;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::common::{chip_named, stem};
-use crate::ops::guard::Risk;
 use crate::tool::{Picture, Tool};
 
 /// The tool.

@@ -6,19 +6,19 @@ use esp_model::image::{self, Header};
 use esp_model::job::Job;
 use esp_model::partition::{Area, AreaKind, Table};
 use esp_model::picture::{Picture as Drawing, flash_map, human};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::ToolError;
+use esp_ops::flash::keep::{self, Found};
+use esp_ops::flash::map::{kind_in_map, kind_of};
+use esp_ops::guard::Risk;
+use esp_ops::partition::content;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::ToolError;
-use crate::ops::flash::keep::{self, Found};
-use crate::ops::flash::map::{kind_in_map, kind_of};
-use crate::ops::guard::Risk;
-use crate::ops::partition::content;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::{Picture, Tool};
 
 /// The tool.
@@ -104,7 +104,7 @@ impl Tool for Analyze {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = input.table_offset.map(|number| crate::ops::args::table_offset(Some(number))).transpose()?;
+        let table_offset = input.table_offset.map(|number| esp_ops::args::table_offset(Some(number))).transpose()?;
         let mut out = ctx.with_device(input.port.as_ref(), job, |connected| run(job, connected, table_offset))?;
         let map = map(&out);
         if let Some(path) = &input.picture_file {

@@ -8,22 +8,22 @@ use esp_factory::steps::Verdict;
 use esp_link::monitor::{CaptureOptions, Pattern, Stopped};
 use esp_model::console::{Decoder, Event};
 use esp_model::job::Job;
+use esp_ops::args::{FileForFlash, PortUrl};
+use esp_ops::boot::capture::{self, Crash, Heard, Names};
+use esp_ops::boot::findings::{Known, known_line};
+use esp_ops::boot::log::{self as boot_log, BootVerdict};
+use esp_ops::boot::radio::Watch;
+use esp_ops::boot::unprintable::tail;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::idf_project;
+use esp_ops::flash::write::{self, AppOut, Request, Written};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileForFlash, PortUrl};
-use crate::ops::boot::capture::{self, Crash, Heard, Names};
-use crate::ops::boot::findings::{Known, known_line};
-use crate::ops::boot::log::{self as boot_log, BootVerdict};
-use crate::ops::boot::radio::Watch;
-use crate::ops::boot::unprintable::tail;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::idf_project;
-use crate::ops::flash::write::{self, AppOut, Request, Written};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,14 +1,14 @@
 //! `esp_flash_backup`: the whole flash as files that can be put back, named by their content.
 
 use esp_model::job::Job;
+use esp_ops::args::{Number, PortUrl, table_offset};
+use esp_ops::error::ToolError;
+use esp_ops::flash::backup::{self, Backup as Out};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl, table_offset};
-use crate::ops::error::ToolError;
-use crate::ops::flash::backup::{self, Backup as Out};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

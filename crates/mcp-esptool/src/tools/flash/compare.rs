@@ -7,14 +7,14 @@ use esp_model::image::AppDesc;
 use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::partition::{self, APP, DATA, DATA_NVS, Partition};
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::side::Side;
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::side::Side;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

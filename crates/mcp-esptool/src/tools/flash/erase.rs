@@ -2,17 +2,17 @@
 
 use esp_link::Mode;
 use esp_model::job::Job;
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::keep::{self, Copy, Found, Region};
+use esp_ops::flash::region;
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep::{self, Copy, Found, Region};
-use crate::ops::flash::region;
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.
@@ -144,5 +144,5 @@ fn unread(connected: &Connected) -> ToolError {
 
 /// The table's place, where it is given.
 fn table_offset(input: &In) -> Result<Option<u32>, ToolError> {
-    input.table_offset.map(|number| crate::ops::args::table_offset(Some(number))).transpose()
+    input.table_offset.map(|number| esp_ops::args::table_offset(Some(number))).transpose()
 }

@@ -1,11 +1,11 @@
 //! `esp_flash_firmware`: check, compare, write what differs, verify.
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::flash::write::{self, Request, Written};
+use esp_ops::guard::Risk;
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::flash::write::{self, Request, Written};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

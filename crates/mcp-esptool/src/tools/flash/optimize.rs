@@ -8,19 +8,19 @@ use esp_model::flash::advice::{self, Advice, Weight};
 use esp_model::image::merge::{FlashSettings, Patched, set_flash};
 use esp_model::image::{self, FlashMode, Header};
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::boot::check;
+use esp_ops::boot::log::{self, BootLog};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::firmware::common;
+use esp_ops::flash::{keep, part};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::boot::check;
-use crate::ops::boot::log::{self, BootLog};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::firmware::common;
-use crate::ops::flash::{keep, part};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

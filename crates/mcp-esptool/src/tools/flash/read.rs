@@ -1,16 +1,16 @@
 //! `esp_flash_read`: a region of flash into a file.
 
 use esp_model::job::Job;
+use esp_ops::args::{Number, PortUrl, parse_number};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::{region, resume};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl, parse_number};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::{region, resume};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

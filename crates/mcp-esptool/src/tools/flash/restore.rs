@@ -4,18 +4,18 @@ use esp_link::Mode;
 use esp_link::flash::{Part, WriteOptions};
 use esp_model::job::Job;
 use esp_model::mac::Mac;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::keep::{self, Copy, Found, Region};
+use esp_ops::flash::manifest::{Entry, Manifest};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use md5::Md5;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep::{self, Copy, Found, Region};
-use crate::ops::flash::manifest::{Entry, Manifest};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

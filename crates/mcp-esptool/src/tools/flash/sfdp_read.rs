@@ -3,15 +3,15 @@
 use esp_model::flash::sfdp::{Basic, Header};
 use esp_model::image::hex::hex;
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::part::{self, Description};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::part::{self, Description};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -3,16 +3,16 @@
 use esp_link::LoaderError;
 use esp_link::flash::SECTOR;
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::error::ToolError;
+use esp_ops::flash::part;
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::error::ToolError;
-use crate::ops::flash::part;
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

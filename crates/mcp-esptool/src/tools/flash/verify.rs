@@ -1,16 +1,16 @@
 //! `esp_flash_verify`: are these files in flash?
 
 use esp_model::job::Job;
+use esp_ops::args::{FileForFlash, PortUrl};
+use esp_ops::error::ToolError;
+use esp_ops::flash::files::{self, PieceView};
+use esp_ops::flash::region;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileForFlash, PortUrl};
-use crate::ops::error::ToolError;
-use crate::ops::flash::files::{self, PieceView};
-use crate::ops::flash::region;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

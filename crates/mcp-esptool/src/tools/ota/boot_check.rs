@@ -6,17 +6,17 @@ use esp_model::image;
 use esp_model::job::Job;
 use esp_model::partition::Subtypes;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::boot::{check, next};
+use esp_ops::efuse::keys;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::partition::rows::RowOut;
+use esp_ops::session::device::Connected;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::boot::{check, next};
-use crate::ops::efuse::keys;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::partition::rows::RowOut;
-use crate::ops::session::device::Connected;
 use crate::tool::Tool;
 
 /// The tool.

@@ -3,16 +3,16 @@
 use esp_model::job::Job;
 use esp_model::partition::otadata::{self, Choice, Decision, Entry, Otadata, Rules, State};
 use esp_model::partition::{self, Partition, Table};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::partition::on_device;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::partition::on_device;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.
@@ -147,7 +147,7 @@ impl Tool for FlashPrepare {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let offset = crate::ops::args::table_offset(input.table_offset)?;
+        let offset = esp_ops::args::table_offset(input.table_offset)?;
         let app = match (input.action, &input.firmware_file) {
             (Action::Write, Some(path)) => Some(ctx.files.read_some(path)?),
             (Action::Write, None) => return Err(ToolError::new(Code::MissingParameter, "write needs firmware_file")),
@@ -170,7 +170,7 @@ impl Tool for FlashPrepare {
                     let partition = slots.partition(slot)?.clone();
                     check_version(connected, job, &app)?;
                     let name = input.firmware_file.as_deref().unwrap_or_default();
-                    crate::ops::flash::belongs::check_update(name, &app, connected, partition.size)?;
+                    esp_ops::flash::belongs::check_update(name, &app, connected, partition.size)?;
                     written = Some(partition.name.clone());
                     parts.push((partition.offset, app));
                 }

@@ -3,16 +3,16 @@
 use esp_model::job::Job;
 use esp_model::ota::{Manifest, delta};
 use esp_model::secure::{PrivateKey, PublicKey};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::belongs;
+use esp_ops::flash::files::Piece;
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::belongs;
-use crate::ops::flash::files::Piece;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.
@@ -212,7 +212,7 @@ fn private_key(ctx: &Ctx, path: &str) -> Result<PrivateKey, ToolError> {
 
 fn sign(key: &PrivateKey, text: &[u8]) -> Result<Vec<u8>, ToolError> {
     let digest = Sha256::digest(text);
-    let signed = crate::ops::random::with(|random| key.sign(&digest, random))?;
+    let signed = esp_ops::random::with(|random| key.sign(&digest, random))?;
     signed.map_err(|error| ToolError::new(Code::KeyInvalid, error.to_string()))
 }
 

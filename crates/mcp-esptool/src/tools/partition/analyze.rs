@@ -2,17 +2,17 @@
 
 use esp_model::job::Job;
 use esp_model::partition::{self, Options, Partition, Table};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::partition::content::{self, Content};
+use esp_ops::partition::on_device;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::partition::content::{self, Content};
-use crate::ops::partition::on_device;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -68,7 +68,7 @@ impl Tool for Analyze {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = crate::ops::args::table_offset(input.table_offset)?;
+        let table_offset = esp_ops::args::table_offset(input.table_offset)?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let flash_size_bytes = connected.loader.attach_flash(job, None)?;

@@ -2,14 +2,14 @@
 
 use esp_model::job::Job;
 use esp_model::partition::Table;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::partition::rows::{Layout, RowOut, TableOptions};
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::partition::rows::{Layout, RowOut, TableOptions};
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

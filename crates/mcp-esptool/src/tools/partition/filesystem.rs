@@ -3,16 +3,16 @@
 use esp_model::fs::{self, Entry, FileSystem};
 use esp_model::job::Job;
 use esp_model::partition::{DATA, Partition, Table};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::partition::on_device;
+use esp_ops::session::device::Connected;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::partition::on_device;
-use crate::ops::session::device::Connected;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -139,7 +139,7 @@ type Images = Vec<(String, Vec<u8>)>;
 /// A partition's image, or those of the partitions in a flash image.
 fn from_file(ctx: &Ctx, path: &str, input: &In) -> Result<Images, ToolError> {
     let bytes = ctx.files.read_some(path)?;
-    let offset = crate::ops::args::table_offset(input.table_offset)? as usize;
+    let offset = esp_ops::args::table_offset(input.table_offset)? as usize;
     let sector = bytes.get(offset..offset.saturating_add(esp_model::partition::TABLE_LENGTH));
     let table =
         sector.filter(|sector| Table::is_binary(sector)).and_then(|sector| Table::from_binary(sector, true).ok());
@@ -153,7 +153,7 @@ fn from_file(ctx: &Ctx, path: &str, input: &In) -> Result<Images, ToolError> {
 }
 
 fn from_device(connected: &mut Connected, job: &Job, input: &In) -> Result<Images, ToolError> {
-    let offset = crate::ops::args::table_offset(input.table_offset)?;
+    let offset = esp_ops::args::table_offset(input.table_offset)?;
     let table = on_device::read(connected, job, offset)?.into_table(offset)?;
     let mut images = Vec::new();
     for row in wanted(&table, input)? {

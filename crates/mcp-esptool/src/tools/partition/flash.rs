@@ -2,18 +2,18 @@
 
 use esp_model::job::Job;
 use esp_model::partition::{self, Options, Subtypes, Table};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::ToolError;
+use esp_ops::flash::keep::Copy;
+use esp_ops::guard::Risk;
+use esp_ops::partition::on_device;
+use esp_ops::partition::rows::RowOut;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::ToolError;
-use crate::ops::flash::keep::Copy;
-use crate::ops::guard::Risk;
-use crate::ops::partition::on_device;
-use crate::ops::partition::rows::RowOut;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -83,7 +83,7 @@ impl Tool for Flash {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = crate::ops::args::table_offset(input.table_offset)?;
+        let table_offset = esp_ops::args::table_offset(input.table_offset)?;
         let bytes = ctx.files.read_some(&input.partition_file)?;
         let table = Table::read(&bytes, &Options { table_offset, ..Options::default() })?;
         ctx.with_device(input.port.as_ref(), job, |connected| {

@@ -6,17 +6,17 @@ use std::fmt::Write;
 use esp_model::job::Job;
 use esp_model::nvs::{self, Contents, Keys, SlotState, Version};
 use esp_model::secure::nvs_keys;
+use esp_ops::args::Number;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, object, value_of};
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::nvs_help::{LISTED, csv_text, doubts, nvs_of, whole_pages};
 use crate::ctx::Ctx;
-use crate::ops::args::Number;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, changes_of, object, value_of};
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -293,7 +293,7 @@ fn keys(ctx: &Ctx, input: &In) -> Result<(Option<Keys>, Option<String>), ToolErr
     if given.keys.is_some() || given.hmac.is_some() {
         return Err(ToolError::new(Code::BadParameter, "give one of key_file, hmac_key_file and generate_key_file"));
     }
-    let fresh = crate::ops::random::with(nvs_keys::generate)?;
+    let fresh = esp_ops::random::with(nvs_keys::generate)?;
     let mut file = ctx.files.create(path)?;
     let failed = |error: std::io::Error| ToolError::of_io(Code::FileUnwritable, format!("`{path}`"), &error);
     std::io::Write::write_all(&mut file, &nvs_keys::to_partition(&fresh)).map_err(failed)?;

@@ -4,10 +4,10 @@ use esp_model::image::kind;
 use esp_model::literal::decode_marked;
 use esp_model::nvs;
 use esp_model::partition::{DATA, DATA_NVS};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::partition::nvs_values::FindingOut;
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::partition::nvs_values::FindingOut;
 
 /// Below this an image is read-only (the reference generator warns of it too).
 const WRITABLE: u64 = 0x3000;
@@ -71,7 +71,7 @@ pub const LISTED: usize = 500;
 /// The NVS partition of a whole flash, by the flash's own table; other bytes are one already.
 pub fn nvs_of(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
     let Some(layout) = kind::flash_layout(&bytes) else { return Ok(bytes) };
-    let table = crate::ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
+    let table = esp_ops::firmware::facts::table_of(&layout, &bytes).unwrap_or_default();
     let found: Vec<_> = table.partitions.iter().filter(|one| one.kind == DATA && one.subtype == DATA_NVS).collect();
     let cut = found.first().and_then(|one| {
         let start = one.offset.checked_sub(layout.base())? as usize;

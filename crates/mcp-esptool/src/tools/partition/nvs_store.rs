@@ -5,6 +5,15 @@ use std::fmt::Write as _;
 use esp_model::job::Job;
 use esp_model::nvs::{self, Change, Contents, Difference, Keys, SlotState, Step};
 use esp_model::partition::{DATA, DATA_NVS, Partition};
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::keep::{self, Copy, Region};
+use esp_ops::guard::Risk;
+use esp_ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, USUAL, changes_of, value_of};
+use esp_ops::partition::nvs_write;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -12,15 +21,6 @@ use sha2::{Digest, Sha256};
 
 use super::nvs_help::{LISTED, nvs_of};
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep::{self, Copy, Region};
-use crate::ops::guard::Risk;
-use crate::ops::partition::nvs_values::{EntryOut, FindingOut, KeyFiles, Show, USUAL, changes_of, value_of};
-use crate::ops::partition::nvs_write;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

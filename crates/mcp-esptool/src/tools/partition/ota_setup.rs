@@ -3,19 +3,19 @@
 use esp_model::boot::Config;
 use esp_model::job::Job;
 use esp_model::partition::{Options, Subtypes, Table, otadata};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::boot::{check, next};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::keep::Copy;
+use esp_ops::guard::Risk;
+use esp_ops::partition::on_device;
+use esp_ops::partition::rows::RowOut;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::boot::{check, next};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::keep::Copy;
-use crate::ops::guard::Risk;
-use crate::ops::partition::on_device;
-use crate::ops::partition::rows::RowOut;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -137,7 +137,7 @@ impl Tool for OtaSetup {
             let at = |name: &str| table.find(name).map_or(0, |partition| partition.offset);
             if let Some(app) = &app {
                 let name = input.app_file.as_deref().unwrap_or_default();
-                crate::ops::flash::belongs::check_update(name, app, connected, slot)?;
+                esp_ops::flash::belongs::check_update(name, app, connected, slot)?;
             }
             let old = on_device::read(connected, job, options.table_offset)?.table.unwrap_or_default();
             let (mut copies, mut verified, mut notes) = (Vec::new(), false, Vec::new());

@@ -2,17 +2,17 @@
 
 use esp_model::job::Job;
 use esp_model::partition::{Recognised, Subtypes};
+use esp_ops::args::{Number, PortUrl};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::partition::on_device;
+use esp_ops::partition::rows::RowOut;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{Number, PortUrl};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::partition::on_device;
-use crate::ops::partition::rows::RowOut;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.
@@ -56,7 +56,7 @@ impl Tool for Read {
     type Out = Out;
 
     fn run(ctx: &Ctx, job: &Job, input: In) -> Result<Out, ToolError> {
-        let table_offset = crate::ops::args::table_offset(input.table_offset)?;
+        let table_offset = esp_ops::args::table_offset(input.table_offset)?;
         ctx.with_device(input.port.as_ref(), job, |connected| {
             let device = Device::read(connected, job)?;
             let sector = on_device::read(connected, job, table_offset)?;

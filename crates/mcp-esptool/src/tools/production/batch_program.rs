@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esp_model::job::Job;
+use esp_ops::args::FileAt;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::files::Piece;
+use esp_ops::flash::{belongs, project};
+use esp_ops::guard::{Production, Risk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::batch_values::{self, UnitValue};
 use crate::ctx::Ctx;
-use crate::ops::args::FileAt;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::files::Piece;
-use crate::ops::flash::{belongs, project};
-use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
 use esp_factory::batch::{self, Options, Stats};
 use esp_factory::prepared::Prepared;

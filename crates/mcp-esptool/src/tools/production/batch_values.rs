@@ -7,12 +7,12 @@ use esp_factory::recipe::lock::sha256;
 use esp_ledger::Values;
 use esp_model::partition::Table;
 
+use esp_ops::error::{Code, ToolError};
+use esp_ops::partition::nvs_values::{FACTORY_DATA, USUAL};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::partition::nvs_values::{FACTORY_DATA, USUAL};
 
 /// A value that each unit gets.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

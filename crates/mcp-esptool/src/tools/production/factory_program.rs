@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::ToolError;
+use esp_ops::guard::{Production, Risk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::ToolError;
-use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
 use esp_factory::rehearsal::{self, Outcome};
 use esp_factory::report::Report;

@@ -5,18 +5,18 @@ use esp_link::flash::{Part, WriteOptions};
 use esp_model::job::Job;
 use esp_model::nvs::{self, Builder};
 use esp_model::partition::{self, Partition, Table};
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::keep::{self, Copy, Region};
+use esp_ops::guard::Risk;
+use esp_ops::partition::nvs_values::FACTORY_DATA;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::keep::{self, Copy, Region};
-use crate::ops::guard::Risk;
-use crate::ops::partition::nvs_values::FACTORY_DATA;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 

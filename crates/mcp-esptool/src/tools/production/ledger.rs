@@ -3,15 +3,15 @@
 use esp_factory::{desk, openhtf};
 use esp_ledger::{Identity, Lease, Ledger, LedgerError, Pool, State, Unit, Values};
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::{Production, Risk};
+use esp_ops::own_file;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::{Production, Risk};
-use crate::ops::own_file;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

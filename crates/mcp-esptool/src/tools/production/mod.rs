@@ -13,8 +13,9 @@ pub mod values;
 
 use std::sync::Arc;
 
+use esp_ops::error::ToolError;
+
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
 use esp_factory::Scope;
 use esp_factory::prepared::Prepared;
 use esp_factory::report::Report;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 use esp_factory::report::{Report, shown};

@@ -1,13 +1,13 @@
 //! `esp_provision_device`: identity and credentials for a device whose firmware stays.
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::ToolError;
+use esp_ops::guard::{Production, Risk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::ToolError;
-use crate::ops::guard::{Production, Risk};
 use crate::tool::Tool;
 use esp_factory::report::Report;
 use esp_factory::{Scope, unit};

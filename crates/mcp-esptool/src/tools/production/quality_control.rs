@@ -1,14 +1,14 @@
 //! `esp_quality_control`: acceptance of a finished unit.
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 use esp_factory::prepared::Prepared;
 use esp_factory::quality;

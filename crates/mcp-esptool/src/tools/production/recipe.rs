@@ -8,15 +8,15 @@ use esp_factory::prepared::Prepared;
 use esp_factory::recipe::{self, lock};
 use esp_factory::rehearsal::{self, NvsOut};
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::guard::confirm::Act;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::guard::confirm::Act;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

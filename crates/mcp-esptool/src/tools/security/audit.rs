@@ -3,17 +3,17 @@
 use esp_link::Mode;
 use esp_model::efuse::audit::{Action, Level, Remedy};
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::efuse::aspects::{self, LevelOut, RemedyOut, Row, level, name};
+use esp_ops::efuse::pipeline::{self, Purpose};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::efuse::aspects::{self, LevelOut, RemedyOut, Row, level, name};
-use crate::ops::efuse::pipeline::{self, Purpose};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

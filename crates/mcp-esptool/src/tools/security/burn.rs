@@ -1,18 +1,18 @@
 //! `esp_efuse_burn`: any eFuse, permanently: plan, rehearsal, confirmation, staged burn, read-back.
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use esp_ops::efuse::request::{self, Item};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
-use crate::ops::efuse::request::{self, Item};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

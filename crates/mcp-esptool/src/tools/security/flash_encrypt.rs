@@ -4,16 +4,16 @@ use esp_link::flash::{Compress, Part, WriteOptions};
 use esp_model::chip::{self, Chip};
 use esp_model::job::Job;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, KeyKind};
+use esp_ops::args::{FileAt, PortUrl};
+use esp_ops::efuse::keys;
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, PortUrl};
-use crate::ops::efuse::keys;
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -8,17 +8,17 @@ use esp_model::efuse::{Block, Efuses, Request, bits};
 use esp_model::job::Job;
 use esp_model::secure::SECTOR;
 use esp_model::secure::flash_encryption::{Direction, FlashKey};
+use esp_ops::args::{FileAt, PortUrl};
+use esp_ops::efuse::keys;
+use esp_ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, PortUrl};
-use crate::ops::efuse::keys;
-use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// `esp_encryption_enable`.

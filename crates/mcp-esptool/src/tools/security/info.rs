@@ -2,16 +2,16 @@
 
 use esp_link::Mode;
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::efuse::aspects::{self, Row};
+use esp_ops::efuse::pipeline;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::efuse::aspects::{self, Row};
-use crate::ops::efuse::pipeline;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

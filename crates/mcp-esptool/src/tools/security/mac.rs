@@ -2,15 +2,15 @@
 
 use esp_model::efuse::Shown;
 use esp_model::job::Job;
+use esp_ops::args::OnlyPort;
+use esp_ops::efuse::pipeline;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
-use crate::ops::args::OnlyPort;
-use crate::ops::efuse::pipeline;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,17 +1,17 @@
 //! `esp_efuse_read`: all eFuses by name.
 
 use esp_model::job::Job;
+use esp_ops::args::PortUrl;
+use esp_ops::efuse::pipeline;
+use esp_ops::efuse::read::{self, OneField};
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::efuse::pipeline;
-use crate::ops::efuse::read::{self, OneField};
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

@@ -7,17 +7,17 @@ use esp_model::job::Job;
 use esp_model::secure::Scheme;
 use esp_model::secure::block::key_digest;
 use esp_model::secure::flash_encryption::FlashKey;
+use esp_ops::args::PortUrl;
+use esp_ops::efuse::keys;
+use esp_ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::session::device::Connected;
+use esp_ops::session::identity::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::efuse::keys;
-use crate::ops::efuse::pipeline::{self, Intent, Outcome, Purpose};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::session::device::Connected;
-use crate::ops::session::identity::Device;
 use crate::tool::Tool;
 
 mod version_1;

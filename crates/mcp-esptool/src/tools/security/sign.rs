@@ -4,14 +4,14 @@ use esp_model::job::Job;
 use esp_model::secure::block::key_digest;
 use esp_model::secure::boot_v2::{self, Padding};
 use esp_model::secure::{PrivateKey, Scheme, SecureError, boot_v1};
+use esp_ops::efuse::keys;
+use esp_ops::efuse::pkcs11::Module;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::efuse::keys;
-use crate::ops::efuse::pkcs11::Module;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -7,6 +7,12 @@ use esp_debug::symbols::Program;
 use esp_link::port::PortUrl;
 use esp_model::chip;
 use esp_model::job::Job;
+use esp_ops::args::Number;
+use esp_ops::debug::{Session, chart, until};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::firmware::elf_files;
+use esp_ops::firmware::rom_names::RomNames;
+use esp_ops::guard::Risk;
 use esp_virtual::control::Ask;
 use esp_virtual::instance::Backend;
 use esp_virtual::manager::Status;
@@ -15,12 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use super::view::plain;
 use crate::ctx::Ctx;
-use crate::ops::args::Number;
-use crate::ops::debug::{Session, chart, until};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::firmware::elf_files;
-use crate::ops::firmware::rom_names::RomNames;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 use crate::tools::diagnostics::tasks::{FrameOut, TaskOut, frame_out, task_out};
 
@@ -218,7 +218,7 @@ fn work(
     let port = record.gdb_port.ok_or_else(none)?;
     let mut session = Session::new(port, chip, program, input.core)?;
     if let Some(script) = &input.stimuli {
-        let script = crate::ops::debug::stimuli::script(&ctx.files, script)?;
+        let script = esp_ops::debug::stimuli::script(&ctx.files, script)?;
         session.monitor(&format!("script {script}"))?;
     }
     let mut out = act(&mut session, job, input, program)?;
@@ -355,7 +355,7 @@ fn elf(ctx: &Ctx, input: &In, status: &Status) -> Result<Option<elf_files::ElfFi
     if input.elf_file.is_some() {
         return elf_files::elf_file(ctx, input.elf_file.as_deref(), None, &[]);
     }
-    for sha256 in crate::ops::debug::apps_in(&status.dir.join("flash.bin")) {
+    for sha256 in esp_ops::debug::apps_in(&status.dir.join("flash.bin")) {
         if let Some(found) = elf_files::elf_file(ctx, None, Some(&sha256), &[])? {
             return Ok(Some(found));
         }

@@ -3,6 +3,11 @@
 use esp_link::port::PortUrl;
 use esp_model::chip;
 use esp_model::job::Job;
+use esp_ops::args::{FileAt, Number};
+use esp_ops::error::{Code, FlashState, ToolError};
+use esp_ops::flash::files::PieceView;
+use esp_ops::guard::Risk;
+use esp_ops::r#virtual::content;
 use esp_virtual::{VirtualError, files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,11 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::view::plain;
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, Number};
-use crate::ops::error::{Code, FlashState, ToolError};
-use crate::ops::flash::files::PieceView;
-use crate::ops::guard::Risk;
-use crate::ops::r#virtual::content;
 use crate::tool::Tool;
 
 /// The tool.

@@ -1,14 +1,14 @@
 //! `esp_qemu_list`: the virtual devices, and what could emulate more.
 
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
 use esp_virtual::discover;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::View;
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,6 +2,11 @@
 
 use esp_model::chip::{self, Chip};
 use esp_model::job::Job;
+use esp_ops::args::{FileAt, Number, PortUrl};
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
+use esp_ops::r#virtual::content;
+use esp_ops::r#virtual::twin::{self, Twin};
 use esp_virtual::control::Ask;
 use esp_virtual::instance::{Backend, Config, Forward};
 use esp_virtual::manager::Status;
@@ -10,11 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{Boot, View};
 use crate::ctx::Ctx;
-use crate::ops::args::{FileAt, Number, PortUrl};
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
-use crate::ops::r#virtual::content;
-use crate::ops::r#virtual::twin::{self, Twin};
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,14 +2,14 @@
 
 use esp_link::port::PortUrl;
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::guard::Risk;
 use esp_virtual::control::Ask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::{View, plain};
 use crate::ctx::Ctx;
-use crate::ops::error::ToolError;
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

@@ -2,12 +2,12 @@
 
 use esp_link::port::PortUrl;
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::guard::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::guard::Risk;
 use crate::tool::Tool;
 
 /// The tool.

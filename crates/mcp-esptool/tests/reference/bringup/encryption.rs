@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use esp_model::chip::{self, Chip, FlashCipher};
+use esp_ops::firmware::sample;
 use libtest_mimic::Trial;
 use mcp_esptool::ctx::Ctx;
-use mcp_esptool::ops::firmware::sample;
 use serde_json::{Value, json};
 
 use super::{call, confirmed, context, has_state, theirs};

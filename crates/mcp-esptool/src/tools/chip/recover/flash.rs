@@ -3,11 +3,11 @@
 use esp_link::LoaderError;
 use esp_model::flash::status::{Protection, RegisterLock};
 use esp_model::job::Job;
+use esp_ops::error::ToolError;
+use esp_ops::flash::part;
+use esp_ops::session::device::Connected;
 
 use super::{Ladder, Verdict};
-use crate::ops::error::ToolError;
-use crate::ops::flash::part;
-use crate::ops::session::device::Connected;
 
 /// The flash answers as the device is wired and strapped.
 pub fn answers(connected: &mut Connected, job: &Job, ladder: &mut Ladder) -> Result<bool, ToolError> {

@@ -8,11 +8,11 @@ use esp_link::options::{Before, ROM_BAUD};
 use esp_link::port::{PortUrl, scan};
 use esp_link::reset::Sequence;
 use esp_model::job::Job;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::session::device::Connected;
 
 use super::{Ladder, Verdict};
 use crate::ctx::Ctx;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::session::device::Connected;
 
 /// Climbs until somebody answers; `None`: nobody does, and the ladder says why.
 pub fn connect(

@@ -6,14 +6,14 @@ use esp_model::job::Job;
 use esp_model::nvs;
 use esp_model::partition::otadata::{Otadata, State};
 use esp_model::partition::{self, Partition, Table};
+use esp_ops::boot::check;
+use esp_ops::boot::log::{BootLog, BootVerdict};
+use esp_ops::error::{FlashState, ToolError};
+use esp_ops::flash::files::Piece;
+use esp_ops::flash::keep;
+use esp_ops::session::device::Connected;
 
 use super::Ladder;
-use crate::ops::boot::check;
-use crate::ops::boot::log::{BootLog, BootVerdict};
-use crate::ops::error::{FlashState, ToolError};
-use crate::ops::flash::files::Piece;
-use crate::ops::flash::keep;
-use crate::ops::session::device::Connected;
 
 /// A change that may help.
 pub struct Change {

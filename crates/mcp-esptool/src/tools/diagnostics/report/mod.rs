@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 
 use esp_model::job::Job;
 use esp_model::picture::{Picture, flash_map, human};
+use esp_ops::args::PortUrl;
+use esp_ops::error::{Code, ToolError};
+use esp_ops::flash::{keep, map};
+use esp_ops::guard::Risk;
+use esp_ops::report::{pictures, recording, redact};
+use esp_ops::session::identity::Device;
+use esp_ops::words::counted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::ctx::Ctx;
-use crate::ops::args::PortUrl;
-use crate::ops::error::{Code, ToolError};
-use crate::ops::flash::{keep, map};
-use crate::ops::guard::Risk;
-use crate::ops::report::{pictures, recording, redact};
-use crate::ops::session::identity::Device;
-use crate::ops::words::counted;
 use crate::tool::Tool;
 
 /// The tool.

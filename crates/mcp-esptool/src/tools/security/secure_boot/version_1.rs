@@ -2,10 +2,10 @@
 
 use esp_link::flash::{Part, WriteOptions};
 use esp_model::secure::boot_v1;
+use esp_ops::error::{Code, FlashState};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::ops::error::{Code, FlashState};
 
 /// Bytes of the key (ESP-IDF, "Secure Boot").
 const KEY: usize = 32;
@@ -70,7 +70,7 @@ fn bootloader(connected: &mut Connected, job: &Job) -> Result<Vec<u8>, ToolError
 /// Writes start value, digest and bootloader, as the ROM wants them, from address 0.
 fn write_digest(connected: &mut Connected, job: &Job, bootloader: &[u8], key: &[u8]) -> Result<(), ToolError> {
     let mut start = [0; boot_v1::IV];
-    crate::ops::guard::confirm::random_bytes(&mut start)?;
+    esp_ops::guard::confirm::random_bytes(&mut start)?;
     let file = boot_v1::digest_bootloader(bootloader, key, &start)
         .map_err(|error| ToolError::new(Code::BadKey, error.to_string()))?;
     let written = connected.loader.write_flash(job, &mut [Part::bytes(0, file)], &WriteOptions::default());
