@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use esp_machine::{Config, Machine, What};
 
+#[path = "../tests/support/bootable.rs"]
+#[allow(dead_code)]
+mod bootable;
+
 const MILLISECOND: u64 = 1_000_000_000;
 const SECOND: u64 = 1000 * MILLISECOND;
 
@@ -54,28 +58,10 @@ fn corpus(name: &str) -> PathBuf {
     std::env::var_os("MCP_ESPTOOL_CORPUS").map_or(beside, PathBuf::from).join(name)
 }
 
-/// nvs, phy_init and a factory app at 0x10000.
-fn partitions() -> Vec<u8> {
-    let entry = |kind: u8, sub: u8, offset: u32, size: u32, name: &str| {
-        let mut bytes = vec![0xaa, 0x50, kind, sub];
-        bytes.extend(offset.to_le_bytes());
-        bytes.extend(size.to_le_bytes());
-        bytes.extend(name.bytes());
-        bytes.resize(32, 0);
-        bytes
-    };
-    let entries = [
-        entry(1, 2, 0x9000, 0x6000, "nvs"),
-        entry(1, 1, 0xf000, 0x1000, "phy_init"),
-        entry(0, 0, 0x1_0000, 0x10_0000, "factory"),
-    ];
-    entries.concat()
-}
-
 fn boot() {
     let files = [(0, "build/hello-c3/bootloader_bootloader.bin"), (0x1_0000, "build/hello-c3/hello_world.bin")];
     let mut config = Config::new("esp32c3", 4 << 20).unwrap();
-    config.flash.load(0x8000, &partitions());
+    config.flash.load(0x8000, &bootable::factory_table());
     for (offset, file) in files {
         let Ok(bytes) = std::fs::read(corpus(file)) else { return println!("boot: no corpus") };
         config.flash.load(offset, &bytes);
@@ -132,7 +118,7 @@ const FIRST_LINE: &str = "LED";
 fn apps() {
     for (chip, folder, offset) in APPS {
         let mut config = Config::new(chip, 4 << 20).unwrap();
-        config.flash.load(0x8000, &partitions());
+        config.flash.load(0x8000, &bootable::factory_table());
         let read = |name: &str| std::fs::read(corpus(&format!("build/{folder}/{name}")));
         let (Ok(bootloader), Ok(app)) = (read("bootloader_bootloader.bin"), read("blink.bin")) else {
             println!("{chip}: no corpus");
@@ -205,7 +191,7 @@ fn sixteen() {
 
 fn hello() -> Option<Machine> {
     let mut config = Config::new("esp32c3", 4 << 20)?;
-    config.flash.load(0x8000, &partitions());
+    config.flash.load(0x8000, &bootable::factory_table());
     for (offset, file) in [(0, "bootloader_bootloader.bin"), (0x1_0000, "hello_world.bin")] {
         config.flash.load(offset, &std::fs::read(corpus(&format!("build/hello-c3/{file}"))).ok()?);
     }

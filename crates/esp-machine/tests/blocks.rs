@@ -6,6 +6,11 @@
 use esp_machine::{Config, Event, Input, Machine, What};
 use sha2::{Digest as _, Sha256};
 
+#[path = "support/registers.rs"]
+mod registers;
+
+use registers::{load, store};
+
 /// 3 to the power of 65537, modulo 1000003.
 const POWER: u64 = 486_750;
 const MICROSECOND: u64 = 1_000_000;
@@ -19,16 +24,6 @@ fn parked(chip: &str, code: u32) -> Machine {
     assert!(machine.poke(code, &HERE.to_le_bytes()));
     machine.cores[0].get_mut().set_pc(code);
     machine
-}
-
-fn store(machine: &mut Machine, address: u32, value: u32) {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.store(address, 4, value).unwrap();
-}
-
-fn load(machine: &mut Machine, address: u32) -> u32 {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.load(address, 4).unwrap()
 }
 
 /// The first reset in this time: when, and its cause.

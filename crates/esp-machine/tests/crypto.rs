@@ -9,15 +9,10 @@ use esp_sim::efuse::Efuse;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-fn store(machine: &mut Machine, address: u32, value: u32) {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.store(address, 4, value).unwrap();
-}
+#[path = "support/registers.rs"]
+mod registers;
 
-fn load(machine: &mut Machine, address: u32) -> u32 {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.load(address, 4).unwrap()
-}
+use registers::{load, store};
 
 fn write(machine: &mut Machine, address: u32, bytes: &[u8]) {
     for (at, word) in (address..).step_by(4).zip(bytes.chunks_exact(4)) {

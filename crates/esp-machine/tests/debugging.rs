@@ -5,6 +5,12 @@
 use esp_machine::soc::Watch;
 use esp_machine::{Config, Machine, Stop, What};
 
+#[path = "support/registers.rs"]
+#[allow(dead_code)]
+mod registers;
+
+use registers::store;
+
 const MICROSECOND: u64 = 1_000_000;
 const MILLISECOND: u64 = 1000 * MICROSECOND;
 /// `j .`
@@ -16,11 +22,6 @@ fn parked(chip: &str, code: u32) -> Machine {
     assert!(machine.poke(code, &HERE.to_le_bytes()));
     machine.cores[0].get_mut().set_pc(code);
     machine
-}
-
-fn store(machine: &mut Machine, address: u32, value: u32) {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.store(address, 4, value).unwrap();
 }
 
 /// The first reset in this time: when, and its cause.

@@ -8,6 +8,11 @@ use std::collections::BTreeMap;
 use esp_machine::spi_bus::{Answers, Device};
 use esp_machine::{Config, Input, Machine, What};
 
+#[path = "support/registers.rs"]
+mod registers;
+
+use registers::{load, store};
+
 const MICROSECOND: u64 = 1_000_000;
 const MILLISECOND: u64 = 1000 * MICROSECOND;
 /// `j .` and where the chips' RAM takes it; the others run their ROM meanwhile.
@@ -28,16 +33,6 @@ fn parked(chip: &str) -> Machine {
         machine.cores[0].get_mut().set_pc(*code);
     }
     machine
-}
-
-fn store(machine: &mut Machine, address: u32, value: u32) {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.store(address, 4, value).unwrap();
-}
-
-fn load(machine: &mut Machine, address: u32) -> u32 {
-    machine.soc.cycle = machine.cycles();
-    machine.soc.load(address, 4).unwrap()
 }
 
 fn run(machine: &mut Machine, time: u64) {

@@ -246,6 +246,7 @@ impl Entry {
     /// `input` may hold texts where numbers, lists or objects are wanted (`"0x10000"`, `"[1, 2]"`).
     pub fn call(&'static self, ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> {
         let mut input = schema::check(input, self.input_schema()).map_err(|error| self.pointed(error))?;
+        // Here and not by the parameters' own type: a bad port has a code of its own.
         if let Some(port) = input.get("port").and_then(Value::as_str) {
             port.parse::<PortUrl>()?;
         }
