@@ -271,8 +271,7 @@ impl Call {
         let resumed = line.is_warm.then(|| Loader::resume(line.port(), line.baud(), &options, job));
         let (loader, report) = match resumed {
             Some(Ok(resumed)) => resumed,
-            _ => Loader::connect(line.port(), &options, job)
-                .map_err(|error| ToolError::from(error).seen("port", url.to_string()))?,
+            _ => self.meet(|| Ok(line.port()), url, options, job)?,
         };
         let borrowed = Some((line, self.shared.unwrap_or_default()));
         let made_for = self.overrides.clone();
@@ -304,8 +303,6 @@ impl Call {
 
     /// Opens the port and connects. When the line does not carry the rate, once more at 115200 baud.
     pub fn connect(&self, url: &PortUrl, options: ConnectOptions, job: &Job) -> Result<Connected, ToolError> {
-        let first = options.baud;
-        let mut options = options;
         if let PortUrl::Image(image) = url {
             let image = OpenImage::open(&self.files, image, &self.images)?;
             let (loader, report) = Loader::connect(Box::new(image.port()), &options, job)?;
@@ -319,25 +316,38 @@ impl Call {
                 borrowed: None,
             });
         }
-        let connected = match Loader::connect(self.ports.open(url)?, &options, job) {
+        let (loader, report) = self.meet(|| self.ports.open(url), url, options, job)?;
+        let made_for = self.overrides.clone();
+        let reset_at_end = made_for.reset_at_end.unwrap_or(true);
+        let connected =
+            Connected { loader, url: url.clone(), report, reset_at_end, image: None, made_for, borrowed: None };
+        self.admitted(url, connected, job)
+    }
+
+    /// Connects over a port, and remembers the rate that it carries.
+    fn meet(
+        &self,
+        open: impl Fn() -> Result<Box<dyn Port>, ToolError>,
+        url: &PortUrl,
+        mut options: ConnectOptions,
+        job: &Job,
+    ) -> Result<(Loader, Report), ToolError> {
+        let first = options.baud;
+        let connected = match Loader::connect(open()?, &options, job) {
             Err(ConnectError::Loader { error, .. }) if first > SAFE_BAUD && is_the_line(&error) => {
                 tracing::warn!("{url}: {error}; trying again at {SAFE_BAUD} baud");
                 options.baud = SAFE_BAUD;
-                Loader::connect(self.ports.open(url)?, &options, job)
+                Loader::connect(open()?, &options, job)
             }
             other => other,
         };
-        let (loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", url.to_string()))?;
-        let made_for = self.overrides.clone();
-        let reset_at_end = made_for.reset_at_end.unwrap_or(true);
-        let mut connected =
-            Connected { loader, url: url.clone(), report, reset_at_end, image: None, made_for, borrowed: None };
-        let carried = connected.loader.port().baud();
+        let (mut loader, report) = connected.map_err(|error| ToolError::from(error).seen("port", url.to_string()))?;
+        let carried = loader.port().baud();
         // A ROM may have no other rate; a stub was slower only because the line was bad.
-        if connected.loader.mode() == Mode::Stub && carried < first {
+        if loader.mode() == Mode::Stub && carried < first {
             self.remember_baud(url, carried);
         }
-        self.admitted(url, connected, job)
+        Ok((loader, report))
     }
 
     /// The connection, if the device may be used; one that may not gets its application back.
