@@ -3,6 +3,12 @@
 
 #[path = "support/http.rs"]
 mod http;
+#[cfg(unix)]
+#[path = "support/postgres.rs"]
+mod postgres;
+#[cfg(unix)]
+#[path = "http/sites.rs"]
+mod sites;
 
 use http::Server;
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod copies;
+mod installed;
 mod load;
 mod outbox;
 mod server;
