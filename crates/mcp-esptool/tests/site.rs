@@ -147,6 +147,20 @@ fn dead_links_are_found() {
     assert!(anchors("# Say: what it's for\n```\n# not\n```\n").contains("say-what-its-for"));
 }
 
+/// Pages that say how many tools there are say the same as the generated one.
+#[test]
+fn pages_agree_on_the_number_of_tools() {
+    let generated = fs::read_to_string(docs().join("tools.md")).unwrap();
+    let count = generated.lines().filter(|line| line.starts_with("### `esp_")).count().to_string();
+    for (page, pattern) in
+        [("README.md", r"\| (\d+) tools, resources"), ("docs/comparison.md", r"\| tools \| (\d+), res")]
+    {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let found = Regex::new(pattern).unwrap().captures(&text).unwrap()[1].to_owned();
+        assert_eq!(found, count, "{page}");
+    }
+}
+
 #[test]
 fn policy_page_names_every_rule() {
     let page = fs::read_to_string(docs().join("policy.md")).unwrap();
@@ -185,6 +199,45 @@ fn pictures_are_those_that_the_program_makes() {
             assert!(made.len() < 20_000 && made.ends_with("</svg>\n"), "{}", path.display());
         }
     }
+}
+
+/// Where `mdbook` is: on the path, or where `.ci/run` puts tools.
+fn mdbook() -> Option<PathBuf> {
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).chain([tools]);
+    places.find_map(|place| Some(place.join("mdbook")).filter(|program| program.is_file()))
+}
+
+/// The workflow `docs` does the same; without mdBook here the other tests look at links and contents.
+#[test]
+fn book_builds_without_warnings_and_has_every_picture() {
+    let Some(mdbook) = mdbook() else {
+        eprintln!("ignored: mdbook is not installed (cargo install mdbook)");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(mdbook);
+    let output = command.arg("build").arg(root()).arg("--dest-dir").arg(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    let source = Regex::new(r##"(?:src|href)="([^"#?:]+)(?:[#?][^"]*)?""##).unwrap();
+    let mut dead = Vec::new();
+    for page in pages() {
+        let page = match page.to_str().unwrap() {
+            "SUMMARY.md" => continue,
+            "README.md" => PathBuf::from("index.html"),
+            _ => page.with_extension("html"),
+        };
+        let html = fs::read_to_string(dir.path().join(&page)).unwrap();
+        for found in source.captures_iter(&html) {
+            let target = plain(&page.parent().unwrap().join(&found[1]));
+            if !dir.path().join(&target).exists() {
+                dead.push(format!("{}: {}", page.display(), &found[1]));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
 }
 
 #[test]
