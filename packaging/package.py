@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Makes the packages of one built program: archive, npm, .mcpb, manifests of the package managers.
+"""Makes the packages of one built program: archive, npm, .mcpb, container image, manifests of the package managers.
 
     packaging/package.py TARGET PROGRAM [OUTPUT]      e.g. x86_64-unknown-linux-musl target/.../mcp-esptool dist
     packaging/package.py finish OUTPUT                manifests and checksums, once the archives of all platforms are there
     packaging/package.py dynamic PROGRAM OUTPUT       the archive of the program that loads PKCS#11 modules
     packaging/package.py mcpb TARGET PROGRAM OUTPUT   the bundle alone
+    packaging/package.py wheel TARGET OUTPUT          the wheel of a release build, by maturin (pyproject.toml)
     packaging/package.py buttons                      links that add the server to Cursor and VS Code
 
-The wheel is made by maturin (pyproject.toml) and the container image by packaging/Dockerfile. Needs Python 3.9 and, for the
-npm packages, npm. Nothing is downloaded.
+Needs Python 3.9 and, for the npm packages, npm. Nothing is downloaded.
 """
 import base64
 import gzip
@@ -24,21 +24,27 @@ import urllib.parse
 import zipfile
 from pathlib import Path
 
+import oci
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 NAME = "mcp-esptool"
 TARGETS = {entry["target"]: entry for entry in json.loads((HERE / "targets.json").read_text())}
 
 
-def metadata():
-    line = ["cargo", "metadata", "--format-version", "1", "--locked", "--manifest-path", str(ROOT / "Cargo.toml")]
-    return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+def metadata(*more):
+    line = ["cargo", "metadata", "--format-version", "1", "--locked", "--manifest-path", str(ROOT / "Cargo.toml"), *more]
+    return json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)["packages"]
 
 
-def licences(packages):
-    """The licence texts of all crates that are linked in, each once, with the crates that it applies to."""
+def version_here():
+    return next(package["version"] for package in metadata("--no-deps") if package["name"] == NAME)
+
+
+def licences(target):
+    """The licence texts of all crates for a target, each once, with the crates that it applies to."""
     texts = {}
-    for package in sorted(packages, key=lambda package: package["name"]):
+    for package in sorted(metadata("--filter-platform", target), key=lambda package: package["name"]):
         if package["source"] is None:
             continue
         folder = Path(package["manifest_path"]).parent
@@ -84,8 +90,8 @@ def dynamic(program, output):
     machine = {0x3E: "x86_64", 0xB7: "aarch64"}[int.from_bytes(start[18:20], "little")]
     assert b"ld-linux" in program.read_bytes(), f"{program} is static: it cannot load PKCS#11 modules"
     output.mkdir(parents=True, exist_ok=True)
-    text = licences(metadata()["packages"]).encode()
-    print(archive(output, f"{machine}-unknown-linux-gnu", program, {"THIRD_PARTY.txt": text}))
+    target = f"{machine}-unknown-linux-gnu"
+    print(archive(output, target, program, {"THIRD_PARTY.txt": licences(target).encode()}))
 
 
 def npm(output, version, target, program):
@@ -131,14 +137,27 @@ def mcpb(output, version, target, program, licence_text):
     return path
 
 
-def buttons(program="mcp-esptool"):
-    """Links that add the server to Cursor and VS Code."""
-    config = {"command": "uvx", "args": [program, "serve"]}
+def wheel(target, output, profile="release"):
+    """The build is the one that made the program: cargo finds it in its target folder."""
+    line = ["maturin", "build", "--profile", profile, "--locked", "--offline", "--out", str(Path(output).resolve())]
+    about = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
+    if f"host: {target}\n" not in about:
+        line += ["--target", target]
+    if "-linux-" in target:
+        # A static program runs on every Linux, so its wheel says so; another one names what it needs.
+        static = "-musl" in target
+        line += ["--compatibility", *(["manylinux2014", "musllinux_1_1"] if static else ["linux"])]
+    subprocess.run(line, cwd=ROOT, check=True)
+
+
+def buttons():
+    """Links that add the installed server to Cursor and VS Code (README.md has them)."""
+    config = {"command": NAME, "args": ["serve"]}
     cursor = base64.b64encode(json.dumps(config).encode()).decode()
-    vscode = urllib.parse.quote(json.dumps({"name": "esptool", "type": "stdio", **config}))
+    vscode = urllib.parse.quote(json.dumps({"type": "stdio", **config}, separators=(",", ":")))
     return {
         "cursor": f"https://cursor.com/en/install-mcp?name=esptool&config={urllib.parse.quote(cursor)}",
-        "vscode": f"vscode:mcp/install?{vscode}",
+        "vscode": f"https://vscode.dev/redirect/mcp/install?name=esptool&config={vscode}",
     }
 
 
@@ -159,7 +178,7 @@ def fill(output, version, sums):
 def finish(output):
     """Manifests and SHA256SUMS of what lies in `output`; a release calls it again when all platforms are there."""
     output = Path(output)
-    version = next(package["version"] for package in metadata()["packages"] if package["name"] == NAME)
+    version = version_here()
     digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
     archives = ((target, output / f"{NAME}-{target}{end}") for target in TARGETS for end in (".tar.gz", ".zip"))
     fill(output, version, {target: digest(path) for target, path in archives if path.exists()})
@@ -181,26 +200,30 @@ def finish(output):
 def main(target, program, output="dist"):
     program, output = Path(program), Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    found = metadata()
-    version = next(package["version"] for package in found["packages"] if package["name"] == NAME)
-    licence_text = licences(found["packages"])
+    version, licence_text = version_here(), licences(target)
     packed = archive(output, target, program, {"THIRD_PARTY.txt": licence_text.encode()})
-    bundle = mcpb(output, version, target, program, licence_text)
+    made = [packed, mcpb(output, version, target, program, licence_text)]
+    about = TARGETS[target]
+    # A program that needs libraries starts in no empty image.
+    if about["os"] == "linux" and b"/ld-" not in program.read_bytes()[:4096]:
+        path = output / f"{NAME}-linux-{about['cpu']}.oci.tar"
+        made.append(oci.image(path, version, about["cpu"], program.read_bytes()))
     if shutil.which("npm"):
         npm(output, version, target, program)
     else:
         print("npm was not found: no npm packages", file=sys.stderr)
     finish(output)
-    print(f"{packed}\n{bundle}\n{output}/SHA256SUMS")
+    print(*made, output / "SHA256SUMS", sep="\n")
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1] == "buttons":
         print(json.dumps(buttons(), indent=2))
     elif len(sys.argv) == 5 and sys.argv[1] == "mcpb":
-        about = metadata()
-        version = next(package["version"] for package in about["packages"] if package["name"] == NAME)
-        print(mcpb(Path(sys.argv[4]), version, sys.argv[2], Path(sys.argv[3]), licences(about["packages"])))
+        target, program, output = sys.argv[2:]
+        print(mcpb(Path(output), version_here(), target, Path(program), licences(target)))
+    elif len(sys.argv) == 4 and sys.argv[1] == "wheel":
+        wheel(*sys.argv[2:])
     elif len(sys.argv) == 4 and sys.argv[1] == "dynamic":
         dynamic(Path(sys.argv[2]), Path(sys.argv[3]))
     elif len(sys.argv) == 3 and sys.argv[1] == "finish":

@@ -3,8 +3,8 @@
 
     packaging/try.py TARGET PROGRAM       for this computer's platform; offline
 
-What cannot be tried here (no npm, no maturin) is named at the end, never counted as passed. `TRY_ONLY=wheel` tries that one
-alone; `TRY_PROFILE=dev` makes the wheel from a debug build.
+What cannot be tried here (no npm, no maturin, no container of a program that needs libraries) is named at the end, never counted as passed. `TRY_ONLY=archive,npm` tries
+these alone; `TRY_PROFILE=dev` makes the wheel from a debug build.
 """
 import json
 import os
@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import oci
 import package
 
 INITIALIZE = {
@@ -40,7 +41,8 @@ def try_archive(dist, target, folder):
     with tarfile.open(dist / f"{package.NAME}-{target}.tar.gz") as bundle:
         bundle.extractall(folder, filter="data")
     inside = folder / f"{package.NAME}-{target}"
-    assert "serialport" in (inside / "THIRD_PARTY.txt").read_text()
+    licences = (inside / "THIRD_PARTY.txt").read_text()
+    assert "serde_json 1" in licences and "windows-sys" not in licences, "not the licences of what is linked in"
     works([str(inside / package.NAME)], folder)
 
 
@@ -63,16 +65,23 @@ def try_mcpb(dist, target, folder):
     works([str(program)], folder)
 
 
+def try_oci(dist, target, folder):
+    """As root in the image's own root folder, where nothing else is, else the program alone."""
+    (file,) = dist.glob("*.oci.tar")
+    config = oci.unpack(file, folder)["config"]
+    server = json.loads((package.ROOT / "server.json").read_text())
+    assert config["Labels"]["io.modelcontextprotocol.server.name"] == server["name"], config
+    variables = ["/usr/bin/env", "-i", *config["Env"]]
+    if os.geteuid() == 0:
+        # `env` of this computer starts `chroot`, so that only the image's variables are there.
+        works([*variables, shutil.which("chroot"), str(folder), *config["Entrypoint"]], folder)
+    else:
+        works([str(folder / package.NAME)], folder)
+
+
 def try_wheel(dist, target, folder):
-    """The build is the one that made PROGRAM: cargo finds it in its target folder. pip installs the wheel as users do."""
-    profile = os.environ.get("TRY_PROFILE", "release")
-    line = ["maturin", "build", "--profile", profile, "--locked", "--offline", "--out", str(folder)]
-    about = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
-    if f"host: {target}\n" not in about:
-        line += ["--target", target]
-    # A static program runs on every Linux, so its wheel says so; another one names what it needs.
-    tags = ["manylinux2014", "musllinux_1_1"] if target.endswith("-musl") else ["linux"]
-    subprocess.run([*line, "--compatibility", *tags], cwd=package.ROOT, check=True)
+    """pip installs the wheel as users do."""
+    package.wheel(target, folder, os.environ.get("TRY_PROFILE", "release"))
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
@@ -85,17 +94,21 @@ def try_wheel(dist, target, folder):
 
 
 def main(target, program):
-    tries = {"archive": try_archive, "mcpb": try_mcpb, "npm": try_npm, "wheel": try_wheel}
+    tries = {"archive": try_archive, "mcpb": try_mcpb, "npm": try_npm, "oci": try_oci, "wheel": try_wheel}
     needs = {"npm": "npm", "wheel": "maturin"}
+    only = os.environ.get("TRY_ONLY", ",".join(tries)).split(",")
     left = {}
     with tempfile.TemporaryDirectory() as dist:
-        if os.environ.get("TRY_ONLY") != "wheel":
+        if only != ["wheel"]:
             package.main(target, program, dist)
         for name, attempt in tries.items():
-            if os.environ.get("TRY_ONLY", name) != name:
+            if name not in only:
                 continue
             if name in needs and not shutil.which(needs[name]):
                 left[name] = f"{needs[name]} was not found"
+                continue
+            if name == "oci" and not list(Path(dist).glob("*.oci.tar")):
+                left[name] = "the program is not a static one for Linux"
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 attempt(Path(dist), target, Path(folder))

@@ -1,6 +1,7 @@
 //! What is in `packaging/`, the manual, the completion scripts and the udev rules: as far as they can be looked at here.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,6 +87,25 @@ fn crates_and_changelog_name_the_workspace_version() {
     assert!(read("CHANGELOG.md").lines().any(|line| line.starts_with(&heading)), "{heading}");
 }
 
+/// Keep a Changelog: each version once, each kind of change once within it, nothing said twice.
+#[test]
+fn changelog_says_each_thing_once() {
+    let text = read("CHANGELOG.md");
+    let (mut versions, mut kinds, mut said) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            assert!(versions.insert(heading.split(']').next()), "a second {line}");
+            kinds.clear();
+        } else if let Some(kind) = line.strip_prefix("### ") {
+            assert!(["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"].contains(&kind), "{line}");
+            assert!(kinds.insert(kind), "a second {line} of one version");
+        } else if line.starts_with("- ") {
+            assert!(said.insert(line), "twice: {line}");
+        }
+    }
+    assert!(versions.len() >= 2, "{versions:?}");
+}
+
 /// What a crate includes when it is compiled, or lists in its build script, has to be in its package.
 #[test]
 fn packages_hold_every_file_that_is_compiled_in() {
@@ -160,6 +180,97 @@ fn static_builds_say_that_they_load_no_pkcs11_modules() {
         assert!(read(file).contains("PKCS#11"), "{file}");
     }
     assert!(read(".github/workflows/release.yml").contains("mcp-esptool-x86_64-unknown-linux-gnu.tar.gz"));
+}
+
+/// Runs a Python script of `packaging/`; `None` without Python.
+fn python(args: &[&str], env: &[(&str, &str)]) -> Option<String> {
+    let mut command = Command::new("python3");
+    command.args(args).current_dir(root()).env("CARGO", env!("CARGO")).env("CARGO_NET_OFFLINE", "true");
+    let output = command.envs(env.iter().copied()).stdin(Stdio::null()).output().ok()?;
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// This build's program, without what only debuggers read, as the packages would hold it.
+#[cfg(target_os = "linux")]
+fn stripped(dir: &Path) -> String {
+    let program = dir.join("mcp-esptool");
+    fs::copy(env!("CARGO_BIN_EXE_mcp-esptool"), &program).unwrap();
+    let _ = Command::new("strip").arg(&program).status();
+    program.display().to_string()
+}
+
+/// The job `packages` does it with the release build, the wheel and the container image, too.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn packages_of_this_build_are_installed_and_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = stripped(dir.path());
+    let only = [("TRY_ONLY", "archive,mcpb,npm")];
+    let Some(said) = python(&["packaging/try.py", "x86_64-unknown-linux-musl", &program], &only) else { return };
+    for kind in ["archive", "mcpb", "npm"] {
+        let passed = said.contains(&format!("{kind}: installed, demo and initialize passed"));
+        let left = kind == "npm" && said.contains("npm: not tried, npm was not found");
+        assert!(passed || left, "{said}");
+    }
+}
+
+/// An image is made for each kind of processor, always the same, and holds what the Dockerfile's image does.
+#[cfg(target_os = "linux")]
+#[test]
+fn container_image_is_that_of_the_dockerfile() {
+    let script = "import oci, tempfile, pathlib, sys
+program, folder = b'program', pathlib.Path(sys.argv[1])
+for cpu in ('x64', 'arm64', 'arm'):
+    one, two = (oci.image(folder / f'{name}-{cpu}', '1.2.3', cpu, program) for name in ('one', 'two'))
+    assert one.read_bytes() == two.read_bytes(), cpu
+    config = oci.unpack(one, folder / cpu)
+    assert (folder / cpu / 'mcp-esptool').read_bytes() == program
+    assert (folder / cpu / 'mcp-esptool').stat().st_mode & 0o777 == 0o755
+    print(config['os'], config['architecture'], *config['config']['Entrypoint'], *config['config']['Cmd'], *config['config']['Env'])
+print(config['config']['Labels'])";
+    let dir = tempfile::tempdir().unwrap();
+    let env = [("PYTHONPATH", "packaging"), ("PYTHONDONTWRITEBYTECODE", "1")];
+    let Some(said) = python(&["-c", script, &dir.path().display().to_string()], &env) else { return };
+    let docker = read("packaging/Dockerfile");
+    let (variables, cpus) = (docker.split("ENV ").nth(1).unwrap().lines().next().unwrap(), ["amd64", "arm64", "arm"]);
+    for (line, cpu) in said.lines().zip(cpus) {
+        assert_eq!(line, format!("linux {cpu} /mcp-esptool serve --http 0.0.0.0:8080 {variables}"));
+    }
+    let name = json("server.json")["name"].as_str().unwrap().to_owned();
+    assert!(said.contains(&name) && said.contains("1.2.3") && said.contains("MIT OR Apache-2.0"), "{said}");
+}
+
+/// The links of README.md add what `install` would add.
+#[test]
+fn buttons_add_the_server_as_install_does() {
+    let Some(made) = python(&["packaging/package.py", "buttons"], &[("PYTHONDONTWRITEBYTECODE", "1")]) else { return };
+    let (made, readme): (Value, String) = (serde_json::from_str(&made).unwrap(), read("README.md"));
+    for (client, link) in made.as_object().unwrap() {
+        let link = link.as_str().unwrap();
+        assert!(readme.contains(link), "README.md lacks the button of {client}: {link}");
+        let config = link.split("config=").nth(1).unwrap();
+        let config = percent_encoding::percent_decode_str(config).decode_utf8().unwrap().into_owned();
+        let config = match client.as_str() {
+            "cursor" => {
+                use base64::Engine;
+                base64::engine::general_purpose::STANDARD.decode(config).unwrap()
+            }
+            _ => config.into_bytes(),
+        };
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!((&config["command"], &config["args"]), (&"mcp-esptool".into(), &serde_json::json!(["serve"])));
+    }
+}
+
+/// What a plugin's manifest names is there.
+#[test]
+fn plugin_of_claude_brings_the_skills() {
+    let folder = json(".claude-plugin/plugin.json")["skills"].as_str().unwrap().to_owned();
+    let skills = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path().join("SKILL.md"));
+    assert!(skills.filter(|skill| skill.is_file()).count() >= 6);
+    let context = json("gemini-extension.json")["contextFileName"].as_str().unwrap().to_owned();
+    assert!(root().join(context).is_file());
 }
 
 #[test]
