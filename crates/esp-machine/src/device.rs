@@ -90,6 +90,8 @@ pub struct Shared {
     pub adc_grounded: [bool; 2],
     /// What is to happen to the processor's second core.
     pub second_core: Option<CoreRequest>,
+    /// The radio, which is not there.
+    pub radio: crate::radio::Radio,
 }
 
 impl Shared {

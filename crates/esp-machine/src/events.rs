@@ -115,6 +115,8 @@ pub enum What {
         name: String,
         /// Where the processor was.
         pc: u32,
+        /// By the setting it was given the values that it waits for.
+        let_through: bool,
     },
     /// A register that nothing models was touched for the first time.
     Unmodelled {

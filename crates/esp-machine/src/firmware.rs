@@ -106,7 +106,12 @@ impl Engine {
             format!("{pc:#010x}{}", function.map_or(String::new(), |function| format!(" ({function})")))
         };
         let note = match what {
-            What::RadioNotEmulated { address, name, pc } => format!(
+            What::RadioNotEmulated { address, name, pc, let_through: true } => format!(
+                "radio_not_emulated: the program at {} polls {name} ({address:#010x}) of the radio, which is not there; \
+                 it was let through, as radio=finish wants; there is no network",
+                place(*pc)
+            ),
+            What::RadioNotEmulated { address, name, pc, .. } => format!(
                 "radio_not_emulated: the program at {} polls {name} ({address:#010x}) of the radio, which is not there; \
                  it will wait forever",
                 place(*pc)
@@ -132,6 +137,7 @@ impl Firmware for Engine {
             }
             engine.machine.restart(start.cause, start.download);
             engine.machine.pin_is_held = start.pin_is_held;
+            engine.machine.soc.shared.radio.lets_through = start.radio_finishes;
             engine.machine.take_events();
             engine.until = 0;
             engine.time_has_changed();

@@ -33,6 +33,7 @@ pub mod interrupts;
 pub mod machine;
 pub mod memory;
 pub mod mmu;
+pub mod radio;
 pub mod registers;
 pub mod riscv;
 pub mod rom;

@@ -15,6 +15,7 @@ use crate::events::{Event, Input, What};
 use crate::interrupts::Interrupts;
 use crate::memory::{EXEC, IO, Memory, PAGE, READ, WRITE};
 use crate::mmu::Mmu;
+use crate::radio::Radio;
 use crate::registers::{Masks, NOBODY, PLAIN, RegisterPage};
 use crate::rom::{Rom, RomError};
 use crate::soc::{Soc, Watch};
@@ -173,6 +174,7 @@ impl Machine {
             edges: Vec::new(),
             adc_grounded: [false; 2],
             second_core: None,
+            radio: Radio::default(),
         };
         let mut soc = Soc::new(board, memory, pages, shared);
         let cores: Vec<_> = (0..board.cores).map(|number| Core::new(&board.isa, number)).collect();
@@ -482,7 +484,6 @@ impl Soc {
             watched,
             clock_changed: false,
             alone: true,
-            radio: crate::soc::RadioPolls::default(),
             watches: Vec::new(),
             watched_access: None,
         }
@@ -512,7 +513,7 @@ impl Soc {
         self.shared.now = now;
         self.shared.asleep = None;
         self.shared.slept = 0;
-        self.radio = crate::soc::RadioPolls::default();
+        self.shared.radio.reset();
         self.shared.second_core = None;
         self.shared.encrypted = None;
         let keeps: Vec<bool> = self.devices.iter().map(|device| device.keeps() && !request.whole).collect();

@@ -6,23 +6,8 @@ use crate::device::{Ctx, Device, Shared};
 use crate::events::{Event, Input, What};
 use crate::interrupts::Interrupts;
 use crate::memory::{EXEC, IO, Memory, READ, SHIFT, WRITE};
+use crate::radio::Told;
 use crate::registers::{NOBODY, PLAIN, RegisterPage};
-
-/// A program that polls the radio for this long (picoseconds) waits for what will not come.
-const RADIO_PATIENCE: u64 = 50_000_000_000;
-/// Polls that are further apart belong to different waits.
-const RADIO_PAUSE: u64 = 1_000_000_000;
-/// Fewer polls are a program that looks now and then.
-const RADIO_POLLS: u32 = 1000;
-
-/// How long a program has been polling the radio's registers.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RadioPolls {
-    first: u64,
-    last: u64,
-    count: u32,
-    told: bool,
-}
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -53,8 +38,6 @@ pub struct Soc {
     pub clock_changed: bool,
     /// Only one core runs.
     pub alone: bool,
-    /// Reads of the radio's registers that follow each other.
-    pub radio: RadioPolls,
     /// What a debugger watches.
     pub watches: Vec<Watch>,
     /// One of them was accessed, by a store or a load.
@@ -229,9 +212,6 @@ impl Soc {
         if self.board.cache.index != 0 && address == self.board.cache.table {
             return Ok(self.shared.mmu.entry(self.shared.mmu.index));
         }
-        if self.board.radio.iter().any(|[first, last]| (*first..=*last).contains(&address)) {
-            self.radio_read(address);
-        }
         if let Some(active) = self.active_sources(address) {
             return Ok(active);
         }
@@ -242,24 +222,29 @@ impl Soc {
             if owner == NOBODY {
                 self.note(address, entry, false);
             }
-            return Ok(value);
+            return Ok(if self.is_radio(address) { self.radio_read(address, value) } else { value });
         }
-        Ok(self.device(owner.into(), |device, ctx| device.read(ctx, address.wrapping_sub(ctx.base))).unwrap_or(0))
+        let read = |device: &mut dyn Device, ctx: &mut Ctx<'_>| device.read(ctx, address.wrapping_sub(ctx.base));
+        let value = self.device(owner.into(), read).unwrap_or(0);
+        Ok(if self.is_radio(address) { self.radio_read(address, value) } else { value })
+    }
+
+    fn is_radio(&self, address: u32) -> bool {
+        self.board.radio.iter().any(|[first, last]| (*first..=*last).contains(&address))
     }
 
     /// Sees it when a program waits for the radio.
-    fn radio_read(&mut self, address: u32) {
-        let (now, polls) = (self.shared.now, &mut self.radio);
-        if now.saturating_sub(polls.last) > RADIO_PAUSE {
-            (polls.first, polls.count) = (now, 0);
-        }
-        (polls.last, polls.count) = (now, polls.count.saturating_add(1));
-        if !polls.told && polls.count > RADIO_POLLS && now.saturating_sub(polls.first) > RADIO_PATIENCE {
-            polls.told = true;
-            let name = self.board.register_name(address);
-            let what = What::RadioNotEmulated { address, name, pc: self.shared.pc };
-            self.shared.events.push(Event { time: now, what });
-        }
+    fn radio_read(&mut self, address: u32, value: u32) -> u32 {
+        let (time, pc) = (self.shared.now, self.shared.pc);
+        let (given, told) = self.shared.radio.read(time, pc, address, value);
+        let let_through = match told {
+            Told::Nothing => return given,
+            Told::Waits => false,
+            Told::LetThrough => true,
+        };
+        let name = self.board.register_name(address);
+        self.shared.events.push(Event { time, what: What::RadioNotEmulated { address, name, pc, let_through } });
+        given
     }
 
     /// The registers of the matrix that show which sources are active, 32 a word.
@@ -277,6 +262,9 @@ impl Soc {
         self.shared.now = self.time(self.cycle);
         let address = self.canonical(address);
         let entry = self.memory.entry(address);
+        if self.shared.radio.lets_through && self.is_radio(address) {
+            self.shared.radio.write();
+        }
         let Some(page) = self.pages.get_mut((entry >> SHIFT) as usize) else { return Err(Fault::Access) };
         let owner = page.owner[(address as usize & 0xfff) / 256];
         if owner >= PLAIN {

@@ -265,6 +265,35 @@ fn waiting_for_an_interrupt_ends_with_one_and_not_because_somebody_looked() {
     assert!(machine.cores[0].get().register(10) > Some(0));
 }
 
+/// What a wait for one bit of a register of the radio does, with the setting that lets it through: until the bit is 1, or 0, or
+/// until a counter has gone on; how long it took in microseconds.
+#[test]
+fn a_wait_for_the_radio_ends_by_the_setting_whatever_it_waits_for() {
+    const CODE: u32 = 0x4080_1000;
+    // lui a0, 0x600a0; lw a1, 0x418(a0); slli a1, a1, 9
+    let begin = [0x600a_0537, 0x4185_2583, 0x0095_9593];
+    let waits: [(&str, &[u32]); 3] = [
+        // bgez a1, -8; j .
+        ("set", &[0xfe05_dce3, 0x6f]),
+        // bltz a1, -8; j .
+        ("clear", &[0xfe05_cce3, 0x6f]),
+        // lw a2, 0x418(a0); lw a3, 0x418(a0); beq a2, a3, -8; j .: another value at the next read
+        ("changes", &[0x4185_2603, 0x4185_2683, 0xfed6_0ce3, 0x6f]),
+    ];
+    for (name, rest) in waits {
+        for lets_through in [false, true] {
+            let mut machine = parked("esp32c6", CODE);
+            machine.soc.shared.radio.lets_through = lets_through;
+            let program: Vec<u8> = begin.iter().chain(rest).flat_map(|word| word.to_le_bytes()).collect();
+            assert!(machine.poke(CODE, &program));
+            store(&mut machine, 0x600a_0418, if name == "clear" { !0 } else { 0 });
+            machine.run(machine.now() + 20 * MILLISECOND);
+            let end = CODE + program.len() as u32 - 4;
+            assert_eq!(machine.cores[0].get().pc() == end, lets_through, "{name}");
+        }
+    }
+}
+
 /// A loop that reads a register of the radio again and again.
 fn polls_radio(id: &str, code: u32, register: u32) -> Vec<Event> {
     let mut machine = parked(id, code);

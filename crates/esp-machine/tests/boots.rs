@@ -161,7 +161,7 @@ fn changed(mut image: Vec<u8>, changes: &[(usize, u8)], in_segments: bool) -> Ve
 
 /// The program of the corpus is linked for pages of 32 KB and says nothing of it, and the bootloader beside it is for others:
 /// its description gets the size, and a bootloader that reads it starts it. Wi-Fi's calibration then waits for the radio.
-fn c6_app_waits_for_the_radio() -> Result<(), Failed> {
+fn c6_app() -> Result<Machine, Failed> {
     let Some(roms) = option_env!("ESP_ROM_FILES") else { return Err("no folder of ROMs".into()) };
     let bootloader = std::fs::read(Path::new(roms).join("../bootloaders/esp32c6-bootloader.bin")).unwrap();
     let size = bootloader[3] & 0xf | 0x20;
@@ -169,28 +169,78 @@ fn c6_app_waits_for_the_radio() -> Result<(), Failed> {
     config.flash.load(0, &changed(bootloader, &[(3, size)], false));
     config.flash.load(0x8000, &std::fs::read(corpus(C6_PARTITIONS)).unwrap());
     config.flash.load(0x1_0000, &changed(std::fs::read(corpus(C6_APP)).unwrap(), &[(0xd4, 15)], true));
-    let mut machine = Machine::new(config).unwrap();
+    Ok(Machine::new(config).unwrap())
+}
+
+/// What a program says, and its waits for the radio: register, place, and whether it was let through.
+fn hear(machine: &mut Machine, milliseconds: u64) -> (String, Vec<(u32, u32, bool)>) {
+    let end = milliseconds * 1_000_000_000;
     let (mut console, mut radio) = (Vec::new(), Vec::new());
-    while machine.now() < 300_000_000_000 {
-        machine.run(300_000_000_000);
+    while machine.now() < end {
+        machine.run(end);
         for event in machine.take_events() {
             match event.what {
                 What::Uart { port: 0, byte } => console.push(byte),
-                What::RadioNotEmulated { address, pc, .. } => radio.push((address, pc)),
+                What::RadioNotEmulated { address, pc, let_through, .. } => radio.push((address, pc, let_through)),
                 _ => {}
             }
         }
     }
-    let console = String::from_utf8_lossy(&console);
-    for wanted in ["ESP-ROM:esp32c6-20220919", "Calling app_main()", "wifi:Init", "phy_init: phy_version"] {
-        if !console.contains(wanted) {
-            return Err(format!("no {wanted:?} in {console}").into());
-        }
+    (String::from_utf8_lossy(&console).into_owned(), radio)
+}
+
+fn says_all(console: &str, wanted: &[&str]) -> Result<(), Failed> {
+    match wanted.iter().find(|text| !console.contains(**text)) {
+        Some(text) => Err(format!("no {text:?} in {console}").into()),
+        None => Ok(()),
+    }
+}
+
+fn c6_app_waits_for_the_radio() -> Result<(), Failed> {
+    let (console, radio) = hear(&mut c6_app()?, 300);
+    says_all(&console, &["ESP-ROM:esp32c6-20220919", "Calling app_main()", "wifi:Init", "phy_init: phy_version"])?;
+    if console.contains("wifi:mode") {
+        return Err("it went on".into());
     }
     match radio.as_slice() {
-        [(address, pc)] if address >> 16 == 0x600a && pc >> 24 == 0x42 => Ok(()),
+        [(address, pc, false)] if address >> 16 == 0x600a && pc >> 24 == 0x42 => Ok(()),
         other => Err(format!("{other:x?}").into()),
     }
+}
+
+/// With the setting its calibration ends, it looks for networks, finds none, and tries another one. It is still said.
+fn c6_app_goes_on_without_a_network() -> Result<(), Failed> {
+    let mut machine = c6_app()?;
+    machine.soc.shared.radio.lets_through = true;
+    let (console, radio) = hear(&mut machine, 3000);
+    let wanted =
+        ["Saving new calibration data", "wifi:mode : sta", "main: Scanne nach offenem WiFi", "main: Kein offenes Netz"];
+    says_all(&console, &wanted)?;
+    match radio.as_slice() {
+        [(address, pc, true)] if address >> 16 == 0x600a && pc >> 24 == 0x42 => Ok(()),
+        other => Err(format!("{other:x?}").into()),
+    }
+}
+
+const RECOVERY: &str = "wild/squeezelite-esp32-install";
+
+/// A program of ESP-IDF 4 with Wi-Fi on both cores: it calibrates and becomes an access point that nobody hears.
+fn esp32_app_becomes_an_access_point() -> Result<(), Failed> {
+    let mut config = Config::new("esp32", 16 << 20).unwrap();
+    let files = [
+        (0x1000, "bootloader.bin"),
+        (0x8000, "partition-table.bin"),
+        (0xd000, "ota_data_initial.bin"),
+        (0x1_0000, "recovery.bin"),
+    ];
+    for (offset, file) in files {
+        config.flash.load(offset, &std::fs::read(corpus(&format!("{RECOVERY}/{file}"))).unwrap());
+    }
+    let mut machine = Machine::new(config).unwrap();
+    machine.soc.shared.radio.lets_through = true;
+    let (console, radio) = hear(&mut machine, 2300);
+    says_all(&console, &["phy: phy_version: 4390", "wifi:mode : null", "wifi_manager: AP SSID", "+ softAP"])?;
+    if radio.iter().all(|wait| wait.2) && !radio.is_empty() { Ok(()) } else { Err(format!("{radio:x?}").into()) }
 }
 
 fn corpus(name: &str) -> PathBuf {
@@ -346,6 +396,11 @@ fn main() -> ExitCode {
     let missing = !corpus(C6_APP).is_file() || !corpus(C6_PARTITIONS).is_file();
     let name = "a_c6_app_with_wifi_comes_to_its_main_function_and_waits_for_the_radio";
     trials.push(Trial::test(name, c6_app_waits_for_the_radio).with_ignored_flag(missing));
+    let name = "a_c6_app_whose_calibration_may_end_goes_on_without_a_network";
+    trials.push(Trial::test(name, c6_app_goes_on_without_a_network).with_ignored_flag(missing));
+    let name = "an_esp32_app_whose_calibration_may_end_becomes_an_access_point";
+    let missing = !corpus(RECOVERY).exists();
+    trials.push(Trial::test(name, esp32_app_becomes_an_access_point).with_ignored_flag(missing));
     for case in CASES {
         let missing = case.files.iter().any(|(_, file)| !corpus(file).is_file());
         trials.push(Trial::test(case.name, || boots(case)).with_ignored_flag(missing));

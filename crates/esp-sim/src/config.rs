@@ -43,6 +43,8 @@ pub struct Config {
     pub firmware: Option<MakeFirmware>,
     /// Download mode is the ROM's own, when there is an engine that runs it.
     pub loader_by_rom: bool,
+    /// Firmware that waits for the calibration of the radio, which is not there, is let through.
+    pub radio_finishes: bool,
 }
 
 impl Config {
@@ -65,6 +67,7 @@ impl Config {
             seed: 1,
             firmware: None,
             loader_by_rom: false,
+            radio_finishes: false,
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Start {
     pub usb: bool,
     /// Something other than the firmware has changed the flash since the last run.
     pub flash_changed: bool,
+    /// What waits for the radio's calibration is let through.
+    pub radio_finishes: bool,
 }
 
 /// Runs a chip's own code. Times count from [`Firmware::start`].

@@ -96,6 +96,7 @@ pub struct VirtualChip {
     /// Makes it at the first start that it can take.
     make_firmware: Option<MakeFirmware>,
     loader_by_rom: bool,
+    radio_finishes: bool,
     /// The flash may have been changed by others than the firmware.
     flash_touched: bool,
 }
@@ -126,6 +127,7 @@ impl VirtualChip {
             firmware: None,
             make_firmware: config.firmware,
             loader_by_rom: config.loader_by_rom,
+            radio_finishes: config.radio_finishes,
             flash_touched: true,
         };
         if config.wiring != Wiring::Bridge {
@@ -432,6 +434,7 @@ impl VirtualChip {
             pin_is_held: self.boot_pin_low,
             usb: self.circuit.wiring() != Wiring::Bridge,
             flash_changed: std::mem::take(&mut self.flash_touched),
+            radio_finishes: self.radio_finishes,
         };
         firmware.start(&mut self.machine.nor, &mut self.machine.efuse, start);
         self.machine.uart.baud = self.machine.chip.uart.boot_baud;

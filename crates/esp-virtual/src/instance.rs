@@ -33,6 +33,9 @@ pub struct Config {
     /// The built-in device's download mode is the chip's own ROM, not the imitation of it.
     #[serde(default)]
     pub loader_by_rom: bool,
+    /// Firmware on the built-in device that waits for the radio's calibration is let through.
+    #[serde(default)]
+    pub radio_finishes: bool,
     /// Flash size in bytes.
     pub flash_size: u64,
     /// The emulator's program.
@@ -84,6 +87,7 @@ impl Config {
             backend,
             boot_mode: BootMode::Download,
             loader_by_rom: false,
+            radio_finishes: false,
             flash_size: 4 << 20,
             program: None,
             psram_mb: None,

@@ -80,6 +80,9 @@ pub struct Args {
     /// What answers in download mode: our imitation of the loaders, or the chip's own mask ROM
     #[arg(long, value_enum, default_value_t = Loader::Imitation)]
     pub engine: Loader,
+    /// What firmware meets that waits for the radio's calibration: nothing, or values that let it go on without a network
+    #[arg(long, value_enum, default_value_t = Radio::Absent)]
+    pub radio: Radio,
     /// How the lines reach the chip
     #[arg(long, value_enum, default_value_t = Via::Bridge)]
     pub via: Via,
@@ -114,6 +117,15 @@ pub enum Loader {
     Imitation,
     /// The mask ROM, and the stub that is uploaded to it
     Rom,
+}
+
+/// What firmware meets that waits for the radio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Radio {
+    /// Nothing: it goes on waiting
+    Absent,
+    /// Its calibration ends, and it goes on without a network
+    Finish,
 }
 
 /// How the lines reach the chip.
@@ -188,6 +200,7 @@ impl Args {
         config.seed = self.seed;
         config.firmware = Some(esp_machine::firmware::firmware);
         config.loader_by_rom = self.engine == Loader::Rom;
+        config.radio_finishes = self.radio == Radio::Finish;
         if config.loader_by_rom && !esp_machine::firmware::runs(chip) {
             return Err(usage(format!(
                 "no mask ROM of the {} is built in: its loader can only be imitated",

@@ -383,4 +383,18 @@ fn a_program_that_waits_for_the_radio_is_named_by_all_that_listen() {
     let run = world.call("esp_run_firmware", json!({"port": port, "capture_s": 1}));
     let finding = run["console"]["findings"][0].as_str().unwrap();
     assert!(finding.starts_with("radio_not_emulated (likely): the program at 0x42"), "{finding}");
+
+    // lui a0, 0x60006; lw a1, 0(a0); beqz a1, -4; j .: with the setting it goes on, which is still said.
+    let (_, mut parts) = esp_ops::firmware::sample::program().unwrap();
+    let app = parts.iter_mut().find(|part| part.name == "app.bin").unwrap();
+    with_code(&mut app.bytes, &[0x6000_6537, 0x0005_2583, 0xfe05_8ee3, 0x6f]);
+    world.file(app.name, &app.bytes);
+    let start = json!({"chip_type": chip.id, "backend": "builtin", "id": "r", "files": files, "boot_mode": "normal", "radio": "finish"});
+    world.call("esp_qemu_start", start);
+    let heard = world.call("esp_console_capture", json!({"port": "qemu://r", "reset": true, "duration_s": 1}));
+    let finding = &heard["findings"][0];
+    assert_eq!(finding["code"], json!("radio_not_emulated"), "{heard}");
+    assert!(finding["cause"].as_str().unwrap().contains("let through"), "{finding}");
+    let status = world.call("esp_qemu_status", json!({"id": "r"}));
+    assert!(status.to_string().contains("was let through, as radio=finish wants"), "{status}");
 }

@@ -54,6 +54,10 @@ impl Device for AnalogBus {
         if block == ADC_BLOCK && u32::from(register) == adc_register {
             ctx.shared.adc_grounded = [data >> first & 1 != 0, data >> second & 1 != 0];
         }
+        let data = match value & 1 << 24 {
+            0 => ctx.shared.radio.read_analog(ctx.shared.now, (block, register), data),
+            _ => data,
+        };
         // Not busy, at once.
         ctx.put(offset, value & 0x0100_ffff | u32::from(data) << 16);
     }

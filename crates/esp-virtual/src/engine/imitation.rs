@@ -45,6 +45,7 @@ impl Imitation {
         let chip = chip::by_name(&config.chip).ok_or_else(|| VirtualError::NoEmulation(config.chip.clone()))?;
         let mut simulated = sim_config(chip, &config.id, config.flash_size)?;
         simulated.loader_by_rom = config.loader_by_rom;
+        simulated.radio_finishes = config.radio_finishes;
         let wait_for_debugger = config.wait_for_gdb;
         Ok(Self {
             mode: config.boot_mode,

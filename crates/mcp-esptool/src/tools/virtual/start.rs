@@ -47,6 +47,17 @@ pub enum Loader {
     Rom,
 }
 
+/// What firmware on the built-in device meets that waits for the radio's calibration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Radio {
+    /// Nothing: it goes on waiting, and results say so.
+    #[default]
+    Absent,
+    /// The calibration ends; the program goes on without a network.
+    Finish,
+}
+
 /// A TCP port of this computer that leads to one of the chip.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +82,10 @@ pub struct In {
     /// Download mode of the built-in device (default imitation, fast; rom: the chip's own mask ROM).
     #[schemars(extend("x-rare" = true))]
     engine: Option<Loader>,
+    /// Firmware that waits for the radio, which no built-in device has (default absent: it goes on waiting; finish: its
+    /// calibration ends, and it goes on without a network).
+    #[schemars(extend("x-rare" = true))]
+    radio: Option<Radio>,
     /// Name (default CHIP-1, CHIP-2 …). An existing name starts that device again on its files.
     id: Option<String>,
     /// Flash content from address 0: a merged image.
@@ -290,10 +305,19 @@ fn config(
         };
         return Err(ToolError::new(Code::BadParameter, text));
     }
+    let radio_finishes = input.radio == Some(Radio::Finish);
+    if radio_finishes && !(backend == Backend::Builtin && esp_machine::firmware::runs(chip)) {
+        let text = format!(
+            "radio=finish is for the built-in device of a chip whose mask ROM is built in, not for this {}",
+            chip.name
+        );
+        return Err(ToolError::new(Code::BadParameter, text));
+    }
     let size = input.flash_size.map(|size| size.0).or(twin.map(|twin| twin.flash_size));
     Ok(Config {
         boot_mode: input.boot_mode.unwrap_or_default().into(),
         loader_by_rom,
+        radio_finishes,
         flash_size: size.unwrap_or(4 << 20),
         program,
         psram_mb: input.psram_mb,
