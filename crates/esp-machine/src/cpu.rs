@@ -43,6 +43,8 @@ pub trait Cpu: std::fmt::Debug {
     fn idles(&self) -> bool {
         false
     }
+    /// The core idles, and no interrupt that is there now ends that.
+    fn stays_idle(&mut self, soc: &mut Soc) -> bool;
     /// The core idles for so many cycles.
     fn skip(&mut self, cycles: u64);
     /// Cycles until the core's own timers want attention, when they are armed.

@@ -41,6 +41,7 @@ pub mod security;
 pub mod soc;
 pub mod spi_bus;
 pub mod stimuli;
+pub mod waits;
 pub mod xtensa;
 pub mod xts;
 

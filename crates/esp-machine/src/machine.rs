@@ -322,10 +322,10 @@ impl Machine {
         let start = self.cycles();
         let mut budget = self.soc.cycles_until(start, next).clamp(1, self.longest);
         let several = self.running.iter().filter(|running| **running).count() > 1;
+        self.soc.alone_until = if several { self.alone_until() } else { u64::MAX };
         if several {
-            budget = budget.min(TURN);
+            budget = budget.min(self.soc.alone_until.saturating_sub(start).max(TURN));
         }
-        self.soc.alone = !several;
         let mut idle = true;
         let target = start.saturating_add(budget);
         if self.soc.shared.asleep.is_none() {
@@ -483,7 +483,7 @@ impl Soc {
             anchor: (0, 0),
             watched,
             clock_changed: false,
-            alone: true,
+            alone_until: u64::MAX,
             watches: Vec::new(),
             watched_access: None,
         }

@@ -36,8 +36,8 @@ pub struct Soc {
     pub watched: Vec<u32>,
     /// The processor's clock may be another now.
     pub clock_changed: bool,
-    /// Only one core runs.
-    pub alone: bool,
+    /// Up to this cycle no other core does anything: 0 while another one runs.
+    pub alone_until: u64,
     /// What a debugger watches.
     pub watches: Vec<Watch>,
     /// One of them was accessed, by a store or a load.

@@ -4,6 +4,21 @@ use super::Machine;
 use crate::device::CoreRequest;
 
 impl Machine {
+    /// Up to which cycle the only core that does something stays the only one; 0 when there are several.
+    pub(super) fn alone_until(&mut self) -> u64 {
+        let Self { soc, cores, running, .. } = self;
+        let (mut awake, mut until) = (0, u64::MAX);
+        for (core, _) in cores.iter_mut().zip(running).filter(|(_, running)| **running) {
+            let core = core.get_mut();
+            if core.stays_idle(soc) {
+                until = until.min(core.next_timer().map_or(u64::MAX, |timer| core.cycles().saturating_add(timer)));
+            } else {
+                awake += 1;
+            }
+        }
+        if awake > 1 { 0 } else { until }
+    }
+
     /// A core that idles while another works is as far as that one.
     pub(super) fn align(&mut self) {
         let furthest = self.cores.iter().map(|core| core.get().cycles()).max().unwrap_or(0);
@@ -19,11 +34,12 @@ impl Machine {
         let cycles = self.cycles();
         if let (Some(core), Some(running)) = (self.cores.get_mut(1), self.running.get_mut(1)) {
             let core = core.get_mut();
-            if let CoreRequest::Start(entry) = request {
-                core.reset(entry);
-            }
             let behind = cycles.saturating_sub(core.cycles());
             core.skip(behind);
+            if let CoreRequest::Start(entry) = request {
+                // Its cycle counter begins here.
+                core.reset(entry);
+            }
             *running = request != CoreRequest::Halt;
         }
     }

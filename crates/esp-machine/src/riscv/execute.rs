@@ -53,7 +53,7 @@ impl RiscV {
                         soc.shared.pc = pc;
                         match soc.load(address, $size) {
                             Ok(value) => {
-                                soc.shared.stop |= soc.is_register(address) && self.polled(pc, cycles);
+                                soc.shared.stop |= soc.is_register(address) && self.polls.read_at(pc, cycles);
                                 value
                             }
                             Err(_) => trap!(LOAD_FAULT, address),
@@ -219,7 +219,7 @@ impl RiscV {
                         trap!(ILLEGAL, op.imm);
                     }
                     if op.kind == Kind::Csrrs && op.rs1 == 0 {
-                        soc.shared.stop |= self.polled(pc, cycles);
+                        soc.shared.stop |= self.polls.read_at(pc, cycles);
                     }
                     self.cycles = cycles + 1;
                     self.pc = pc.wrapping_add(op.length());

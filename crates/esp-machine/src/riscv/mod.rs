@@ -13,6 +13,7 @@ mod waits;
 use crate::chip::InterruptStyle;
 use crate::cpu::{Cpu, Exit};
 use crate::soc::Soc;
+use crate::waits::Polls;
 use decode::Op;
 
 /// Decoded instructions of a frame, one slot a halfword.
@@ -59,7 +60,7 @@ pub struct RiscV {
     /// A debugger steps: no interrupt is taken.
     stepped: bool,
     /// Loops that wait for a time.
-    polls: waits::Polls,
+    polls: Polls,
 }
 
 impl std::fmt::Debug for RiscV {
@@ -88,7 +89,7 @@ impl RiscV {
             breakpoints: Vec::new(),
             resume_at: None,
             stepped: false,
-            polls: waits::Polls::default(),
+            polls: Polls::default(),
         }
     }
 
@@ -178,7 +179,7 @@ impl Cpu for RiscV {
         self.float = float::Float::default();
         self.reserved = None;
         self.waiting = false;
-        self.polls = waits::Polls::default();
+        self.polls = Polls::default();
     }
 
     fn run(&mut self, soc: &mut Soc, budget: u64) -> Exit {
@@ -192,7 +193,7 @@ impl Cpu for RiscV {
             self.reserved = None;
         }
         if self.pc != before {
-            self.stop_passing();
+            self.polls.stop(self.cycles);
         } else if self.polls.due {
             self.pass_rounds(soc);
         }
@@ -241,6 +242,10 @@ impl Cpu for RiscV {
         self.waiting
     }
 
+    fn stays_idle(&mut self, soc: &mut Soc) -> bool {
+        self.waiting && !self.pending(soc)
+    }
+
     fn skip(&mut self, cycles: u64) {
         self.idle = self.idle.saturating_add(cycles);
         self.cycles = self.cycles.saturating_add(cycles);
@@ -258,7 +263,7 @@ impl Cpu for RiscV {
         self.pc = pc;
         self.waiting = false;
         self.resume_at = None;
-        self.polls = waits::Polls::default();
+        self.polls = Polls::default();
     }
 
     fn register(&self, number: usize) -> Option<u32> {
@@ -300,11 +305,11 @@ impl Cpu for RiscV {
     }
 
     fn look_again(&mut self) {
-        self.stop_passing();
+        self.polls.stop(self.cycles);
     }
 
     fn begin_step(&mut self) {
-        self.polls = waits::Polls::default();
+        self.polls = Polls::default();
         self.stepped = true;
         self.resume_at = Some(self.pc);
     }

@@ -1,68 +1,16 @@
-//! Loops that wait for a time: they read a clock, compare, and begin again. Nothing else comes of a round, so rounds are passed
-//! over: time goes on as if they had been executed.
-//!
-//! A round is executed once under observation. It is one to pass over when no register that it reads before it writes it has
-//! another value at its end, memory holds what it held, and of the blocks' registers only those were written that hand out a
-//! clock's count. What such a round does depends on the time alone. Time is moved by a small share of what the loop has waited
-//! so far, so that its end is met as closely, and a wait costs a number of rounds that hardly grows with its length. An event
-//! of a block, or an input, ends it: the share does not depend on how a run is cut into pieces, and the same inputs give the same run.
+//! Looks at a round of a loop that may only wait for a time; see [`crate::waits`].
 
 use super::RiscV;
 use super::decode::{Kind, Op};
 use crate::soc::Soc;
-
-/// A place that was not read at for so many cycles is given up for another one.
-const STALE: u64 = 20_000;
-/// Instructions of a round at most.
-const LONGEST: u64 = 256;
-/// Rounds before one is looked at.
-const PATIENCE: u32 = 64;
-/// The share of the time waited by which time is moved at once.
-const SHARE: u64 = 1024;
-
-/// Reads of a clock, or of anything that may change with time, at the same place.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Polls {
-    pc: u32,
-    first: u64,
-    last: u64,
-    /// Cycles from one to the next: another distance is another wait.
-    distance: u64,
-    count: u32,
-    /// A round is to be looked at.
-    pub due: bool,
-    /// One is being looked at.
-    watching: bool,
-    /// Cycles that are still to be passed over.
-    pub left: u64,
-}
+use crate::waits::LONGEST;
 
 impl RiscV {
-    /// Notes a read; true when the slice is to end so that a round can be looked at.
-    #[inline]
-    pub(super) fn polled(&mut self, pc: u32, cycles: u64) -> bool {
-        let polls = &mut self.polls;
-        if polls.watching {
-            return false;
-        }
-        let distance = cycles.saturating_sub(polls.last);
-        if pc == polls.pc && distance == polls.distance {
-            (polls.last, polls.count) = (cycles, polls.count.saturating_add(1));
-            polls.due = polls.count >= PATIENCE;
-            return polls.due;
-        }
-        // Another read of the same round does not begin a new wait.
-        if pc == polls.pc || distance > STALE {
-            *polls = Polls { pc, first: cycles, last: cycles, distance, ..Polls::default() };
-        }
-        false
-    }
-
     /// Looks at a round, and passes over as many as time is to move by.
     pub(super) fn pass_rounds(&mut self, soc: &mut Soc) {
         self.polls.due = false;
         // Other cores, and whoever stops at addresses, see every round.
-        if !soc.alone || !self.breakpoints.is_empty() || self.stepped {
+        if soc.alone_until <= self.cycles + 2 * LONGEST || !self.breakpoints.is_empty() || self.stepped {
             return;
         }
         // Looking takes time: not right before something happens.
@@ -73,22 +21,7 @@ impl RiscV {
         let to_the_read =
             (0..LONGEST).any(|_| self.pc == self.polls.pc || !self.watched_step(soc, &mut Round::default()));
         let period = if to_the_read && self.pc == self.polls.pc { self.round(soc) } else { None };
-        self.polls.watching = false;
-        let Some(period) = period.filter(|period| *period == self.polls.distance) else {
-            // Not such a loop: it is not looked at again for a while.
-            self.polls = Polls::default();
-            return;
-        };
-        let waited = self.cycles.saturating_sub(self.polls.first);
-        self.polls.left = waited / SHARE / period * period;
-        self.polls.last = (self.cycles + self.polls.left).saturating_sub(period);
-    }
-
-    /// Something has happened: the loop looks for itself.
-    pub(super) fn stop_passing(&mut self) {
-        if std::mem::take(&mut self.polls.left) > 0 {
-            self.polls.last = self.cycles.saturating_sub(self.polls.distance);
-        }
+        self.polls.looked(self.cycles, period);
     }
 
     /// Executes a round from the read on; its length when nothing comes of it.

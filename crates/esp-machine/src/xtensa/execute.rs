@@ -85,7 +85,7 @@ impl Xtensa {
 
     /// Decodes the instruction at `pc`; the address that cannot be fetched when there is none.
     #[cold]
-    fn decode_at(&mut self, soc: &mut Soc, page: &mut Decoded, frame: u32, pc: u32) -> Result<Op, u32> {
+    pub(super) fn decode_at(&mut self, soc: &mut Soc, page: &mut Decoded, frame: u32, pc: u32) -> Result<Op, u32> {
         let mut word = 0;
         let mut length = 2;
         let mut index = 0;

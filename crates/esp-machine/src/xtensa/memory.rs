@@ -27,7 +27,11 @@ impl Xtensa {
         if is_code_bus(address) && (size < 4 || address & 3 != 0) {
             return Err(self.not_a_word(address, size));
         }
-        soc.load(address, size).map_err(|fault| self.refused(soc, fault, address, false))
+        let value = soc.load(address, size).map_err(|fault| self.refused(soc, fault, address, false))?;
+        if soc.is_register(address) {
+            self.polled();
+        }
+        Ok(value)
     }
 
     #[cold]

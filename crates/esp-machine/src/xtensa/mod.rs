@@ -13,10 +13,12 @@ mod mac16;
 mod memory;
 mod pie;
 mod special;
+mod waits;
 mod window;
 
 use crate::cpu::{Cpu, Exit};
 use crate::soc::Soc;
+use crate::waits::Polls;
 use exceptions::{Interrupts, Trap};
 use kind::{Op, Options};
 
@@ -95,6 +97,8 @@ pub struct Xtensa {
     resume_at: Option<u32>,
     /// A debugger steps: no interrupt is taken.
     stepped: bool,
+    /// Loops that wait for a time.
+    polls: Polls,
 }
 
 impl std::fmt::Debug for Xtensa {
@@ -161,6 +165,7 @@ impl Xtensa {
             watching_data: false,
             resume_at: None,
             stepped: false,
+            polls: Polls::default(),
         };
         core.reset_interrupts();
         core
@@ -230,14 +235,25 @@ impl Cpu for Xtensa {
         let end = self.cycles.saturating_add(budget);
         soc.shared.stop = false;
         while self.cycles < end && !soc.shared.stop {
+            let before = self.pc;
             if !self.stepped || self.waiting {
                 self.interrupt(soc);
             }
             if self.waiting {
                 return Exit::Idle;
             }
+            if self.pc != before {
+                self.polls.stop(self.cycles);
+            } else if self.polls.due {
+                self.pass_rounds(soc);
+                continue;
+            }
             self.attention = false;
             self.limit = end.min(self.next_match());
+            if self.polls.left > 0 {
+                self.pass();
+                continue;
+            }
             if let Some(exit) = self.run_part(soc) {
                 return exit;
             }
@@ -257,6 +273,13 @@ impl Cpu for Xtensa {
         self.waiting
     }
 
+    fn stays_idle(&mut self, soc: &mut Soc) -> bool {
+        self.waiting && {
+            let raised = self.look(soc);
+            self.pending_level(raised).is_none()
+        }
+    }
+
     fn skip(&mut self, cycles: u64) {
         self.idle = self.idle.saturating_add(cycles);
         self.cycles = self.cycles.saturating_add(cycles);
@@ -274,6 +297,7 @@ impl Cpu for Xtensa {
     fn set_pc(&mut self, pc: u32) {
         self.pc = pc;
         self.resume_at = None;
+        self.polls = Polls::default();
     }
 
     /// As Espressif's GDB numbers them: `pc`, `ar0`…`ar63`, loops, SAR, windows, PS, and what the core's options add.
@@ -326,7 +350,12 @@ impl Cpu for Xtensa {
         self.update_watching();
     }
 
+    fn look_again(&mut self) {
+        self.polls.stop(self.cycles);
+    }
+
     fn begin_step(&mut self) {
+        self.polls = Polls::default();
         self.stepped = true;
         self.resume_at = Some(self.pc);
     }

@@ -46,7 +46,10 @@ impl Xtensa {
             231 => self.vecbase,
             232 => self.cause,
             233 => self.debug_cause,
-            234 => self.count(),
+            234 => {
+                self.polled();
+                self.count()
+            }
             235 => self.id,
             238 => self.fault_address,
             240..=242 => self.interrupts.compare[number as usize - 240],

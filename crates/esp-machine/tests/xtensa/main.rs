@@ -8,6 +8,7 @@ mod bootable;
 mod fuzz;
 mod loader;
 mod security;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn sent(events: &[Event]) -> Vec<u8> {
 }
 
 fn main() -> ExitCode {
-    let trials = [apps::trials(), fuzz::trials(), loader::trials(), security::trials()].into_iter().flatten().collect();
+    let trials = [apps::trials(), fuzz::trials(), loader::trials(), security::trials(), waits::trials()];
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
