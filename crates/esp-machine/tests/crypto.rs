@@ -2,35 +2,17 @@
 #![cfg(feature = "roms")]
 #![allow(clippy::unwrap_used, clippy::disallowed_types, missing_docs)]
 
-use esp_machine::{Config, Machine};
-use esp_model::efuse::bits::to_words;
-use esp_model::secure::{PrivateKey, PublicKey, Scheme};
-use esp_sim::efuse::Efuse;
+use esp_machine::Machine;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
+#[path = "support/crypto.rs"]
+mod crypto;
 #[path = "support/registers.rs"]
 mod registers;
 
+use crypto::{hex, machine, read, with_key, write};
 use registers::{load, store};
-
-fn write(machine: &mut Machine, address: u32, bytes: &[u8]) {
-    for (at, word) in (address..).step_by(4).zip(bytes.chunks_exact(4)) {
-        store(machine, at, u32::from_le_bytes(word.try_into().unwrap()));
-    }
-}
-
-fn read(machine: &mut Machine, address: u32, length: u32) -> Vec<u8> {
-    (0..length).step_by(4).flat_map(|at| load(machine, address + at).to_le_bytes()).collect()
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-fn machine(id: &str) -> Machine {
-    Machine::new(Config::new(id, 1 << 20).unwrap()).unwrap()
-}
 
 /// A chip whose accelerators are tried: where AES, SHA and the DMA controller are, RAM that it reaches, and where the first
 /// channel has its links (out, in) and the numbers of whom it serves.
@@ -270,17 +252,6 @@ fn long_hashes_equal_those_of_sha2_by_registers_and_by_dma() {
     }
 }
 
-/// A chip with this key in its third key block, for this purpose.
-fn with_key(id: &str, key: &[u8; 32], purpose: u8) -> Machine {
-    let mut config = Config::new(id, 1 << 20).unwrap();
-    let mut words = config.efuse.decoded().words.clone();
-    let block = config.efuse.table().blocks.iter().find(|block| block.name == "BLOCK_KEY2").unwrap().id;
-    words.insert(block, to_words(key));
-    config.efuse = Efuse::new(config.efuse.table(), words);
-    config.efuse.set("KEY_PURPOSE_2", &[purpose]);
-    Machine::new(config).unwrap()
-}
-
 #[test]
 fn hmac_with_a_key_of_the_efuses_equals_that_of_the_crate() {
     let key: [u8; 32] = std::array::from_fn(|index| (index * 5 + 1) as u8);
@@ -325,112 +296,79 @@ fn hmac_refuses_a_key_of_another_purpose() {
     assert_eq!(load(&mut machine, 0x6003_e068), 1);
 }
 
-/// The point that keys are multiples of.
-const GENERATOR: &str = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
-                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
-
-fn reversed(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().rev().copied().collect()
-}
-
-#[test]
-fn a_curves_point_is_multiplied_and_checked_as_by_the_crate() {
-    let mut state = 1u8;
-    let mut random = |bytes: &mut [u8]| {
-        for byte in bytes {
-            state = state.wrapping_mul(29).wrapping_add(7);
-            *byte = state;
-        }
-    };
-    let private = PrivateKey::generate(Scheme::EcdsaP256, &mut random).unwrap();
-    let PrivateKey::Ecdsa(_, scalar) = &private else { panic!("another kind of key") };
-    let PublicKey::Ecdsa(_, point) = private.public().unwrap() else { panic!("another kind of key") };
-    for (id, base) in [("esp32c2", 0x6003_e000), ("esp32c6", 0x6008_b000)] {
-        let mut machine = machine(id);
-        write(&mut machine, base + 0x100, &reversed(scalar));
-        write(&mut machine, base + 0x120, &reversed(&hex(&GENERATOR[..64])));
-        write(&mut machine, base + 0x140, &reversed(&hex(&GENERATOR[64..])));
-        // Verify, then multiply.
-        store(&mut machine, base + 0x1c, 3 << 5 | 4 | 1);
-        assert_eq!(load(&mut machine, base + 0xc), 1, "{id}");
-        assert_eq!(load(&mut machine, base + 0x1c) >> 8 & 1, 1, "{id}: the point is on the curve");
-        assert_eq!(reversed(&read(&mut machine, base + 0x120, 32)), point[..32], "{id}");
-        assert_eq!(reversed(&read(&mut machine, base + 0x140, 32)), point[32..], "{id}");
-        store(&mut machine, base + 0x18, 1);
-        assert_eq!(load(&mut machine, base + 0xc), 0, "{id}");
-        store(&mut machine, base + 0x120, 1);
-        store(&mut machine, base + 0x1c, 2 << 5 | 4 | 1);
-        assert_eq!(load(&mut machine, base + 0x1c) >> 8 & 1, 0, "{id}: another point is not");
-    }
-}
-
-/// A chip with the larger accelerator: base, distance of its memories, first bit of the mode, bits of the curve.
-const LARGER: [(&str, u32, u32, u32); 3] =
-    [("esp32h2", 0x6008_b000, 0x20, 4), ("esp32c61", 0x6008_b000, 0x20, 4), ("esp32c5", 0x6008_b000, 0x30, 5)];
+/// Examples 2 to 4 of McGrew and Viega, The Galois/Counter Mode of Operation, with a key of 128 bits: key, IV, additional data,
+/// plain text, cipher text, tag.
+const GALOIS: [[&str; 6]; 3] = [
+    [
+        "00000000000000000000000000000000",
+        "000000000000000000000000",
+        "",
+        "00000000000000000000000000000000",
+        "0388dace60b6a392f328c2b971b2fe78",
+        "ab6e47d42cec13bdf53a67b21257bddf",
+    ],
+    [
+        "feffe9928665731c6d6a8f9467308308",
+        "cafebabefacedbaddecaf888",
+        "",
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b391aafd255",
+        "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091473f5985",
+        "4d5c2af327cd64a62cf35abd2ba6fab4",
+    ],
+    [
+        "feffe9928665731c6d6a8f9467308308",
+        "cafebabefacedbaddecaf888",
+        "feedfacedeadbeeffeedfacedeadbeefabaddad2",
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091",
+        "5bc94fbc3221a5db94fae95ae7121a47",
+    ],
+];
 
 #[test]
-fn the_larger_accelerator_multiplies_on_each_curve_and_in_jacobian_coordinates() {
-    let mut state = 9u8;
-    let mut random = |bytes: &mut [u8]| {
-        for byte in bytes {
-            state = state.wrapping_mul(29).wrapping_add(7);
-            *byte = state;
-        }
-    };
-    for (id, base, step, mode_bit) in LARGER {
-        for (scheme, size, curve) in
-            [(Scheme::EcdsaP192, 24, 0), (Scheme::EcdsaP256, 32, 1), (Scheme::EcdsaP384, 48, 2)]
-        {
-            if size == 48 && step != 0x30 {
-                continue;
+fn galois_counter_mode_comes_out_as_its_authors_say() {
+    let chip = CHIPS.iter().find(|chip| chip.id == "esp32s2").unwrap();
+    for [key, iv, additional, plain, secret, tag] in GALOIS {
+        for decrypt in [false, true] {
+            let (text, wanted) = if decrypt { (hex(secret), hex(plain)) } else { (hex(plain), hex(secret)) };
+            let (additional, whole) = (hex(additional), |length: usize| length.div_ceil(16));
+            let mut input = additional.clone();
+            input.resize(16 * whole(additional.len()), 0);
+            input.extend(&text);
+            // What stands behind the text's end is nothing to the tag.
+            input.resize(16 * (whole(additional.len()) + whole(text.len())), 0x5a);
+            input.extend((additional.len() as u64 * 8).to_be_bytes());
+            input.extend((text.len() as u64 * 8).to_be_bytes());
+            let mut machine = machine(chip.id);
+            write(&mut machine, chip.aes, &hex(key));
+            let bits = (text.len() * 8 % 128) as u32;
+            for (offset, value) in [
+                (0x40, if decrypt { 4 } else { 0 }),
+                (0x94, 6),
+                (0xa0, whole(additional.len()) as u32),
+                (0xa4, bits),
+                (0x90, 1),
+                (0x48, 1),
+            ] {
+                store(&mut machine, chip.aes + offset, value);
             }
-            let [one, other] = [(); 2].map(|()| PrivateKey::generate(scheme, &mut random).unwrap());
-            let (PrivateKey::Ecdsa(_, scalar), PublicKey::Ecdsa(_, point)) = (&one, other.public().unwrap()) else {
-                panic!("another kind of key")
-            };
-            let wanted = esp_model::secure::curve::multiply(scheme, scalar, &point).unwrap();
-            let mut machine = machine(id);
-            let at = |memory: u32| base + 0x100 + step * memory;
-            write(&mut machine, at(0), &reversed(scalar));
-            write(&mut machine, at(1), &reversed(&point[..size]));
-            write(&mut machine, at(2), &reversed(&point[size..]));
-            store(&mut machine, base + 0x1c, 7 << mode_bit | curve << 2 | 1);
-            assert_eq!(load(&mut machine, base + 0x1c) >> 29 & 1, 1, "{id} {size}: on the curve");
-            let jacobian = [3, 4].map(|memory| reversed(&read(&mut machine, at(memory), size as u32))).concat();
-            assert_eq!(jacobian, wanted, "{id} {size}");
-            store(&mut machine, base + 0x1c, 6 << mode_bit | curve << 2 | 1);
-            assert_eq!(load(&mut machine, base + 0x1c) >> 29 & 1, 1, "{id} {size}: the product is on the curve, too");
-            store(&mut machine, base + 0x1c, curve << 2 | 1);
-            assert_eq!([1, 2].map(|memory| reversed(&read(&mut machine, at(memory), size as u32))).concat(), wanted);
+            assert_eq!(load(&mut machine, chip.aes + 0x4c), 0, "the hash key is there");
+            if key.starts_with("00") {
+                assert_eq!(read(&mut machine, chip.aes + 0x60, 16), hex("66e94bd4ef8a2c3b884cfa59ca342b2e"));
+            }
+            write(&mut machine, chip.aes + 0x70, &[hex(iv), hex("00000001")].concat());
+            chip.chain(&mut machine, &input, 0);
+            store(&mut machine, chip.aes + 0x98, whole(text.len()) as u32);
+            store(&mut machine, chip.aes + 0xa8, 1);
+            assert_eq!(load(&mut machine, chip.aes + 0x4c), 2);
+            assert_eq!(machine.peek(chip.ram + 0x1000, text.len()), wanted, "decrypt {decrypt}");
+            assert_eq!(read(&mut machine, chip.aes + 0x80, 16), hex(tag), "decrypt {decrypt}");
+            store(&mut machine, chip.aes + 0xb8, 1);
+            assert_eq!(load(&mut machine, chip.aes + 0x4c), 0);
         }
     }
 }
 
-#[test]
-fn the_larger_accelerator_adds_subtracts_multiplies_and_divides_modulo_the_order() {
-    // Any two numbers below the order of P-192.
-    let a = hex("0000000019daa5ed2ed2d4a2b2a3d5e9c0c0b1f6d8b6e0d1");
-    let b = hex("00000000000000f4d2a1c09a77e1f2b3c4d5e6f708192a3b");
-    for (id, base, step, mode_bit) in LARGER {
-        let mut machine = machine(id);
-        let at = |memory: u32| base + 0x100 + step * memory;
-        let mut compute = |mode: u32, a: &[u8], b: &[u8]| {
-            write(&mut machine, at(1), &reversed(a));
-            write(&mut machine, at(2), &reversed(b));
-            store(&mut machine, base + 0x1c, mode << mode_bit | 1);
-            reversed(&read(&mut machine, at(if mode < 10 { 1 } else { 2 }), 24))
-        };
-        let sum = compute(8, &a, &b);
-        assert_eq!(compute(9, &sum, &b), a, "{id}");
-        let product = compute(10, &a, &b);
-        assert_ne!(product, a);
-        assert_eq!(compute(11, &product, &b), a, "{id}: what was multiplied is divided");
-        let one = compute(11, &a, &a);
-        assert_eq!((one[23], one[..23].iter().all(|byte| *byte == 0)), (1, true), "{id}");
-    }
-}
-
-/// A private key as Espressif's tools encrypt it for the signature unit.
 fn encrypted_key(key: &[u8; 32], iv: &[u8; 16], size: usize, [exponent, modulus]: [u64; 2]) -> Vec<u8> {
     use aes::Aes256;
     use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};

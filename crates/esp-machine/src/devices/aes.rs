@@ -1,8 +1,10 @@
-//! The AES accelerator: single blocks by registers, longer texts by DMA in the modes ECB, CBC, OFB, CTR and CFB.
+//! The AES accelerator: single blocks by registers, longer texts by DMA in the modes ECB, CBC, OFB, CTR and CFB, on some
+//! chips GCM.
 
 use aes::cipher::{BlockCipherDecrypt as _, BlockCipherEncrypt as _, KeyInit as _};
 use aes::{Aes128, Aes192, Aes256};
 
+use super::aes_gcm;
 use super::dma::Dma;
 use crate::chip::{Board, Peripheral};
 use crate::device::{Ctx, Device};
@@ -14,13 +16,21 @@ const MODE: u32 = 0x40;
 const TRIGGER: u32 = 0x48;
 const STATE: u32 = 0x4c;
 const IV: u32 = 0x50;
+const HASH: u32 = 0x60;
+const FIRST_COUNTER: u32 = 0x70;
+const TAG: u32 = 0x80;
 const DMA_ENABLE: u32 = 0x90;
 const BLOCK_MODE: u32 = 0x94;
 const BLOCK_NUM: u32 = 0x98;
 const INC_SEL: u32 = 0x9c;
+const ADDITIONAL_NUM: u32 = 0xa0;
+const REMAINDER: u32 = 0xa4;
+const CONTINUE: u32 = 0xa8;
 const INT_CLEAR: u32 = 0xac;
 const INT_ENABLE: u32 = 0xb0;
 const DMA_EXIT: u32 = 0xb8;
+/// BLOCK_MODE: Galois/counter mode, for chips that have it.
+const GCM: u32 = 6;
 /// As many blocks as are worked on at once; the counter has more bits than any memory has blocks.
 const MOST_BLOCKS: u32 = 1 << 18;
 
@@ -132,6 +142,7 @@ impl Chain {
 pub struct Aes {
     source: u32,
     dma: Dma,
+    gcm: bool,
     /// A text by DMA is done, and its end was not acknowledged.
     done: bool,
     raised: bool,
@@ -140,7 +151,7 @@ pub struct Aes {
 impl Aes {
     pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         let source = it.sources.first().copied().unwrap_or(u32::MAX);
-        Self { source, dma: Dma::new(board, it), done: false, raised: false }
+        Self { source, dma: Dma::new(board, it), gcm: it.number("gcm") != 0, done: false, raised: false }
     }
 
     fn start(&mut self, ctx: &mut Ctx<'_>) {
@@ -150,6 +161,9 @@ impl Aes {
         if ctx.get(DMA_ENABLE) & 1 == 0 {
             let text = bytes(ctx, TEXT_IN);
             return put(ctx, TEXT_OUT, &cipher.apply(text, decrypt));
+        }
+        if self.gcm && ctx.get(BLOCK_MODE) == GCM {
+            return put(ctx, HASH, &aes_gcm::hash_key(&cipher));
         }
         let long_counter = ctx.get(INC_SEL) & 1 != 0;
         let mut chain = Chain { mode: ctx.get(BLOCK_MODE), decrypt, long_counter, iv: bytes(ctx, IV) };
@@ -165,6 +179,31 @@ impl Aes {
         }
         self.dma.write(ctx, &out);
         put(ctx, IV, &chain.iv);
+        (self.done, self.raised) = (true, true);
+    }
+
+    /// The hash key was read, the first counter block written: additional data, text and lengths follow.
+    fn go_on(&mut self, ctx: &mut Ctx<'_>) {
+        let mode = ctx.get(MODE);
+        let Some(cipher) = Cipher::new(&bytes(ctx, KEY), mode & 3) else { return };
+        let [additional, text] = [ADDITIONAL_NUM, BLOCK_NUM].map(|at| ctx.get(at).min(MOST_BLOCKS) as usize);
+        let mut input = self.dma.read(ctx, 16 * (additional + text + 1));
+        input.resize(16 * (additional + text + 1), 0);
+        let blocks: Vec<Block> =
+            input.chunks_exact(16).map(|block| std::array::from_fn(|index| block[index])).collect();
+        let (before, lengths) = blocks.split_at(additional + text);
+        let job = aes_gcm::Job {
+            cipher: &cipher,
+            decrypt: mode & 4 != 0,
+            first: bytes(ctx, FIRST_COUNTER),
+            additional: before.get(..additional).unwrap_or_default(),
+            text: before.get(additional..).unwrap_or_default(),
+            valid_bits: ctx.get(REMAINDER) & 0x7f,
+            lengths: lengths.first().copied().unwrap_or_default(),
+        };
+        let (out, tag) = job.run();
+        self.dma.write(ctx, &out);
+        put(ctx, TAG, &tag);
         (self.done, self.raised) = (true, true);
     }
 
@@ -186,6 +225,7 @@ impl Device for Aes {
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
         match offset {
             TRIGGER if value & 1 != 0 => self.start(ctx),
+            CONTINUE if value & 1 != 0 && self.gcm && ctx.get(BLOCK_MODE) == GCM => self.go_on(ctx),
             DMA_EXIT => self.done = false,
             INT_CLEAR => self.raised &= value & 1 == 0,
             _ => ctx.store(offset, value),

@@ -2,7 +2,7 @@
 //! curve's prime or order; P-192 and P-256, on some chips P-384.
 //!
 //! Numbers stand in memories of words, lowest first. A point in Jacobian coordinates comes out with Z = 1: the same point as on
-//! silicon, but not the same three numbers. Two points are not added.
+//! silicon, but not the same three numbers.
 
 use crypto_bigint::{BoxedUint, NonZero};
 use esp_model::secure::{Scheme, curve};
@@ -23,15 +23,15 @@ const Y: u32 = 2;
 const JACOBIAN: [u32; 3] = [3, 4, 5];
 
 /// A curve's size in bytes, prime and order.
-struct Curve {
-    scheme: Scheme,
-    size: usize,
+pub(super) struct Curve {
+    pub scheme: Scheme,
+    pub size: usize,
     prime: &'static str,
     order: &'static str,
 }
 
 /// By the value of the field that chooses.
-static CURVES: [Curve; 3] = [
+pub(super) static CURVES: [Curve; 3] = [
     Curve {
         scheme: Scheme::EcdsaP192,
         size: 24,
@@ -100,12 +100,14 @@ impl Ecc {
         let (size, scheme) = (curve.size, curve.scheme);
         let mode = conf >> self.mode & self.mode_mask;
         let point = [self.number(ctx, X, size), self.number(ctx, Y, size)].concat();
-        // 0: times k; 2: on the curve? 3: both; 4: times k, Jacobian; 7: on the curve, and times k, Jacobian.
+        // 0: times k; 2: on the curve? 3: both; 4: times k, Jacobian; 5: plus the Jacobian point; 6: is that on the curve?
+        // 7: on the curve, and times k, Jacobian.
         self.on_curve = matches!(mode, 2 | 3 | 7) && curve::contains(scheme, &point);
         match mode {
             0 | 4 => self.multiply(ctx, curve, &point, mode == 4),
             3 | 7 if self.on_curve => self.multiply(ctx, curve, &point, mode == 7),
-            6 => self.on_curve = self.jacobian_on_curve(ctx, curve),
+            5 => self.add(ctx, curve, &point),
+            6 => self.on_curve = self.jacobian(ctx, curve).is_some_and(|point| curve::contains(scheme, &point)),
             8..=11 => {
                 // The base is chosen by the bit below the mode.
                 let modulus = if conf >> (self.mode - 1) & 1 != 0 { curve.prime } else { curve.order };
@@ -121,11 +123,23 @@ impl Ecc {
 
     fn multiply(&self, ctx: &mut Ctx<'_>, curve: &Curve, point: &[u8], jacobian: bool) {
         let product = curve::multiply(curve.scheme, &self.number(ctx, 0, curve.size), point);
+        self.leave(ctx, curve, product, jacobian);
+    }
+
+    /// The sum can be read in both forms.
+    fn add(&self, ctx: &mut Ctx<'_>, curve: &Curve, point: &[u8]) {
+        let other = self.jacobian(ctx, curve);
+        let sum = other.and_then(|other| curve::add(curve.scheme, point, &other));
+        self.leave(ctx, curve, sum.clone(), false);
+        self.leave(ctx, curve, sum, true);
+    }
+
+    fn leave(&self, ctx: &mut Ctx<'_>, curve: &Curve, result: Option<Vec<u8>>, jacobian: bool) {
         // The point at infinity, and what is no point, gives 0.
-        let there = product.is_some();
-        let product = product.unwrap_or_else(|| vec![0; 2 * curve.size]);
+        let there = result.is_some();
+        let result = result.unwrap_or_else(|| vec![0; 2 * curve.size]);
         let memories = if jacobian { [JACOBIAN[0], JACOBIAN[1]] } else { [X, Y] };
-        for (memory, half) in memories.into_iter().zip(product.chunks(curve.size)) {
+        for (memory, half) in memories.into_iter().zip(result.chunks(curve.size)) {
             self.put(ctx, memory, half);
         }
         if jacobian {
@@ -137,15 +151,13 @@ impl Ecc {
         }
     }
 
-    fn jacobian_on_curve(&self, ctx: &mut Ctx<'_>, curve: &Curve) -> bool {
+    /// The point in Jacobian coordinates, as `x‖y`.
+    fn jacobian(&self, ctx: &mut Ctx<'_>, curve: &Curve) -> Option<Vec<u8>> {
         let [x, y, z] = JACOBIAN.map(|memory| self.number(ctx, memory, curve.size));
         let divided = |number: &[u8], times: usize| {
             (0..times).try_fold(number.to_vec(), |number, _| arithmetic(11, [&number, &z], curve.prime))
         };
-        match (divided(&x, 2), divided(&y, 3)) {
-            (Some(x), Some(y)) => curve::contains(curve.scheme, &[x, y].concat()),
-            _ => false,
-        }
+        Some([divided(&x, 2)?, divided(&y, 3)?].concat())
     }
 
     fn update(&self, ctx: &mut Ctx<'_>) {

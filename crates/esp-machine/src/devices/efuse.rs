@@ -8,6 +8,8 @@ use crate::device::{Ctx, Device};
 pub struct EfuseController {
     command: u32,
     status: u32,
+    /// Where software says which block has the key for signatures; 0 where the register file knows.
+    choice: u32,
     /// What the status register says when nothing is going on.
     idle: u32,
     /// After a read command the command register is seen busy once.
@@ -20,6 +22,7 @@ impl EfuseController {
         Self {
             command: it.number("command"),
             status: it.number("status"),
+            choice: it.number("choice"),
             idle: it.number_or("idle", 1),
             busy_once: it.number("busy_once") != 0,
             busy: 0,
@@ -41,7 +44,9 @@ impl Device for EfuseController {
 
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
         let address = ctx.base.wrapping_add(offset);
-        if !ctx.shared.efuse.write(address, value) {
+        if self.choice != 0 && offset == self.choice {
+            ctx.put(offset, value);
+        } else if !ctx.shared.efuse.write(address, value) {
             ctx.store(offset, value);
         }
         if offset == self.command && self.busy_once {

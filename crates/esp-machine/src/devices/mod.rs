@@ -2,10 +2,12 @@
 
 mod adc;
 mod aes;
+mod aes_gcm;
 mod cores;
 mod dma;
 mod ds;
 mod ecc;
+mod ecdsa;
 mod efuse;
 mod encryptor;
 mod flash;
@@ -61,6 +63,7 @@ const KINDS: &[(&str, Make)] = &[
     ("hmac", |_, it| Box::new(hmac::Hmac::new(it))),
     ("ds", |_, it| Box::new(ds::DigitalSignature::new(it))),
     ("ecc", |_, it| Box::new(ecc::Ecc::new(it))),
+    ("ecdsa", |_, it| Box::new(ecdsa::Ecdsa::new(it))),
     ("secure_boot", |board, _| Box::new(secure_boot::SecureBoot::new(board))),
     ("encryptor", |board, it| Box::new(encryptor::Xts::new(board, it))),
     ("encryptor_first", |board, _| Box::new(encryptor::First(board))),

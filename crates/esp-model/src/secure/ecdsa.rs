@@ -43,8 +43,12 @@ macro_rules! curve {
             }
 
             pub fn sign(scalar: &[u8], digest: &[u8]) -> Result<Vec<u8>, SecureError> {
+                sign_with(scalar, digest, &[])
+            }
+
+            pub fn sign_with(scalar: &[u8], digest: &[u8], more: &[u8]) -> Result<Vec<u8>, SecureError> {
                 let key = key(scalar)?.to_nonzero_scalar();
-                let (signature, _) = hazmat::sign_prehashed_rfc6979::<$krate::$curve, $digest>(&key, digest, &[]);
+                let (signature, _) = hazmat::sign_prehashed_rfc6979::<$krate::$curve, $digest>(&key, digest, more);
                 Ok(signature.to_bytes().to_vec())
             }
 
@@ -61,6 +65,11 @@ macro_rules! curve {
             pub fn multiply(scalar: &[u8], xy: &[u8]) -> Option<Vec<u8>> {
                 let product = point(xy).ok()?.to_projective() * *key(scalar).ok()?.to_nonzero_scalar();
                 Some(coordinates(&Point::from_affine(product.to_affine()).ok()?))
+            }
+
+            pub fn add(xy: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+                let sum = point(xy).ok()?.to_projective() + point(other).ok()?.to_projective();
+                Some(coordinates(&Point::from_affine(sum.to_affine()).ok()?))
             }
 
             pub fn signature_from_der(der: &[u8]) -> Option<Vec<u8>> {
