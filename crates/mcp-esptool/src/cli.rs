@@ -223,7 +223,7 @@ enum Failure {
 
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
-        Self::Tool(error, false)
+        Self::Tool(terminal::for_person(error, None), false)
     }
 }
 
@@ -259,9 +259,7 @@ pub fn main() -> ExitCode {
             if as_json {
                 let _ = print(&format!("{:#}", json!({ "error": error })));
             } else {
-                let error = terminal::for_person(error.clone());
                 eprintln!("{error}");
-                eprint!("{}", terminal::where_resources_are(&error));
             }
             ExitCode::from(match error.code.class() {
                 Class::Cancelled => 130,
@@ -310,7 +308,7 @@ fn run(matches: &clap::ArgMatches) -> Result<(), Failure> {
         Some(Command::Ledger { action, args, json }) => {
             let Value::Object(input) = arguments(&args)? else { return Ok(()) };
             let reply = factory::cli::ledger(&Ctx::new(config)?, &Job::new(), &action, input);
-            answer(reply, json)
+            answer(reply, json, None)
         }
         Some(Command::Tools { name: Some(name), .. }) => show::tool(&name),
         Some(Command::Tools { name: None, json }) => show::tools(&Ctx::new(config)?, json),

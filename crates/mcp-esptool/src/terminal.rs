@@ -20,23 +20,15 @@ use esp_ops::config::Config;
 use esp_ops::error::ToolError;
 use esp_ops::words::counted;
 
+use crate::verbs::{self, Verb};
 use crate::{doctor, documents, skills};
 
-/// The error with the next step of its code as a person at a terminal takes it.
-pub fn for_person(mut error: ToolError) -> ToolError {
+/// The error with its next step as a person at a terminal takes it: commands instead of tools, and options of `verb`.
+pub fn for_person(mut error: ToolError, verb: Option<&Verb>) -> ToolError {
     let hint = error.hint().filter(|hint| hint.next == error.next_step);
-    if let Some(step) = hint.and_then(|hint| hint.terminal.as_deref()) {
-        error.next_step = step.to_owned();
-    }
+    let step = hint.and_then(|hint| hint.terminal.as_deref()).unwrap_or(&error.next_step);
+    error.next_step = verbs::as_commands(step, verb);
     error
-}
-
-/// How to read the resource that an error names, on a terminal.
-pub fn where_resources_are(error: &ToolError) -> &'static str {
-    match error.next_step.contains("esp://") {
-        true => "(`mcp-esptool resource esp://…` prints a resource)\n",
-        false => "",
-    }
 }
 
 /// The text at an address that hints name.

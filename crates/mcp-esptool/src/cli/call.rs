@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Failure, print};
 use crate::ctx::Ctx;
 use crate::tool::{self, Entry};
-use crate::tools;
+use crate::{terminal, tools, verbs};
 
 /// The tool of this name.
 pub(super) fn entry(name: &str) -> Result<&'static Entry, Failure> {
@@ -42,16 +42,23 @@ pub(super) fn call(ctx: &Ctx, name: &str, args: &[String], as_json: bool, junit:
         let report = esp_factory::junit::report(name, result.as_ref().map(|reply| &reply.data));
         std::fs::write(path, report).map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
     }
-    answer(result, as_json)
+    answer(result, as_json, None)
 }
 
-/// Prints what came of a call.
-pub(super) fn answer(result: Result<crate::tool::Reply, ToolError>, as_json: bool) -> Result<(), Failure> {
-    let reply = result.map_err(|error| Failure::Tool(error, as_json))?;
+/// Prints what came of a call, or of a verb's.
+pub(super) fn answer(
+    result: Result<crate::tool::Reply, ToolError>,
+    as_json: bool,
+    verb: Option<&verbs::Verb>,
+) -> Result<(), Failure> {
+    let reply = result.map_err(|error| match as_json {
+        true => Failure::Tool(error, true),
+        false => Failure::Tool(terminal::for_person(error, verb), false),
+    })?;
     let judged = verdict(&reply.data);
     // A person can scroll: nothing is cut at a terminal.
     let text = reply.whole.unwrap_or(reply.text);
-    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { text })?;
+    print(&if as_json { format!("{:#}", Value::Object(reply.data)) } else { verbs::next_lines(&text) })?;
     judged
 }
 

@@ -97,13 +97,7 @@ fn line(entry: &Entry, arguments: &str) -> String {
     let mut words = vec!["mcp-esptool call".to_string(), entry.name.to_string()];
     for (name, value) in &fields {
         let value = value.as_str().map_or_else(|| value.to_string(), String::from);
-        words.push(quoted(&format!("{name}={value}")));
+        words.push(verbs::quoted(&format!("{name}={value}")));
     }
     words.join(" ")
-}
-
-/// For a shell.
-fn quoted(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "=_-./:,+@%".contains(letter);
-    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

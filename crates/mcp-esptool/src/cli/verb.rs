@@ -43,7 +43,7 @@ pub(super) fn run(globals: &Globals, name: &str, matches: &ArgMatches) -> Result
     }
     match reply {
         Ok(reply) if line.quiet => verdict(&reply.data)?,
-        reply => answer(reply, line.json)?,
+        reply => answer(reply, line.json, Some(line.verb))?,
     }
     if line.watch { watch(&ctx, &line) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@ mod grammar;
 mod line;
 mod options;
 mod picker;
+mod said;
 mod table;
 mod words;
 
@@ -17,12 +18,13 @@ use crate::tools;
 pub use grammar::{commands, help_template};
 pub use line::arranged;
 pub use picker::pick;
+pub use said::{as_commands, next_lines, quoted};
 pub use table::{Verb, find, table};
 
 /// One call of a verb: what the command line says.
 pub struct Line {
     /// The verb that does the work, below its parents.
-    verb: &'static Verb,
+    pub verb: &'static Verb,
     /// The tool that is called.
     pub entry: &'static Entry,
     /// Its parameters.

@@ -128,3 +128,52 @@ fn variables_of_esptool_set_what_the_line_does_not() {
     assert!(!input("virtual start esp32", &flash).contains_key("flash_size"));
     assert!(!input("erase nvs", &flash).contains_key("flash_size"));
 }
+
+#[test]
+fn next_steps_become_commands_that_a_shell_takes() {
+    let info = find("info");
+    for (step, verb, said) in [
+        ("list the ports with esp_scan_ports", None, "list the ports with `mcp-esptool ports`"),
+        ("(esp_docs name=esp://docs/safety)", None, "(`mcp-esptool resource esp://docs/safety`)"),
+        (
+            "esp_idf_build, esp_arduino_build.",
+            None,
+            "`mcp-esptool call esp_idf_build`, `mcp-esptool call esp_arduino_build`.",
+        ),
+        (
+            "write `esp_flash_read region=nvs output_file=a.bin`.",
+            None,
+            "write `mcp-esptool read --region nvs -o a.bin`.",
+        ),
+        (
+            "esp_flash_firmware files=[{\"address\":\"0x10000\",\"path\":\"b.bin\"}]",
+            None,
+            "`mcp-esptool write --files '[{\"address\":\"0x10000\",\"path\":\"b.bin\"}]'`",
+        ),
+        ("esp_console action=list names them", None, "`mcp-esptool console list` names them"),
+        ("pass port=/dev/ttyS0 if it is there", info, "pass -p /dev/ttyS0 if it is there"),
+        ("call again with before=no-reset.", info, "call again with --before no-reset."),
+        ("set idf_path=… (IDF_PATH)", info, "set idf_path=… (IDF_PATH)"),
+        ("esp_nothing is no tool", None, "esp_nothing is no tool"),
+    ] {
+        assert_eq!(as_commands(step, verb), said);
+    }
+    assert_eq!(next_lines("done\nnext: esp_scan_ports"), "done\nnext: `mcp-esptool ports`");
+}
+
+/// Each hint of the catalogue names commands that the program's own parser knows.
+#[test]
+fn every_hint_becomes_commands_that_exist() {
+    let program = crate::cli::command();
+    let mut seen = 0;
+    for hint in esp_ops::error::hints().values() {
+        let said = as_commands(hint.terminal.as_deref().unwrap_or(&hint.next), None);
+        assert!(!said.contains("``"), "{said}");
+        for command in said.split('`').filter(|part| part.starts_with("mcp-esptool ")) {
+            let name = command.split(' ').nth(1).unwrap();
+            assert!(program.find_subcommand(name).is_some(), "{command}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
