@@ -69,13 +69,6 @@ impl Call {
     pub fn new(config: Config) -> Result<Self, ToolError> {
         let policy = Policy::load(&config)?;
         let files = Arc::new(files_of(&config, &policy, None));
-        for (root, path) in files.exposed().into_iter().filter(|(_, path)| path.exists()) {
-            tracing::warn!(
-                "the project root {} contains {}, which stays closed to calls",
-                root.display(),
-                path.display()
-            );
-        }
         let virtuals = Arc::new(Virtuals::new(&config));
         let sessions = Sessions::new(config.session_idle(), config.device_timeout());
         let state = config.state_dir();

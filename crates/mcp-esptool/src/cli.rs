@@ -223,7 +223,7 @@ enum Failure {
 
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
-        Self::Tool(terminal::for_person(error, None), false)
+        Self::Tool(verbs::for_person(error, None), false)
     }
 }
 

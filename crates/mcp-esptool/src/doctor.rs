@@ -1,5 +1,6 @@
 //! What is found, what is missing and how to fix it; which settings count and where they came from.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,19 +17,33 @@ pub const UDEV: &str = include_str!("../udev.rules");
 /// The report for this configuration.
 pub fn report(config: &Config) -> String {
     let mut text = format!("mcp-esptool {} on {}\n", env!("CARGO_PKG_VERSION"), std::env::consts::OS);
-    settings(&mut text, config);
-    rules(&mut text, config);
     checks(&mut text, config);
+    rules(&mut text, config);
+    settings(&mut text, config);
     text
 }
 
+/// Those that somebody set first; of the others the values, and the names of those that have none.
 fn settings(text: &mut String, config: &Config) {
+    let shown = |name: &str| Some(config.shown(name)).filter(|value| !value.is_empty());
+    let origin = |name: &str| config.origin(name).unwrap_or(&Origin::Default);
+    let (usual, set): (Vec<_>, Vec<_>) = KEYS.iter().partition(|key| matches!(origin(key.name), Origin::Default));
     let _ = writeln!(text, "\nSettings");
-    for key in KEYS {
-        let value = Some(config.shown(key.name)).filter(|value| !value.is_empty());
-        let value = value.as_deref().unwrap_or("-");
-        let origin = config.origin(key.name).unwrap_or(&Origin::Default);
-        let _ = writeln!(text, "  {:20} {value}  ({origin})", key.name);
+    for key in set {
+        let _ =
+            writeln!(text, "  {:20} {}  ({})", key.name, shown(key.name).as_deref().unwrap_or("-"), origin(key.name));
+    }
+    let mut without = Vec::new();
+    for key in usual {
+        match shown(key.name) {
+            Some(value) => {
+                let _ = writeln!(text, "  {:20} {value}  (default)", key.name);
+            }
+            None => without.push(key.name),
+        }
+    }
+    for (at, names) in without.chunks(6).enumerate() {
+        let _ = writeln!(text, "  {:20} {}", if at == 0 { "not set" } else { "" }, names.join(", "));
     }
     if let Some(path) = default_file(&|name| std::env::var(name).ok()) {
         let there = if path.is_file() { "" } else { " (not there)" };
@@ -72,18 +87,22 @@ fn rules(text: &mut String, config: &Config) {
 
 /// Which QEMUs are there, what they emulate, and what they lack.
 fn emulators(line: &mut impl FnMut(bool, String), ctx: &Ctx) {
-    let found = ctx.virtuals.emulators();
+    let emulations = || esp_model::chip::all().iter().filter_map(|chip| chip.emulation());
+    let mut found = ctx.virtuals.emulators();
+    found.retain(|emulator| emulations().any(|emulation| emulation.program == emulator.program));
+    let mut of_others = Vec::new();
     for emulator in &found {
         let place = emulator.path.display();
         let emulated = |name: &String| {
-            let mut chips = esp_model::chip::all().iter().filter_map(|chip| chip.emulation());
-            chips.any(|emulation| emulation.program == emulator.program && emulation.machine == *name)
+            emulations().any(|emulation| emulation.program == emulator.program && emulation.machine == *name)
         };
         match discover::probe(emulator) {
             Ok(abilities) => {
                 let machines: Vec<String> = abilities.machines.into_iter().filter(emulated).collect();
-                let what = if machines.is_empty() { "none of Espressif's chips".into() } else { machines.join(", ") };
-                line(!machines.is_empty(), format!("QEMU {place} {}: {what}", emulator.version));
+                match machines.as_slice() {
+                    [] => of_others.push(&emulator.path),
+                    some => line(true, format!("QEMU {place} {}: {}", emulator.version, some.join(", "))),
+                }
             }
             Err(VirtualError::BrokenProgram { what, package, .. }) => {
                 let fix = package.map(|package| format!(": install {package}")).unwrap_or_default();
@@ -92,9 +111,11 @@ fn emulators(line: &mut impl FnMut(bool, String), ctx: &Ctx) {
             Err(error) => line(false, format!("QEMU {place}: {error}")),
         }
     }
-    if found.is_empty() {
-        let fix = "idf_tools.py install qemu-xtensa qemu-riscv32, or set qemu_xtensa and qemu_riscv";
-        line(false, format!("Espressif's QEMU (only for virtual devices that run code): {fix}"));
+    if found.len() == of_others.len() {
+        let others = of_others.iter().map(|path| format!("; {} emulates none of its chips", path.display()));
+        let fix = "built-in devices do without; idf_tools.py install qemu-xtensa qemu-riscv32, or set qemu_xtensa and \
+                   qemu_riscv";
+        line(false, format!("Espressif's QEMU ({fix}{})", others.collect::<String>()));
     }
 }
 
@@ -117,9 +138,23 @@ fn checks(text: &mut String, config: &Config) {
                 let fix = if good { "" } else { ": create it or set project_roots" };
                 line(good, format!("files below {}{fix}", root.display()));
             }
-            for (root, path) in ctx.files.exposed() {
-                let what = "choose a root without it: it stays closed to calls, but not to other programs of an agent";
-                line(false, format!("separation: the root {} contains {}: {what}", root.display(), path.display()));
+            let exposed = ctx.files.exposed();
+            for root in ctx.files.roots() {
+                let below = || exposed.iter().filter(|(at, _)| *at == root).map(|(_, path)| *path);
+                let outermost = below().filter(|path| !below().any(|other| path != &other && path.starts_with(other)));
+                let inside: BTreeSet<String> = outermost.map(|path| path.display().to_string()).collect();
+                if inside.is_empty() {
+                    continue;
+                }
+                line(
+                    false,
+                    format!(
+                        "separation: the root {} contains {}: choose a root without: it stays closed to calls, but not to \
+                     other programs of an agent",
+                        root.display(),
+                        inside.into_iter().collect::<Vec<_>>().join(", ")
+                    ),
+                );
             }
             if ctx.files.roots().is_empty() {
                 line(false, "files: no project root lies in the policy's project_roots".into());

@@ -22,6 +22,11 @@ pub fn over_stdio(config: Config) -> Result<io::Result<()>, ToolError> {
 /// What a server works with, and what sends events until it is dropped.
 fn ready(config: Config) -> Result<(Ctx, Sender), ToolError> {
     let ctx = Ctx::new(config)?;
+    // A person at a terminal may work anywhere; an agent's other programs are not held back by us.
+    for (root, path) in ctx.files.exposed().into_iter().filter(|(_, path)| path.exists()) {
+        let (root, path) = (root.display(), path.display());
+        tracing::warn!("the project root {root} contains {path}, which stays closed to calls");
+    }
     let events = outbox::start(&ctx.app.desk, &ctx.config)?;
     Ok((ctx, events))
 }

@@ -17,19 +17,9 @@ use esp_link::{ConnectOptions, Loader};
 use esp_model::console::Decoder;
 use esp_model::job::Job;
 use esp_ops::config::Config;
-use esp_ops::error::ToolError;
 use esp_ops::words::counted;
 
-use crate::verbs::{self, Verb};
 use crate::{doctor, documents, skills};
-
-/// The error with its next step as a person at a terminal takes it: commands instead of tools, and options of `verb`.
-pub fn for_person(mut error: ToolError, verb: Option<&Verb>) -> ToolError {
-    let hint = error.hint().filter(|hint| hint.next == error.next_step);
-    let step = hint.and_then(|hint| hint.terminal.as_deref()).unwrap_or(&error.next_step);
-    error.next_step = verbs::as_commands(step, verb);
-    error
-}
 
 /// The text at an address that hints name.
 pub fn resource(uri: &str, config: &Config) -> Result<String, String> {

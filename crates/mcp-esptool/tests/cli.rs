@@ -56,6 +56,9 @@ fn doctor_says_where_settings_come_from() {
     let output = command.args(["doctor", "--set", "baud=115200"]).env("ESP_DEVICE_TIMEOUT", "9").output().unwrap();
     let text = stdout(&output);
     assert!(text.contains("115200  (command line)") && text.contains("9  ($ESP_DEVICE_TIMEOUT)"), "{text}");
+    // What is right or missing first, and what nobody set in a few lines.
+    assert!(text.find("Checks") < text.find("Settings") && text.contains("not set "), "{text}");
+    assert!(text.lines().count() < 60 && stderr(&output).is_empty(), "{text}{}", stderr(&output));
 }
 
 #[test]

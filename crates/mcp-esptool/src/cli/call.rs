@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Failure, print};
 use crate::ctx::Ctx;
 use crate::tool::{self, Entry};
-use crate::{terminal, tools, verbs};
+use crate::{tools, verbs};
 
 /// The tool of this name.
 pub(super) fn entry(name: &str) -> Result<&'static Entry, Failure> {
@@ -53,7 +53,7 @@ pub(super) fn answer(
 ) -> Result<(), Failure> {
     let reply = result.map_err(|error| match as_json {
         true => Failure::Tool(error, true),
-        false => Failure::Tool(terminal::for_person(error, verb), false),
+        false => Failure::Tool(verbs::for_person(error, verb), false),
     })?;
     let judged = verdict(&reply.data);
     // A person can scroll: nothing is cut at a terminal.

@@ -79,6 +79,16 @@ pub fn facts(result: &impl Serialize, headline: &str) -> Facts {
     Facts { text, whole }
 }
 
+/// Text without the colours and control characters that a device's console or a file brought along: no client and no
+/// terminal shall obey them.
+pub fn plain(text: &str) -> String {
+    let line = |line: &str| match line.contains(|letter: char| letter.is_control() && letter != '\t') {
+        true => esp_model::console::clean(line.as_bytes()),
+        false => line.into(),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The text within these limits, and whether something is missing.
 fn shown(node: &Node, headline: &str, limits: Limits) -> (String, bool) {
     let cut = Cell::new(false);

@@ -145,3 +145,12 @@ fn sizes_of_regions_are_hex_and_counts_are_not() {
     let text = short(&json!({ "flash_size_bytes": 4_194_304, "written_bytes": 4096, "size_bytes": 8192 }), "");
     assert_eq!(text, "flash_size_bytes: 0x400000; size_bytes: 8192; written_bytes: 4096\n");
 }
+
+#[test]
+fn colours_and_control_characters_of_a_console_are_left_out() {
+    assert_eq!(
+        plain("console:\n| \u{1b}[0;32mI (7) boot: x\u{1b}[0m\r\n| a\tb \u{1b}]0;title\u{7}"),
+        "console:\n| I (7) boot: x\n| a\tb ]0;title".replace("a\tb", "a b")
+    );
+    assert_eq!(plain("array[0m] and\ttabs stay"), "array[0m] and\ttabs stay");
+}

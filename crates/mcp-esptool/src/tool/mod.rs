@@ -198,7 +198,7 @@ fn run<T: Tool>(ctx: &Ctx, job: &Job, input: Value) -> Result<Reply, ToolError> 
     let facts = render::facts(&out, &summary);
     let below = |facts: &str| {
         let parts = [summary.trim_end(), facts.trim_end()].into_iter().filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join("\n")
+        render::plain(&parts.collect::<Vec<_>>().join("\n"))
     };
     let (mut text, whole) = (below(&facts.text), facts.whole.as_deref().map(below));
     if let Some(whole) = &whole {

@@ -18,7 +18,7 @@ use crate::tools;
 pub use grammar::{commands, help_template};
 pub use line::arranged;
 pub use picker::pick;
-pub use said::{as_commands, next_lines, quoted};
+pub use said::{for_person, next_lines, quoted};
 pub use table::{Verb, find, table};
 
 /// One call of a verb: what the command line says.

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use esp_ops::error::ToolError;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
@@ -20,8 +21,16 @@ static PARAMETER: LazyLock<Option<Regex>> =
 static ARGUMENT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(&format!(r"(?P<name>[a-z0-9_]+)=(?P<value>{VALUE})")).ok());
 
+/// The error with its next step as a person at a terminal takes it: commands instead of tools, and options of `verb`.
+pub fn for_person(mut error: ToolError, verb: Option<&Verb>) -> ToolError {
+    let hint = error.hint().filter(|hint| hint.next == error.next_step);
+    let step = hint.and_then(|hint| hint.terminal.as_deref()).unwrap_or(&error.next_step);
+    error.next_step = as_commands(step, verb);
+    error
+}
+
 /// The step with tools as commands. Parameters without a tool are the options of `verb`, where it has them.
-pub fn as_commands(step: &str, verb: Option<&Verb>) -> String {
+pub(super) fn as_commands(step: &str, verb: Option<&Verb>) -> String {
     let (Some(call), Some(parameter)) = (&*CALL, &*PARAMETER) else { return step.into() };
     let mut said = String::new();
     let mut done = 0;

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::said::as_commands;
 use super::*;
 
 /// Each verb that calls a tool, with the words before it.

@@ -72,7 +72,8 @@ pub fn find(places: &Places) -> Vec<Found> {
         in_directory(&mut found, dir, "");
     }
     let mut seen = std::collections::HashSet::new();
-    found.retain(|one| seen.insert(one.path.clone()));
+    // A folder can be a link to another one.
+    found.retain(|one| seen.insert(one.path.canonicalize().unwrap_or_else(|_| one.path.clone())));
     found
 }
 

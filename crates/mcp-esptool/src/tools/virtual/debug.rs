@@ -239,7 +239,8 @@ fn work(
     out.source = place.as_ref().and_then(|place| Some(format!("{}:{}", place.file.as_ref()?, place.line?)));
     let roms = RomNames::of(chip)?;
     out.function = place.and_then(|place| place.function).or_else(|| roms.function(pc).map(|it| format!("{it} (ROM)")));
-    out.backtrace.iter_mut().for_each(|frame| frame.name_rom(&roms));
+    let frames = out.tasks.iter_mut().flat_map(|task| &mut task.task.backtrace).chain(&mut out.backtrace);
+    frames.for_each(|frame| frame.name_rom(&roms));
     if input.action == Action::Go {
         session.remote.detach()?;
         out.stopped = false;
