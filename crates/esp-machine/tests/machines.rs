@@ -100,3 +100,18 @@ fn an_empty_flash_gives_the_boot_loop_of_its_watchdog_on_every_chip() {
         assert!(whole + 4 * machine.resets as usize + 4 >= parts, "{id}: bytes are lost: {text}");
     }
 }
+
+/// espflash asks a stub that runs already for a word that lies in the flash window of some chips.
+#[test]
+fn a_page_of_flash_that_is_not_mapped_reads_as_nothing_in_download_mode_only() {
+    for id in ["esp32p4", "esp32c3", "esp32c6"] {
+        for download in [true, false] {
+            let mut config = Config::new(id, 4 << 20).unwrap();
+            config.download = download;
+            let mut machine = Machine::new(config).unwrap();
+            let window = machine.soc.board.cache.windows[0];
+            let read = machine.soc.load(window.start + window.size - 0x1000, 4);
+            assert_eq!(read.is_ok(), download, "{id}");
+        }
+    }
+}

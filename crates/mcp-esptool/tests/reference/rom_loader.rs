@@ -13,10 +13,8 @@ use crate::simulator::{Esptool, Line, Sim, espflash_on, test_data};
 /// Chips whose ROM is run in every test.
 const CHIPS: [&str; 10] =
     ["esp32c3", "esp32c2", "esp32h2", "esp32c6", "esp32c5", "esp32c61", "esp32p4", "esp32", "esp32s2", "esp32s3"];
-/// espflash 4.7 does not get an answer that it understands from this ROM; why is not known.
-const NOT_ESPFLASH: &str = "esp32p4";
-/// With `MCP_ESPTOOL_LONG` espflash works on all of them, else on this one.
-const ESPFLASH: &str = "esp32c3";
+/// With `MCP_ESPTOOL_LONG` espflash works on all of them, else on these.
+const ESPFLASH: [&str; 2] = ["esp32c3", "esp32p4"];
 const ROM: [&str; 2] = ["--engine", "rom"];
 /// Bytes written: the ROM programs at the line's rate.
 const SIZE: usize = 20_000;
@@ -27,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(trial(format!("rom::esptool_{chip}"), move || esptool(chip)));
         trials.push(trial(format!("rom::ours_{chip}"), move || ours(chip)));
         let long = std::env::var_os("MCP_ESPTOOL_LONG").is_some();
-        if chip == ESPFLASH || long && chip != NOT_ESPFLASH {
+        if ESPFLASH.contains(&chip) || long {
             trials.push(trial(format!("rom::espflash_{chip}"), move || espflash_on(chip, SIZE, &ROM)));
         }
     }
