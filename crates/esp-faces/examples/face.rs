@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use esp_faces::{Host, Hsm};
+use esp_link::options::StubSource;
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
@@ -15,6 +16,10 @@ struct Bare;
 impl Host for Bare {
     fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError> {
         Err(PortError::Unsupported { url: url.to_string(), what: "no virtual devices here".into() })
+    }
+
+    fn stubs(&self) -> StubSource {
+        StubSource::BuiltIn
     }
 
     fn allows_port(&self, _: &PortUrl) -> Result<(), String> {

@@ -38,6 +38,8 @@ pub struct Face {
     pub raises: bool,
     /// What the help of a command says of the chip that is named.
     pub of_chip: Option<fn(&str, &Chip) -> Option<String>>,
+    /// The arguments in the usage of a command, where they depend on the chip.
+    pub usage_of_chip: Option<fn(&str, &Chip) -> Option<&'static str>>,
     /// Several commands may stand in one line; this runs them.
     pub chain: Option<Chain>,
     /// The tool is one command without a name.
@@ -146,6 +148,23 @@ impl Face {
         })
     }
 
+    /// The grammar in which each command of the line shows its usage as it was called, for the chip that is named.
+    fn grammar_for(&self, grammar: Command, line: &Line) -> Command {
+        let chip = named_chip(line);
+        let names = line.tails.iter().filter_map(|tail| tail.first());
+        names.fold(grammar, |grammar, name| match grammar.find_subcommand(name) {
+            Some(spec) => {
+                let of_chip = self.usage_of_chip.zip(chip).and_then(|(usage, chip)| usage(name, chip));
+                let own = spec.clone().bin_name(name).render_usage().to_string();
+                let own = own.trim_start_matches("Usage: ").trim_start_matches(name.as_str()).trim().to_string();
+                let arguments = of_chip.map_or(own, |arguments| format!("[OPTIONS] {arguments}"));
+                let usage = format!("{} {name} {arguments}", self.called());
+                grammar.mut_subcommand(name, |spec| spec.override_usage(usage))
+            }
+            None => grammar,
+        })
+    }
+
     /// How it was called, where a script in between says so: `python -m esptool`, `esptool.py`.
     fn called(&self) -> String {
         std::env::var("MCP_ESPTOOL_CALLED_AS").unwrap_or_else(|_| self.name.to_string())
@@ -192,6 +211,7 @@ fn attempt(face: &Face, terminal: &Terminal, arguments: Vec<String>, host: &dyn 
     }
     line.warnings.iter().for_each(|warning| terminal.warn(warning));
     let reached = line.command.is_some();
+    let grammar = face.grammar_for(grammar, &line);
     let mut calls = Vec::new();
     for group in line.groups() {
         match grammar.clone().try_get_matches_from(&group) {
@@ -243,16 +263,20 @@ fn call_of<'a>(
 /// Behind the help of a command: what the chip has that the line names.
 fn say_of_chip(face: &Face, terminal: &Terminal, line: &Line) {
     let (Some(of_chip), Some(command)) = (face.of_chip, &line.command) else { return };
+    if let Some(text) = named_chip(line).and_then(|chip| of_chip(command, chip)) {
+        terminal.say(text);
+    }
+}
+
+/// The chip that the options before the command name.
+fn named_chip(line: &Line) -> Option<&'static Chip> {
     let values = line.head.windows(2).filter_map(|words| match words {
         [name, value] if name == "--chip" || name == "-c" => Some(value.as_str()),
         [word, _] => word.strip_prefix("--chip="),
         _ => None,
     });
     let last = line.head.last().and_then(|word| word.strip_prefix("--chip="));
-    let chip = values.chain(last).last().and_then(chip::by_name);
-    if let Some(text) = chip.and_then(|chip| of_chip(command, chip)) {
-        terminal.say(text);
-    }
+    values.chain(last).last().and_then(chip::by_name)
 }
 
 /// Prints help, or what is wrong with the command line.

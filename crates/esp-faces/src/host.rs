@@ -1,5 +1,6 @@
 //! What a face needs from the program around it.
 
+use esp_link::options::StubSource;
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
@@ -12,6 +13,9 @@ use crate::espsecure::Hsm;
 pub trait Host {
     /// Opens a virtual device (`sim://`, `qemu://`).
     fn open_virtual(&self, url: &PortUrl) -> Result<Box<dyn Port>, PortError>;
+
+    /// Where stubs come from.
+    fn stubs(&self) -> StubSource;
 
     /// The policy allows to use this port.
     fn allows_port(&self, url: &PortUrl) -> Result<(), String>;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Both output streams with what the options say about them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Terminal {
     silent: Cell<bool>,
 }

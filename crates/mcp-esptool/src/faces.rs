@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esp_faces::{Face, Host, Hsm};
+use esp_link::options::StubSource;
 use esp_link::port::{PortError, PortUrl};
 use esp_model::efuse::{Efuses, Request};
 use esp_model::mac::Mac;
@@ -33,6 +34,11 @@ impl Host for Program {
         let failed = |what: String| PortError::Virtual { url: url.to_string(), what };
         let ports = config().map(|config| ports(&config)).map_err(failed)?;
         ports.open(url).map_err(|error| failed(error.to_string()))
+    }
+
+    fn stubs(&self) -> StubSource {
+        let folder = config().ok().and_then(|config| config.path("stub_dir"));
+        folder.map_or(StubSource::BuiltIn, StubSource::Folder)
     }
 
     fn allows_port(&self, url: &PortUrl) -> Result<(), String> {

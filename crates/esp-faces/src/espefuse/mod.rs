@@ -25,6 +25,7 @@ pub static FACE: Face = Face {
     fatal_prefix: "\n",
     raises: false,
     of_chip: Some(specs::of_chip),
+    usage_of_chip: Some(specs::usage),
     chain: Some(run_all),
     single: None,
     commands: &[

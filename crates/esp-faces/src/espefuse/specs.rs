@@ -122,6 +122,20 @@ pub fn adc_info() -> Command {
     Command::new("adc-info").about("Print the calibration of ADC and temperature sensor")
 }
 
+/// What the commands for keys take: purposes are named where the chip has them, and a block where it has several.
+pub fn usage(command: &str, chip: &Chip) -> Option<&'static str> {
+    let table = chip.efuse();
+    let several = table.blocks.iter().filter(|block| block.is_key).count() > 1;
+    // Purposes with a number are named; those of the first chips follow from the block.
+    let unnamed = table.key_purposes.iter().all(|purpose| purpose.value.is_none());
+    match (command, unnamed) {
+        ("burn-key", true) => Some("[<BLOCK> <KEYFILE>] ..."),
+        ("burn-key-digest", unnamed) if unnamed || !several => Some("KEYFILE"),
+        ("burn-key" | "burn-key-digest", _) => Some("[<BLOCK> <KEYFILE> <KEYPURPOSE>] ..."),
+        _ => None,
+    }
+}
+
 /// Blocks and purposes of the chip, for commands that name them.
 pub fn of_chip(command: &str, chip: &Chip) -> Option<String> {
     let table = chip.efuse();

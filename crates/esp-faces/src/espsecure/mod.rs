@@ -28,6 +28,7 @@ pub static FACE: Face = Face {
     prepare: None,
     raises: false,
     of_chip: None,
+    usage_of_chip: None,
     chain: None,
     single: None,
     commands: &[

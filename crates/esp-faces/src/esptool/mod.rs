@@ -2,6 +2,7 @@
 
 mod chip_id;
 mod config;
+mod connecting;
 mod elf2image;
 mod erase_flash;
 mod flash_id;
@@ -18,6 +19,7 @@ mod security;
 mod security_info;
 pub mod session;
 mod sizes;
+mod trace;
 mod verify_flash;
 mod version;
 mod write_flash;
@@ -35,6 +37,7 @@ pub static FACE: Face = Face {
     prepare: Some(config::announce),
     raises: false,
     of_chip: None,
+    usage_of_chip: None,
     chain: None,
     single: None,
     commands: &[

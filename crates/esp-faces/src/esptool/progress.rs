@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use esp_model::job::{Job, Progress};
 
+use super::connecting::DOTS;
 use crate::terminal::Terminal;
 
 /// Cells of the bar.
@@ -24,7 +25,7 @@ enum Style {
 enum Phase {
     /// Nothing is shown.
     Quiet,
-    /// A dot for each attempt.
+    /// Dots for each attempt.
     Connecting,
     /// Bytes at an address; `Writing at` or `Reading from`.
     Transfer { verb: &'static str, address: u32, total: u64, last: Option<u64>, began: Instant },
@@ -105,7 +106,7 @@ impl Meter {
         let mut out = io::stdout().lock();
         // A closed pipe is the reader's wish.
         let _ = match &mut *self.lock() {
-            Phase::Connecting if progress.done > 0 => write!(out, ".").and_then(|()| out.flush()),
+            Phase::Connecting if progress.done > 0 => write!(out, "{DOTS}").and_then(|()| out.flush()),
             Phase::Transfer { verb, address, total, last, began } => {
                 let done = scaled(progress, *total);
                 let percent = (done * 100).checked_div(*total).unwrap_or(100);

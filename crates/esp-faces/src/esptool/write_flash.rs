@@ -5,8 +5,10 @@ mod fast;
 
 use clap::{Arg, ArgAction, Command};
 use esp_link::flash::{Compress, Part, SECTOR, WriteOptions, WriteReport};
+use esp_model::image::hex;
 use esp_model::image::merge::FlashSettings;
 
+use self::fast::Plan;
 use super::options::{self, FlashValues, Piece};
 use super::session::{self, Session, failed};
 use super::{erase_flash, images, pins, security, sizes};
@@ -91,8 +93,10 @@ fn write_all(call: &Call<'_>, session: &mut Session, mut jobs: Vec<Job>) -> Resu
             continue;
         }
         prepare(call, session, job, (security.secure_boot, &flash))?;
-        if !fast || !fast::skips(call, session, job)? {
-            write(call, session, job)?;
+        match if fast { fast::plan(call, session, job)? } else { Plan::Whole } {
+            Plan::Nothing => {}
+            Plan::Whole => whole(call, session, job)?,
+            Plan::Regions(regions) => changed(call, session, job, &regions)?,
         }
     }
     Ok(())
@@ -125,13 +129,48 @@ fn prepare(
 }
 
 /// Writes one file and says so.
-fn write(call: &Call<'_>, session: &mut Session, job: &Job) -> Result<(), Fault> {
-    let (address, data) = (job.piece.part.address, &job.piece.part.data);
+fn whole(call: &Call<'_>, session: &mut Session, job: &Job) -> Result<(), Fault> {
+    let report = write(call, session, &job.piece.part, job.encrypt)?;
+    call.terminal.say("Verifying written data...");
+    call.terminal.say(if report.verified { VERIFIED } else { NOT_VERIFIED });
+    Ok(())
+}
+
+/// Writes what changed since the earlier file. Where that was not in flash, the rest is wrong: then all is written.
+fn changed(call: &Call<'_>, session: &mut Session, job: &Job, regions: &[hex::Part]) -> Result<(), Fault> {
+    call.terminal.say("Changed data sectors found, fast reflashing...");
+    for region in regions {
+        let sectors = region.data.len() / SECTOR as usize;
+        let plural = if sectors > 1 { "s" } else { "" };
+        call.terminal.say(format_args!("Reflashing {sectors} changed sector{plural} at {:#010x}...", region.address));
+        write(call, session, region, false)?;
+    }
+    call.terminal.say("Verifying written data...");
+    if fast::in_flash(session, job)? {
+        call.terminal.say(VERIFIED);
+        return Ok(());
+    }
+    call.terminal.note(
+        "Verification failed after fast reflash (flash content did not match the expected data). Reflashing the whole \
+         image...",
+    );
+    whole(call, session, job)
+}
+
+/// Writes bytes and says so.
+fn write(call: &Call<'_>, session: &mut Session, part: &hex::Part, encrypt: bool) -> Result<WriteReport, Fault> {
+    let (address, mut data) = (part.address, part.data.clone());
     let length = data.len() as u64;
+    let before = address % SECTOR;
     if !call.has("erase-all") {
+        if before != 0 {
+            call.terminal.note(format_args!(
+                "Flash address {address:#010x} is not aligned to a {SECTOR:#x} byte flash sector. {before:#x} bytes \
+                 before this address will be erased."
+            ));
+        }
         let last = (u64::from(address) + length).next_multiple_of(SECTOR.into()) - 1;
-        let first = address / SECTOR * SECTOR;
-        call.terminal.say(format_args!("Flash will be erased from {first:#010x} to {last:#010x}..."));
+        call.terminal.say(format_args!("Flash will be erased from {:#010x} to {last:#010x}...", address - before));
     }
     if !call.has("no-progress") {
         session.meter.transfer("Writing at", address, length);
@@ -142,29 +181,27 @@ fn write(call: &Call<'_>, session: &mut Session, job: &Job) -> Result<(), Fault>
         _ => Compress::Auto,
     };
     // Where nobody can ask, the size that was configured counts.
-    let options = WriteOptions { compress, encrypt: job.encrypt, ..WriteOptions::default() };
-    let mut parts = [Part::bytes(address, data.clone())];
+    let options = WriteOptions { compress, encrypt, ..WriteOptions::default() };
+    // What stands before it in its sector goes, as with esptool.
+    data.splice(0..0, std::iter::repeat_n(0xff, before as usize));
+    let mut parts = [Part::bytes(address - before, data)];
     let began = session.clock();
     let report = session.loader.write_flash(&session.job, &mut parts, &options).map_err(failed)?;
     session.meter.complete();
     let seconds = (session.clock() - began).as_secs_f64();
     say_written(call, &report, address, length, seconds);
-    call.terminal.say("Verifying written data...");
-    let text = if report.verified { "Hash of data verified." } else { NOT_VERIFIED };
-    call.terminal.say(text);
-    Ok(())
+    Ok(report)
 }
 
+const VERIFIED: &str = "Hash of data verified.";
 const NOT_VERIFIED: &str = "Cannot verify written data if encrypted or in secure download mode.";
 
 fn say_written(call: &Call<'_>, report: &WriteReport, address: u32, length: u64, seconds: f64) {
+    // What is sent is whole sectors: a short file may take more bytes than it has.
     let compressed = match report.sent_bytes {
-        sent if call.has("no-compress") || sent >= length => String::new(),
+        sent if call.has("no-compress") || sent >= report.written_bytes => String::new(),
         sent => format!(" ({sent} compressed)"),
     };
-    if !compressed.is_empty() && report.skipped_bytes == 0 {
-        call.terminal.say(format_args!("Compressed {length} bytes to {}...", report.sent_bytes));
-    }
     let speed = sizes::speed(length, seconds);
     call.terminal
         .say(format_args!("Wrote {length} bytes{compressed} at {address:#010x} in {seconds:.1} seconds{speed}."));

@@ -18,6 +18,7 @@ pub static FACE: Face = Face {
     fatal_prefix: "",
     raises: false,
     of_chip: None,
+    usage_of_chip: None,
     chain: None,
     single: Some(Entry { spec, run }),
     commands: &[],

@@ -20,6 +20,7 @@ pub static FACE: Face = Face {
     fatal_prefix: "",
     raises: false,
     of_chip: None,
+    usage_of_chip: None,
     chain: None,
     single: None,
     commands: &[

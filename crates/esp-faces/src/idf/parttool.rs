@@ -18,6 +18,7 @@ pub static FACE: Face = Face {
     fatal_prefix: "",
     raises: true,
     of_chip: None,
+    usage_of_chip: None,
     chain: None,
     single: None,
     commands: &[

@@ -1,7 +1,6 @@
 //! A device and its partition table, for `parttool` and `otatool`.
 
 use clap::Arg;
-use esp_link::options::StubSource;
 use esp_model::chip;
 use esp_model::partition::{Partition, TABLE_LENGTH, Table};
 
@@ -102,7 +101,7 @@ impl Target {
 }
 
 fn connect(call: &Call<'_>) -> Result<Session, Fault> {
-    let (mut session, ..) = Session::connect(call, StubSource::BuiltIn)?;
+    let (mut session, ..) = Session::connect(call, call.host.stubs())?;
     session.loader.attach_flash(&session.job, None).map_err(failed)?;
     Ok(session)
 }

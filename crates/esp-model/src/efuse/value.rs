@@ -98,12 +98,21 @@ impl Efuses {
         }
         match field.kind {
             FieldKind::Flag => Shown::Flag(number != 0),
-            FieldKind::Bytes | FieldKind::Key => Shown::Text(hex(raw, ' ')),
+            FieldKind::Bytes | FieldKind::Key => Shown::Text(self.visible(field, raw)),
             FieldKind::Mac => Shown::Text(self.mac(field, raw)),
             FieldKind::SpiPin => Shown::Number(i64::from(spi_pin(number))),
             _ if self.is_purpose(&field.name) => Shown::Text(self.purpose_name(number)),
             _ => Shown::Number(i64::from(number)),
         }
+    }
+
+    /// Bytes as text; `??` where RD_DIS hides them.
+    fn visible(&self, field: &Field, raw: &[u8]) -> String {
+        let block = self.table.block(field.block);
+        let hidden = block.map(|block| field.bytes(&self.hidden(block))).unwrap_or_default();
+        let mut hidden = hidden.into_iter().chain(std::iter::repeat(0));
+        let shown = |byte: &u8| if hidden.next() == Some(0) { format!("{byte:02x}") } else { "??".into() };
+        raw.iter().map(shown).collect::<Vec<_>>().join(" ")
     }
 
     /// The address with what speaks for it: a CRC where the chip has one, coding errors elsewhere.
@@ -170,4 +179,27 @@ pub fn hex(bytes: &[u8], separator: char) -> String {
         out.push_str(&format!("{byte:02x}"));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::chip;
+    use crate::efuse::{Burn, Efuses, Request};
+
+    #[test]
+    fn key_block_with_one_half_hidden_shows_the_other() {
+        let halves = |block: &&crate::efuse::Block| block.is_key && block.read_protect.len() == 2;
+        let tables = chip::all().iter().map(|chip| chip.efuse());
+        let found: Vec<_> = tables.filter_map(|table| Some((table, table.blocks.iter().find(halves)?))).collect();
+        assert!(!found.is_empty());
+        for (table, block) in found {
+            let mut burn = Burn::new(Efuses::blank(table));
+            burn.add(&Request::Block { block: block.name.clone(), data: vec![0x5a; 32], offset: 0 }).unwrap();
+            burn.add(&Request::Field { name: "RD_DIS".into(), value: vec![1] }).unwrap();
+            let after = burn.after().unwrap();
+            let whole = table.field(&block.name).unwrap();
+            let wanted = [vec!["??"; 16], vec!["5a"; 16]].concat().join(" ");
+            assert_eq!(after.value(whole).value.to_string(), wanted);
+        }
+    }
 }

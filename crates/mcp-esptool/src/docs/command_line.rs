@@ -21,7 +21,7 @@ esptool hold:
 
 | | |
 |---|---|
-| Port and rate | `-p`, `-b`, also before the verb; `ESPTOOL_PORT` or `ESPPORT`, `ESPTOOL_BAUD` or `ESPBAUD`, `ESPTOOL_BEFORE`, `ESPTOOL_AFTER`; `custom_reset_sequence` of `esptool.cfg`. A command goes on with the connection that the last one left (docs/console.md). Of several boards, a terminal lets you choose one |
+| Port and rate | `-p`, `-b`, also before the verb; `ESPTOOL_PORT` or `ESPPORT`, `ESPTOOL_BAUD` or `ESPBAUD`, `ESPTOOL_BEFORE`, `ESPTOOL_AFTER`; `custom_reset_sequence` and `open_port_attempts` of `esptool.cfg`. A command goes on with the connection that the last one left (docs/console.md). Of several boards, a terminal lets you choose one |
 | Chip and flash settings | `ESPTOOL_CHIP`, `ESPTOOL_FM`, `ESPTOOL_FF`, `ESPTOOL_FS` set `--chip`, `--flash-mode`, `--flash-freq`, `--flash-size` where a verb has them and the line does not |
 | Files for flash | `ADDRESS FILE` pairs; an address is `0x10000`, `64K`, `1M` or a partition's name; `@FILE` stands for the words in a file (`@flash_args`) |
 | Build folders | `flash` and `run` without a file take the build in this folder: ESP-IDF, Zephyr, Arduino, PlatformIO, or the Rust package that was built last |

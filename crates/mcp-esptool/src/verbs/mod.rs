@@ -134,6 +134,12 @@ fn set_by_surroundings(
             input.insert(name.clone(), value.into());
         }
     }
+    for (name, attempts) in &table().esptool_cfg_attempts {
+        let count = (around.esptool_cfg)(&attempts.key).filter(|_| is_free(name, input));
+        if let Some(seconds) = count.and_then(|count| attempts.seconds(count.parse().ok()?)) {
+            input.insert(name.clone(), seconds.into());
+        }
+    }
 }
 
 impl Line {

@@ -27,8 +27,33 @@ pub struct Table {
     pub environment_beside: BTreeMap<String, String>,
     /// Keys of `esptool.cfg` that set a parameter.
     pub esptool_cfg: BTreeMap<String, String>,
+    /// Keys of `esptool.cfg` that count attempts, for parameters in seconds.
+    pub esptool_cfg_attempts: BTreeMap<String, Attempts>,
     /// The verbs.
     pub verb: Vec<Verb>,
+}
+
+/// A key that counts attempts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempts {
+    /// The key.
+    pub key: String,
+    /// Seconds from one attempt to the next.
+    pub each: f64,
+    /// Seconds that stand for "without end".
+    pub endless: f64,
+}
+
+impl Attempts {
+    /// The seconds that so many attempts take. One attempt is no wait.
+    pub fn seconds(&self, count: u32) -> Option<f64> {
+        match count {
+            0 => Some(self.endless),
+            1 => None,
+            count => Some((f64::from(count) * self.each).min(self.endless)),
+        }
+    }
 }
 
 /// A group of commands in the program's help.

@@ -57,7 +57,8 @@ fn the_table_names_only_tools_and_parameters_that_exist() {
     }
     let beside = table().environment_beside.iter().flat_map(|(name, other)| [name, other]);
     let general = table().short.keys().chain(table().also.keys()).chain(table().environment.keys()).chain(beside);
-    for name in general.chain(table().pairs.keys()).chain(table().esptool_cfg.keys()) {
+    let settings = table().esptool_cfg.keys().chain(table().esptool_cfg_attempts.keys());
+    for name in general.chain(table().pairs.keys()).chain(settings) {
         assert!(known.contains(name), "no verb has a parameter {name}");
     }
 }
@@ -177,4 +178,24 @@ fn every_hint_becomes_commands_that_exist() {
         }
     }
     assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn attempts_in_the_settings_file_become_seconds_of_waiting() {
+    let mut program = crate::cli::command();
+    program.build();
+    let input = |line: &str, attempts: &str| {
+        let setting = |key: &str| (key == "open_port_attempts").then(|| attempts.to_string());
+        let around = Surroundings { variable: &|_| None, esptool_cfg: &setting };
+        let line = arranged(&program, typed(&format!("mcp-esptool {line}")).into_iter().map(Into::into)).unwrap();
+        let matches = program.clone().try_get_matches_from(line).unwrap();
+        let (name, inner) = matches.subcommand().unwrap();
+        read(name, inner, &around).unwrap().input
+    };
+    assert_eq!(input("info", "50")["wait_s"], 5.0);
+    assert_eq!(input("info", "0")["wait_s"], 600.0);
+    assert_eq!(input("info --wait-s 2", "50")["wait_s"], 2);
+    assert!(!input("info", "1").contains_key("wait_s"));
+    assert!(!input("info", "many").contains_key("wait_s"));
+    assert!(!input("size a.elf", "50").contains_key("wait_s"));
 }

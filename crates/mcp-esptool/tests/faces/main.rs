@@ -11,6 +11,7 @@ mod offline;
 mod reference;
 mod start;
 mod upstream;
+mod ways;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(debug_certificates::trials());
     trials.extend(external_flash::trials());
     trials.extend(start::trials());
+    trials.extend(ways::trials());
     trials.extend(upstream::trials());
     reference::main(trials)
 }

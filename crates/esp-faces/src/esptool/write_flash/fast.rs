@@ -1,8 +1,8 @@
 //! `--skip-flashed`, `--diff-with` and `--trust-flash-content`. The loader compares with the chip in any case and sends
-//! only sectors that differ; these options say what may be left out even of that.
+//! only sectors that differ; these options say what need not even be compared.
 
 use esp_link::flash::SECTOR;
-use esp_model::image::hex;
+use esp_model::image::hex::{self, Part};
 use md5::{Digest, Md5};
 
 use super::Job;
@@ -59,68 +59,86 @@ pub fn allowed(call: &Call<'_>, session: &Session, encrypts: bool) -> bool {
     false
 }
 
-/// The file need not be written.
-pub fn skips(call: &Call<'_>, session: &mut Session, job: &Job) -> Result<bool, Fault> {
+/// What of a file is to be written.
+pub enum Plan {
+    /// Nothing.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// These sectors of it; the rest is in flash already, if the earlier file is.
+    Regions(Vec<Part>),
+}
+
+/// What the options leave to be written.
+pub fn plan(call: &Call<'_>, session: &mut Session, job: &Job) -> Result<Plan, Fault> {
     let (path, address) = (&job.piece.path, job.piece.part.address);
     if call.has("skip-flashed") && !job.encrypt {
         call.terminal.say("Comparing flash contents against new data...");
-        let same = in_flash(session, job)?;
-        if same {
-            call.terminal.say(format_args!("'{path}' at {address:#010x} already in flash, skipping write."));
+        if !in_flash(session, job)? {
+            return Ok(Plan::Whole);
         }
-        return Ok(same);
+        call.terminal.say(format_args!("'{path}' at {address:#010x} already in flash, skipping write."));
+        return Ok(Plan::Nothing);
     }
-    let Some(earlier) = &job.earlier else { return Ok(false) };
+    let Some(earlier) = &job.earlier else { return Ok(Plan::Whole) };
     if job.encrypt {
         let text = format!("Fast reflashing encrypted images is not supported. Will flash the full {path}.");
         call.terminal.note(text);
-        return Ok(false);
+        return Ok(Plan::Whole);
     }
-    if changed(call, earlier, job) {
-        return Ok(false);
+    let regions = changed(earlier, job);
+    if !regions.is_empty() {
+        return Ok(Plan::Regions(regions));
     }
     if call.has("trust-flash-content") {
         let text = "No changed sectors found and trust flash content mode is enabled, skipping write and verification.";
         call.terminal.say(text);
-        return Ok(true);
+        return Ok(Plan::Nothing);
     }
     call.terminal.say("No changed sectors found, verifying if data is in flash...");
-    let same = in_flash(session, job)?;
-    if same {
+    if in_flash(session, job)? {
         call.terminal.say(format_args!("'{path}' at {address:#010x} verified."));
-    } else {
-        call.terminal.note("Data not found in flash, flashing the whole image...");
+        return Ok(Plan::Nothing);
     }
-    Ok(same)
+    call.terminal.note("Data not found in flash, flashing the whole image...");
+    Ok(Plan::Whole)
 }
 
-fn in_flash(session: &mut Session, job: &Job) -> Result<bool, Fault> {
+/// The whole file is in flash.
+pub fn in_flash(session: &mut Session, job: &Job) -> Result<bool, Fault> {
     let part = &job.piece.part;
     let found = session.loader.flash_md5(&session.job, part.address, part.data.len() as u32).map_err(failed)?;
     Ok(found == <[u8; 16]>::from(Md5::digest(&part.data)))
 }
 
-/// Says which sectors changed since the earlier file.
-fn changed(call: &Call<'_>, earlier: &[u8], job: &Job) -> bool {
-    let sector = SECTOR as usize;
-    let base = job.piece.part.address;
-    let pairs = job.piece.part.data.chunks(sector).enumerate();
-    let differs = pairs.map(|(index, new)| earlier.get(index * sector..).is_none_or(|old| !old.starts_with(new)));
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for (index, _) in differs.enumerate().filter(|(_, differs)| *differs) {
+/// Stretches of sectors that changed since the earlier file. What neither file holds counts as erased.
+fn changed(earlier: &[u8], job: &Job) -> Vec<Part> {
+    let address = job.piece.part.address;
+    let before = address % SECTOR;
+    let (new, old) = (laid_out(before, &job.piece.part.data), laid_out(before, earlier));
+    let sectors = (address - before..).step_by(SECTOR as usize).zip(new.chunks(SECTOR as usize)).enumerate();
+    let mut runs: Vec<Part> = Vec::new();
+    for (index, (address, sector)) in sectors {
+        let from = old.get(index * SECTOR as usize..).unwrap_or_default();
+        if from.starts_with(sector) || from.is_empty() && is_blank(sector) {
+            continue;
+        }
         match runs.last_mut() {
-            Some((first, count)) if *first + *count == index => *count += 1,
-            _ => runs.push((index, 1)),
+            Some(run) if run.end() == u64::from(address) => run.data.extend_from_slice(sector),
+            _ => runs.push(Part { address, data: sector.to_vec() }),
         }
     }
-    if runs.is_empty() {
-        return false;
-    }
-    call.terminal.say("Changed data sectors found, fast reflashing...");
-    for (first, count) in runs {
-        let at = u64::from(base) + (first * sector) as u64;
-        let plural = if count > 1 { "s" } else { "" };
-        call.terminal.say(format_args!("Reflashing {count} changed sector{plural} at {at:#010x}..."));
-    }
-    true
+    runs
+}
+
+/// A file as it stands in whole sectors, with so many bytes before it.
+fn laid_out(before: u32, data: &[u8]) -> Vec<u8> {
+    let mut sectors = vec![0xff; before as usize];
+    sectors.extend_from_slice(data);
+    sectors.resize(sectors.len().next_multiple_of(SECTOR as usize), 0xff);
+    sectors
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0xff)
 }
