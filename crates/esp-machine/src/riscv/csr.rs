@@ -76,7 +76,10 @@ impl RiscV {
             0x7e2 | 0x802 => counter.wrapping_add(self.csr.offset),
             0xb00 | 0xc00 | 0xb02 | 0xc02 => counter,
             0xb80 | 0xc80 | 0xb82 | 0xc82 => ((self.cycles - self.started) >> 32) as u32,
-            _ => self.csr.others.get(&number).copied().unwrap_or(0),
+            _ => match self.loops.read(number).filter(|_| self.has_loops) {
+                Some(value) => value,
+                None => self.csr.others.get(&number).copied().unwrap_or(0),
+            },
         })
     }
 
@@ -95,6 +98,7 @@ impl RiscV {
             0x347 => self.csr.mintthresh = value & 0xff,
             0x7e2 | 0x802 => self.csr.offset = value.wrapping_sub((self.cycles - self.started) as u32),
             0xf00..=0xfff => {}
+            _ if self.has_loops && self.loops.write(number, value) => {}
             _ => {
                 if self.csr.others.len() < MOST || self.csr.others.contains_key(&number) {
                     self.csr.others.insert(number, value);

@@ -21,6 +21,8 @@ pub enum Kind {
     Bits,
     /// Single precision: the instruction itself is the immediate.
     Float, Flw, Fsw,
+    /// Sets up a hardware loop: the instruction itself is the immediate.
+    Loop,
 }
 
 /// Where results for x0 go.

@@ -2,7 +2,7 @@
 
 use super::decode::{self, Kind, Op};
 use super::{BREAKPOINT, CALL, ILLEGAL, LOAD_FAULT, RiscV, STORE_FAULT};
-use super::{bits, float};
+use super::{bits, float, loops};
 use crate::cpu::Exit;
 use crate::soc::Soc;
 
@@ -265,10 +265,23 @@ impl RiscV {
                 Kind::Fsw => store!(op, store32, 4, u32, self.float.f[op.rs2 as usize & 31]),
                 Kind::Float => {
                     if !self.float_on() || !self.float(op.imm) {
+                        self.why_illegal(soc, op.imm, pc, cycles);
                         trap!(ILLEGAL, op.imm);
                     }
                 }
-                Kind::Illegal | Kind::Undecoded => trap!(ILLEGAL, op.imm),
+                Kind::Loop => {
+                    if !self.set_loop(op.imm, pc) {
+                        trap!(ILLEGAL, op.imm);
+                    }
+                    // Loops are looked after outside.
+                    cycles += 1;
+                    pc = pc.wrapping_add(4);
+                    leave!(None);
+                }
+                Kind::Illegal | Kind::Undecoded => {
+                    self.why_illegal(soc, op.imm, pc, cycles);
+                    trap!(ILLEGAL, op.imm)
+                }
             }
             cycles += 1;
             pc = pc.wrapping_add(op.length());
@@ -303,6 +316,9 @@ impl RiscV {
         }
         if op.kind == Kind::Illegal && self.floats {
             op = float::decode(op.imm).unwrap_or(op);
+        }
+        if op.kind == Kind::Illegal && self.has_loops {
+            op = loops::decode(op.imm).unwrap_or(op);
         }
         // What is on the next page may become something else without this page's being told.
         if !straddles {

@@ -8,6 +8,7 @@ mod csr;
 mod decode;
 mod execute;
 mod float;
+mod loops;
 mod waits;
 
 use crate::chip::InterruptStyle;
@@ -51,6 +52,9 @@ pub struct RiscV {
     /// The extension F.
     floats: bool,
     float: float::Float,
+    /// Hardware loops, and a vector unit.
+    has_loops: bool,
+    loops: loops::Loops,
     /// WFI was executed and nothing has been pending since.
     waiting: bool,
     decoded: Vec<Option<Decoded>>,
@@ -85,6 +89,8 @@ impl RiscV {
             bits: isa.contains("_zb"),
             floats: isa.split('_').next().unwrap_or_default().contains('f'),
             float: float::Float::default(),
+            has_loops: isa.contains("_xesploop"),
+            loops: loops::Loops::default(),
             decoded: Vec::new(),
             breakpoints: Vec::new(),
             resume_at: None,
@@ -150,6 +156,14 @@ impl RiscV {
         self.pc = self.csr.mepc & !1;
     }
 
+    /// Loops are armed, and one instruction was executed.
+    fn after(&mut self, page: &[Op; 2048], at: u32) {
+        let length = page[(at >> 1) as usize & 0x7ff].length();
+        if length != 0 && self.pc == at.wrapping_add(length) {
+            self.end_of_loop(at);
+        }
+    }
+
     fn take_page(&mut self, frame: u32) -> Decoded {
         let index = frame as usize;
         if self.decoded.len() <= index {
@@ -177,6 +191,7 @@ impl Cpu for RiscV {
         self.started = self.cycles;
         self.csr = csr::Csrs::new(self.csr.hart);
         self.float = float::Float::default();
+        self.loops = loops::Loops::default();
         self.reserved = None;
         self.waiting = false;
         self.polls = Polls::default();
@@ -194,6 +209,8 @@ impl Cpu for RiscV {
         }
         if self.pc != before {
             self.polls.stop(self.cycles);
+        } else if self.polls.due && self.loops.are_armed() {
+            self.polls = Polls::default();
         } else if self.polls.due {
             self.pass_rounds(soc);
         }
@@ -219,7 +236,12 @@ impl Cpu for RiscV {
                 }
             };
             let mut page = self.take_page(frame);
+            let looping = self.loops.are_armed();
+            let (at, end) = (self.pc, if looping { self.cycles + 1 } else { end });
             let exit = self.run_page(soc, &mut page, frame, end);
+            if looping {
+                self.after(&page, at);
+            }
             if let Some(slot) = self.decoded.get_mut(frame as usize) {
                 *slot = Some(page);
             }
