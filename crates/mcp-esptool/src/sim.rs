@@ -44,7 +44,8 @@ pub struct Args {
     /// Serve the plain serial line on this address (`socket://` of pyserial); it has no modem lines
     #[arg(long, value_name = "HOST:PORT")]
     pub tcp: Option<String>,
-    /// Serve RFC 2217 on this address (`rfc2217://` of pyserial), with DTR, RTS and line rate
+    /// Serve RFC 2217 on this address (`rfc2217://` of pyserial), with DTR, RTS and line rate (default: any free port of
+    /// loopback)
     #[arg(long, value_name = "HOST:PORT")]
     pub rfc2217: Option<String>,
     /// Make a pseudo terminal and let this link lead to it; it has no modem lines
@@ -68,7 +69,7 @@ pub struct Args {
     /// Base MAC address; made from the name otherwise
     #[arg(long, value_name = "MAC")]
     pub mac: Option<Mac>,
-    /// A name that tells this device from others
+    /// A name that tells this device from others; the address where it listens otherwise
     #[arg(long, default_value = "")]
     pub name: String,
     /// Chip revision: `3.1`
@@ -147,15 +148,19 @@ pub enum Level {
 }
 
 impl Args {
-    fn place(&self) -> Result<Place, SimError> {
+    fn place(&self) -> Place {
         match (&self.tcp, &self.rfc2217, &self.pty) {
-            (Some(at), _, _) => Ok(Place::Socket(at.clone())),
-            (_, Some(at), _) => Ok(Place::Rfc2217(at.clone())),
-            (_, _, Some(link)) => Ok(Place::Terminal(link.clone())),
-            _ => {
-                Err(SimError::Usage("say where it listens: --tcp HOST:PORT, --rfc2217 HOST:PORT or --pty LINK".into()))
-            }
+            (Some(at), _, _) => Place::Socket(at.clone()),
+            (_, _, Some(link)) => Place::Terminal(link.clone()),
+            // The line that other programs can do most with, on any free port.
+            (_, at, _) => Place::Rfc2217(at.clone().unwrap_or_else(|| "127.0.0.1:0".into())),
         }
+    }
+
+    /// Chips that nobody named are told apart by their addresses: boards of one batch need MAC addresses of their own.
+    fn identity(&self) -> &str {
+        let address = self.tcp.as_deref().or(self.rfc2217.as_deref()).filter(|at| !at.ends_with(":0"));
+        if self.name.is_empty() { address.unwrap_or_default() } else { &self.name }
     }
 
     /// A dump of another chip would be taken for this one's.
@@ -180,7 +185,7 @@ impl Args {
             usage(format!("unknown chip {:?} (known: {})", self.chip, known.join(", ")))
         })?;
         self.efuse_fits(chip)?;
-        let mut config = Config::new(chip, &self.name);
+        let mut config = Config::new(chip, self.identity());
         config.flash_size = size(&self.flash_size)?;
         config.external_flash_size = self.external_flash.as_deref().map(size).transpose()?;
         config.flash_id = self.flash_id.as_deref().map(flash_id).transpose()?;
@@ -194,7 +199,8 @@ impl Args {
             Via::UsbSerialJtag => Wiring::UsbSerialJtag,
             Via::UsbOtg => Wiring::UsbOtg,
         };
-        config.boot_pin_low = self.boot_pin.map_or(self.rfc2217.is_none(), |level| level == Level::Low);
+        config.boot_pin_low =
+            self.boot_pin.map_or(self.tcp.is_some() || self.pty.is_some(), |level| level == Level::Low);
         config.pacing = self.baud_pacing;
         config.flash_timing = if self.flash_timing { FlashTiming::typical() } else { FlashTiming::NONE };
         config.seed = self.seed;
@@ -232,7 +238,7 @@ pub fn fault_help(args: &Args, width: usize) -> Option<String> {
 pub fn run(args: &Args) -> Result<(), SimError> {
     let options = Options {
         chip: args.config()?,
-        place: args.place()?,
+        place: args.place(),
         flash: args.flash.clone(),
         efuse: args.efuse.clone(),
         reset_on_disconnect: args.reset_on_disconnect,
@@ -304,5 +310,22 @@ mod tests {
         assert_eq!(flash_id("ef4016").unwrap(), [0xef, 0x40, 0x16]);
         assert_eq!(revision("v3.1").unwrap(), 301);
         assert!(revision("700000.1").is_err());
+    }
+
+    #[test]
+    fn chips_that_nobody_named_have_addresses_of_their_own() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let mac = |words: &[&str]| {
+            let line = ["sim", "esp32c3"].iter().chain(words);
+            <Line as clap::Parser>::parse_from(line).args.config().unwrap().mac
+        };
+        let first = mac(&["--rfc2217", "127.0.0.1:4000"]);
+        assert_eq!(first, mac(&["--rfc2217", "127.0.0.1:4000"]));
+        assert_ne!(first, mac(&["--rfc2217", "127.0.0.1:4001"]));
+        assert_eq!(mac(&["--name", "a"]), mac(&["--name", "a", "--tcp", "127.0.0.1:4000"]));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -160,6 +161,19 @@ fn efuse_dump_of_another_chip_is_refused() {
     std::fs::write(&dump, [0; 336]).unwrap();
     let refused = run(&["sim", "esp32", "--tcp", "127.0.0.1:0", "--efuse", &dump.display().to_string()]);
     assert!(refused.status.code() == Some(2) && stderr(&refused).contains("124"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_virtual_chip_without_an_address_listens_on_a_free_port() {
+    let mut sim = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
+    let mut sim = sim.args(["sim", "esp32c6"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(sim.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    let port = said.trim().rsplit(' ').next().unwrap();
+    let info = run(&["info", "-p", port]);
+    sim.kill().unwrap();
+    sim.wait().unwrap();
+    assert!(port.starts_with("rfc2217://127.0.0.1:") && stdout(&info).contains("ESP32-C6"), "{said}{}", stderr(&info));
 }
 
 #[path = "cli/verbs.rs"]
