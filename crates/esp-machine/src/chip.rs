@@ -70,6 +70,9 @@ pub struct Board {
     /// Register ranges (first, last) of the radio: a program that polls them waits for what is not there.
     #[serde(default)]
     pub radio: Vec<[u32; 2]>,
+    /// Ranges (first address, length) where nothing is known to be and accesses are answered all the same: reads give 0.
+    #[serde(default)]
+    pub answered: Vec<[u32; 2]>,
     /// All blocks with their registers, from the generated file.
     #[serde(skip)]
     pub blocks: Vec<Block>,

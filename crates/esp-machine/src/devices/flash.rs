@@ -31,12 +31,16 @@ struct Layout {
 #[derive(Debug, Clone)]
 pub struct SpiFlash {
     at: Layout,
+    /// Register of the cache's controller whose lower half is the command it reads with: the ROM sets it up together with the
+    /// pins that lead to the flash. As long as it holds none, nobody answers. 0 where the flash always does.
+    attached: u32,
 }
 
 impl SpiFlash {
     pub fn new(it: &'static Peripheral) -> Self {
         let at = |name, usual| it.number_or(name, usual);
         Self {
+            attached: it.number("attached"),
             at: Layout {
                 user: at("user", 0x18),
                 user1: at("user1", 0x1c),
@@ -107,7 +111,10 @@ impl SpiFlash {
     }
 
     /// One transaction; what the flash has changed is read anew where it is mapped.
-    fn transfer(ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8], received: &mut [u8]) {
+    fn transfer(&self, ctx: &mut Ctx<'_>, opcode: u8, sent: &[u8], received: &mut [u8]) {
+        if self.attached != 0 && ctx.get_at(self.attached) & 0xffff == 0 {
+            return received.fill(0xff);
+        }
         let torn = is_change(opcode) && Self::counts_down(ctx);
         if torn {
             Self::tear(ctx, opcode, sent);
@@ -176,7 +183,7 @@ impl SpiFlash {
         let address = ctx.get(4);
         let place = (address & 0xff_ffff).to_be_bytes();
         let place = [place[1], place[2], place[3]];
-        let simple = |ctx: &mut Ctx<'_>, opcode| Self::transfer(ctx, opcode, &[], &mut []);
+        let simple = |ctx: &mut Ctx<'_>, opcode| self.transfer(ctx, opcode, &[], &mut []);
         if command & 1 << 30 != 0 {
             simple(ctx, 0x06);
         }
@@ -185,26 +192,26 @@ impl SpiFlash {
         }
         if command & 1 << 28 != 0 {
             let mut id = [0; 4];
-            Self::transfer(ctx, 0x9f, &[], &mut id[..3]);
+            self.transfer(ctx, 0x9f, &[], &mut id[..3]);
             ctx.put(self.at.data, u32::from_le_bytes(id));
         }
         if command & 1 << 27 != 0 {
             let mut status = [0; 1];
-            Self::transfer(ctx, 0x05, &[], &mut status);
+            self.transfer(ctx, 0x05, &[], &mut status);
             ctx.put(self.at.status, status[0].into());
         }
         if command & 1 << 26 != 0 {
             let status = ctx.get(self.at.status).to_le_bytes();
             let two = ctx.get(8) & 1 << 22 != 0;
-            Self::transfer(ctx, 0x01, &status[..if two { 2 } else { 1 }], &mut []);
+            self.transfer(ctx, 0x01, &status[..if two { 2 } else { 1 }], &mut []);
         }
         if command & 1 << 25 != 0 {
             let sent = self.program(ctx, address);
-            Self::transfer(ctx, 0x02, &sent, &mut []);
+            self.transfer(ctx, 0x02, &sent, &mut []);
         }
         for (bit, opcode) in [(24, 0x20), (23, 0xd8)] {
             if command & 1 << bit != 0 {
-                Self::transfer(ctx, opcode, &place, &mut []);
+                self.transfer(ctx, opcode, &place, &mut []);
             }
         }
         for (bit, opcode) in [(22, 0xc7), (21, 0xb9), (20, 0xab)] {
@@ -215,7 +222,7 @@ impl SpiFlash {
         if command & 1 << 31 != 0 {
             let length = (address >> 24).min(64) as usize;
             let mut received = vec![0; length];
-            Self::transfer(ctx, 0x03, &place, &mut received);
+            self.transfer(ctx, 0x03, &place, &mut received);
             self.keep(ctx, &received);
         }
         if command & 1 << 18 != 0 {
@@ -267,7 +274,7 @@ impl SpiFlash {
             let address = ctx.get(4) & if user & USR_ADDR != 0 { !0 } else { 0 };
             Self::psram(ctx, opcode, address, &mut received);
         } else {
-            Self::transfer(ctx, opcode, &sent, &mut received);
+            self.transfer(ctx, opcode, &sent, &mut received);
         }
         self.keep(ctx, &received);
     }

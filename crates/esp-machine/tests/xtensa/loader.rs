@@ -13,7 +13,15 @@ pub fn trials() -> Vec<Trial> {
         trial(&format!("the_rom_of_{id}_writes_what_it_is_sent_to_flash"), &[], move || writes_flash(id))
     };
     let chips = ["esp32", "esp32s2", "esp32s3"];
-    chips.iter().map(|id| answers(id)).chain(chips.iter().map(|id| writes(id))).collect()
+    let silent = |id: &'static str, registers| {
+        let name = format!("the_flash_of_{id}_answers_when_the_rom_has_attached_it");
+        trial(&name, &[], move || answers_when_attached(id, registers))
+    };
+    let mut trials: Vec<Trial> = chips.iter().map(|id| answers(id)).chain(chips.iter().map(|id| writes(id))).collect();
+    trials.push(silent("esp32", [0x3ff4_2000, 0x1c, 0x24, 0x2c, 0x80]));
+    trials.push(silent("esp32s3", [0x6000_2000, 0x18, 0x20, 0x28, 0x58]));
+    trials.push(trial("loads_from_0x400c0000_are_no_fault_on_esp32s3", &[], answered));
+    trials
 }
 
 /// A request of the loader protocol, in its frame.
@@ -61,17 +69,7 @@ fn ask(machine: &mut Machine, command: u8, checksum: u8, data: &[u8]) {
 
 /// FLASH_BEGIN and FLASH_DATA through the ROM's own driver, with bytes that use every bit of the controller's buffer.
 fn writes_flash(id: &str) {
-    let mut config = Config::new(id, 4 << 20).unwrap();
-    config.download = true;
-    let mut machine = Machine::new(config).unwrap();
-    run(&mut machine, 20 * MILLISECOND);
-    let answered = (0..10).any(|_| {
-        let now = machine.now();
-        machine.input(now, Input::Uart { port: 0, bytes: sync() });
-        let sent = sent(&run(&mut machine, now + 100 * MILLISECOND));
-        sent.windows(3).any(|part| part == [0xc0, 0x01, 0x08])
-    });
-    assert!(answered);
+    let mut machine = synchronised(id);
     let mut state = 1u32;
     let mut byte = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -92,6 +90,49 @@ fn writes_flash(id: &str) {
         ask(&mut machine, 0x03, checksum, &[&head, block].concat());
     }
     assert_eq!(machine.soc.shared.flash.sector(3)[..content.len()], content);
+}
+
+/// Brings a chip into download mode, up to its first answers.
+fn synchronised(id: &str) -> Machine {
+    let mut config = Config::new(id, 4 << 20).unwrap();
+    config.download = true;
+    let mut machine = Machine::new(config).unwrap();
+    run(&mut machine, 20 * MILLISECOND);
+    let answered = (0..10).any(|_| {
+        let now = machine.now();
+        machine.input(now, Input::Uart { port: 0, bytes: sync() });
+        let sent = sent(&run(&mut machine, now + 100 * MILLISECOND));
+        sent.windows(3).any(|part| part == [0xc0, 0x01, 0x08])
+    });
+    assert!(answered);
+    machine
+}
+
+/// The flash's identification, asked for by the controller's registers as esptool does it: base, USER, USER2, MISO_DLEN and the first
+/// word of data.
+fn identification(machine: &mut Machine, [base, user, user2, length, data]: [u32; 5]) -> u32 {
+    let soc = &mut machine.soc;
+    let mut set = |offset: u32, value: u32| soc.store(base + offset, 4, value).unwrap();
+    set(user, 1 << 31 | 1 << 28);
+    set(user2, 7 << 28 | 0x9f);
+    set(length, 23);
+    set(data, 0);
+    set(0, 1 << 18);
+    machine.soc.load(base + data, 4).unwrap()
+}
+
+fn answers_when_attached(id: &str, registers: [u32; 5]) {
+    let mut machine = synchronised(id);
+    assert_eq!(identification(&mut machine, registers), 0xff_ffff, "{id}: nobody is there yet");
+    ask(&mut machine, 0x0d, 0, &words(&[0, 0]));
+    assert_eq!(identification(&mut machine, registers), 0x16_40c8, "{id}");
+}
+
+fn answered() {
+    let mut machine = Machine::new(Config::new("esp32s3", 4 << 20).unwrap()).unwrap();
+    assert!(machine.soc.store(0x400c_0000, 4, 1).is_ok());
+    assert_eq!(machine.soc.load(0x400c_0000, 4).unwrap(), 0);
+    assert!(machine.soc.load(0x4010_0000, 4).is_err());
 }
 
 /// Ten requests from `first` on, one each `step` milliseconds: the first one or two are what the rate is measured by, whatever the ROM
