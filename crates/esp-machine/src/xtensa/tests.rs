@@ -2,6 +2,7 @@ use super::decode::{constant_of, decode, offset_of};
 use super::kind::{Kind, Op, Options};
 
 mod cores;
+mod numbers;
 mod programs;
 mod sweep;
 mod units;

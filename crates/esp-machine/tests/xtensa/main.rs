@@ -5,6 +5,7 @@ mod apps;
 #[path = "../support/bootable.rs"]
 #[allow(dead_code)]
 mod bootable;
+mod float;
 mod fuzz;
 mod loader;
 mod security;
@@ -69,7 +70,8 @@ fn sent(events: &[Event]) -> Vec<u8> {
 }
 
 fn main() -> ExitCode {
-    let trials = [apps::trials(), fuzz::trials(), loader::trials(), security::trials(), waits::trials()];
+    let trials =
+        [apps::trials(), float::trials(), fuzz::trials(), loader::trials(), security::trials(), waits::trials()];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

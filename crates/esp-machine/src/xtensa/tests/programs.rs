@@ -5,7 +5,8 @@ use super::super::{WOE, Xtensa};
 use crate::cpu::{Core, Cpu, Exit};
 use crate::machine::{Config, Machine};
 
-struct Chip {
+/// A chip whose ROM's functions are called.
+pub struct Chip {
     machine: Machine,
     data: u32,
     /// Where functions return to.
@@ -13,7 +14,7 @@ struct Chip {
 }
 
 impl Chip {
-    fn new(id: &str, data: u32, back: u32) -> Self {
+    pub fn new(id: &str, data: u32, back: u32) -> Self {
         Self { machine: Machine::new(Config::new(id, 1 << 20).unwrap()).unwrap(), data, back }
     }
 
@@ -30,12 +31,13 @@ impl Chip {
     }
 
     /// Calls a function as `CALL8` does: arguments in a10 and up, the result (64 bits) back from there.
-    fn call(&mut self, name: &str, arguments: &[u32]) -> u64 {
+    pub fn call(&mut self, name: &str, arguments: &[u32]) -> u64 {
         let address = self.address(name);
         let (stack, back) = (self.data + 0x8000, self.back);
         let core = self.core();
         core.reset(address);
         core.set_ps(WOE | 2 << 16);
+        core.coprocessors = 1;
         core.set_a(1, stack);
         core.set_a(8, 2 << 30 | back & 0x3fff_ffff);
         for (index, value) in arguments.iter().enumerate() {
@@ -49,13 +51,13 @@ impl Chip {
         u64::from(core.a(10)) | u64::from(core.a(11)) << 32
     }
 
-    fn doubles(&mut self, name: &str, x: f64, y: f64) -> f64 {
+    pub fn doubles(&mut self, name: &str, x: f64, y: f64) -> f64 {
         let (x, y) = (x.to_bits(), y.to_bits());
         f64::from_bits(self.call(name, &[x as u32, (x >> 32) as u32, y as u32, (y >> 32) as u32]))
     }
 }
 
-fn chips() -> [Chip; 2] {
+pub fn chips() -> [Chip; 2] {
     [Chip::new("esp32", 0x3ffb_0000, 0x4008_0000), Chip::new("esp32s3", 0x3fc9_0000, 0x4038_0000)]
 }
 
