@@ -7,6 +7,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 
 pub use clients::Folders;
@@ -19,6 +20,9 @@ pub struct InstallArgs {
     clients: Vec<&'static Client>,
     common: Common,
 }
+
+/// The clients that are named without an option, `install cursor`.
+const NAMED: &str = "client";
 
 #[derive(Debug, Args)]
 struct Common {
@@ -49,7 +53,14 @@ impl Args for InstallArgs {
                 .conflicts_with("all")
                 .help(format!("{}{place}", client.name))
         });
-        Common::augment_args(command.args(flags))
+        let names = PossibleValuesParser::new(CLIENTS.iter().map(|client| client.flag.as_str()));
+        let clients = Arg::new(NAMED)
+            .value_name("CLIENT")
+            .num_args(0..)
+            .value_parser(names)
+            .conflicts_with("all")
+            .help("Clients, by the names of their options");
+        Common::augment_args(command.arg(clients).args(flags))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -59,7 +70,9 @@ impl Args for InstallArgs {
 
 impl FromArgMatches for InstallArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let clients = CLIENTS.iter().filter(|client| matches.get_flag(&client.flag)).collect();
+        let words: Vec<&String> = matches.get_many(NAMED).into_iter().flatten().collect();
+        let is_named = |client: &&Client| matches.get_flag(&client.flag) || words.contains(&&client.flag);
+        let clients = CLIENTS.iter().filter(is_named).collect();
         Ok(Self { clients, common: Common::from_arg_matches(matches)? })
     }
 

@@ -144,3 +144,15 @@ fn arguments_that_serve_would_refuse_are_refused() {
     let error = run(&line.install, Path::new("/x"), &home.folders(), refuse).unwrap_err();
     assert!(error.contains("--nonsense") && !home.0.path().join(".cursor").exists(), "{error}");
 }
+
+#[test]
+fn a_client_may_be_named_with_and_without_dashes() {
+    let home = Home::new();
+    assert!(home.install(&["cursor", "codex", "--dry-run"]).unwrap().lines().count() >= 2);
+    home.install(&["cursor", "--", "--read-only"]).unwrap();
+    let plain = home.read(".cursor/mcp.json");
+    assert!(plain.contains("--read-only"), "{plain}");
+    home.install(&["--cursor", "--", "--read-only"]).unwrap();
+    assert_eq!(home.read(".cursor/mcp.json"), plain);
+    assert!(home.install(&["notepad"]).unwrap_err().contains("cursor"));
+}
