@@ -13,6 +13,7 @@ mod bringup;
 mod browser;
 mod chip_info;
 mod conformance;
+mod core_dump;
 mod efuse;
 mod flash_part;
 mod hsm;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     trials.extend(browser::trials());
     trials.extend(chip_info::trials());
     trials.extend(conformance::trials());
+    trials.extend(core_dump::trials());
     trials.extend(efuse::trials());
     trials.extend(flash_part::trials());
     trials.extend(production::trials());
