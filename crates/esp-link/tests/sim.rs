@@ -255,3 +255,17 @@ fn try_write(device: &SimDevice, stub: StubSource, bytes: &[u8]) -> Outcome {
     };
     Ok((read, report.verified))
 }
+
+#[test]
+fn flash_in_the_package_is_found_where_efuses_say() {
+    for chip in chip::all().iter().filter(|chip| !chip.spi.pin_efuses.is_empty()) {
+        for stub in [StubSource::None, StubSource::BuiltIn] {
+            let device = device(chip, Faults::default());
+            for (value, name) in (6..).zip(&chip.spi.pin_efuses) {
+                device.with(|chip, _| chip.efuse().set(name, &[value]));
+            }
+            let mut loader = connect(&device, stub);
+            assert!(loader.attach_flash(&Job::new(), None).is_ok(), "{}", chip.id);
+        }
+    }
+}

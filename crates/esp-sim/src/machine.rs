@@ -133,9 +133,21 @@ impl Machine {
         }
     }
 
-    /// Connects the flash at these pins: its own for 0. Where no part is, none answers.
+    /// Connects the flash at these pins, as a stub is told them: the chip's own for 0. Where no part is, none answers.
     pub fn attach(&mut self, pins: u32) {
-        let own = pins == 0;
+        self.connect(pins == 0 || pins == self.package_pins());
+    }
+
+    /// The same for the ROM, which looks for no eFuses that name the pins.
+    pub fn attach_by_rom(&mut self, pins: u32) {
+        self.connect(pins == self.package_pins());
+    }
+
+    fn package_pins(&self) -> u32 {
+        self.chip.spi.attach_word(|name| self.efuse.number(name))
+    }
+
+    fn connect(&mut self, own: bool) {
         self.attached = own || self.unconnected.is_some();
         if own != self.own_pins
             && let Some(other) = &mut self.unconnected

@@ -206,7 +206,7 @@ impl Rom {
                 Answer { next: if stay { Next::Stay } else { Next::Restart }, ..Answer::OK }
             }
             Request::SpiAttach { pins, .. } => {
-                machine.attach(pins);
+                machine.attach_by_rom(pins);
                 Answer::OK
             }
             Request::SpiSetParams(params) => {

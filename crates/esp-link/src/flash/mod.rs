@@ -15,6 +15,7 @@ mod writer;
 
 use std::time::Duration;
 
+use esp_model::efuse::Efuses;
 use esp_model::flash::jedec::JedecId;
 use esp_model::job::Job;
 use esp_model::wire::{Begin, Command, Request, SpiParams};
@@ -94,12 +95,22 @@ impl Loader {
             // The stub attaches the flash when it starts.
             Mode::Stub => Ok(()),
             _ if self.allow(Command::SpiAttach).is_ok() => {
-                let request = Request::SpiAttach { pins: 0, legacy: Some(0) };
+                let request = Request::SpiAttach { pins: self.own_pins(job)?, legacy: Some(0) };
                 self.retrying(job, |loader| loader.command(job, &request)).map(|_| ())
             }
             // The ESP8266's ROM attaches it with the first FLASH_BEGIN.
             _ => self.retrying(job, |loader| loader.flash_begin(job, 0, 0, 0x400, 0, false)),
         }
+    }
+
+    /// The pins of the chip's own flash, as the ROM has to be told: eFuses name those of a flash inside of the package.
+    fn own_pins(&mut self, job: &Job) -> Result<u32, LoaderError> {
+        if self.chip().spi.pin_efuses.is_empty() || self.mode() == Mode::SecureDownload {
+            return Ok(0);
+        }
+        let words = [(0, self.read_efuse_block(job, 0)?)].into();
+        let efuses = Efuses::new(self.chip().efuse(), &words);
+        Ok(self.chip().spi.attach_word(|name| efuses.number(name).unwrap_or_default()))
     }
 
     /// FLASH_BEGIN with the words that this loader expects.

@@ -223,6 +223,17 @@ pub struct Spi {
     /// Pins that also serve USB: usable, but the USB connection is lost.
     #[serde(default)]
     pub usb_pins: Vec<u8>,
+    /// eFuses that name the pins of a flash inside of the package, which the ROM has to be told when it attaches it: six bits
+    /// each, the first one lowest. Empty: it looks for itself.
+    #[serde(default)]
+    pub pin_efuses: Vec<String>,
+}
+
+impl Spi {
+    /// What SPI_ATTACH is told, with the value of each eFuse; 0: the usual pins.
+    pub fn attach_word(&self, number: impl Fn(&str) -> u32) -> u32 {
+        self.pin_efuses.iter().rev().fold(0, |word, name| word << 6 | number(name) & 0x3f)
+    }
 }
 
 fn usr_bit() -> u8 {

@@ -194,7 +194,7 @@ fn attempts_in_the_settings_file_become_seconds_of_waiting() {
     };
     assert_eq!(input("info", "50")["wait_s"], 5.0);
     assert_eq!(input("info", "0")["wait_s"], 600.0);
-    assert_eq!(input("info --wait-s 2", "50")["wait_s"], 2);
+    assert_eq!(input("info --wait-s 2", "50")["wait_s"], "2");
     assert!(!input("info", "1").contains_key("wait_s"));
     assert!(!input("info", "many").contains_key("wait_s"));
     assert!(!input("size a.elf", "50").contains_key("wait_s"));
