@@ -265,22 +265,16 @@ impl RiscV {
                 Kind::Fsw => store!(op, store32, 4, u32, self.float.f[op.rs2 as usize & 31]),
                 Kind::Float => {
                     if !self.float_on() || !self.float(op.imm) {
-                        self.why_illegal(soc, op.imm, pc, cycles);
-                        trap!(ILLEGAL, op.imm);
+                        self.pc = pc;
+                        self.cycles = cycles;
+                        return self.illegal(soc, op.imm);
                     }
                 }
-                Kind::Loop => {
-                    if !self.set_loop(op.imm, pc) {
-                        trap!(ILLEGAL, op.imm);
-                    }
-                    // Loops are looked after outside.
-                    cycles += 1;
-                    pc = pc.wrapping_add(4);
-                    leave!(None);
-                }
-                Kind::Illegal | Kind::Undecoded => {
-                    self.why_illegal(soc, op.imm, pc, cycles);
-                    trap!(ILLEGAL, op.imm)
+                // Rare: what comes of it is looked after outside.
+                Kind::Loop | Kind::Illegal | Kind::Undecoded => {
+                    self.pc = pc;
+                    self.cycles = cycles;
+                    return self.own_instruction(soc, op);
                 }
             }
             cycles += 1;

@@ -4,8 +4,9 @@
 //! A loop has a first and a last instruction and a count. When the last one is done and rounds are left, the first one follows.
 //! Source: ESP-IDF's `riscv/csr_hwlp.h`, `vectors.S`, `portasm.S` and `rv_decode.c`; encodings as in the tests of Espressif's LLVM.
 
-use super::RiscV;
 use super::decode::{Kind, Op, op};
+use super::{ILLEGAL, RiscV};
+use crate::cpu::Exit;
 use crate::events::{Event, What};
 use crate::soc::Soc;
 
@@ -87,8 +88,31 @@ fn is_vector(word: u32) -> bool {
 }
 
 impl RiscV {
+    /// An instruction of the core's own, or none at all.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn own_instruction(&mut self, soc: &mut Soc, op: Op) -> Option<Exit> {
+        if op.kind != Kind::Loop || !self.set_loop(op.imm, self.pc) {
+            return self.illegal(soc, op.imm);
+        }
+        self.cycles += 1;
+        self.pc = self.pc.wrapping_add(4);
+        None
+    }
+
+    /// What does not exist, or is off.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn illegal(&mut self, soc: &mut Soc, word: u32) -> Option<Exit> {
+        let pc = self.pc;
+        self.why_illegal(soc, word, pc, self.cycles);
+        self.cycles += 1;
+        self.trap(ILLEGAL, pc, word);
+        None
+    }
+
     /// Carries out what sets a loop up; false while loops are off.
-    pub(super) fn set_loop(&mut self, word: u32, pc: u32) -> bool {
+    fn set_loop(&mut self, word: u32, pc: u32) -> bool {
         if self.loops.state == 0 {
             self.loops.reason = LOOPS_ARE_OFF;
             return false;
@@ -127,7 +151,7 @@ impl RiscV {
     }
 
     /// What the system is told of an illegal instruction; one of the vector unit is noted.
-    pub(super) fn why_illegal(&mut self, soc: &mut Soc, word: u32, pc: u32, cycles: u64) {
+    fn why_illegal(&mut self, soc: &mut Soc, word: u32, pc: u32, cycles: u64) {
         if self.floats && super::float::decode(word).is_some() {
             self.loops.reason = FLOAT_IS_OFF;
         } else if self.has_loops && is_vector(word) {
