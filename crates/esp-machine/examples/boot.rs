@@ -29,6 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             None => trace = true,
         }
     }
+    if let Ok(bytes) = std::env::var("PSRAM") {
+        config.psram = bytes.parse()?;
+    }
     let started = std::time::Instant::now();
     let mut machine = Machine::new(config)?;
     machine.soc.shared.radio.lets_through = std::env::var_os("RADIO").is_some();

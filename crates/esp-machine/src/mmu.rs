@@ -143,6 +143,29 @@ impl Mmu {
         true
     }
 
+    /// The frame and the offset of a place in external RAM; it repeats behind its end.
+    fn psram_place(&mut self, memory: &mut Memory, place: u32) -> (u32, usize) {
+        let place = place % self.psram.max(1);
+        let frame = *self.psram_frames.entry(place / PAGE as u32).or_insert_with(|| memory.allocate(PAGE, 0));
+        (frame, place as usize % PAGE)
+    }
+
+    /// Writes external RAM.
+    pub fn write_psram(&mut self, memory: &mut Memory, first: u32, bytes: &[u8]) {
+        for (place, byte) in (first..).zip(bytes) {
+            let (frame, offset) = self.psram_place(memory, place);
+            memory.fill(frame, offset, &[*byte]);
+        }
+    }
+
+    /// Reads it.
+    pub fn read_psram(&mut self, memory: &mut Memory, first: u32, bytes: &mut [u8]) {
+        for (place, byte) in (first..).zip(bytes) {
+            let (frame, offset) = self.psram_place(memory, place);
+            *byte = memory.frame(frame).get(offset).copied().unwrap_or(0);
+        }
+    }
+
     fn load(&self, memory: &mut Memory, flash: &Nor, page: u32, encrypted: bool, frame: u32) {
         let mut bytes = flash.sector(page).to_vec();
         if let (true, Some(keys)) = (encrypted, &self.keys) {

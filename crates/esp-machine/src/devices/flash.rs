@@ -90,16 +90,23 @@ impl SpiFlash {
 
     /// What external RAM says of itself: identification of a quad part, mode registers of an octal one. It is either, as the
     /// firmware asks.
-    fn psram(ctx: &mut Ctx<'_>, opcode: u8, address: u32, received: &mut [u8]) {
+    /// Its content is what the cache shows: drivers write and read a pattern to find the best timing.
+    fn psram(ctx: &mut Ctx<'_>, opcode: u8, address: u32, sent: &[u8], received: &mut [u8]) {
         let size = ctx.shared.psram;
         if size == 0 {
             return received.fill(0xff);
         }
+        let content = &mut ctx.shared.mmu;
+        match opcode {
+            0x02 | 0x38 | 0x80 => return content.write_psram(ctx.memory, address, sent),
+            0x00 | 0x03 => return content.read_psram(ctx.memory, address, received),
+            _ => {}
+        }
         // 2, 4, 8, 16 … MB.
         let class = (size >> 20).max(2).ilog2() as u8;
         let answer = match opcode {
-            // Maker, known good die, and the size in the upper bits.
-            0x9f => [0x0d, 0x5d, (class - 1) << 5 | 6, 0, 0, 0, 0, 0],
+            // Maker, known good die, and the size in the upper bits. Some values are parts that drivers treat differently.
+            0x9f => [0x0d, 0x5d, (class - 1) << 5 | 1, 0, 0, 0, 0, 0],
             // MR0 to MR7: maker in MR1; good die and size in MR2.
             0x40 => {
                 let registers = [0, 0x0d, 0xc0 | (2 * class).saturating_sub(3), 0, 0, 0, 0, 0];
@@ -261,6 +268,7 @@ impl SpiFlash {
             // Fewer than eight cycles only make up for the delay of the line.
             sent.resize(sent.len() + ((user1 & 0x3f) + 1) as usize / 8, 0);
         }
+        let data = sent.len();
         if user & USR_MOSI != 0 {
             let length = ((ctx.get(self.at.mosi_len) & 0x3ff) + 1).div_ceil(8).min(64) as usize;
             let place = place(opcode, &sent);
@@ -271,8 +279,13 @@ impl SpiFlash {
             if user & USR_MISO != 0 { ((ctx.get(self.at.miso_len) & 0x3ff) + 1).div_ceil(8).min(64) } else { 0 };
         let mut received = vec![0; wanted as usize];
         if Self::is_for_psram(ctx) {
-            let address = ctx.get(4) & if user & USR_ADDR != 0 { !0 } else { 0 };
-            Self::psram(ctx, opcode, address, &mut received);
+            let address = match (user & USR_ADDR != 0, bits) {
+                (false, _) => 0,
+                (true, 32) => ctx.get(4),
+                (true, _) => place(opcode, &sent),
+            };
+            let data = sent.get(data..).unwrap_or_default();
+            Self::psram(ctx, opcode, address, data, &mut received);
         } else {
             self.transfer(ctx, opcode, &sent, &mut received);
         }

@@ -151,7 +151,8 @@ impl Xtensa {
             ibreak: [0; 2],
             dbreak: [0; 2],
             dbreak_control: [0; 2],
-            coprocessors: 0,
+            // Programs compute with floats before their system has set it up (constructors of C++ objects), and that works.
+            coprocessors: 0xff,
             vecbase: 0x4000_0000,
             count_base: 0,
             interrupts: Interrupts::default(),

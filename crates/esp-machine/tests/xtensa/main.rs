@@ -8,6 +8,7 @@ mod bootable;
 mod float;
 mod fuzz;
 mod loader;
+mod psram;
 mod security;
 mod waits;
 
@@ -70,8 +71,15 @@ fn sent(events: &[Event]) -> Vec<u8> {
 }
 
 fn main() -> ExitCode {
-    let trials =
-        [apps::trials(), float::trials(), fuzz::trials(), loader::trials(), security::trials(), waits::trials()];
+    let trials = [
+        apps::trials(),
+        float::trials(),
+        fuzz::trials(),
+        loader::trials(),
+        psram::trials(),
+        security::trials(),
+        waits::trials(),
+    ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

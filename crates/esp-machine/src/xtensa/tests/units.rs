@@ -356,3 +356,13 @@ fn registers_have_the_numbers_that_espressifs_gdb_gives_them() {
     assert!(core.register(number("f1") + 16).is_some());
     assert_eq!(core.register(number("f1") + 17), None);
 }
+
+#[test]
+fn floats_work_from_the_reset_on_and_only_where_they_are_turned_off_not() {
+    // LSI f0, a3, 4.
+    let mut on = run(&[0x01_0303], &[(3, DATA)], 1);
+    assert_eq!(core(&mut on).pc, CODE + 3);
+    // WSR.CPENABLE a4; LSI f0, a3, 4.
+    let mut off = run(&[0x13_e040, 0x01_0303], &[(3, DATA), (4, 0)], 2);
+    assert_eq!((core(&mut off).cause, core(&mut off).epc[1]), (32, CODE + 3));
+}
