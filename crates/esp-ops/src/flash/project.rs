@@ -1,6 +1,7 @@
 //! What a build folder says about where its files go: ESP-IDF, Zephyr, Arduino, PlatformIO, Rust, or a linked program.
 
 mod cargo;
+mod loose;
 mod zephyr;
 
 use std::collections::BTreeMap;
@@ -55,7 +56,8 @@ pub struct Project {
 
 /// Reads a build: an ESP-IDF project or build folder, `flasher_args.json` or `flash_args`, the `manifest.json` of ESP Web
 /// Tools (`manifest.json#esp32c3` of several builds), a Zephyr build folder, an Arduino build folder, a PlatformIO project
-/// or `.pio/build/ENV`, a Rust package that was built, or an ELF file.
+/// or `.pio/build/ENV`, a Rust package that was built, a folder with one bootloader, one
+/// partition table and one app, or an ELF file.
 pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
     let (plain, chosen) = match path.rsplit_once('#') {
         Some((file, chip)) if file.ends_with(".json") => (file, Some(chip)),
@@ -102,15 +104,23 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
     if let Some(program) = cargo::program(path, &given)? {
         return elf(call, &program.display().to_string());
     }
+    let loose = loose::read(call, &given)?;
+    if let Some(names) = loose.set() {
+        return set(call, "single files", &given, names);
+    }
     let text = format!(
         "`{path}` is not a build: it has no flasher_args.json or flash_args (ESP-IDF), zephyr/runners.yaml (Zephyr), \
          *.ino.bin (Arduino), firmware.bin (PlatformIO) or *.factory.bin (ESPHome, Tasmota), and is not a Rust package that \
          was built"
     );
     let error = ToolError::new(Code::NoProject, text);
-    Err(match sources(&given) {
-        Some(next) => error.next(next),
-        None => error,
+    Err(match (loose.told(), sources(&given)) {
+        (Some(found), _) => error.seen("files", found).next(
+            "give those that belong together with their addresses: esp_flash_firmware files=…; esp_firmware_analyze says \
+             what a file is and where it belongs",
+        ),
+        (None, Some(next)) => error.next(next),
+        (None, None) => error,
     })
 }
 

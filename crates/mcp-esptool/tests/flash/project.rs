@@ -63,6 +63,25 @@ fn arduino_and_platformio_builds_go_where_they_belong() {
 }
 
 #[test]
+fn single_files_are_told_by_their_content() {
+    let bench = Bench::new();
+    let [bootloader, _, app] = demo(chip());
+    let rows = table(OTA, 0x8000);
+    let blank = [0xff; 0x2000];
+    folder(&bench, "release", &[("v2.bin", &app), ("boot.bin", &bootloader), ("p.bin", &rows), ("data.bin", &blank)]);
+    let (device, port) = bench.device("release", |_| ());
+    let out = bench.call("esp_flash_firmware", json!({"port": port, "project": "release"}));
+    assert_eq!((&out["project"], &out["verified"]), (&json!("single files"), &json!(true)));
+    assert!(flash(&device, 0x1_0000, app.len()) == app && flash(&device, 0x8000, rows.len()) == rows);
+    assert!(flash(&device, chip().flash.bootloader_offset, bootloader.len()) == bootloader);
+    // What is not known might belong to it: nothing is left out silently.
+    folder(&bench, "release", &[("spiffs.bin", &noise(4096, 1))]);
+    let error = bench.fail("esp_flash_firmware", json!({"port": port, "project": "release"}));
+    let found = error.evidence["files"].as_str().unwrap();
+    assert!(error.code.as_str() == "no_project" && found.contains("app v2.bin; not known spiffs.bin"), "{error}");
+}
+
+#[test]
 fn a_program_becomes_a_whole_set() {
     let bench = Bench::new();
     let elf = std::env::current_exe().unwrap();
