@@ -233,12 +233,6 @@ fn single_precision_division_and_root_sequences_give_the_exact_result() {
 }
 
 #[test]
-fn the_floating_point_unit_is_an_exception_while_it_is_off() {
-    let mut machine = run(&[0x0a_0120], &[], 1);
-    assert_eq!(core(&mut machine).cause, 32);
-}
-
-#[test]
 fn sixteen_bit_products_are_added_to_forty_bits() {
     // MUL.AA.LL a3, a4; MULA.AA.HH a3, a4; RSR.ACCLO a2; RSR.ACCHI a5.
     let code = [0x74_0344, 0x7b_0344, 0x03_1020, 0x03_1150];
@@ -358,7 +352,7 @@ fn registers_have_the_numbers_that_espressifs_gdb_gives_them() {
 }
 
 #[test]
-fn floats_work_from_the_reset_on_and_only_where_they_are_turned_off_not() {
+fn floats_work_from_the_reset_on_and_are_an_exception_while_they_are_off() {
     // LSI f0, a3, 4.
     let mut on = run(&[0x01_0303], &[(3, DATA)], 1);
     assert_eq!(core(&mut on).pc, CODE + 3);
