@@ -21,6 +21,7 @@ use std::sync::Arc;
 use self::beneath::{Folder, NewFile};
 pub use self::partial::PartialFile;
 use crate::error::{Code, ToolError};
+use crate::paths::real as real_path;
 
 /// Largest file that is read into memory, in bytes: more than any chip's flash.
 const LARGEST: u64 = 256 << 20;
@@ -77,7 +78,7 @@ impl Room {
 impl Files {
     /// Relative paths start at the first root.
     pub fn new(roots: Vec<PathBuf>) -> Self {
-        let roots = roots.into_iter().map(|root| fs::canonicalize(&root).unwrap_or(root)).collect();
+        let roots = roots.into_iter().map(|root| real_path(&root).unwrap_or(root)).collect();
         Self { roots, anywhere: false, largest: u64::MAX, private: Arc::default(), pins: Arc::default() }
     }
 
@@ -88,7 +89,7 @@ impl Files {
 
     /// The same for a person at a terminal, who may name any path; relative ones start at `here`.
     pub fn anywhere(mut self, here: &Path) -> Self {
-        self.roots.insert(0, fs::canonicalize(here).unwrap_or_else(|_| here.to_path_buf()));
+        self.roots.insert(0, real_path(here).unwrap_or_else(|_| here.to_path_buf()));
         Self { anywhere: true, ..self }
     }
 
@@ -122,7 +123,7 @@ impl Files {
     /// The real path of a file or folder that is there.
     pub fn input(&self, path: &str) -> Result<PathBuf, ToolError> {
         let full = self.absolute(path)?;
-        let real = fs::canonicalize(&full).map_err(|error| read_error(path, &error))?;
+        let real = real_path(&full).map_err(|error| read_error(path, &error))?;
         let real = self.inside(path, real)?;
         self.not_private(path, &real)?;
         Ok(real)
@@ -259,7 +260,7 @@ impl Files {
     /// The real path of a folder that need not be there yet.
     fn real_folder(&self, path: &str, folder: &Path) -> Result<PathBuf, ToolError> {
         let there = folder.ancestors().find(|part| part.exists()).unwrap_or(folder);
-        let real = fs::canonicalize(there).map_err(|error| write_error(path, &error))?;
+        let real = real_path(there).map_err(|error| write_error(path, &error))?;
         let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
         Ok(self.inside(path, real)?.join(rest))
     }
@@ -311,7 +312,7 @@ impl Files {
         let start = self.roots.first().cloned().unwrap_or_default();
         given.components().fold(start, |path, part| match part {
             Component::ParentDir => {
-                let mut real = fs::canonicalize(&path).unwrap_or(path);
+                let mut real = real_path(&path).unwrap_or(path);
                 real.pop();
                 real
             }
@@ -378,7 +379,7 @@ impl Write for OutputFile {
 /// A path with its links resolved as far as it is there.
 fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let there = path.ancestors().find_map(|part| Some((part, fs::canonicalize(part).ok()?)));
+    let there = path.ancestors().find_map(|part| Some((part, real_path(part).ok()?)));
     match there {
         // Joined with nothing, a file would become a folder.
         Some((part, real)) => path

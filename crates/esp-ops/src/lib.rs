@@ -17,6 +17,7 @@ pub mod flash;
 pub mod guard;
 pub mod own_file;
 pub mod partition;
+pub mod paths;
 pub mod random;
 pub mod report;
 pub mod session;

@@ -25,6 +25,7 @@ pub mod server;
 pub use engine::qemu::discover;
 pub use instance::{Config, Record};
 pub use manager::Manager;
+pub use process::keep_streams;
 pub use server::control;
 
 /// Where the chip boots from.

@@ -124,6 +124,7 @@ impl Manager {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0); // Ctrl-C is for the starter
+        process::keep_streams();
         let mut host = command.spawn().map_err(|error| VirtualError::Host(format!("does not start: {error}")))?;
         let ready = wait_for_ready(&mut host);
         match ready {

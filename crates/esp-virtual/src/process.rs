@@ -1,4 +1,4 @@
-//! A child process that ends with this one, however this one ends.
+//! Child processes: those that end with this one, however it ends, and those that outlive it.
 
 use std::io;
 use std::process::Command;
@@ -20,6 +20,30 @@ pub(crate) fn end_with_parent(command: &mut Command) {
 /// Elsewhere an orphan is ended when its directory is next looked at.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn end_with_parent(_: &mut Command) {}
+
+/// Children get only the streams that they are given. Windows hands all inheritable handles on, among them this process's own
+/// streams: a child that outlives it would keep its pipes open, and whoever reads them to the end would wait for the child.
+#[cfg(windows)]
+#[allow(unsafe_code)]
+pub fn keep_streams() {
+    use std::os::windows::io::{AsRawHandle, RawHandle};
+    const HANDLE_FLAG_INHERIT: u32 = 1;
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        fn SetHandleInformation(handle: RawHandle, mask: u32, flags: u32) -> i32;
+    }
+    let streams = [io::stdin().as_raw_handle(), io::stdout().as_raw_handle(), io::stderr().as_raw_handle()];
+    for stream in streams {
+        // SAFETY: a flag of a handle that this process owns is cleared; a stream that is not there is refused.
+        unsafe {
+            SetHandleInformation(stream, HANDLE_FLAG_INHERIT, 0);
+        }
+    }
+}
+
+/// Elsewhere children get only the streams that they are given.
+#[cfg(not(windows))]
+pub fn keep_streams() {}
 
 /// Asks a process to end, or ends it. One that is gone is no error.
 #[cfg(unix)]

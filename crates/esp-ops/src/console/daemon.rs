@@ -100,6 +100,7 @@ impl Place {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         #[cfg(windows)]
         std::os::windows::process::CommandExt::creation_flags(&mut command, 0x0000_0208);
+        esp_virtual::keep_streams();
         let mut child = command.spawn()?;
         // No zombie stays where it ends before this process.
         std::thread::spawn(move || child.wait());

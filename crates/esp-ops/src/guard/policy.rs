@@ -5,7 +5,6 @@ mod mac;
 mod rules;
 
 use esp_model::mac::Mac;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +82,7 @@ impl Policy {
         }
         for root in &mut rules.project_roots {
             let named = crate::config::expand(&root.to_string_lossy());
-            *root = fs::canonicalize(&named).unwrap_or(named);
+            *root = crate::paths::real(&named).unwrap_or(named);
         }
         self.layers.push(Arc::new(Layer { origin, rules, grants }));
         Ok(())
@@ -286,7 +285,7 @@ fn listed(names: &[String], is_it: impl Fn(&str) -> bool) -> Option<bool> {
 /// The computer's own policy file: it counts for everybody who starts this program here.
 pub fn system_file() -> Option<PathBuf> {
     if cfg!(windows) {
-        return std::env::var_os("ProgramData").map(|dir| PathBuf::from(dir).join("mcp-esptool/policy.toml"));
+        return std::env::var_os("ProgramData").map(|dir| PathBuf::from(dir).join("mcp-esptool").join("policy.toml"));
     }
     Some(PathBuf::from("/etc/mcp-esptool/policy.toml"))
 }

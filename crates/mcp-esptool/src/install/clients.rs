@@ -113,6 +113,6 @@ impl Folders {
             "{project}" => self.project.clone(),
             other => Path::new(other).to_path_buf(),
         };
-        if rest.is_empty() { base } else { base.join(rest) }
+        esp_ops::paths::native(&base.join(rest))
     }
 }

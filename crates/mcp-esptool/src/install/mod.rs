@@ -144,7 +144,7 @@ fn asked(names: &str) -> bool {
 fn put(file: &Path, dry_run: bool, change: impl FnOnce(&str) -> Result<String, String>) -> Result<String, String> {
     let named = |error: String| format!("{}: {error}", file.display());
     // A symbolic link stays one: its target is rewritten.
-    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    let file = &esp_ops::paths::real(file).unwrap_or_else(|_| file.to_path_buf());
     let old = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

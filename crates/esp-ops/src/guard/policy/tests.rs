@@ -1,3 +1,5 @@
+use std::fs;
+
 use esp_model::mac::Mac;
 
 use super::*;
