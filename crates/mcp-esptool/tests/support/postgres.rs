@@ -58,7 +58,7 @@ impl Postgres {
     fn run(&mut self, settings: &[&str]) {
         let mut command = as_user(Command::new(self.bin.join("postgres")));
         command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-c", "listen_addresses="]);
-        settings.iter().for_each(|setting| drop(command.args(["-c", setting])));
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         until("PostgreSQL answers", || self.psql("postgres", "SELECT 1").status.success());
     }
