@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the pictures of the documentation: sh docs/pictures/make.sh [FOLDER]. A test compares them with what is here.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "${1:-docs/pictures}" && pwd)
 work=$(mktemp -d)
 trap 'mcp-esptool call esp_qemu_stop id=picture >/dev/null 2>&1; rm -rf "$work"' EXIT
@@ -17,3 +18,13 @@ mcp-esptool call esp_flash_firmware port=qemu://picture 'files=[
   {"path": "nvs.bin", "address": "0x9000"}, {"path": "fw/app.bin", "address": "0x10000"}]'
 mcp-esptool call esp_flash_analyze port=qemu://picture picture_file=flash-map.svg
 cp flash-map.svg "$out/flash-map.svg"
+
+# What is drawn below needs the program that was built for the log and the linker's map: https://github.com/OOHehir/esp32blink-qemu,
+# folder `build`, in $MCP_ESPTOOL_CORPUS/build/blink-esp32. Without it these pictures stay as they are.
+build=${MCP_ESPTOOL_CORPUS:-}/build/blink-esp32
+[ -f "$build/blink.elf" ] || exit 0
+cp "$build/blink.elf" "$build/blink.map" "$here/panic.txt" .
+mcp-esptool call esp_size_analysis elf_file=blink.elf treemap_file=size.svg >/dev/null
+cp size.svg "$out/size.svg"
+mcp-esptool decode panic.txt --elf-file blink.elf 2>/dev/null | sed '/culprit:/,$d' |
+    python3 "$here/terminal.py" 'mcp-esptool decode panic.txt --elf-file blink.elf' > "$out/crash.svg"
