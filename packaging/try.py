@@ -66,15 +66,15 @@ def try_mcpb(dist, target, folder):
 
 
 def try_oci(dist, target, folder):
-    """As root in the image's own root folder, where nothing else is, else the program alone."""
+    """As root within the image's own root folder, with /proc as a container engine mounts it, else the program alone."""
     (file,) = dist.glob("*.oci.tar")
     config = oci.unpack(file, folder)["config"]
     server = json.loads((package.ROOT / "server.json").read_text())
     assert config["Labels"]["io.modelcontextprotocol.server.name"] == server["name"], config
-    variables = ["/usr/bin/env", "-i", *config["Env"]]
     if os.geteuid() == 0:
-        # `env` of this computer starts `chroot`, so that only the image's variables are there.
-        works([*variables, shutil.which("chroot"), str(folder), *config["Entrypoint"]], folder)
+        begin = 'mkdir -p "$0/proc"; mount --rbind /proc "$0/proc"; exec chroot "$0" "$@"'
+        inside = ["unshare", "--mount", "sh", "-ec", begin, str(folder)]
+        works(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *config["Env"], *inside, *config["Entrypoint"]], folder)
     else:
         works([str(folder / package.NAME)], folder)
 

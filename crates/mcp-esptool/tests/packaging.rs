@@ -10,6 +10,10 @@ use esp_ops::config::KEYS;
 use regex::Regex;
 use serde_json::Value;
 
+#[cfg(unix)]
+#[path = "packaging/ci.rs"]
+mod ci;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -23,9 +27,12 @@ fn json(name: &str) -> Value {
 }
 
 fn program(args: &[&str]) -> String {
-    let dir = tempfile::tempdir().unwrap();
+    program_in(tempfile::tempdir().unwrap().path(), args)
+}
+
+fn program_in(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-esptool"));
-    let output = command.args(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+    let output = command.args(args).current_dir(dir).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -274,18 +281,26 @@ fn plugin_of_claude_brings_the_skills() {
 }
 
 #[test]
-fn templates_use_only_values_that_packaging_fills_in() {
+fn templates_are_whole_when_packaging_has_filled_them_in() {
     let targets = json("packaging/targets.json");
     let known: Vec<String> =
         targets.as_array().unwrap().iter().map(|entry| entry["npm"].as_str().unwrap().replace('-', "_")).collect();
     for folder in ["homebrew", "scoop", "winget", "aur", "nix"] {
         for entry in fs::read_dir(root().join("packaging").join(folder)).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
             for (at, _) in text.match_indices("@sha256_") {
                 let name = text[at + "@sha256_".len()..].split('@').next().unwrap();
                 assert!(known.iter().any(|target| target == name), "{folder}: {name}");
             }
             assert!(text.contains("@version@"), "{folder}");
+            let filled = Regex::new("@[a-z0-9_]+@").unwrap().replace_all(&text, "0").into_owned();
+            match path.file_stem().and_then(|name| name.to_str()).unwrap() {
+                name if name.ends_with(".json") => drop(serde_json::from_str::<Value>(&filled).unwrap()),
+                name if name.ends_with(".yaml") => drop(serde_yaml_ng::from_str::<Value>(&filled).unwrap()),
+                "PKGBUILD" => assert_eq!(shell("bash", &format!("set -n\n{filled}")).unwrap_or_default(), ""),
+                _ => {}
+            }
         }
     }
 }
