@@ -154,3 +154,27 @@ fn vector_instructions_have_names() {
     assert_eq!(decode(0x8000_000e, 0, &options).length, 4);
     assert_eq!(decode(0x83_0004, 0, &Options::new(ALL)).kind, Kind::Illegal);
 }
+
+/// A program that meets a vector instruction says which one; an operating system that keeps the unit off is told so.
+#[test]
+fn a_vector_instruction_is_named_and_ends_in_its_exception() {
+    use crate::machine::{Config, Machine};
+    for (word, name) in [(0x25_0804u32, "ee.zero.accx"), (0x83_0004, "ee.vld.128.ip")] {
+        for (enabled, cause) in [(0xffu32, 0), (1, 35)] {
+            let mut machine = Machine::new(Config::new("esp32s3", 1 << 20).unwrap()).unwrap();
+            let code = 0x4038_0000;
+            // WSR.CPENABLE a4, then the instruction.
+            machine.poke(code, &[0x40, 0xe0, 0x13]);
+            machine.poke(code + 3, &word.to_le_bytes()[..3]);
+            machine.cores[0].get_mut().set_register(5, enabled);
+            machine.cores[0].get_mut().set_register(73, 0);
+            machine.cores[0].get_mut().set_pc(code);
+            let Machine { soc, cores, .. } = &mut machine;
+            cores[0].get_mut().run(soc, 2);
+            let crate::cpu::Core::Xtensa(core) = &machine.cores[0] else { panic!() };
+            assert_eq!((core.cause, core.epc[1]), (cause, code + 3), "{name}");
+            let told: Vec<_> = machine.take_events().into_iter().map(|event| format!("{:?}", event.what)).collect();
+            assert_eq!(told.iter().any(|what| what.contains(name)), cause == 0, "{told:?}");
+        }
+    }
+}

@@ -28,6 +28,15 @@ pub fn trials() -> Vec<Trial> {
     let mut trials =
         vec![encrypted("esp32", BLINK_ESP32_FILES), encrypted("esp32s2", BLINK_S2), encrypted("esp32s3", BLINK_S3)];
     trials.extend(BOOTABLE.iter().map(signed));
+    let real = |chip: &'static Bootable, files: Files, started: &'static str| {
+        let name = format!("the_rom_of_{}_starts_a_signed_bootloader_of_esp_idf_and_no_other", chip.id);
+        trial(&name, files, move || starts_signed_bootloader(chip, files, started))
+    };
+    let [esp32, esp32s2, esp32s3] = &BOOTABLE;
+    // With its signature the ESP32's reaches into the partition table: it starts, and finds none.
+    trials.push(real(esp32, BOOTLOADER_ESP32, "2nd stage bootloader"));
+    trials.push(real(esp32s2, BLINK_S2, "Turning the LED"));
+    trials.push(real(esp32s3, BLINK_S3, "Turning the LED"));
     trials.push(trial("the_rom_of_esp32_starts_a_bootloader_with_its_digest_and_no_other", &[], starts_with_digest));
     trials
 }
@@ -96,6 +105,35 @@ fn starts_signed(chip: &Bootable) {
     let other = PrivateKey::generate(Scheme::Rsa3072, &mut noise(99)).unwrap();
     let other = said(chip, secured(id), &signed(&image, &other));
     assert!(!other.contains(SAID), "{id}, another key: {other}");
+}
+
+const BOOTLOADER_ESP32: Files = &[(0x1000, "image/espflash/esp32-bootloader.bin")];
+
+/// A bootloader of ESP-IDF, signed by us, and what it starts.
+fn starts_signed_bootloader(chip: &Bootable, files: Files, started: &str) {
+    let load = |config: &mut Config, bootloader: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        // What lies behind the signature first: it may reach into it.
+        for (offset, file) in files.iter().rev() {
+            let bytes = std::fs::read(corpus(file)).unwrap();
+            let bytes = if *offset == chip.place { bootloader(bytes) } else { bytes };
+            config.flash.load(*offset, &bytes);
+        }
+    };
+    let with = |bootloader: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+        let mut config = secured(chip.id);
+        load(&mut config, bootloader);
+        console(config, 500).0
+    };
+    let right = with(&|bytes| signed(&bytes, key()));
+    assert!(right.contains(started), "{}, signed: {right}", chip.id);
+    let unsigned = with(&|bytes| bytes);
+    assert!(!unsigned.contains("2nd stage"), "{}, unsigned: {unsigned}", chip.id);
+    let changed = with(&|bytes| {
+        let mut bytes = signed(&bytes, key());
+        bytes[0x2000] ^= 1;
+        bytes
+    });
+    assert!(!changed.contains("2nd stage"), "{}, changed: {changed}", chip.id);
 }
 
 /// Secure boot v1: the ROM compares with the digest that its engine makes with the eFuses' key.
