@@ -290,6 +290,13 @@ fn blink() -> Result<(), Failed> {
             assert!(named(name).is_some(), "{name} in {tasks:#?}");
         }
         session.step_line(&job).unwrap();
+        // Each core has a call chain of its own: while one runs the app the other one idles.
+        let running = session.core;
+        drop(session);
+        let mut other = Session::new(port, chip, Some(&program), Some(1 - running)).unwrap();
+        let frames = names(&other.backtrace().unwrap());
+        assert_eq!(frames.last().map(String::as_str), Some("vPortTaskWrapper"), "{frames:?}");
+        assert!(frames.iter().any(|name| name == "prvIdleTask"), "{frames:?}");
     });
     Ok(())
 }
