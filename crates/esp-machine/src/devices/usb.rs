@@ -1,4 +1,4 @@
-//! USB-Serial-JTAG: a host is connected and reads all that is sent.
+//! USB-Serial-JTAG: a host is connected and reads all that is sent, unless the eFuses or the program give the pins to USB-OTG.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,8 @@ const MOST_INPUT: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct UsbSerialJtag {
     source: u32,
+    /// Register by which a program gives the pins to USB-OTG (bit 19; bit 20: that it decides); 0 on chips without it.
+    pins: u32,
     received: VecDeque<u8>,
     raw: u32,
     /// Start-of-frame is seen once a millisecond.
@@ -25,11 +27,23 @@ pub struct UsbSerialJtag {
 impl UsbSerialJtag {
     pub fn new(it: &'static Peripheral) -> Self {
         let source = it.sources.first().copied().unwrap_or(u32::MAX);
-        Self { source, received: VecDeque::new(), raw: IN_EMPTY, frame: 0 }
+        let pins = it.number("pins");
+        Self { source, pins, received: VecDeque::new(), raw: IN_EMPTY, frame: 0 }
     }
 
-    fn frames(&mut self, now: u64) {
-        let frame = now / (SECOND / 1000);
+    /// The pins are this block's.
+    fn is_connected(&self, ctx: &mut Ctx<'_>) -> bool {
+        let chosen = if self.pins == 0 { 0 } else { ctx.get_at(self.pins) >> 19 };
+        let efuse = &ctx.shared.efuse;
+        let away = if chosen & 2 != 0 { chosen & 1 } else { efuse.number("USB_PHY_SEL") };
+        away == 0 && efuse.number("DIS_USB_SERIAL_JTAG") == 0
+    }
+
+    fn frames(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.is_connected(ctx) {
+            return;
+        }
+        let frame = ctx.shared.now / (SECOND / 1000);
         if frame != self.frame {
             self.frame = frame;
             self.raw |= SOF;
@@ -44,7 +58,7 @@ impl UsbSerialJtag {
 
 impl Device for UsbSerialJtag {
     fn read(&mut self, ctx: &mut Ctx<'_>, offset: u32) -> u32 {
-        self.frames(ctx.shared.now);
+        self.frames(ctx);
         match offset {
             0 => {
                 let byte = self.received.pop_front().unwrap_or(0);
@@ -62,7 +76,9 @@ impl Device for UsbSerialJtag {
     fn write(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
         match offset {
             0 => {
-                ctx.say(What::Usb(value as u8));
+                if self.is_connected(ctx) {
+                    ctx.say(What::Usb(value as u8));
+                }
                 self.raw |= IN_EMPTY;
             }
             4 => self.raw |= IN_EMPTY,
@@ -74,6 +90,9 @@ impl Device for UsbSerialJtag {
 
     fn input(&mut self, ctx: &mut Ctx<'_>, input: &Input) -> bool {
         let Input::Usb(bytes) = input else { return false };
+        if !self.is_connected(ctx) {
+            return true;
+        }
         let room = MOST_INPUT.saturating_sub(self.received.len());
         self.received.extend(bytes.iter().take(room));
         self.raw |= OUT_RECEIVED;

@@ -1,6 +1,6 @@
 //! The loaders of the mask ROMs.
 
-use esp_machine::{Config, Input, Machine};
+use esp_machine::{Config, Input, Machine, What};
 use libtest_mimic::Trial;
 
 use super::{MILLISECOND, run, sent, trial};
@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = chips.iter().map(|id| answers(id)).chain(chips.iter().map(|id| writes(id))).collect();
     trials.push(silent("esp32", [0x3ff4_2000, 0x1c, 0x24, 0x2c, 0x80]));
     trials.push(silent("esp32s3", [0x6000_2000, 0x18, 0x20, 0x28, 0x58]));
+    trials.push(trial("the_rom_of_esp32s3_answers_at_the_usb_port_that_the_efuses_leave", &[], answers_by_usb));
     trials.push(trial("loads_from_0x400c0000_are_no_fault_on_esp32s3", &[], answered));
     trials
 }
@@ -126,6 +127,43 @@ fn answers_when_attached(id: &str, registers: [u32; 5]) {
     assert_eq!(identification(&mut machine, registers), 0xff_ffff, "{id}: nobody is there yet");
     ask(&mut machine, 0x0d, 0, &words(&[0, 0]));
     assert_eq!(identification(&mut machine, registers), 0x16_40c8, "{id}");
+}
+
+/// USB-Serial-JTAG is there in download mode unless the eFuses close it, or give the pins to USB-OTG.
+fn answers_by_usb() {
+    for (fields, there) in [
+        (&[][..], true),
+        (&["DIS_USB_SERIAL_JTAG_DOWNLOAD_MODE"], false),
+        (&["DIS_USB_SERIAL_JTAG"], false),
+        (&["USB_PHY_SEL"], false),
+        (&["DIS_USB_OTG_DOWNLOAD_MODE"], true),
+    ] {
+        let mut config = Config::new("esp32s3", 4 << 20).unwrap();
+        config.download = true;
+        fields.iter().for_each(|field| config.efuse.set(field, &[1]));
+        let mut machine = Machine::new(config).unwrap();
+        run(&mut machine, 20 * MILLISECOND);
+        let mut answer = Vec::new();
+        for _ in 0..4 {
+            let now = machine.now();
+            machine.input(now, Input::Usb(sync()));
+            for event in run(&mut machine, now + 50 * MILLISECOND) {
+                if let What::Usb(byte) = event.what {
+                    answer.push(byte);
+                }
+            }
+        }
+        let answers = answer.windows(3).any(|part| part == [0xc0, 0x01, 0x08]);
+        assert_eq!(answers, there, "{fields:?}: {answer:x?}");
+    }
+    // A program gives the pins to USB-OTG: RTC_CNTL_USB_CONF.
+    let mut machine = Machine::new(Config::new("esp32s3", 4 << 20).unwrap()).unwrap();
+    for (conf, wanted) in [(0, 1), (3 << 19, 0), (1 << 20, 1)] {
+        machine.soc.store(0x6000_8120, 4, conf).unwrap();
+        machine.soc.store(0x6003_8000, 4, 0x41).unwrap();
+        let said = machine.take_events().iter().filter(|event| matches!(event.what, What::Usb(0x41))).count();
+        assert_eq!(said, wanted, "{conf:#x}");
+    }
 }
 
 fn answered() {
