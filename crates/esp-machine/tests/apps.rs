@@ -60,6 +60,32 @@ const CASES: &[Case] = &[
             "app: end",
         ],
     },
+    Case {
+        chip: "esp32s31",
+        bootloader: ("esp32s31-bootloader.bin", 0x2000),
+        symbols: &[
+            ("UART0", 0x2038_a000),
+            ("SYSTIMER", 0x2039_9000),
+            ("MATRIX", 0x2058_5084),
+            ("CLIC", 0x1080_1000),
+            ("RAM", 0x2f02_0000),
+            ("FLOAT", 1),
+            ("SECOND", 1),
+            ("ENTRY", 0x2070_0164),
+            ("CLOCK", 0x2058_7020),
+            ("CLOCK_BIT", 1 << 1),
+            ("RESET", 0x2058_7020),
+            ("RESET_BIT", 1 << 2),
+        ],
+        console: &[
+            "2nd stage bootloader",
+            "app: hello",
+            "app: 3 alarms",
+            "app: float 7",
+            "app: second core 1",
+            "app: end",
+        ],
+    },
 ];
 
 /// The program for a chip, as bytes.

@@ -122,10 +122,11 @@ fn runs_ram_program(chip: &str, place: u32, file: &str) -> Result<(), Failed> {
 }
 
 /// Chips without an ESP-IDF program in the corpus: file of the published bootloader, and its place.
-const BOOTLOADERS: [(&str, &str, u32); 3] = [
+const BOOTLOADERS: [(&str, &str, u32); 4] = [
     ("esp32c5", "esp32c5-bootloader.bin", 0x2000),
     ("esp32c61", "esp32c61-bootloader.bin", 0),
     ("esp32p4", "esp32p4-v3-bootloader.bin", 0x2000),
+    ("esp32s31", "esp32s31-bootloader.bin", 0x2000),
 ];
 
 fn runs_bootloader(chip: &str, file: &str, place: u32) -> Result<(), Failed> {

@@ -11,7 +11,7 @@ use esp_model::wire::{Command, slip, sync_payload};
 use esp_sim::{Config, SimDevice, SimPort};
 
 /// Chips, with RAM that the ROM itself does not use while it loads.
-const CHIPS: [(&str, u32); 10] = [
+const CHIPS: [(&str, u32); 11] = [
     ("esp32", 0x3ffb_8000),
     ("esp32s2", 0x3ffd_8000),
     ("esp32s3", 0x3fca_8000),
@@ -22,6 +22,7 @@ const CHIPS: [(&str, u32); 10] = [
     ("esp32c61", 0x4082_0000),
     ("esp32h2", 0x4082_0000),
     ("esp32p4", 0x4ff2_0000),
+    ("esp32s31", 0x2f02_0000),
 ];
 
 /// One loader in download mode.

@@ -46,7 +46,7 @@ fn run(machine: &mut Machine, until: u64) -> (Vec<u8>, u64) {
 
 #[test]
 fn the_roms_of_the_risc_v_chips_answer_sync_in_download_mode() {
-    for id in ["esp32c3", "esp32c2", "esp32c6", "esp32h2", "esp32c5", "esp32c61", "esp32p4"] {
+    for id in ["esp32c3", "esp32c2", "esp32c6", "esp32h2", "esp32c5", "esp32c61", "esp32p4", "esp32s31"] {
         let (sent, _) = run(&mut in_download_mode(id), 200 * MILLISECOND);
         let text = String::from_utf8_lossy(&sent);
         assert!(text.contains("waiting for download"), "{id}: {text}");

@@ -29,7 +29,13 @@ pub fn info(machine: &Machine) -> Vec<u8> {
     let flags = FLAGS.iter().enumerate().fold(0u32, |flags, (bit, names)| flags | u32::from(set(names)) << bit);
     let mut out = flags.to_le_bytes().to_vec();
     out.push(efuse.number("SPI_BOOT_CRYPT_CNT") as u8);
-    let purpose = |key: u8| efuse.number(&format!("KEY_PURPOSE_{key}")) as u8;
+    // Of keys that the chip does not have the ROM sends a number of its own. Earlier chips have no fields, and send 0.
+    let has_fields = efuse.table().field("KEY_PURPOSE_0").is_some();
+    let purpose = |key: u8| {
+        let name = format!("KEY_PURPOSE_{key}");
+        let there = efuse.table().field(&name).is_some() || !has_fields;
+        if there { efuse.number(&name) as u8 } else { machine.chip.rom.seventh_purpose }
+    };
     out.extend((0..6).map(purpose));
     out.push(machine.chip.rom.seventh_purpose);
     out.extend_from_slice(&u32::from(machine.chip.chip_id.unwrap_or(0)).to_le_bytes());

@@ -23,6 +23,8 @@ pub enum Kind {
     Float, Flw, Fsw,
     /// Sets up a hardware loop: the instruction itself is the immediate.
     Loop,
+    /// Several registers, or a jump by a table: the instruction itself is the immediate.
+    Zc,
 }
 
 /// Where results for x0 go.

@@ -2,7 +2,7 @@
 
 use super::decode::{self, Kind, Op};
 use super::{BREAKPOINT, CALL, ILLEGAL, LOAD_FAULT, RiscV, STORE_FAULT};
-use super::{bits, float, loops};
+use super::{bits, float, loops, zc};
 use crate::cpu::Exit;
 use crate::soc::Soc;
 
@@ -271,6 +271,11 @@ impl RiscV {
                     }
                 }
                 // Rare: what comes of it is looked after outside.
+                Kind::Zc => {
+                    self.pc = pc;
+                    self.cycles = cycles;
+                    return self.several(soc, op.imm);
+                }
                 Kind::Loop | Kind::Illegal | Kind::Undecoded => {
                     self.pc = pc;
                     self.cycles = cycles;
@@ -291,6 +296,9 @@ impl RiscV {
             let mut op = decode::short(low);
             if op.kind == Kind::Illegal && self.floats {
                 op = float::decode_short(low).unwrap_or(op);
+            }
+            if op.kind == Kind::Illegal && self.short {
+                op = zc::decode_short(low).unwrap_or(op);
             }
             page[at] = op;
             soc.memory.note_decoded(frame, pc & 0xfff, 1);

@@ -10,6 +10,7 @@ mod execute;
 mod float;
 mod loops;
 mod waits;
+mod zc;
 
 use crate::chip::InterruptStyle;
 use crate::cpu::{Cpu, Exit};
@@ -54,6 +55,8 @@ pub struct RiscV {
     float: float::Float,
     /// Hardware loops, and a vector unit.
     has_loops: bool,
+    /// The extensions Zcb, Zcmp and Zcmt.
+    short: bool,
     loops: loops::Loops,
     /// WFI was executed and nothing has been pending since.
     waiting: bool,
@@ -89,6 +92,7 @@ impl RiscV {
             bits: isa.contains("_zb"),
             floats: isa.split('_').next().unwrap_or_default().contains('f'),
             float: float::Float::default(),
+            short: isa.contains("_zc"),
             has_loops: isa.contains("_xesploop"),
             loops: loops::Loops::default(),
             decoded: Vec::new(),

@@ -74,7 +74,7 @@ impl RiscV {
             Kind::Lr | Kind::Sc | Kind::AmoSwap | Kind::AmoAdd | Kind::AmoXor | Kind::AmoAnd | Kind::AmoOr => true,
             Kind::AmoMin | Kind::AmoMax | Kind::AmoMinu | Kind::AmoMaxu => true,
             // Registers of floating point are not compared.
-            Kind::Float | Kind::Flw | Kind::Fsw | Kind::Loop => true,
+            Kind::Float | Kind::Flw | Kind::Fsw | Kind::Loop | Kind::Zc => true,
             Kind::Ecall | Kind::Ebreak | Kind::Mret | Kind::Wfi | Kind::FenceI | Kind::Illegal => true,
             _ => false,
         };

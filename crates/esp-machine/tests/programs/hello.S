@@ -1,6 +1,7 @@
 # An application for RISC-V chips with a CLIC: greets on UART0, counts alarms of the system timer in an interrupt handler, and on
 # chips that have them calculates in single precision and starts the second core. It needs no library and may lie anywhere.
-# The addresses come from the test (`--defsym`): UART0, SYSTIMER, MATRIX (register of the timer's source), RAM; FLOAT and
+# The addresses come from the test (`--defsym`): UART0, SYSTIMER, MATRIX (register of the timer's source), RAM; CLIC where it
+# is not in the usual place; FLOAT and
 # SECOND (with CLOCK, RESET, ENTRY and their bits) where the chip has these.
     .option norelax
     .macro print text
@@ -9,6 +10,10 @@
     .balign 4, 0
 9:  jal   ra, puts
     .endm
+
+    .ifndef CLIC
+    .set CLIC, 0x20801000
+    .endif
 
     .globl _start
 _start:
@@ -23,7 +28,7 @@ _start:
     li    t0, MATRIX
     li    t1, 17
     sw    t1, 0(t0)
-    li    t0, 0x20801000 + 4 * 17
+    li    t0, CLIC + 4 * 17
     li    t1, 0xff000100
     sw    t1, 0(t0)
     # Alarm 0 every 16,000 ticks of 16 MHz.

@@ -12,7 +12,7 @@ pub struct Rom {
     pub status_len: usize,
     /// Bytes of the security info without status: 0 (refused), 12 or 20.
     pub security_info_len: usize,
-    /// What the security info has for a seventh key, which no chip has: the number behind the last purpose.
+    /// What the security info has for keys that the chip lacks (no chip has a seventh): the number behind the last purpose.
     #[serde(default)]
     pub seventh_purpose: u8,
     /// Which revision of the ROM's code the security info names.
