@@ -50,11 +50,12 @@ fn a_curves_point_is_multiplied_and_checked_as_by_the_crate() {
 }
 
 /// A chip with the larger accelerator: base, distance of its memories, first bit of the mode, bits of the curve.
-const LARGER: [(&str, u32, u32, u32); 4] = [
+const LARGER: [(&str, u32, u32, u32); 5] = [
     ("esp32h2", 0x6008_b000, 0x20, 4),
     ("esp32c61", 0x6008_b000, 0x20, 4),
     ("esp32c5", 0x6008_b000, 0x30, 5),
     ("esp32p4", 0x5009_3000, 0x30, 5),
+    ("esp32s31", 0x2050_b000, 0x30, 5),
 ];
 
 #[test]
@@ -177,7 +178,7 @@ struct Signer {
     purposes: [u8; 2],
 }
 
-const SIGNERS: [Signer; 4] = [
+const SIGNERS: [Signer; 5] = [
     Signer {
         id: "esp32h2",
         base: 0x6008_e000,
@@ -211,6 +212,15 @@ const SIGNERS: [Signer; 4] = [
         memory: 0x3e0,
         step: 0x30,
         key_at: 0x5012_d1b0,
+        deterministic: 1 << 6,
+        purposes: [16, 1],
+    },
+    Signer {
+        id: "esp32s31",
+        base: 0x2050_e000,
+        memory: 0x3e0,
+        step: 0x30,
+        key_at: 0x2071_51d0,
         deterministic: 1 << 6,
         purposes: [16, 1],
     },

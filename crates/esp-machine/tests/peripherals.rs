@@ -153,28 +153,44 @@ fn pwm_is_an_event_and_fades_end_in_their_time() {
     assert_eq!(shown.last().map(|it| (it.1, it.2, it.3)), Some((5_000_000, 256, 1024)), "{shown:?}");
 }
 
+/// A PWM of the newer kind: chip, the clock's register and choice of 80 MHz, where the table is (None: filled through registers),
+/// and the register that says how long it is.
+type Tables = (&'static str, [u32; 2], Option<u32>, u32);
+
 #[test]
 fn tables_of_the_newer_pwm_fade_one_after_the_other() {
-    let mut machine = parked("esp32c6");
-    let base = 0x6000_7000;
-    store(&mut machine, 0x6009_6038, 1 << 22 | 1 << 20);
-    for (offset, value) in [(0xa0, 10 | DIVIDER << 5 | 1 << 26), (8, 256 << 4)] {
-        store(&mut machine, base + offset, value);
+    let kinds: [Tables; 3] = [
+        ("esp32c6", [0x6009_6038, 1], None, 0x180),
+        ("esp32c5", [0x6009_604c, 2], Some(0x400), 0x100),
+        ("esp32c61", [0x6009_6038, 2], Some(0x400), 0x100),
+    ];
+    for (chip, [clock, choice], table, length) in kinds {
+        let mut machine = parked(chip);
+        let base = 0x6000_7000;
+        store(&mut machine, clock, 1 << 22 | choice << 20);
+        for (offset, value) in [(0xa0, 10 | DIVIDER << 5 | 1 << 26), (8, 256 << 4)] {
+            store(&mut machine, base + offset, value);
+        }
+        // Up by 100 in 50 periods, then down by 300 in 100.
+        for (place, up, cycle, scale, count) in [(0, 1, 1, 2, 50), (1, 0, 1, 3, 100)] {
+            let entry = up | cycle << 1 | scale << 11 | count << 21;
+            if let Some(table) = table {
+                store(&mut machine, base + table + 4 * place, entry);
+                continue;
+            }
+            store(&mut machine, base + 0x104, place);
+            store(&mut machine, base + 0x100, entry);
+            store(&mut machine, base + 0x104, place);
+        }
+        for (offset, value) in [(length, 2), (12, 1 << 31), (0, 1 << 2 | 1 << 4)] {
+            store(&mut machine, base + offset, value);
+        }
+        run(&mut machine, 35 * MILLISECOND);
+        let shown = outputs(&mut machine);
+        let wanted = [(5_000_000, 256, 1024), (5_000_000, 56, 1024)];
+        assert_eq!(shown.iter().map(|it| (it.1, it.2, it.3)).collect::<Vec<_>>(), wanted, "{chip}");
+        assert!((shown[1].0 - shown[0].0).abs_diff(30 * MILLISECOND) < MILLISECOND, "{chip}: {shown:?}");
     }
-    // Up by 100 in 50 periods, then down by 300 in 100.
-    for (place, up, cycle, scale, count) in [(0, 1, 1, 2, 50), (1, 0, 1, 3, 100)] {
-        store(&mut machine, base + 0x104, place);
-        store(&mut machine, base + 0x100, up | cycle << 1 | scale << 11 | count << 21);
-        store(&mut machine, base + 0x104, place);
-    }
-    for (offset, value) in [(0x180, 2), (12, 1 << 31), (0, 1 << 2 | 1 << 4)] {
-        store(&mut machine, base + offset, value);
-    }
-    run(&mut machine, 35 * MILLISECOND);
-    let shown = outputs(&mut machine);
-    let wanted = [(5_000_000, 256, 1024), (5_000_000, 56, 1024)];
-    assert_eq!(shown.iter().map(|it| (it.1, it.2, it.3)).collect::<Vec<_>>(), wanted);
-    assert!((shown[1].0 - shown[0].0).abs_diff(30 * MILLISECOND) < MILLISECOND, "{shown:?}");
 }
 
 /// Registers of an SPI controller: CMD and its start bit, USER, USER2, length of what is received, first word of the buffer.

@@ -33,6 +33,15 @@ struct Fade {
     to: u32,
 }
 
+/// Where a channel's table of fades is.
+#[derive(Debug, Clone, Copy)]
+enum Gamma {
+    /// Registers that fill it: GAMMA_WR, GAMMA_WR_ADDR; and GAMMA_CONF.
+    Written { write: u32, address: u32, conf: u32 },
+    /// It lies among the registers, from here on; and GAMMA_CONF.
+    Memory { first: u32, conf: u32 },
+}
+
 #[derive(Debug, Clone)]
 struct Channel {
     /// CONF0; HPOINT, DUTY, CONF1 and DUTY_R follow.
@@ -45,8 +54,7 @@ struct Channel {
     fast: bool,
     /// Its interrupt.
     bit: u32,
-    /// Registers that fill its table: GAMMA_WR, GAMMA_WR_ADDR, GAMMA_CONF.
-    gamma: Option<[u32; 3]>,
+    gamma: Option<Gamma>,
     table: [u32; TABLE],
     duty: u32,
     fade: Option<Fade>,
@@ -74,7 +82,7 @@ impl Ledc {
     pub fn new(board: &'static Board, it: &'static Peripheral) -> Self {
         let block = board.block(&it.name);
         let at = |name: &str| block.and_then(|block| block.offset(name));
-        let first = it.number_or("first_bit", 4);
+        let (first, tables) = (it.number_or("first_bit", 4), it.number("tables"));
         let group = |prefix: &str, timers: &str, number: u32, fast: bool| {
             let timers = at(timers).unwrap_or(0);
             let channel = |index: u32| {
@@ -85,10 +93,12 @@ impl Ledc {
                     number: (number + index) as u8,
                     fast,
                     bit: 1 << (first + number + index),
-                    gamma: if let [Some(write), Some(address), Some(conf)] = gamma {
-                        Some([write, address, conf])
-                    } else {
-                        None
+                    gamma: match gamma {
+                        [Some(write), Some(address), Some(conf)] => Some(Gamma::Written { write, address, conf }),
+                        [_, _, Some(conf)] if tables != 0 => {
+                            Some(Gamma::Memory { first: tables + 4 * TABLE as u32 * index, conf })
+                        }
+                        _ => None,
                     },
                     table: [0; TABLE],
                     duty: 0,
@@ -184,12 +194,16 @@ impl Ledc {
             let by = i64::from(count) * i64::from(scale);
             if up { to + by } else { to - by }
         };
-        let Some([_, _, entries]) = channel.gamma else {
+        let Some(gamma) = channel.gamma else {
             let (scale, cycle, count) = (conf & 0x3ff, conf >> 10 & 0x3ff, conf >> 20 & 0x3ff);
             return (step(duty.into(), conf >> 30 & 1 != 0, count, scale), u64::from(cycle) * u64::from(count));
         };
+        let (entries, table) = match gamma {
+            Gamma::Written { conf, .. } => (conf, channel.table),
+            Gamma::Memory { first, conf } => (conf, std::array::from_fn(|index| ctx.get(first + 4 * index as u32))),
+        };
         let count = (ctx.get(entries) & 0x1f).max(1) as usize;
-        channel.table.iter().take(count).fold((duty.into(), 0), |(to, periods), entry| {
+        table.iter().take(count).fold((duty.into(), 0), |(to, periods), entry| {
             let (cycle, scale, count) = (entry >> 1 & 0x3ff, entry >> 11 & 0x3ff, entry >> 21 & 0x3ff);
             (step(to, entry & 1 != 0, count, scale), periods + u64::from(cycle) * u64::from(count))
         })
@@ -207,7 +221,9 @@ impl Ledc {
 
     fn fill_table(&mut self, ctx: &mut Ctx<'_>, offset: u32, value: u32) {
         for channel in &mut self.channels {
-            if let Some([write, address, _]) = channel.gamma.filter(|[write, ..]| *write == offset) {
+            if let Some(Gamma::Written { write, address, .. }) = channel.gamma
+                && write == offset
+            {
                 let place = ctx.get(address) as usize & (TABLE - 1);
                 channel.table[place] = value;
                 ctx.put(write, value);
