@@ -108,7 +108,6 @@ pub struct Machine {
     pub cores: Vec<Core>,
     running: Vec<bool>,
     inputs: VecDeque<(u64, Input)>,
-    /// Frequency that the anchor was set with.
     rom: std::sync::Arc<Rom>,
     /// Something holds the boot pin as it was at the start: a reset of the whole chip finds it so again.
     pub pin_is_held: bool,

@@ -311,6 +311,7 @@ fn polls_radio(id: &str, code: u32, register: u32) -> Vec<Event> {
 fn a_program_that_waits_for_the_radio_is_told_once_with_its_place() {
     for (id, code, register) in [
         ("esp32c3", 0x4038_0000, 0x6000_6000),
+        ("esp32c3", 0x4038_0000, 0x6000_e050),
         ("esp32c6", 0x4080_1000, 0x600a_00cc),
         ("esp32h2", 0x4080_1000, 0x600a_00cc),
     ] {
