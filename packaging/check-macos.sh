@@ -9,7 +9,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cat >"$work/clang" <<'SH'
 #!/bin/sh
-# The file behind -o, empty. By its name build scripts know which options it takes.
+# The file behind -o, empty. Build scripts first find out which compiler this is: it says so, and does not take Microsoft's options.
+case $1 in
+-E) echo '"clang"'; exit 0 ;;
+-\?) exit 1 ;;
+esac
 out=
 while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done
 [ -z "$out" ] || : >"$out"

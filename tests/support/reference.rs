@@ -170,6 +170,13 @@ pub fn jumpstarter_python() -> Result<PathBuf, Stop> {
     from_env("python", READY.get_or_init(|| environment("venv-jumpstarter", "requirements-jumpstarter.txt")))
 }
 
+/// Python with labgrid.
+#[allow(dead_code)]
+pub fn labgrid_python() -> Result<PathBuf, Stop> {
+    static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    from_env("python", READY.get_or_init(|| environment("venv-labgrid", "requirements-labgrid.txt")))
+}
+
 /// Python with the official MCP SDK.
 pub fn mcp_python() -> Result<PathBuf, Stop> {
     static READY: OnceLock<Result<PathBuf, String>> = OnceLock::new();

@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         trial("share: esptool flashes a shared terminal", shared_terminal),
         trial("share: esptool resets and flashes over 100 ms round trips", over_a_slow_network),
         trial("jumpstarter: the driver of contrib flashes and reads a virtual board", jumpstarter),
+        trial("labgrid: a place of contrib has a virtual board's console", labgrid),
     ]
 }
 
@@ -145,4 +146,23 @@ fn jumpstarter() -> Result<(), Stop> {
     let said = reference::run(&mut command)?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     if said.contains("ESP32-C3") && said.contains("written and read back") { Ok(()) } else { fail(said) }
+}
+
+/// The same board as a place of labgrid.
+fn labgrid() -> Result<(), Stop> {
+    let python = reference::labgrid_python()?;
+    let board = start("labgrid", &["sim", "esp32c3", "--rfc2217", "127.0.0.1:0"])?;
+    let (folder, dir) = (reference::root().join("contrib/labgrid"), scratch("labgrid-place"));
+    let Some((host, port)) = board.1.trim_start_matches("rfc2217://").split_once(':') else { return fail(&board.1) };
+    let text = fs::read_to_string(folder.join("place.yaml"))?;
+    let here =
+        text.replace("host: lab-computer", &format!("host: {host}")).replace("port: 4000", &format!("port: {port}"));
+    let place = dir.join("place.yaml");
+    fs::write(&place, here)?;
+    let mut command = Command::new(python);
+    command.arg(folder.join("try.py")).arg(&place).arg(env!("CARGO_BIN_EXE_mcp-esptool"));
+    command.env("MCP_ESPTOOL_STATE_DIR", dir.join("state")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let said = reference::run(&mut command)?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    if said.contains("POWERON") && said.contains("ESP32-C3") && said.contains("again") { Ok(()) } else { fail(said) }
 }
