@@ -101,7 +101,7 @@ fn read_otadata(call: &Call<'_>) -> Result<(), Fault> {
     call.terminal
         .say(format_args!("             {:8} \t  {:8} | \t  {:8} \t   {:8}", "OTA_SEQ", "CRC", "OTA_SEQ", "CRC"));
     let (a, b, c, d) = (first.sequence, first.crc, second.sequence, second.crc);
-    call.terminal.say(format_args!("Firmware:  0x{a:08x} \t0x{b:08x} | \t0x{c:08x} \t 0x{d:08x}"));
+    call.terminal.say(format_args!("Firmware:  {a:#08x} \t{b:#08x} | \t{c:#08x} \t {d:#08x}"));
     target.close(call)
 }
 
@@ -123,7 +123,8 @@ fn switch(call: &Call<'_>) -> Result<(), Fault> {
     let switched =
         switched.ok_or_else(|| Fault::fatal("the sequence number cannot go further: erase otadata first"))?;
     target::write(target.device(call)?, &partition, switched.bytes())?;
-    call.terminal.say(format_args!("Switched to app partition {}", slot.name));
+    // The original says nothing on standard output.
+    call.terminal.plain_warning(format_args!("Switched to app partition {}", slot.name));
     target.close(call)
 }
 

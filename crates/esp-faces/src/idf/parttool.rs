@@ -103,15 +103,19 @@ fn one(call: &Call<'_>, target: &Target) -> Result<Partition, Fault> {
     chosen(call, target)?.into_iter().next().ok_or(Fault::Exit(2))
 }
 
+/// What was done goes to standard error, as in the original: standard output is for what was asked.
 fn say(call: &Call<'_>, text: impl std::fmt::Display) {
     if !call.switch("quiet") {
-        call.terminal.say(text);
+        call.terminal.plain_warning(text);
     }
 }
 
 fn may_change(call: &Call<'_>, partition: &Partition) -> Result<(), Fault> {
     if partition.flags().contains(&"readonly") && !call.has("ignore-readonly") {
-        return Err(Fault::Fatal(format!("\"{}\" partition is read-only", partition.name)));
+        return Err(Fault::Fatal(format!(
+            "\"{}\" partition is read-only, (use the --ignore-readonly flag to skip it)",
+            partition.name
+        )));
     }
     Ok(())
 }

@@ -123,6 +123,7 @@ pub(crate) fn usb_of(path: &Path) -> Option<UsbDevice> {
 }
 
 /// The driver behind a path.
+#[cfg(unix)]
 pub(crate) fn driver_of(path: &Path) -> Option<String> {
     system::driver_of(path)
 }

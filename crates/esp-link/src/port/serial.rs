@@ -116,7 +116,9 @@ pub(super) fn locked(url: &str, error: LockError) -> PortError {
 enum Refusal {
     Missing,
     Busy,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "Windows does not tell it apart"))]
     Permission,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "Windows does not tell it apart"))]
     NotSerial,
     Other,
 }

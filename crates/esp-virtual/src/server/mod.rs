@@ -46,6 +46,7 @@ pub(crate) enum Order {
     /// The line rate that the client set, in baud.
     Baud(u32),
     /// The rate of a line where both ends always agree.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only pseudo terminals are such lines"))]
     AgreedBaud(u32),
 }
 

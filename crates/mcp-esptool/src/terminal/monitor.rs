@@ -214,6 +214,7 @@ impl Desk<'_> {
         let mut decoder = Decoder::with(None, catalogue);
         let mut names = Names::among(self.ctx, &self.args.elf);
         let (mut explained, mut stub, mut frames) = (0, GdbStub::default(), Frames::default());
+        let coloured = colours();
         move |at, bytes, _| {
             let first = frames.count == 0;
             let (plain, found) = frames.part(bytes);
@@ -222,7 +223,7 @@ impl Desk<'_> {
             text.push_str(&self.of_defmt(&found, first));
             if decoder.events().len() > explained {
                 let crashes = capture::crashes(&decoder, explained, &mut names).unwrap_or_default();
-                crashes.shown.iter().for_each(|crash| text.push_str(&crash_text(crash)));
+                crashes.shown.iter().for_each(|crash| text.push_str(&crash_text(crash, coloured)));
                 explained = decoder.events().len();
             }
             if stub.is_in(bytes) {
@@ -352,10 +353,17 @@ fn told(state: &State) -> String {
     }
 }
 
-fn crash_text(crash: &Crash) -> String {
-    let mut text = format!("--- {}: {} (ELF file: {})\n", crash.sort, crash.reason, crash.elf_match);
+/// A crash explained, set off from what the device sent.
+fn crash_text(crash: &Crash, colours: bool) -> String {
+    let names = match crash.elf_match.as_str() {
+        "no_elf" => "names need --elf FILE",
+        "foreign" => "the ELF file is another program's",
+        "unverifiable" => "ELF file: not verified",
+        _ => "ELF file: verified",
+    };
+    let mut text = format!("--- {}: {} ({names})\n", crash.sort, crash.reason);
     for line in crash.backtrace.iter().chain(&crash.numbers) {
         let _ = writeln!(text, "---   {line}");
     }
-    text
+    if colours { format!("\x1b[0;36m{}\x1b[0m\n", text.trim_end()) } else { text }
 }

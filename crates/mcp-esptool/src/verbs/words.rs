@@ -94,14 +94,14 @@ pub fn shown(verb: &Verb) -> Vec<String> {
 fn refusal(verb: &Verb, path: &str, count: usize) -> String {
     let shown: Vec<String> = shown(verb).into_iter().filter(|form| !form.is_empty()).collect();
     let many = match count {
-        0 => "nothing",
         1 => "1 word",
         _ => &format!("{count} words"),
     };
     match shown.as_slice() {
         [] => format!("`{path}` takes options only, not {many}"),
+        forms if count == 0 => format!("`{path}` needs {}", forms.join(" or ")),
         forms => {
-            let does = if count < 2 { "does" } else { "do" };
+            let does = if count == 1 { "does" } else { "do" };
             format!("`{path}` takes {}, which {many} {does} not fit", forms.join(" or "))
         }
     }
@@ -141,7 +141,7 @@ mod tests {
     fn too_many_or_few_words_name_the_forms() {
         let error = read("write", &["0x0"], json!({})).unwrap_err();
         assert_eq!(error, "`write` takes ADDRESS FILE..., which 1 word does not fit");
-        assert!(read("erase", &[], json!({})).unwrap_err().contains("REGION or ADDRESS SIZE"));
+        assert_eq!(read("erase", &[], json!({})).unwrap_err(), "`erase` needs REGION or ADDRESS SIZE");
         assert_eq!(read("read", &[], json!({"region": "nvs", "output_file": "a"})).unwrap(), json!({}));
         assert!(read("ports", &["x"], json!({})).unwrap_err().contains("options only"));
     }

@@ -35,6 +35,7 @@ pub(super) fn usb_of(path: &Path) -> Option<UsbDevice> {
     ports().into_iter().find(|port| port.path == path)?.usb
 }
 
+#[cfg(unix)]
 pub(super) fn driver_of(_: &Path) -> Option<String> {
     None
 }
