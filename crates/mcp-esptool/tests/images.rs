@@ -225,3 +225,25 @@ fn compare_names_what_differs_between_devices_images_and_backups() {
         .collect();
     assert!(names.contains(&&json!("ota_0")), "{moved:?}");
 }
+
+#[test]
+fn a_virtual_copy_of_the_flash_is_started_by_the_chips_own_rom() {
+    let bench = Bench::new();
+    let (_, parts) = esp_ops::firmware::sample::program().unwrap();
+    let mut flash = vec![0xff; SIZE];
+    for part in &parts {
+        let at = part.address as usize;
+        flash[at..at + part.bytes.len()].copy_from_slice(&part.bytes);
+    }
+    fs::write(bench.path("good.bin"), &flash).unwrap();
+    let good = bench.data("esp_boot_check", json!({"image": "good.bin"}));
+    let last = good["steps"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["stage"], &last["verdict"]), (&json!("trial"), &json!("pass")), "{last}");
+    assert_eq!(good["outcome"], "starts");
+    flash[0x1_0000..0x1_0004].fill(0);
+    fs::write(bench.path("bad.bin"), &flash).unwrap();
+    let bad = bench.data("esp_boot_check", json!({"image": "bad.bin"}));
+    let last = bad["steps"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["stage"], &last["verdict"], &bad["outcome"]), (&json!("trial"), &json!("fail"), &json!("stops")));
+    assert!(last["text"].as_str().unwrap().contains("No bootable app"), "{last}");
+}

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use esp_link::Mode;
 use esp_model::boot::{self, BootReport, Config, Device, FlashRead};
+use esp_model::efuse::bits::Words;
 use esp_model::efuse::security::SecurityView;
 use esp_model::job::Job;
 use esp_model::secure::flash_encryption::{Direction, FlashKey};
 
+use crate::boot::trial::{self, Trial};
 use crate::error::ToolError;
 use crate::session::device::Connected;
 
@@ -47,15 +49,33 @@ pub fn walk_decrypted(
     changes: Vec<(u32, Vec<u8>)>,
     key: Option<&FlashKey>,
 ) -> Result<BootReport, ToolError> {
+    Ok(walk_and_try(connected, job, device, config, changes, key, None)?.0)
+}
+
+/// The walk, and the start of a virtual copy with what the walk has read, where such a copy tells anything. `efuses`: those of
+/// the copy.
+pub fn walk_and_try(
+    connected: &mut Connected,
+    job: &Job,
+    device: &Device,
+    config: &Config,
+    changes: Vec<(u32, Vec<u8>)>,
+    key: Option<&FlashKey>,
+    efuses: Option<&Words>,
+) -> Result<(BootReport, Option<Trial>), ToolError> {
     let chip = connected.loader.chip();
     let size = connected.loader.attach_flash(job, None)?;
     let state = RefCell::new(Reading { connected, pages: BTreeMap::new(), failed: None });
     let flash = DeviceFlash { size, state, job, changes, key };
     let report = boot::walk(chip, &flash, device, config);
-    match flash.state.into_inner().failed {
-        Some(error) => Err(error),
-        None => Ok(report),
+    let read = flash.state.into_inner();
+    if let Some(error) = read.failed {
+        return Err(error);
     }
+    let possible = efuses.is_some() && trial::is_possible(chip, device);
+    let copy = trial::Copy { size, pages: &read.pages, efuses };
+    let trial = possible.then(|| trial::start(chip, device.revision, &copy)).flatten();
+    Ok((report, trial))
 }
 
 /// A device's flash, read in pages as they are needed.

@@ -8,4 +8,5 @@ pub mod log;
 pub mod next;
 pub mod radio;
 pub mod text;
+pub mod trial;
 pub mod unprintable;

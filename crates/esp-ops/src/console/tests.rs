@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,28 @@ fn wish(url: &str, dir: &Path) -> Wish {
     Wish { url: url.into(), baud: 115_200, reset: false, mac: None, keep: true, log }
 }
 
+/// A test's folder for state. One test at a time: a closed terminal's number is soon that of another one, which would find
+/// the first one's lock.
+struct Folder {
+    dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
 /// A device, its URL and a folder for state.
-fn bench() -> (PtyMaster, PortUrl, tempfile::TempDir) {
+fn bench() -> (PtyMaster, PortUrl, Folder) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut master, dir) = (PtyMaster::new().unwrap(), tempfile::tempdir().unwrap());
     // By a link, which goes with it: the terminal's own name is soon that of another test's.
     let link = dir.path().join("board");
     master.link_at(&link).unwrap();
-    (master, PortUrl::Serial(link.display().to_string()), dir)
+    (master, PortUrl::Serial(link.display().to_string()), Folder { dir, _alone: alone })
 }
 
 /// All that a reader hears, until it has `length` bytes.

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::Call;
-use crate::boot::check::walk_decrypted;
+use crate::boot::check::walk_and_try;
+use crate::boot::trial::Trial;
 use crate::efuse::facts;
 use crate::efuse::marks::{self, Mark};
 use crate::efuse::refusal::{self, BurnRefused};
@@ -374,10 +375,19 @@ fn boot_check(job: &Job, connected: &mut Connected, plan: &Plan, intent: &Intent
     let plain = intent.flash == Some(FlashContent::Encrypted) || intent.flash_key.is_some();
     after.ciphertext = after.ciphertext && !plain;
     let images = intent.images.clone();
-    let then = walk_decrypted(connected, job, &after, &Config::default(), images, intent.flash_key)?;
+    let efuses = Some(&plan.after.words);
+    let (then, trial) = walk_and_try(connected, job, &after, &Config::default(), images, intent.flash_key, efuses)?;
+    if let (Some(Trial::Refused(why)), true) = (&trial, then.starts()) {
+        return Ok(After::Stops(format!(
+            "the device would not start after this burn: on a virtual copy with these eFuses the chip's own ROM and bootloader \
+             refuse it: {why}"
+        )));
+    }
+    let by_itself =
+        if trial == Some(Trial::Starts) { " (a virtual copy did, by its own ROM and bootloader)" } else { "" };
     Ok(match (&then.outcome, then.failure()) {
         (boot::Outcome::Starts { partition, .. }, _) => {
-            After::Fine(format!("starts {}", partition.as_deref().unwrap_or("the program")))
+            After::Fine(format!("starts {}{by_itself}", partition.as_deref().unwrap_or("the program")))
         }
         (boot::Outcome::Unknown(stage), _) => After::Fine(format!("unknown from {} on", stage.name())),
         (boot::Outcome::Stops(stage), failure) => {

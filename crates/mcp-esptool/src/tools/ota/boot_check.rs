@@ -1,5 +1,8 @@
 //! `esp_boot_check`: would it start, and if not, where does it stop?
 
+use std::collections::BTreeMap;
+
+use esp_link::Mode;
 use esp_model::boot::{self, BootReport, Config, Device, Outcome};
 use esp_model::chip::{self, Chip};
 use esp_model::image;
@@ -7,6 +10,7 @@ use esp_model::job::Job;
 use esp_model::partition::Subtypes;
 use esp_model::secure::flash_encryption::{Direction, FULL_TWEAK, FlashKey};
 use esp_ops::args::{Number, PortUrl};
+use esp_ops::boot::trial::{self, Copy, Trial};
 use esp_ops::boot::{check, next};
 use esp_ops::efuse::keys;
 use esp_ops::error::{Code, ToolError};
@@ -63,8 +67,9 @@ fn yes() -> bool {
 /// A step of the chain.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct StepOut {
-    /// rom, bootloader_signature, bootloader, partition_table, otadata, anti_rollback, app or app_signature.
-    #[schemars(extend("enum" = ["rom", "bootloader_signature", "bootloader", "partition_table", "otadata", "anti_rollback", "app", "app_signature"]))]
+    /// rom, bootloader_signature, bootloader, partition_table, otadata, anti_rollback, app, app_signature, or trial: a virtual
+    /// copy was started by its own ROM and bootloader.
+    #[schemars(extend("enum" = ["rom", "bootloader_signature", "bootloader", "partition_table", "otadata", "anti_rollback", "app", "app_signature", "trial"]))]
     stage: String,
     /// pass, warning, fail or unknown.
     #[schemars(extend("enum" = ["pass", "warning", "fail", "unknown"]))]
@@ -113,8 +118,8 @@ impl Tool for BootCheck {
     const NAME: &'static str = "esp_boot_check";
     const TITLE: &'static str = "Check the boot chain";
     const ABOUT: &'static str = "Predict the boot: walk header, segments, hashes, partition table, otadata, app, \
-         signature and anti-rollback as ROM and bootloader do, and say which app starts or where it stops. Runs \
-         nothing.";
+         signature and anti-rollback as ROM and bootloader do, and say which app starts or where it stops; a \
+         virtual copy tries it where its chip runs here.";
     const RISK: Risk = Risk::Reads;
     const LONG: bool = true;
     const IMAGES: bool = true;
@@ -136,7 +141,13 @@ impl Tool for BootCheck {
         }
         let chip = chip_of(&input, &bytes)?;
         let device = Device { revision: input.revision, secure_version: input.secure_version, ..Device::default() };
-        Ok(describe(chip, &boot::walk(chip, &bytes, &device, &config), input.predict_console))
+        let report = boot::walk(chip, &bytes, &device, &config);
+        let mut out = describe(chip, &report, input.predict_console);
+        let size = bytes.len().next_power_of_two().max(LEAST_FLASH) as u32;
+        let pages = BTreeMap::from([(0, bytes)]);
+        let copy = Copy { size, pages: &pages, efuses: None };
+        tried(&mut out, trial::start(chip, input.revision, &copy));
+        Ok(out)
     }
 
     fn summary(out: &Out) -> String {
@@ -168,14 +179,42 @@ fn on_device(ctx: &Ctx, connected: &mut Connected, job: &Job, input: &In, config
         None => None,
     };
     device.ciphertext &= key.is_none();
-    let report = check::walk_decrypted(connected, job, &device, config, Vec::new(), key.as_ref())?;
+    // The eFuses of an encrypted device hide what a copy would need.
+    let open =
+        connected.image.is_none() && connected.loader.mode() != Mode::SecureDownload && device.encrypted != Some(true);
+    let efuses = if open { Some(connected.loader.read_efuses(job)?.words) } else { None };
+    let (report, trial) =
+        check::walk_and_try(connected, job, &device, config, Vec::new(), key.as_ref(), efuses.as_ref())?;
     let mut out = describe(connected.loader.chip(), &report, input.predict_console);
+    tried(&mut out, trial);
     if device.ciphertext && out.outcome == "unknown" {
         let next = "repeat the call with flash_key_file (the raw key). A key that the chip made itself cannot be read: \
                     then esp_run_firmware capture_s=5 shows whether it starts";
         out.next = Some(next.into());
     }
     Ok(out)
+}
+
+/// What the start of a virtual copy adds: it overrules a walk that found nothing wrong.
+fn tried(out: &mut Out, trial: Option<Trial>) {
+    let by = "the chip's own ROM and the bootloader in flash, on a virtual copy,";
+    let (verdict, text) = match (trial, out.outcome.as_str()) {
+        (None, _) => return,
+        (Some(Trial::Starts), "stops") => ("warning", format!("{by} start it nevertheless")),
+        (Some(Trial::Starts), _) => ("pass", format!("{by} start it")),
+        (Some(Trial::Unknown(seen)), _) => ("unknown", format!("{by} tell nothing: {seen}")),
+        (Some(Trial::Refused(why)), _) => ("fail", format!("{by} refuse it: {why}")),
+    };
+    if verdict == "fail" && out.outcome == "starts" {
+        (out.outcome, out.partition, out.stage) = ("stops".into(), None, Some("trial".into()));
+        out.predicted_console = None;
+        out.next = Some(
+            "flash bootloader, partition table and app of one build (esp_flash_firmware project=…); esp_run_firmware \
+             capture_s=5 records what the device itself says"
+                .into(),
+        );
+    }
+    out.steps.push(StepOut { stage: "trial".into(), verdict: verdict.into(), text, address: None });
 }
 
 /// The key from the file; refused where it does not decrypt the bootloader that is in flash.
@@ -193,6 +232,8 @@ fn key_of_flash(ctx: &Ctx, connected: &mut Connected, job: &Job, file: &str) -> 
     Err(ToolError::new(Code::BadKey, format!("`{file}` does not decrypt the bootloader of this device")))
 }
 
+/// Bytes of the smallest flash that a copy gets.
+const LEAST_FLASH: usize = 1 << 20;
 /// Bytes of a bootloader that show whether a key fits.
 const HEAD: usize = 4096;
 /// Flash is encrypted in units of this many bytes.
