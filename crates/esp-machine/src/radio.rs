@@ -111,7 +111,7 @@ impl Radio {
         let since = wait.count - patience - 1;
         // The value that stood when the program went on comes first.
         let choice = match wait.choice {
-            Some(choice) if since % TURN != 0 || since == 0 => choice,
+            Some(choice) if !since.is_multiple_of(TURN) || since == 0 => choice,
             Some(choice) => choice + 1,
             None => 0,
         };

@@ -271,12 +271,7 @@ impl RiscV {
                     }
                 }
                 // Rare: what comes of it is looked after outside.
-                Kind::Zc => {
-                    self.pc = pc;
-                    self.cycles = cycles;
-                    return self.several(soc, op.imm);
-                }
-                Kind::Loop | Kind::Illegal | Kind::Undecoded => {
+                Kind::Zc | Kind::Loop | Kind::Illegal | Kind::Undecoded => {
                     self.pc = pc;
                     self.cycles = cycles;
                     return self.own_instruction(soc, op);

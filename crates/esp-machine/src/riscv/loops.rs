@@ -88,10 +88,12 @@ fn is_vector(word: u32) -> bool {
 }
 
 impl RiscV {
-    /// An instruction of the core's own, or none at all.
-    #[cold]
+    /// An instruction that is rarer than those of the inner loop, or none at all.
     #[inline(never)]
     pub(super) fn own_instruction(&mut self, soc: &mut Soc, op: Op) -> Option<Exit> {
+        if op.kind == Kind::Zc {
+            return self.several(soc, op.imm);
+        }
         if op.kind != Kind::Loop || !self.set_loop(op.imm, self.pc) {
             return self.illegal(soc, op.imm);
         }
