@@ -285,6 +285,7 @@ fn templates_are_whole_when_packaging_has_filled_them_in() {
     let targets = json("packaging/targets.json");
     let known: Vec<String> =
         targets.as_array().unwrap().iter().map(|entry| entry["npm"].as_str().unwrap().replace('-', "_")).collect();
+    let place = Regex::new("@[a-z0-9_]+@").unwrap();
     for folder in ["homebrew", "scoop", "winget", "aur", "nix"] {
         for entry in fs::read_dir(root().join("packaging").join(folder)).unwrap() {
             let path = entry.unwrap().path();
@@ -294,7 +295,7 @@ fn templates_are_whole_when_packaging_has_filled_them_in() {
                 assert!(known.iter().any(|target| target == name), "{folder}: {name}");
             }
             assert!(text.contains("@version@"), "{folder}");
-            let filled = Regex::new("@[a-z0-9_]+@").unwrap().replace_all(&text, "0").into_owned();
+            let filled = place.replace_all(&text, "0").into_owned();
             match path.file_stem().and_then(|name| name.to_str()).unwrap() {
                 name if name.ends_with(".json") => drop(serde_json::from_str::<Value>(&filled).unwrap()),
                 name if name.ends_with(".yaml") => drop(serde_yaml_ng::from_str::<Value>(&filled).unwrap()),

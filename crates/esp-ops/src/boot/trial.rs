@@ -108,7 +108,7 @@ fn complaint(line: &str) -> Option<&str> {
     if let Some((_, text)) = line.strip_prefix("E (").and_then(|rest| rest.split_once(") ")) {
         return Some(text);
     }
-    let of_rom = !line.get(1..3).is_some_and(|log| log == " (");
+    let of_rom = line.get(1..3).is_none_or(|log| log != " (");
     let plain = line.to_ascii_lowercase();
     (of_rom && ["invalid", "fail", "ets_main.c"].iter().any(|word| plain.contains(word))).then_some(line)
 }
