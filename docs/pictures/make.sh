@@ -26,5 +26,7 @@ build=${MCP_ESPTOOL_CORPUS:-}/build/blink-esp32
 cp "$build/blink.elf" "$build/blink.map" "$here/panic.txt" .
 mcp-esptool call esp_size_analysis elf_file=blink.elf treemap_file=size.svg >/dev/null
 cp size.svg "$out/size.svg"
-mcp-esptool decode panic.txt --elf-file blink.elf 2>/dev/null | sed '/culprit:/,$d' |
-    python3 "$here/terminal.py" 'mcp-esptool decode panic.txt --elf-file blink.elf' > "$out/crash.svg"
+{
+    printf '\033[32m$ mcp-esptool decode panic.txt --elf-file blink.elf\033[0m\n'
+    mcp-esptool decode panic.txt --elf-file blink.elf 2>/dev/null | sed '/culprit:/,$d' | fold -s -w 106
+} | python3 "$here/../screens/terminal.py" > "$out/crash.svg"

@@ -49,7 +49,7 @@ def draw(lines):
     columns = max(len(re.sub(r"\x1b\[[\d;:]*m", "", line)) for line in lines)
     wide, high = columns * WIDTH + 24, len(lines) * HEIGHT + 20
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high}" font-size="{SIZE}" '
-           'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace" xml:space="preserve">',
+           'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">',
            f'<rect width="100%" height="100%" rx="6" fill="{GROUND}"/>']
     style = {}
     for row, line in enumerate(lines):
@@ -67,7 +67,9 @@ def draw(lines):
                     out.append(f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{HEIGHT}" fill="{ground}"/>')
                 weight = ' font-weight="bold"' if style.get("bold") else ""
                 faint = ' opacity="0.6"' if style.get("faint") else ""
-                out.append(f'<text x="{x:.1f}" y="{y + 14}" fill="{ink}" textLength="{length:.1f}"{weight}{faint}>{escape(piece)}</text>')
+                # Blanks are kept on the element itself only.
+                place = f'x="{x:.1f}" y="{y + 14}" textLength="{length:.1f}" xml:space="preserve"'
+                out.append(f'<text {place} fill="{ink}"{weight}{faint}>{escape(piece)}</text>')
             column += len(piece)
     return "\n".join([*out, "</svg>"])
 
