@@ -104,7 +104,7 @@ pub fn read(call: &Call, path: &str) -> Result<Project, ToolError> {
     if let Some(program) = cargo::program(path, &given)? {
         return elf(call, &program.display().to_string());
     }
-    let loose = loose::read(call, &given)?;
+    let loose = loose::read(call, &given);
     if let Some(names) = loose.set() {
         return set(call, "single files", &given, names);
     }

@@ -306,7 +306,8 @@ fn habits_of_other_tools_hold() {
     assert!(desk.bad("info", 2).contains("before"));
     std::fs::remove_file(desk.path("esptool.cfg")).unwrap();
     assert!(desk.bad("write 0x0", 2).contains("ADDRESS FILE"));
-    assert!(desk.bad("flash", 1).contains("is not a build"));
+    std::fs::create_dir(desk.path("empty")).unwrap();
+    assert!(desk.bad("flash empty", 1).contains("is not a build"));
     assert!(desk.bad("write @none 0x0 a", 2).contains("@none"));
 }
 

@@ -7,7 +7,6 @@ use esp_model::image::content::{self, Content};
 use esp_model::partition::Table;
 
 use crate::Call;
-use crate::error::ToolError;
 
 /// Files of a folder that are looked into.
 const MOST: usize = 32;
@@ -22,14 +21,18 @@ pub struct Loose {
 }
 
 /// Looks into the folder's `.bin` files; blank ones (an otadata of a new build) count for nothing.
-pub fn read(call: &Call, folder: &Path) -> Result<Loose, ToolError> {
+pub fn read(call: &Call, folder: &Path) -> Loose {
     let mut loose = Loose::default();
     for name in super::names(folder).into_iter().filter(|name| name.to_ascii_lowercase().ends_with(".bin")).take(MOST) {
         let path = folder.join(&name);
         if !path.is_file() {
             continue;
         }
-        let bytes = call.files.read_some(&path.display().to_string())?;
+        // An empty one, or one that may not be read, is nothing known.
+        let Ok(bytes) = call.files.read_some(&path.display().to_string()) else {
+            loose.others.push(name);
+            continue;
+        };
         let boots = name.to_ascii_lowercase().contains("boot");
         let kind = match content::of(&bytes, image::parse(&bytes).as_ref()) {
             Content::Bootloader(_) => &mut loose.bootloaders,
@@ -42,7 +45,7 @@ pub fn read(call: &Call, folder: &Path) -> Result<Loose, ToolError> {
         };
         kind.push(name);
     }
-    Ok(loose)
+    loose
 }
 
 impl Loose {
