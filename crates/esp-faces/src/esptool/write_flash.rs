@@ -202,6 +202,8 @@ fn say_written(call: &Call<'_>, report: &WriteReport, address: u32, length: u64,
         sent if call.has("no-compress") || sent >= report.written_bytes => String::new(),
         sent => format!(" ({sent} compressed)"),
     };
+    // The reference fills up the sector's beginning itself where no stub does, and counts that.
+    let length = if call.switch("no-stub") { length + u64::from(address % SECTOR) } else { length };
     let speed = sizes::speed(length, seconds);
     call.terminal
         .say(format_args!("Wrote {length} bytes{compressed} at {address:#010x} in {seconds:.1} seconds{speed}."));
