@@ -176,7 +176,7 @@ fn compare(line: &str, got: &Ran, wanted: &Ran) -> Result<(), Stop> {
 
 /// arduino-cli, PlatformIO (names of version 4), ESPHome, pioarduino, idf.py and parttool, as they call; each group begins
 /// with a blank chip.
-fn lines(chip: &str, boot: u32) -> [(&'static str, Vec<String>); 4] {
+fn lines(chip: &str, boot: u32) -> [(&'static str, Vec<String>); 5] {
     let other = if chip == "esp32" { "esp32c3" } else { "esp32" };
     let boards = vec![
         format!(
@@ -206,7 +206,7 @@ fn lines(chip: &str, boot: u32) -> [(&'static str, Vec<String>); 4] {
         "-p PORT write-flash 0x3ff000 app.bin".into(),
         format!("--chip {chip} --port PORT --baud 460800 --before default-reset --after hard-reset erase-flash"),
     ];
-    // idf.py with its files of the build before, right and wrong ones, and what stands beside a file.
+    // idf.py with its files of the build before, right and wrong ones.
     let idf = format!("--chip {chip} -p PORT -b 460800 --before=default-reset --after=hard-reset");
     let again = vec![
         format!("{idf} write-flash 0x8000 table.bin 0x10000 app.bin"),
@@ -215,8 +215,12 @@ fn lines(chip: &str, boot: u32) -> [(&'static str, Vec<String>); 4] {
         format!("{idf} write-flash --skip-flashed 0x8000 table.bin 0x10000 app2.bin"),
         format!("{idf} erase-region 0x10000 0x1000"),
         format!("{idf} write-flash 0x10000 app2.bin --diff-with app.bin"),
+    ];
+    // What stands beside a file in its sectors.
+    let beside = vec![
+        format!("{idf} write-flash 0x10000 app.bin"),
         format!("{idf} write-flash 0x10104 table.bin"),
         format!("{idf} --no-stub write-flash 0x11104 table.bin"),
     ];
-    [("boards", boards), ("build", build), ("checks", checks), ("again", again)]
+    [("boards", boards), ("build", build), ("checks", checks), ("again", again), ("beside", beside)]
 }
