@@ -104,14 +104,17 @@ fn connect_with_patience(
     Err(Fault::Exit(2))
 }
 
+/// An environment variable that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn named_port(call: &Call<'_>) -> Option<String> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let given = call.option("port").map(str::to_string);
     given.or_else(|| variable("ESPTOOL_PORT")).or_else(|| variable("ESPPORT"))
 }
 
 fn connect_options(call: &Call<'_>, config: &Config) -> Result<ConnectOptions, Fault> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let given = call.option("baud").map(str::to_string);
     let baud = given.or_else(|| variable("ESPTOOL_BAUD")).or_else(|| variable("ESPBAUD"));
     let baud = match baud.as_deref() {

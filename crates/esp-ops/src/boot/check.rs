@@ -16,17 +16,23 @@ use crate::session::device::Connected;
 
 /// What the boot chain depends on beyond the flash, read from the device.
 pub fn state_of(connected: &mut Connected, job: &Job) -> Result<Device, ToolError> {
+    Ok(state_and_efuses(connected, job)?.0)
+}
+
+/// The same with the eFuses that it was read from, where they can be read.
+pub fn state_and_efuses(connected: &mut Connected, job: &Job) -> Result<(Device, Option<Words>), ToolError> {
     if connected.loader.mode() == Mode::SecureDownload {
         let encrypted = connected.is_encrypted(job)?;
-        return Ok(Device { encrypted: Some(encrypted), ciphertext: encrypted, ..Device::default() });
+        return Ok((Device { encrypted: Some(encrypted), ciphertext: encrypted, ..Device::default() }, None));
     }
     if connected.image.is_some() {
-        return Ok(Device::default());
+        return Ok((Device::default(), None));
     }
     let revision = connected.loader.revision().unwrap_or(0);
     let efuses = connected.loader.read_efuses(job)?;
     let view = SecurityView { chip: connected.loader.chip().at(revision), efuses: &efuses };
-    Ok(view.boot_device(revision))
+    let device = view.boot_device(revision);
+    Ok((device, Some(efuses.words)))
 }
 
 /// Walks the flash of a device as if `changes` (address, bytes) were written already.
@@ -37,23 +43,11 @@ pub fn walk(
     config: &Config,
     changes: Vec<(u32, Vec<u8>)>,
 ) -> Result<BootReport, ToolError> {
-    walk_decrypted(connected, job, device, config, changes, None)
+    Ok(walk_and_try(connected, job, device, config, changes, None, None)?.0)
 }
 
-/// The same for an encrypted flash whose key is at hand. Changes are plain.
-pub fn walk_decrypted(
-    connected: &mut Connected,
-    job: &Job,
-    device: &Device,
-    config: &Config,
-    changes: Vec<(u32, Vec<u8>)>,
-    key: Option<&FlashKey>,
-) -> Result<BootReport, ToolError> {
-    Ok(walk_and_try(connected, job, device, config, changes, key, None)?.0)
-}
-
-/// The walk, and the start of a virtual copy with what the walk has read, where such a copy tells anything. `efuses`: those of
-/// the copy.
+/// The walk, and the start of a virtual copy with what the walk has read, where such a copy tells anything. `key`: that of an
+/// encrypted flash; changes are plain. `efuses`: those of the copy, without which there is none.
 pub fn walk_and_try(
     connected: &mut Connected,
     job: &Job,
@@ -72,9 +66,10 @@ pub fn walk_and_try(
     if let Some(error) = read.failed {
         return Err(error);
     }
-    let possible = efuses.is_some() && trial::is_possible(chip, device);
-    let copy = trial::Copy { size, pages: &read.pages, efuses };
-    let trial = possible.then(|| trial::start(chip, device.revision, &copy)).flatten();
+    let trial = efuses.filter(|_| trial::is_possible(device)).and_then(|efuses| {
+        let copy = trial::Copy { size, pages: &read.pages, efuses: Some(efuses) };
+        trial::start(chip, device.revision, &copy)
+    });
     Ok((report, trial))
 }
 

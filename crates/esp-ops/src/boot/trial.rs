@@ -37,15 +37,18 @@ pub enum Trial {
     Unknown(String),
 }
 
-/// Whether a copy of this device tells anything: its chip runs here, and no key that eFuses hide decides its start.
-pub fn is_possible(chip: &Chip, device: &Device) -> bool {
+/// Whether a copy of this device tells anything: no key that eFuses hide decides its start.
+pub fn is_possible(device: &Device) -> bool {
     let enabled = device.secure_boot.as_ref().and_then(|state| state.enabled.as_ref());
     let by_secret = enabled.is_some_and(|trust| trust.scheme == SecureBootScheme::V1);
-    firmware::runs(chip) && !by_secret && device.encrypted != Some(true)
+    !by_secret && device.encrypted != Some(true)
 }
 
 /// Starts the copy. `None`: its chip does not run here.
 pub fn start(chip: &'static Chip, revision: Option<u16>, copy: &Copy<'_>) -> Option<Trial> {
+    if !firmware::runs(chip) {
+        return None;
+    }
     let mut config = Config::with_revision(chip.id, copy.size, revision.unwrap_or(chip.factory.revision))?;
     for (address, page) in copy.pages {
         config.flash.load(*address, page);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use esp_link::Mode;
 use esp_model::boot::{self, BootReport, Config, Device, Outcome};
 use esp_model::chip::{self, Chip};
 use esp_model::image;
@@ -167,7 +166,7 @@ impl Tool for BootCheck {
 
 /// Walks the flash of a device, reading what the walk asks for.
 fn on_device(ctx: &Ctx, connected: &mut Connected, job: &Job, input: &In, config: &Config) -> Result<Out, ToolError> {
-    let mut device = check::state_of(connected, job)?;
+    let (mut device, efuses) = check::state_and_efuses(connected, job)?;
     device.secure_version = input.secure_version.or(device.secure_version);
     device.revision = input.revision.or(device.revision);
     let key = match input.flash_key_file.as_deref() {
@@ -179,10 +178,6 @@ fn on_device(ctx: &Ctx, connected: &mut Connected, job: &Job, input: &In, config
         None => None,
     };
     device.ciphertext &= key.is_none();
-    // The eFuses of an encrypted device hide what a copy would need.
-    let open =
-        connected.image.is_none() && connected.loader.mode() != Mode::SecureDownload && device.encrypted != Some(true);
-    let efuses = if open { Some(connected.loader.read_efuses(job)?.words) } else { None };
     let (report, trial) =
         check::walk_and_try(connected, job, &device, config, Vec::new(), key.as_ref(), efuses.as_ref())?;
     let mut out = describe(connected.loader.chip(), &report, input.predict_console);
